@@ -1,0 +1,197 @@
+"""Who is calling, and what they may: access tokens verified here, in every service, by nobody else's word.
+
+ES256 `at+jwt` (RFC 9068) alone. Two gates: the token's scope and the role's permissions must both allow a route.
+"""
+
+import asyncio
+import time
+import urllib.request
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import jwt
+import orjson
+import structlog
+
+from libs.common.clock import PLATFORM
+from libs.common.errors import DeniedError, UnauthenticatedError, UnavailableError
+
+ALGORITHM = "ES256"
+TOKEN_TYPE = "at+jwt"  # noqa: S105 - a media type, not a secret
+LEEWAY_SECONDS = 5
+MAX_LIFETIME_SECONDS = 900
+REFETCH_SECONDS = 5
+CACHED_TOKENS = 20_000
+
+PERMISSIONS = frozenset(
+    "carts:read carts:write products:read checkouts:read checkouts:write orders:read orders:write orders:refund stock:read "
+    "payments:read payments:capture payments:void payments:resolve refunds:write disputes:read ledger:read "
+    "provider-accounts:write settings:read settings:write webhooks:write sessions:issue members:manage roles:manage "
+    "clients:manage audit:read tenants:manage ops:read ops:repair".split()
+)
+SHOPPER = "shopper"
+CLIENT = "client"
+PLATFORM_OPERATOR = "platform-operator"
+ROLES: Mapping[str, frozenset[str]] = {
+    SHOPPER: frozenset(
+        ["carts:read", "carts:write", "products:read", "checkouts:read", "checkouts:write", "orders:read", "payments:read"]
+    ),
+    CLIENT: PERMISSIONS - {"tenants:manage"},
+    PLATFORM_OPERATOR: frozenset(["tenants:manage", "clients:manage", "audit:read", "ops:read", "ops:repair"]),
+}
+"""The built-in roles. A token's scope narrows what its roles allow, never widens it."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Whoever a valid token speaks for."""
+
+    subject: UUID
+    client_id: str
+    tenant_id: UUID
+    """The nil UUID for platform operators, who have no tenant."""
+    permissions: frozenset[str]
+    roles: tuple[str, ...]
+
+    @property
+    def is_shopper(self) -> bool:
+        """Shoppers see what is theirs; everybody else what is their tenant's."""
+        return SHOPPER in self.roles
+
+    def demand(self, permission: str) -> None:
+        """Raise DeniedError unless both gates let this through."""
+        if permission not in self.permissions:
+            raise DeniedError("permission-missing", f"this needs the permission {permission}", permission=permission)
+
+    def may_see(self, subject_id: UUID) -> bool:
+        """Whether something of this subject is any of the caller's business."""
+        return not self.is_shopper or subject_id == self.subject
+
+
+class Keys:
+    """The public keys that tokens are checked with, learned from identity's topic and from its JWKS."""
+
+    def __init__(self, jwks_url: str) -> None:
+        self._jwks_url = jwks_url
+        self._keys: dict[str, jwt.PyJWK] = {}
+        self._fetched_at = -REFETCH_SECONDS
+        self._fetching = asyncio.Lock()
+
+    def __bool__(self) -> bool:
+        return bool(self._keys)
+
+    def learn(self, jwk: Mapping[str, Any]) -> None:
+        """Take one key; anything but an ES256 signing key is ignored."""
+        if jwk.get("kty") == "EC" and jwk.get("crv") == "P-256" and "d" not in jwk:
+            self._keys[str(jwk["kid"])] = jwt.PyJWK(dict(jwk), algorithm=ALGORITHM)
+
+    def forget(self, kid: str) -> None:
+        """A key that may not be used any more."""
+        self._keys.pop(kid, None)
+
+    async def get(self, kid: str) -> jwt.PyJWK | None:
+        """The key of this id; one never heard of is asked for, at most every few seconds."""
+        if kid not in self._keys:
+            await self.fetch()
+        return self._keys.get(kid)
+
+    async def fetch(self) -> None:
+        """Read the JWKS once. A failure is logged: the topic may still tell us."""
+        async with self._fetching:
+            if time.monotonic() - self._fetched_at < REFETCH_SECONDS:
+                return
+            try:
+                body = await asyncio.to_thread(_get, self._jwks_url)
+                for jwk in orjson.loads(body)["keys"]:
+                    self.learn(jwk)
+                self._fetched_at = time.monotonic()
+            except (OSError, ValueError, KeyError) as error:
+                log.info("jwks.unavailable", url=self._jwks_url, error=str(error), action="known keys stay valid; retrying")
+
+
+def _get(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=3) as response:  # noqa: S310 - our own issuer's address, from the settings
+        body: bytes = response.read()
+        return body
+
+
+class Verifier:
+    """Turns a bearer token into a principal of this service, or refuses it."""
+
+    def __init__(self, keys: Keys, *, issuer: str, audience: str) -> None:
+        self.keys = keys
+        self._issuer = issuer
+        self._audience = audience
+        self._seen: dict[str, tuple[float, Principal]] = {}
+        """Tokens that verified, until they end: a signature does not change its mind."""
+
+    async def verify(self, token: str) -> Principal:
+        """Check everything a token says. Raises UnauthenticatedError with what is wrong."""
+        seen = self._seen.get(token)
+        if seen is not None and time.time() < seen[0]:
+            return seen[1]
+        principal, expires_at = await self._check(token)
+        if len(self._seen) >= CACHED_TOKENS:
+            self._seen.clear()
+        self._seen[token] = (expires_at, principal)
+        return principal
+
+    async def _check(self, token: str) -> tuple[Principal, float]:
+        try:
+            header = jwt.get_unverified_header(token)
+            if header.get("typ", "").lower() != TOKEN_TYPE or header.get("alg") != ALGORITHM or "crit" in header:
+                raise _invalid("it is not an ES256 access token (typ at+jwt)")
+            key = await self.keys.get(str(header.get("kid")))
+            if key is None:
+                if not self.keys:
+                    raise UnavailableError("keys-unavailable", "no signing key is known yet; try again shortly", retry_after=1)
+                raise _invalid("nobody knows its key")
+            claims = jwt.decode(
+                token,
+                key,
+                algorithms=[ALGORITHM],
+                issuer=self._issuer,
+                audience=self._audience,
+                leeway=LEEWAY_SECONDS,
+                options={"require": ["iss", "aud", "exp", "iat", "sub", "client_id", "jti"]},
+            )
+            if claims["exp"] - claims["iat"] > MAX_LIFETIME_SECONDS:
+                raise _invalid("it lives too long")
+            return _principal(claims), float(claims["exp"])
+        except jwt.ExpiredSignatureError as error:
+            raise _invalid("it has expired; get a new one") from error
+        except (jwt.InvalidTokenError, KeyError, TypeError, ValueError) as error:
+            raise _invalid(str(error)) from error
+
+
+def _principal(claims: Mapping[str, Any]) -> Principal:
+    roles = tuple(claims.get("roles", ()))
+    allowed: frozenset[str] = frozenset().union(*(ROLES.get(role, frozenset()) for role in roles))
+    return Principal(
+        subject=UUID(claims["sub"]),
+        client_id=str(claims["client_id"]),
+        tenant_id=UUID(claims["tid"]) if "tid" in claims else PLATFORM,
+        permissions=allowed & frozenset(str(claims.get("scope", "")).split()),
+        roles=roles,
+    )
+
+
+def _invalid(why: str) -> UnauthenticatedError:
+    return UnauthenticatedError("invalid-token", f"the access token is refused: {why}")
+
+
+def bearer(authorization: str | None) -> str:
+    """The token of an `Authorization` header."""
+    scheme, _, token = (authorization or "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise UnauthenticatedError("token-missing", "send `Authorization: Bearer <access token>`")
+    return token.strip()
+
+
+def scope_of(permissions: Iterable[str]) -> str:
+    """Permissions as a `scope` claim."""
+    return " ".join(sorted(permissions))

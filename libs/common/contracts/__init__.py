@@ -1,0 +1,52 @@
+"""The published language: every event another system may see, one module per publisher.
+
+Plain frozen dataclasses and nothing else, so that a contract can be read without knowing a framework. Bounds are
+`annotated_types` metadata: whoever validates (the inbox does) may honour them, whoever only reads need not.
+
+Evolving an event: an optional field may be added and keeps the version. Anything else is a new class with a higher
+`version`, published beside the old one until nobody reads that.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, TypeVar, dataclass_transform
+
+from annotated_types import Ge, Le, MaxLen, MinLen
+
+__all__ = ["EVENTS", "Currency", "Event", "Minor", "Quantity", "Sequence", "Sku", "Text", "event"]
+
+Sku = Annotated[str, MinLen(1), MaxLen(64)]
+Text = Annotated[str, MaxLen(500)]
+Currency = Annotated[str, MinLen(3), MaxLen(3)]
+Quantity = Annotated[int, Ge(1), Le(1_000_000)]
+Minor = Annotated[int, Ge(0), Le(9_000_000_000_000_000)]
+Sequence = Annotated[int, Ge(1)]
+
+
+class Event:
+    """What every event class says of itself."""
+
+    __slots__ = ()
+    TOPIC: ClassVar[str]
+    TYPE: ClassVar[str]
+    VERSION: ClassVar[int]
+    AGGREGATE: ClassVar[str]
+
+
+EVENTS: dict[tuple[str, str, int], type[Event]] = {}
+"""Every event of the language by (topic, type, version)."""
+
+E = TypeVar("E", bound=Event)
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def event(topic: str, type_: str, *, aggregate: str, version: int = 1) -> Callable[[type[E]], type[E]]:
+    """Declare an event: its topic, its `ce_type`, and the field that names its aggregate (the Kafka key)."""
+
+    def declare(cls: type[E]) -> type[E]:
+        frozen = dataclass(frozen=True, kw_only=True, slots=True)(cls)
+        frozen.TOPIC, frozen.TYPE, frozen.VERSION, frozen.AGGREGATE = topic, type_, version, aggregate
+        EVENTS[topic, type_, version] = frozen
+        return frozen
+
+    return declare

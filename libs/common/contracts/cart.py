@@ -1,0 +1,79 @@
+"""Events of the cart service (`cart.v1`)."""
+
+from dataclasses import dataclass
+from typing import Literal
+from uuid import UUID
+
+from libs.common.contracts import Currency, Event, Minor, Quantity, Sku, Text, event
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FrozenLine:
+    """One line of a frozen cart, at the price the shopper saw."""
+
+    sku: Sku
+    name: Text
+    category: Text
+    quantity: Quantity
+    unit_minor: Minor
+    total_minor: Minor
+    weight_grams: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Discount:
+    """An amount the cart takes off, and why."""
+
+    code: Text
+    amount_minor: Minor
+
+
+@event("cart.v1", "cart.frozen", aggregate="cart_id")
+class CartFrozen(Event):
+    """The cart belongs to this checkout now and will not change while it does."""
+
+    cart_id: UUID
+    checkout_id: UUID
+    version: int
+    subject_id: UUID
+    currency: Currency
+    lines: tuple[FrozenLine, ...]
+    discounts: tuple[Discount, ...]
+    total_minor: Minor
+
+
+FreezeRefusal = Literal["cart-not-found", "cart-empty", "cart-unavailable", "product-unavailable"]
+
+
+@event("cart.v1", "cart.freeze-refused", aggregate="cart_id")
+class CartFreezeRefused(Event):
+    """The cart cannot be bought by this checkout. Of a cart that is not there, only this event exists."""
+
+    cart_id: UUID
+    checkout_id: UUID
+    reason: FreezeRefusal
+
+
+@event("cart.v1", "cart.reopened", aggregate="cart_id")
+class CartReopened(Event):
+    """The checkout came to nothing: the shopper may change the cart again."""
+
+    cart_id: UUID
+    checkout_id: UUID
+
+
+@event("cart.v1", "cart.ordered", aggregate="cart_id")
+class CartOrdered(Event):
+    """The cart became an order. It will never change again."""
+
+    cart_id: UUID
+    order_id: UUID
+
+
+@event("cart.v1", "tenant.provisioned", aggregate="tenant_id")
+class TenantProvisioned(Event):
+    """The cart service can serve this tenant."""
+
+    tenant_id: UUID
+    service: Literal["cart"]
+    tenant_version: int

@@ -1,0 +1,112 @@
+"""Events of the checkout service: checkouts (`checkout.v1`) and the orders they become (`order.v1`)."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from libs.common.contracts import Currency, Event, Minor, Quantity, Sku, Text, event
+
+FailureReason = Literal[
+    "cart-not-found",
+    "cart-empty",
+    "cart-unavailable",
+    "product-unavailable",
+    "out-of-stock",
+    "payment-declined",
+    "payment-failed",
+    "payment-capture-failed",
+    "amount-mismatch",
+    "timed-out",
+    "canceled",
+]
+
+
+@event("checkout.v1", "checkout.requested", aggregate="checkout_id")
+class CheckoutRequested(Event):
+    """A shopper wants to buy a cart; the cart answers `cart.frozen` or `cart.freeze-refused`."""
+
+    checkout_id: UUID
+    cart_id: UUID
+    subject_id: UUID
+
+
+@event("checkout.v1", "payment.requested", aggregate="checkout_id")
+class PaymentRequested(Event):
+    """Hold this amount. The only way a payment comes into being."""
+
+    checkout_id: UUID
+    payment_id: UUID
+    order_id: UUID
+    amount_minor: Minor
+    currency: Currency
+    method: Text
+    capture: Literal["on-confirmation", "on-shipment"]
+    quote_hash: str
+    subject_id: UUID
+
+
+@event("checkout.v1", "payment.void-requested", aggregate="checkout_id")
+class PaymentVoidRequested(Event):
+    """Let go of the money that is held, or hold none."""
+
+    checkout_id: UUID
+    payment_id: UUID
+    reason: FailureReason
+
+
+@event("checkout.v1", "checkout.failed", aggregate="checkout_id")
+class CheckoutFailed(Event):
+    """The checkout ended without an order; no money is held for it."""
+
+    checkout_id: UUID
+    cart_id: UUID
+    reason: FailureReason
+
+
+@event("checkout.v1", "tenant.provisioned", aggregate="tenant_id")
+class TenantProvisioned(Event):
+    """The checkout service can serve this tenant."""
+
+    tenant_id: UUID
+    service: Literal["checkout"]
+    tenant_version: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OrderLine:
+    """One line of an order, at the price that was agreed."""
+
+    line_id: str
+    sku: Sku
+    name: Text
+    quantity: Quantity
+    unit_minor: Minor
+    total_minor: Minor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Totals:
+    """What an order costs: subtotal - discount + shipping + tax = total."""
+
+    subtotal_minor: Minor
+    discount_minor: Minor
+    shipping_minor: Minor
+    tax_minor: Minor
+    total_minor: Minor
+
+
+@event("order.v1", "order.confirmed", aggregate="order_id")
+class OrderConfirmed(Event):
+    """Funds are held and stock is sold: the order happens. Exactly one per checkout, ever."""
+
+    order_id: UUID
+    number: int
+    checkout_id: UUID
+    cart_id: UUID
+    payment_id: UUID
+    subject_id: UUID
+    currency: Currency
+    lines: tuple[OrderLine, ...]
+    totals: Totals
+    placed_at: datetime

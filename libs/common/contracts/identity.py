@@ -1,0 +1,32 @@
+"""Events of the identity service: tenants and signing keys (compacted topics, always the whole state)."""
+
+from dataclasses import field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from libs.common.contracts import Currency, Event, Text, event
+
+
+@event("tenant.v1", "tenant.updated", aggregate="tenant_id")
+class TenantUpdated(Event):
+    """A tenant as it is now. `version` rises with every change; a reader keeps the highest."""
+
+    tenant_id: UUID
+    version: int
+    slug: Text
+    status: str
+    currency: Currency
+    country: str
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@event("signing-key.v1", "signing-key.updated", aggregate="kid")
+class SigningKeyUpdated(Event):
+    """A public key that access tokens are, were or will be signed with."""
+
+    kid: str
+    jwk: dict[str, str]
+    state: str
+    not_before: datetime
+    not_after: datetime | None = None

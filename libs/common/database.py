@@ -1,0 +1,287 @@
+"""Postgres as the services use it: transactions for named tenants, statements compiled once, aggregates by the batch.
+
+SQLAlchemy describes the tables and the rarer queries; everything runs on asyncpg directly (four times as many small
+transactions on one core). Nothing here reads or writes a tenant's row outside `Database.transaction`.
+
+Tables without a tenant, and why: `outbox_cursor` and `inbox_position` are positions in streams that all tenants share;
+`inbox_parked` also holds messages whose tenant could not be believed; `alembic_version` is Alembic's.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import fields
+from enum import Enum
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, get_type_hints
+from uuid import UUID
+
+import asyncpg
+from sqlalchemy import Executable, Table
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
+
+from libs.common import tenancy
+from libs.common.errors import ConflictError, UnavailableError
+from libs.common.messaging.decision import Aggregate
+
+if TYPE_CHECKING:
+    from sqlalchemy import MetaData
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+
+TRANSIENT: tuple[type[BaseException], ...] = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.exceptions.OperatorInterventionError,
+    asyncpg.exceptions.InsufficientResourcesError,
+    asyncpg.exceptions.TransactionRollbackError,
+    asyncpg.exceptions.LockNotAvailableError,
+)
+"""What passes by itself: tried again with backoff, and never held against a message."""
+
+
+class ConcurrencyError(Exception):
+    """A row was not as it had been read: somebody was faster. The whole transaction is tried again."""
+
+
+_dialect = PGDialect_asyncpg(paramstyle="numeric_dollar")
+
+
+class Statement:
+    """A SQLAlchemy statement, compiled once; called with its parameters by name."""
+
+    def __init__(self, query: Executable) -> None:
+        compiled = query.compile(dialect=_dialect)  # type: ignore[attr-defined]
+        self.sql: str = compiled.string
+        self._names: Sequence[str] = compiled.positiontup or ()
+        self._constants: Mapping[str, Any] = {name: value for name, value in compiled.params.items() if value is not None}
+
+    def arguments(self, parameters: Mapping[str, Any]) -> list[Any]:
+        """The parameters in the order of the placeholders."""
+        return [parameters[name] if name in parameters else self._constants[name] for name in self._names]
+
+    async def fetch(self, connection: Connection, **parameters: Any) -> list[asyncpg.Record]:
+        """Run it; every row."""
+        return await connection.fetch(self.sql, *self.arguments(parameters))
+
+    async def fetchrow(self, connection: Connection, **parameters: Any) -> asyncpg.Record | None:
+        """Run it; the first row, if any."""
+        return await connection.fetchrow(self.sql, *self.arguments(parameters))
+
+
+A = TypeVar("A", bound=Aggregate)
+
+
+class Rows(Generic[A]):
+    """Loads and saves aggregates of one kind, any number with one statement. Columns and fields have the same names."""
+
+    def __init__(self, table: Table, kind: type[A]) -> None:
+        self.table = table
+        self.kind = kind
+        self._names = [field.name for field in fields(kind)]
+        missing = set(self._names) ^ {column.name for column in table.columns}
+        if missing:
+            message = f"{kind.__name__} and table {table.name} differ in {sorted(missing)}"
+            raise TypeError(message)
+        self._decoders, self._encoders = self._converters()
+
+    def _converters(self) -> tuple[dict[str, Callable[[Any], Any]], dict[str, Callable[[Any], Any]]]:
+        from pydantic import TypeAdapter  # noqa: PLC0415 - only here, and only once a process
+
+        hints = get_type_hints(self.kind)
+        decoders: dict[str, Callable[[Any], Any]] = {}
+        encoders: dict[str, Callable[[Any], Any]] = {}
+        for name in self._names:
+            if isinstance(self.table.columns[name].type, JSONB):
+                adapter: TypeAdapter[Any] = TypeAdapter(hints[name])
+                decoders[name] = adapter.validate_json
+                encoders[name] = lambda value, adapter=adapter: adapter.dump_json(value).decode()
+            elif isinstance(hints[name], type) and issubclass(hints[name], Enum):
+                decoders[name] = hints[name]
+        return decoders, encoders
+
+    def _type(self, name: str) -> str:
+        return str(self.table.columns[name].type.compile(dialect=_dialect))
+
+    @cached_property
+    def _select(self) -> str:
+        key = self.kind.KEY
+        columns = ", ".join(f't."{name}"' for name in self._names)
+        return (
+            f'SELECT {columns} FROM "{self.table.name}" t '  # noqa: S608 - names of our own tables only
+            f"JOIN unnest($1::uuid[], $2::{self._type(key)}[]) AS k(tenant_id, key) "
+            f'ON t.tenant_id = k.tenant_id AND t."{key}" = k.key ORDER BY t.tenant_id, t."{key}"'
+        )
+
+    @cached_property
+    def _save(self) -> str:
+        key = ["tenant_id"] if self.kind.KEY == "tenant_id" else ["tenant_id", self.kind.KEY]
+        arrays = ", ".join(f"${index}::{self._type(name)}[]" for index, name in enumerate(self._names, 2))
+        names = ", ".join(f'"{name}"' for name in self._names)
+        assignments = ", ".join(f'"{name}" = v."{name}"' for name in self._names if name not in key)
+        match = " AND ".join(f't."{name}" = v."{name}"' for name in key)
+        table = self.table.name
+        return (
+            f"WITH v AS (SELECT * FROM unnest($1::bigint[], {arrays}) AS v(stored_version, {names})), "  # noqa: S608 - as above
+            f'updated AS (UPDATE "{table}" t SET {assignments} FROM v WHERE {match} AND t.version = v.stored_version RETURNING 1), '
+            f'inserted AS (INSERT INTO "{table}" ({names}) SELECT {names} FROM v WHERE stored_version = 0 '
+            f"RETURNING 1) "
+            f"SELECT (SELECT count(*) FROM updated) + (SELECT count(*) FROM inserted)"
+        )
+
+    def decode(self, record: Mapping[str, Any]) -> A:
+        """One row as its aggregate."""
+        values = dict(record)
+        for name, decoder in self._decoders.items():
+            values[name] = None if values[name] is None else decoder(values[name])
+        return self.kind(**values)
+
+    async def load(self, connection: Connection, wanted: Sequence[tuple[UUID, Any]], *, lock: bool) -> list[A]:
+        """The stored ones among the wanted (tenant, key), locked in sorted order unless they are only looked at."""
+        wanted = sorted(wanted)
+        sql = f"{self._select} FOR UPDATE OF t" if lock else self._select
+        records = await connection.fetch(sql, [tenant for tenant, _ in wanted], [key for _, key in wanted])
+        return [self.decode(record) for record in records]
+
+    async def save(self, connection: Connection, states: Sequence[tuple[A, int]]) -> None:
+        """Store each state over the version that was read (0: a new row).
+
+        Raises ConcurrencyError if one had moved or had just been made, and ConflictError when a unique constraint other
+        than the key forbids it: the constraint's name, without its table's, is the error's code.
+        """
+        columns: list[list[Any]] = [[version for _, version in states]]
+        for name in self._names:
+            encoder = self._encoders.get(name)
+            values = [getattr(state, name) for state, _ in states]
+            columns.append([None if value is None else encoder(value) for value in values] if encoder else values)
+        try:
+            stored = await connection.fetchval(self._save, *columns)
+        except asyncpg.UniqueViolationError as error:
+            name = str(error.constraint_name)
+            if name == f"{self.table.name}_pkey":
+                raise ConcurrencyError(str(error)) from error
+            code = name.removeprefix(f"{self.table.name}_").replace("_", "-")
+            raise ConflictError(code, f"this {self.table.name} cannot be: {code.replace('-', ' ')}") from error
+        if stored != len(states):
+            message = f"{len(states) - stored} of {len(states)} rows of {self.table.name} had moved"
+            raise ConcurrencyError(message)
+
+
+class Database:
+    """A service's database under one role."""
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+        self.pool = pool
+
+    @classmethod
+    async def connect(cls, url: str, *, application: str, size: int = 10) -> "Database":
+        """Open a pool whose connections bound how long they can hold anything."""
+        pool = await asyncpg.create_pool(
+            url,
+            min_size=1,
+            max_size=size,
+            command_timeout=30,
+            reset=_nothing_to_reset,
+            server_settings={
+                "application_name": application,
+                "jit": "off",
+                "lock_timeout": "5s",
+                "statement_timeout": "20s",
+                "idle_in_transaction_session_timeout": "20s",
+            },
+        )
+        return cls(pool)
+
+    async def close(self) -> None:
+        """Close every connection; those still busy after five seconds are cut."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.pool.close(), 5)
+
+    @asynccontextmanager
+    async def transaction(self, tenant_ids: Iterable[UUID]) -> AsyncIterator[Connection]:
+        """A READ COMMITTED transaction that sees these tenants' rows and no others."""
+        async with self.acquire() as connection:
+            try:
+                await connection.execute(tenancy.begin(tenant_ids))
+                yield connection
+                await connection.execute("COMMIT")
+            except BaseException:
+                await _roll_back(connection)
+                raise
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[Connection]:
+        """A bare connection, outside any transaction."""
+        try:
+            connection = await self.pool.acquire(timeout=5)
+        except (OSError, TimeoutError, asyncpg.PostgresError) as error:
+            raise UnavailableError("database-unavailable", "the database does not answer; try again shortly") from error
+        try:
+            yield connection
+        finally:
+            await self.pool.release(connection)
+
+
+async def _nothing_to_reset(_: Connection) -> None:
+    """Settings end with their transaction here, so a connection comes back clean without asking the server."""
+
+
+async def _roll_back(connection: Connection) -> None:
+    """Leave nothing open, also when the cause was a cancellation; a connection that cannot is thrown away."""
+    try:
+        await asyncio.shield(connection.execute("ROLLBACK"))
+    except (asyncio.CancelledError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        connection.terminate()
+
+
+SERVICES = Path(__file__).resolve().parents[2] / "services"
+
+
+def migrate(service: str, owner_url: str) -> None:
+    """Bring a service's database to the newest migration."""
+    from alembic import command  # noqa: PLC0415 - half a second that only a migration should pay
+
+    command.upgrade(alembic_config(service, owner_url), "head")
+
+
+def alembic_config(service: str, owner_url: str) -> Any:  # noqa: ANN401 - Alembic's type would import Alembic
+    """How Alembic finds a service's migrations."""
+    from alembic.config import Config  # noqa: PLC0415 - as above
+
+    config = Config()
+    config.set_main_option("script_location", str(SERVICES / service / "migrations"))
+    config.attributes["owner_url"] = owner_url
+    return config
+
+
+def run_migrations(metadata: "MetaData") -> None:
+    """What every `migrations/env.py` calls: run on the owner's connection, giving up rather than queueing on a lock."""
+    from alembic import context  # noqa: PLC0415 - as above
+    from sqlalchemy import text  # noqa: PLC0415
+    from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415
+    from sqlalchemy.pool import NullPool  # noqa: PLC0415
+
+    def run(connection: Any) -> None:  # noqa: ANN401 - SQLAlchemy's synchronous face of the connection
+        connection.execute(text("SET lock_timeout = '3s'"))
+        context.configure(connection=connection, target_metadata=metadata, include_object=_not_the_kernel)
+        with context.begin_transaction():
+            context.run_migrations()
+        connection.commit()
+
+    async def main() -> None:
+        url = context.config.attributes["owner_url"].replace("postgresql://", "postgresql+asyncpg://", 1)
+        engine = create_async_engine(url, poolclass=NullPool)
+        async with engine.connect() as connection:
+            await connection.run_sync(run)
+        await engine.dispose()
+
+    asyncio.run(main())
+
+
+def _not_the_kernel(_object: Any, name: str | None, kind: str, _reflected: Any, _compared: Any) -> bool:  # noqa: ANN401
+    """The kernel's tables have types SQLAlchemy does not know; `messaging/schema.py` alone describes them."""
+    return not (kind == "table" and str(name).startswith(("outbox_", "inbox_", "idempotency_")))

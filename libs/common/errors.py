@@ -1,0 +1,81 @@
+"""Every error a caller may see, and what each means.
+
+    CartwrightError
+    ├── RejectedError     the request breaks a rule, and always will          422
+    │   └── MalformedError  it cannot even be read                            400
+    ├── DeniedError       the caller may not                                  403
+    │   └── UnauthenticatedError  nobody knows who the caller is              401
+    ├── NotFoundError     absent, or not for this caller to know of           404
+    ├── ConflictError     not legal in the present state                      409
+    │   └── StaleError      the caller's copy is out of date                  412
+    └── UnavailableError  nothing was done; the same call may succeed later   503
+        └── NotYetError     what a message refers to may still be on its way  retried a while, then parked
+
+Only the edges turn a kind into an HTTP status, a retry or a parked message.
+"""
+
+from typing import Any
+
+
+class CartwrightError(Exception):
+    """A refusal with a stable code, a sentence for people, and members for machines."""
+
+    status = 500
+
+    def __init__(self, code: str, detail: str, **members: Any) -> None:  # noqa: ANN401 - problem members are any JSON
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+        self.members = members
+
+
+class RejectedError(CartwrightError):
+    """It breaks a rule, and the same request always will."""
+
+    status = 422
+
+
+class MalformedError(RejectedError):
+    """It cannot be read."""
+
+    status = 400
+
+
+class DeniedError(CartwrightError):
+    """The caller is known and may not."""
+
+    status = 403
+
+
+class UnauthenticatedError(DeniedError):
+    """No valid token says who is calling."""
+
+    status = 401
+
+
+class NotFoundError(CartwrightError):
+    """Absent, or another's: the two are not to be told apart."""
+
+    status = 404
+
+
+class ConflictError(CartwrightError):
+    """Not legal in the present state."""
+
+    status = 409
+
+
+class StaleError(ConflictError):
+    """The caller decided on a version that is no longer the present one."""
+
+    status = 412
+
+
+class UnavailableError(CartwrightError):
+    """A dependency is away or busy; nothing was done."""
+
+    status = 503
+
+
+class NotYetError(UnavailableError):
+    """What a message refers to may still be arriving: it is tried again for a while, then parked."""

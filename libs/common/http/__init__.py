@@ -1,0 +1,1 @@
+"""The HTTP edge: guarded routes, problem+json, and the servers of both process kinds. Workers never import FastAPI."""

@@ -1,0 +1,138 @@
+"""The life of an API process: database, hints, keys, routes; no Kafka consumer with an effect, no FastStream."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import orjson
+import structlog
+import uvloop
+from aiokafka.errors import KafkaError
+from fastapi import FastAPI, Request
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from libs.common.auth import Keys, Verifier
+from libs.common.database import Database, Rows
+from libs.common.http.problem import problem
+from libs.common.http.routes import Routes, Service, request_id_of
+from libs.common.http.server import operator_routes, serve
+from libs.common.messaging.broker import Broker
+from libs.common.messaging.decision import Aggregate, Handlers
+from libs.common.messaging.hints import Hints
+from libs.common.messaging.shell import Shell
+from libs.common.settings import Settings
+from libs.common.telemetry import configure_logging
+
+POOL_SIZE = 12
+CODES = {404: "not-found", 405: "method-not-allowed"}
+
+log = structlog.get_logger(__name__)
+Prepare = Callable[[Service], Awaitable[None]]
+
+
+async def _nothing(_: Service) -> None:
+    """Most services have nothing else to prepare."""
+
+
+def run_api(
+    name: str,
+    settings: Settings,
+    *,
+    routes: Routes,
+    rows: Sequence[Rows[Any]],
+    handlers: Handlers,
+    announce: frozenset[type[Aggregate]] = frozenset(),
+    prepare: Prepare = _nothing,
+) -> None:
+    """Serve a service's API until it is told to stop."""
+    configure_logging(settings.log_level, settings.log_format, service=name, process="api")
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        url = settings.database_url.get_secret_value()
+        database = await Database.connect(url, application=f"{name}-api", size=POOL_SIZE)
+        hints = Hints(url)
+        shell = Shell(database, rows, handlers, service=name, hints=hints, announce=announce)
+        keys = Keys(settings.jwks_url)
+        app.state.service = Service(name, shell, hints, Verifier(keys, issuer=settings.issuer, audience=name))
+        app.state.keys = keys
+        await hints.start()
+        await prepare(app.state.service)
+        following = asyncio.create_task(_follow_keys(keys, Broker(settings)), name="keys")
+        yield
+        following.cancel()
+        with suppress(asyncio.CancelledError):
+            await following
+        await hints.close()
+        await database.close()
+
+    uvloop.run(serve(api_app(name, routes, lifespan), settings))
+
+
+def api_app(name: str, routes: Routes, lifespan: Any = None) -> FastAPI:  # noqa: ANN401 - Starlette's lifespan type is private
+    """The ASGI application of a service; without a lifespan, good for reading its OpenAPI."""
+    app = FastAPI(title=f"Cartwright {name}", version="1", docs_url=None, redoc_url=None, lifespan=lifespan)
+    app.include_router(routes)
+
+    async def database_ready() -> str | None:
+        try:
+            async with asyncio.timeout(1), app.state.service.shell.database.acquire() as connection:
+                await connection.execute("SELECT 1")
+        except Exception as error:  # noqa: BLE001 - whatever it is, we are not ready
+            return f"database: {error}"
+        return None
+
+    async def keys_ready() -> str | None:
+        if not app.state.keys:
+            await app.state.keys.fetch()
+        return None if app.state.keys or name == "identity" else "no signing key is known yet"
+
+    app.router.routes.extend(operator_routes([database_ready, keys_ready]))
+    app.add_exception_handler(HTTPException, _http_problem)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """FastAPI's document, with the security scheme and the errors that every route shares."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
+        schemes["bearer"] = {"type": "http", "scheme": "bearer", "bearerFormat": "at+jwt"}
+        for path in document.get("paths", {}).values():
+            for operation in path.values():
+                operation["responses"].pop("422", None)
+                operation["responses"]["default"] = {
+                    "description": "A problem (RFC 9457)",
+                    "content": {"application/problem+json": {"schema": {"type": "object"}}},
+                }
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
+async def _http_problem(request: Request, error: Exception) -> Response:
+    """What the router itself refuses: no such path, no such method."""
+    status = getattr(error, "status_code", 500)
+    detail = "there is nothing here for you" if status == CODES.get(404) else str(getattr(error, "detail", error))
+    response = problem(
+        status, CODES.get(status, "http"), detail, request_id=request_id_of(request), instance=request.url.path
+    )
+    for header, value in (getattr(error, "headers", None) or {}).items():
+        response.headers[header] = value
+    return response
+
+
+async def _follow_keys(keys: Keys, broker: Broker) -> None:
+    """Learn signing keys from the topic, for ever; identity may be down and nobody is logged out."""
+    while True:
+        try:
+            async for record in broker.follow(["signing-key.v1"]):
+                if record is not None and record.value:
+                    update = orjson.loads(record.value)
+                    keys.forget(update["kid"]) if update["state"] == "revoked" else keys.learn(update["jwk"])
+        except (KafkaError, OSError, TimeoutError, ValueError, KeyError, TypeError) as error:
+            log.warning("keys.follower_interrupted", error=str(error), action="known keys stay valid; following again")
+            await asyncio.sleep(2)

@@ -1,0 +1,39 @@
+"""Lists by page: an opaque cursor names the last item seen."""
+
+import base64
+import binascii
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+import orjson
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from libs.common.errors import MalformedError
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class Page(BaseModel, Generic[M]):
+    """One page of a list; `next_cursor` is null on the last."""
+
+    items: list[M]
+    next_cursor: str | None
+
+
+def decode_cursor(cursor: str | None, first: str) -> str:
+    """The key that a cursor stands for; `first` when there is none."""
+    if cursor is None:
+        return first
+    try:
+        return base64.urlsafe_b64decode(cursor.encode() + b"==").decode()
+    except (binascii.Error, ValueError) as error:
+        raise MalformedError("bad-cursor", "use the next_cursor you were given") from error
+
+
+def page(found: Sequence[M], limit: int, key: Callable[[M], str]) -> Response:
+    """A page as an answer, from one item more than the page may have."""
+    items = found[:limit]
+    cursor = base64.urlsafe_b64encode(key(items[-1]).encode()).decode().rstrip("=") if len(found) > limit else None
+    body = orjson.dumps({"items": [item.model_dump(mode="json", exclude_none=True) for item in items], "next_cursor": cursor})
+    return Response(body, media_type="application/json")

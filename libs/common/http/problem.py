@@ -1,0 +1,63 @@
+"""Errors as RFC 9457 `application/problem+json`."""
+
+from typing import Any
+
+import asyncpg
+import orjson
+import structlog
+from starlette.responses import Response
+
+from libs.common.database import TRANSIENT
+from libs.common.errors import CartwrightError, UnauthenticatedError, UnavailableError
+
+MEDIA_TYPE = "application/problem+json"
+TITLES = {
+    400: "Malformed request",
+    401: "Not authenticated",
+    403: "Not permitted",
+    404: "Not found",
+    405: "Method not allowed",
+    409: "Conflict",
+    412: "Precondition failed",
+    413: "Body too large",
+    415: "Unsupported media type",
+    422: "Request refused",
+    429: "Too many requests",
+    500: "Internal error",
+    503: "Temporarily unavailable",
+}
+
+log = structlog.get_logger(__name__)
+
+
+def problem(status: int, code: str, detail: str, *, request_id: str, instance: str, **members: Any) -> Response:  # noqa: ANN401
+    """A problem document as a response."""
+    headers = {"Cache-Control": "no-store", "X-Request-Id": request_id}
+    retry_after = members.pop("retry_after", 1 if status in {429, 503} else None)
+    if retry_after is not None:
+        headers["Retry-After"] = str(retry_after)
+    if status == UnauthenticatedError.status:
+        headers["WWW-Authenticate"] = 'Bearer error="invalid_token"' if code == "invalid-token" else "Bearer"
+    body = {
+        "type": f"urn:cartwright:problem:{code}",
+        "title": TITLES.get(status, "Error"),
+        "status": status,
+        "detail": detail,
+        "instance": instance,
+        "code": code,
+        "request_id": request_id,
+        **members,
+    }
+    return Response(orjson.dumps(body), status_code=status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def problem_of(error: Exception, *, request_id: str, instance: str) -> Response:
+    """What a caller is told of this error. Only our own errors say anything; the rest is logged and kept inside."""
+    if isinstance(error, TRANSIENT) and not isinstance(error, CartwrightError):
+        log.warning("request.dependency_away", error=f"{type(error).__name__}: {error}", request_id=request_id)
+        error = UnavailableError("dependency-unavailable", "something this needs does not answer; try again shortly")
+    if isinstance(error, CartwrightError):
+        return problem(error.status, error.code, error.detail, request_id=request_id, instance=instance, **error.members)
+    kind = "database" if isinstance(error, asyncpg.PostgresError) else "unexpected"
+    log.error("request.failed", kind=kind, request_id=request_id, instance=instance, exc_info=error)
+    return problem(500, "internal", "this is our fault; tell us the request_id", request_id=request_id, instance=instance)

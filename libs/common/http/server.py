@@ -1,0 +1,64 @@
+"""The servers of both process kinds, and the operator surface they share. No FastAPI here: workers use it too."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+import orjson
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from libs.common.settings import Settings
+from libs.common.telemetry import METRICS_TYPE, metrics
+
+Check = Callable[[], Awaitable[str | None]]
+"""Answers what is not ready yet, or None."""
+
+
+def operator_routes(ready: Sequence[Check]) -> list[Route]:
+    """Liveness, readiness and metrics. The gateway routes none of these to customers."""
+
+    async def livez(_: Request) -> Response:
+        return Response("ok\n", media_type="text/plain")
+
+    async def readyz(_: Request) -> Response:
+        missing = [what for check in ready if (what := await check()) is not None]
+        body = orjson.dumps({"ready": not missing, "missing": missing})
+        return Response(body, status_code=503 if missing else 200, media_type="application/json")
+
+    async def prometheus(_: Request) -> Response:
+        return Response(metrics(), media_type=METRICS_TYPE)
+
+    return [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", prometheus)]
+
+
+def operator_app(ready: Sequence[Check], *more: Route) -> Starlette:
+    """A worker's only HTTP face."""
+    return Starlette(routes=[*operator_routes(ready), *more])
+
+
+async def serve(app: ASGIApp, settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then drain."""
+    config = uvicorn.Config(
+        app,
+        host=settings.http_host,
+        port=settings.http_port,
+        http="httptools",
+        loop="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=settings.drain_seconds,
+        timeout_keep_alive=75,
+    )
+    await uvicorn.Server(config).serve()
+
+
+async def every(seconds: float, job: Callable[[], Awaitable[object]]) -> None:
+    """Run a job again and again, from now on."""
+    while True:
+        await job()
+        await asyncio.sleep(seconds)

@@ -1,0 +1,99 @@
+"""How this process reaches Kafka: addresses, credentials, topic names, and the one right way to make each client."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import KafkaConfigurationError
+
+if TYPE_CHECKING:
+    from aiokafka import ConsumerRecord, TopicPartition
+
+    from libs.common.settings import Settings
+
+START_SECONDS = 10
+
+
+class Broker:
+    """The cluster, as the settings describe it."""
+
+    def __init__(self, settings: "Settings") -> None:
+        self.bootstrap_servers = settings.kafka_bootstrap_servers
+        self.prefix = settings.topic_prefix
+        self.partitions: dict[str, int] = {}
+        """Partition counts by topic, as the broker had them when the last producer started."""
+        self._settings = settings
+
+    def topic(self, name: str) -> str:
+        """A topic's name on this cluster."""
+        return self.prefix + name
+
+    @property
+    def security(self) -> dict[str, Any]:
+        """The arguments of any aiokafka client that say how to prove who we are."""
+        settings = self._settings
+        arguments: dict[str, Any] = {"security_protocol": settings.kafka_security_protocol}
+        if settings.kafka_security_protocol.endswith("SSL"):
+            arguments["ssl_context"] = ssl.create_default_context(cafile=settings.kafka_ssl_cafile)
+        if settings.kafka_security_protocol.startswith("SASL"):
+            password = settings.kafka_sasl_password
+            arguments |= {
+                "sasl_mechanism": settings.kafka_sasl_mechanism,
+                "sasl_plain_username": settings.kafka_sasl_username,
+                "sasl_plain_password": password.get_secret_value() if password else None,
+            }
+        return arguments
+
+    async def producer(self) -> AIOKafkaProducer:
+        """An idempotent producer that waits for every replica. One that failed is thrown away, never reused."""
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self.bootstrap_servers,
+            enable_idempotence=True,
+            acks="all",
+            linger_ms=0,
+            max_batch_size=950_000,
+            max_request_size=1_000_000,
+            request_timeout_ms=10_000,
+            **self.security,
+        )
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await producer.start()
+                for topic in map(self.topic, TOPICS):
+                    count = len(await producer.partitions_for(topic))
+                    if self.partitions.setdefault(topic, count) != count:
+                        message = f"{topic} went from {self.partitions[topic]} to {count} partitions: its keys lose their order"
+                        raise KafkaConfigurationError(message)
+        except BaseException:
+            await asyncio.wait({asyncio.ensure_future(producer.stop())}, timeout=1)
+            raise
+        return producer
+
+    async def follow(self, topics: Sequence[str]) -> AsyncIterator["ConsumerRecord[bytes, bytes] | None"]:
+        """Every record of compacted topics from their beginning, without a group; None whenever the end was reached."""
+        consumer = AIOKafkaConsumer(
+            *(self.topic(topic) for topic in topics),
+            bootstrap_servers=self.bootstrap_servers,
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            **self.security,
+        )
+        await consumer.start()
+        try:
+            ends: dict[TopicPartition, int] = await consumer.end_offsets(consumer.assignment())
+            while True:
+                for records in (await consumer.getmany(timeout_ms=1_000)).values():
+                    for record in records:
+                        yield record
+                if ends and all([await consumer.position(partition) >= end for partition, end in ends.items()]):
+                    ends = {}
+                    yield None
+        finally:
+            await consumer.stop()
+
+
+TOPICS = ("tenant.v1", "signing-key.v1", "cart.v1", "checkout.v1", "order.v1", "payment.v1")
+"""The topics that services of ours publish to."""
+

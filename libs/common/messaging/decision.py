@@ -1,0 +1,192 @@
+"""What a service decides with: messages come in, aggregates are looked up, changes go out. All of it in memory.
+
+A handler is `refs(message)`, which names the aggregates the message touches, and a function of a `World` in which
+those are loaded. It reads with `world.get`, decides in the service's `domain`, and records with `world.save`; the
+shell (`shell.py`) loads and stores whole batches around it. There is no other way to write, so no handler can forget
+the tenant, the inbox or the outbox.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, ClassVar, Generic, TypeVar, cast
+from uuid import UUID
+
+from libs.common.contracts import Event
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Aggregate:
+    """One row that changes as a whole. A subclass names its own key and adds its state."""
+
+    KEY: ClassVar[str] = "id"
+    tenant_id: UUID
+    version: int = 0
+    """Rises with every change; 0 is not stored yet."""
+    sequence: int = 0
+    """How many events it has published."""
+
+    @property
+    def key(self) -> Any:  # noqa: ANN401 - a UUID or a text, as the kind has it
+        """What identifies it within its tenant."""
+        return getattr(self, self.KEY)
+
+
+A = TypeVar("A", bound=Aggregate)
+D = TypeVar("D")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message(Generic[D]):
+    """A command or an event with the circumstances it came in."""
+
+    data: D
+    tenant_id: UUID
+    id: str
+    time: datetime
+    source: str = ""
+    actor: str = ""
+    correlation_id: str = ""
+    traceparent: str | None = None
+    sequence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """An aggregate that a message touches. A shared one is read without a lock and must not be saved."""
+
+    kind: type[Aggregate]
+    key: Any
+    shared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """An event on its way to the outbox, numbered within its aggregate."""
+
+    event: Event
+    aggregate_id: str
+    sequence: int
+    cause: Message[Any]
+
+
+class NotLoadedError(Exception):
+    """A handler asked for an aggregate that it had not declared in its refs."""
+
+    def __init__(self, ref: Ref) -> None:
+        super().__init__(f"{ref.kind.__name__} {ref.key} is not among the refs of this handler")
+        self.ref = ref
+
+
+Identity = tuple[type[Aggregate], UUID, Any]
+"""Where an aggregate stands in the identity map: its kind, tenant and key."""
+
+
+class IdentityMap:
+    """The aggregates of one batch: as they were stored, and as the decisions so far have left them."""
+
+    def __init__(self) -> None:
+        self.current: dict[Identity, Aggregate | None] = {}
+        self.stored_version: dict[Identity, int] = {}
+        self.changed: dict[Identity, None] = {}
+        self.published: list[Published] = []
+
+    def put_loaded(self, kind: type[Aggregate], wanted: Iterable[tuple[UUID, Any]], rows: Iterable[Aggregate]) -> None:
+        """Take what the database has; what was wanted and is not there is known to be absent."""
+        for tenant_id, key in wanted:
+            self.current.setdefault((kind, tenant_id, key), None)
+        for row in rows:
+            identity = (kind, row.tenant_id, row.key)
+            self.current[identity] = row
+            self.stored_version[identity] = row.version
+
+    def missing(self, tenant_id: UUID, refs: Iterable[Ref]) -> Iterator[Ref]:
+        """Those of the refs that nobody has loaded yet."""
+        return (ref for ref in refs if (ref.kind, tenant_id, ref.key) not in self.current)
+
+
+class World:
+    """All that one decision may see and do: its tenant's loaded aggregates, the time, and new ids.
+
+    What it saves is kept apart until the decision is over, so that one that fails halfway leaves nothing behind.
+    """
+
+    def __init__(self, aggregates: IdentityMap, message: Message[Any], now: datetime, new_id: Callable[[], UUID]) -> None:
+        self.now = now
+        self.new_id = new_id
+        self.tenant_id = message.tenant_id
+        self._aggregates = aggregates
+        self._message = message
+        self._saved: dict[Identity, Aggregate] = {}
+        self._published: list[Published] = []
+
+    def get(self, kind: type[A], key: Any) -> A | None:  # noqa: ANN401 - a UUID or a text, as the kind has it
+        """The aggregate as the decisions before this one left it; None when there is none."""
+        identity = (kind, self.tenant_id, key)
+        if identity in self._saved:
+            return cast("A", self._saved[identity])
+        try:
+            return cast("A | None", self._aggregates.current[identity])
+        except KeyError:
+            raise NotLoadedError(Ref(kind, key)) from None
+
+    def save(self, state: A, *events: Event) -> A:
+        """Record the aggregate's next state and what it publishes; answers the state as it will be stored."""
+        first = state.sequence + 1
+        state = replace(state, version=state.version + 1, sequence=state.sequence + len(events))
+        self._saved[type(state), state.tenant_id, state.key] = state
+        for sequence, event in enumerate(events, first):
+            self.publish(event, sequence)
+        return state
+
+    def publish(self, event: Event, sequence: int, *, aggregate_id: str | None = None) -> None:
+        """Publish for something that is no aggregate of ours, and so must say its own number."""
+        aggregate_id = aggregate_id or str(getattr(event, event.AGGREGATE))
+        self._published.append(Published(event, aggregate_id, sequence, self._message))
+
+    def commit(self) -> None:
+        """Let the decision stand: later decisions of the batch see it."""
+        for identity, state in self._saved.items():
+            self._aggregates.current[identity] = state
+            self._aggregates.changed[identity] = None
+        self._aggregates.published.extend(self._published)
+
+
+Refs = Callable[[Message[Any]], Iterable[Ref]]
+More = Callable[[World, Message[Any]], Iterable[Ref]]
+
+
+@dataclass(frozen=True, slots=True)
+class Handler(Generic[D, R]):
+    """What happens to one type of message."""
+
+    decide: Callable[[World, Message[D]], R]
+    refs: Refs
+    more: More | None = None
+    """A second round of refs, for those that only the first can name."""
+
+
+@dataclass(slots=True)
+class Handlers:
+    """The table `message type → handler` of a service."""
+
+    table: dict[type[Any], Handler[Any, Any]] = field(default_factory=dict)
+
+    def on(
+        self, data_type: type[D], refs: Callable[[Message[D]], Iterable[Ref]], more: More | None = None
+    ) -> Callable[[Callable[[World, Message[D]], R]], Callable[[World, Message[D]], R]]:
+        """Register the function below for this command or event."""
+
+        def register(decide: Callable[[World, Message[D]], R]) -> Callable[[World, Message[D]], R]:
+            self.table[data_type] = Handler(decide, refs, more)
+            return decide
+
+        return register
+
+    def __getitem__(self, data_type: type[Any]) -> Handler[Any, Any]:
+        return self.table[data_type]
+
+    def events(self) -> Sequence[type[Event]]:
+        """The event types among the handled messages, so that the inbox knows what to read."""
+        return [data_type for data_type in self.table if issubclass(data_type, Event)]

@@ -1,0 +1,179 @@
+"""CloudEvents 1.0 in Kafka's binary content mode: how an event is written, and how anything at all is read.
+
+Reading trusts nothing: whatever a record holds, the answer is a message, a reason to reject it, or None for what
+this service does not react to.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any, Protocol
+from uuid import UUID
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from libs.common.clock import PLATFORM, rfc3339
+from libs.common.contracts import EVENTS, Event
+from libs.common.messaging.decision import Message, Published
+
+MAX_EVENT_BYTES = 900_000
+"""Headers and payload together; a larger event is refused at insert, before the broker could."""
+
+Header = tuple[str, bytes]
+Position = tuple[int, int, int]
+"""Where a relay sent an event: (timeline, window, ordinal). Rises for ever, also across a failover."""
+
+
+class KafkaRecord(Protocol):
+    """What is read of a consumed record."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[Header]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of the outbox: everything the relay needs, already encoded."""
+
+    event_id: UUID
+    tenant_id: UUID
+    topic: str
+    key: bytes
+    headers: bytes
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A record that is a message for us. `position` is there when one of our relays sent it."""
+
+    record: KafkaRecord
+    message: Message[Any]
+    origin: str
+    position: Position | None
+
+
+@dataclass(frozen=True, slots=True)
+class Invalid:
+    """A record that claims to be for us and cannot be used, with the reason."""
+
+    record: KafkaRecord
+    reason: str
+    detail: str
+
+
+@cache
+def adapter(data_type: type[Any]) -> TypeAdapter[Any]:
+    """The compiled reader and writer of one data class."""
+    return TypeAdapter(data_type)
+
+
+def encode(published: Published, *, source: str, event_id: UUID, time: datetime) -> Row:
+    """Write an event as the relay will send it, except for its position, which only the relay knows."""
+    event, cause = published.event, published.cause
+    tenant_id = cause.tenant_id
+    checkout_id = getattr(event, "checkout_id", None)
+    partition_key = published.aggregate_id if tenant_id == PLATFORM else f"{tenant_id}:{published.aggregate_id}"
+    headers = [
+        ("content-type", "application/json"),
+        ("ce_specversion", "1.0"),
+        ("ce_id", str(event_id)),
+        ("ce_source", source),
+        ("ce_type", event.TYPE),
+        ("ce_dataschema", f"urn:cartwright:schema:{event.TYPE}:{event.VERSION}"),
+        ("ce_subject", published.aggregate_id),
+        ("ce_time", rfc3339(time)),
+        ("ce_tenantid", str(tenant_id)),
+        ("ce_partitionkey", partition_key),
+        ("ce_correlationid", str(checkout_id) if checkout_id else cause.correlation_id),
+        ("ce_causationid", cause.id),
+        ("ce_sequence", str(published.sequence)),
+        ("ce_actor", cause.actor),
+    ]
+    if cause.traceparent:
+        headers.append(("traceparent", cause.traceparent))
+    payload = adapter(type(event)).dump_json(event, exclude_none=True)
+    row = Row(event_id, tenant_id, event.TOPIC, partition_key.encode(), orjson.dumps(headers), payload)
+    if len(row.headers) + len(payload) > MAX_EVENT_BYTES:
+        reason = f"{event.TYPE} of {published.aggregate_id} has {len(payload)} bytes; the limit is {MAX_EVENT_BYTES}"
+        raise ValueError(reason)
+    return row
+
+
+class Reader:
+    """Turns records into messages for one service: the event types it reacts to, on topics with this prefix."""
+
+    def __init__(self, reacts_to: Iterable[type[Event]], *, topic_prefix: str = "") -> None:
+        self._wanted = {(topic_prefix + event.TOPIC, event.TYPE, event.VERSION): event for event in reacts_to}
+        self._known = {(topic_prefix + topic, type_) for topic, type_, _ in EVENTS}
+        self._wanted_types = {(topic, type_) for topic, type_, _ in self._wanted}
+
+    def read(self, record: KafkaRecord) -> Received | Invalid | None:
+        """A message, a reason, or None when the record is no concern of this service."""
+        try:
+            return self._read(record)
+        except UnicodeDecodeError as error:
+            return Invalid(record, "undecodable-header", str(error))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            return Invalid(record, "schema", f"{'/'.join(map(str, first['loc']))}: {first['msg']} ({error.error_count()} in all)")
+        except (KeyError, ValueError) as error:
+            return Invalid(record, "malformed", f"{type(error).__name__}: {error}")
+
+    def _read(self, record: KafkaRecord) -> Received | Invalid | None:
+        raw = dict(record.headers)
+        if "ce_type" not in raw:
+            return Invalid(record, "malformed", "no ce_type header")
+        type_ = raw["ce_type"].decode()
+        if (record.topic, type_) not in self._wanted_types:
+            return None if (record.topic, type_) in self._known else Invalid(record, "unknown-type", type_)
+        headers = {name: value.decode() for name, value in raw.items()}
+        version = int(headers["ce_dataschema"].rpartition(":")[2]) if "ce_dataschema" in headers else 1
+        data_type = self._wanted.get((record.topic, type_, version))
+        if data_type is None:
+            return Invalid(record, "unknown-version", f"{type_} version {version}")
+        data = adapter(data_type).validate_json(record.value or b"")
+        tenant_id = UUID(headers["ce_tenantid"])
+        mismatch = self._mismatch(record, tenant_id, str(getattr(data, data_type.AGGREGATE)), headers)
+        if mismatch:
+            return Invalid(record, "tenant-mismatch", mismatch)
+        origin, position = parse_position(headers.get("ce_relayposition", ""))
+        message = Message(
+            data=data,
+            tenant_id=tenant_id,
+            id=headers["ce_id"],
+            time=datetime.fromisoformat(headers["ce_time"]),
+            source=headers["ce_source"],
+            actor=headers.get("ce_actor", ""),
+            correlation_id=headers.get("ce_correlationid", ""),
+            traceparent=headers.get("traceparent"),
+            sequence=int(headers["ce_sequence"]),
+        )
+        return Received(record, message, origin, position)
+
+    @staticmethod
+    def _mismatch(record: KafkaRecord, tenant_id: UUID, aggregate_id: str, headers: dict[str, str]) -> str | None:
+        """Header, key and payload must name the same tenant and aggregate: none of them alone is believed."""
+        key = (record.key or b"").decode()
+        expected = {f"{tenant_id}:{aggregate_id}", f"{tenant_id}:{headers.get('ce_subject', aggregate_id)}"}
+        if key in expected or (tenant_id == PLATFORM and key == aggregate_id):
+            return None
+        return f"the key {key!r} is not of tenant {tenant_id} and aggregate {aggregate_id!r}"
+
+
+def parse_position(text: str) -> tuple[str, Position | None]:
+    """Split `<database>/<timeline>.<window>.<ordinal>`; a foreign publisher has none."""
+    origin, slash, position = text.rpartition("/")
+    if not slash:
+        return "", None
+    timeline, window, ordinal = position.split(".")
+    return origin, (int(timeline), int(window), int(ordinal))
+
+
+Encode = Callable[[Published], Row]

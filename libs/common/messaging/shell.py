@@ -1,0 +1,275 @@
+"""The shell around every decision: load what the messages touch, decide in order, store it all, in one transaction.
+
+A batch of any size costs about five round trips: begin, load (one statement a kind), save (one a kind), outbox,
+commit. An HTTP request is a batch of one, with its idempotency key claimed in the same transaction.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+import asyncpg
+import orjson
+import structlog
+
+from libs.common.clock import new_id, now
+from libs.common.database import ConcurrencyError, Connection, Database, Rows
+from libs.common.errors import ConflictError, RejectedError
+from libs.common.messaging.decision import Aggregate, Handler, Handlers, Identity, IdentityMap, Message, NotLoadedError, Ref, World
+from libs.common.messaging.envelope import encode
+from libs.common.messaging.hints import Hints
+
+R = TypeVar("R")
+RETRIES = 8
+RETRIED = (ConcurrencyError, asyncpg.exceptions.TransactionRollbackError)
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an idempotent request was answered with. A thing that lives on is remembered by its id, as `resource`."""
+
+    status: int
+    body: bytes | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim(Generic[R]):
+    """A request's idempotency key: whose it is, what it was for, and how its answer is remembered."""
+
+    tenant_id: UUID
+    subject: str
+    operation: str
+    key: str
+    fingerprint: bytes
+    remember: Callable[[R], Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """The key had been used for the same request before: this was the answer."""
+
+    answer: Answer
+
+
+@dataclass(slots=True)
+class Failure:
+    """A decision that raised; nothing of it stands."""
+
+    error: Exception
+
+
+class Shell:
+    """Runs a service's handlers against its database."""
+
+    def __init__(
+        self,
+        database: Database,
+        rows: Sequence[Rows[Any]],
+        handlers: Handlers,
+        *,
+        service: str,
+        hints: Hints,
+        announce: frozenset[type[Aggregate]] = frozenset(),
+    ) -> None:
+        self.database = database
+        self.handlers = handlers
+        self.source = f"/cartwright/{service}"
+        self.after_commit: list[Callable[[Sequence[Aggregate]], None]] = []
+        """Called with the states that were just committed."""
+        self._rows = {row.kind: row for row in rows}
+        self._hints = hints
+        self._announce = announce
+
+    async def execute(self, message: Message[Any], claim: Claim[Any] | None = None) -> Any:  # noqa: ANN401 - the handler's own answer
+        """Carry out one command; answers what its handler answers, or `Replayed`. Raises the decision's error."""
+
+        async def attempt() -> Any:  # noqa: ANN401
+            async with self.database.transaction([message.tenant_id]) as connection:
+                if claim is not None:
+                    remembered = await _claim(connection, claim)
+                    if remembered is not None:
+                        return Replayed(remembered), None
+                [answer], aggregates = await self.decide(connection, [message])
+                if isinstance(answer, Failure):
+                    raise answer.error
+                await self.store(connection, aggregates)
+                if claim is not None:
+                    await _remember(connection, claim, claim.remember(answer))
+            return answer, aggregates
+
+        answer, aggregates = await retried(attempt)
+        if aggregates is not None:
+            self.committed(aggregates)
+        return answer
+
+    async def execute_many(self, messages: Sequence[Message[Any]]) -> list[Any]:
+        """Carry out many commands in one transaction; a failed one is answered with its `Failure` and changes nothing."""
+
+        async def attempt() -> tuple[list[Any], IdentityMap]:
+            async with self.database.transaction(message.tenant_id for message in messages) as connection:
+                answers, aggregates = await self.decide(connection, messages)
+                await self.store(connection, aggregates)
+            return answers, aggregates
+
+        answers, aggregates = await retried(attempt)
+        self.committed(aggregates)
+        return answers
+
+    async def decide(
+        self,
+        connection: Connection,
+        messages: Sequence[Message[Any]],
+        blocked: Callable[[int, list[Any]], Exception | None] = lambda _index, _answers: None,
+    ) -> tuple[list[Any], IdentityMap]:
+        """Load, then decide in order. `blocked` may refuse a message for what became of those before it."""
+        aggregates = IdentityMap()
+        at = now()
+        handlers = [self.handlers[type(message.data)] for message in messages]
+        await self._load(connection, aggregates, _first_round(messages, handlers))
+        await self._load(connection, aggregates, _second_round(messages, handlers, aggregates, at))
+        answers: list[Any] = []
+        for index, (message, handler) in enumerate(zip(messages, handlers, strict=True)):
+            refusal = blocked(index, answers)
+            answers.append(Failure(refusal) if refusal else await self._decide_one(connection, aggregates, message, handler, at))
+        return answers, aggregates
+
+    async def _decide_one(
+        self, connection: Connection, aggregates: IdentityMap, message: Message[Any], handler: Handler[Any, Any], at: datetime
+    ) -> Any:  # noqa: ANN401 - the handler's own answer, or Failure
+        try:
+            if handler.more:
+                # What an earlier message of this batch decided may name other aggregates than what was stored.
+                late = [*aggregates.missing(message.tenant_id, handler.more(World(aggregates, message, at, new_id), message))]
+                await self._load(connection, aggregates, ((message.tenant_id, ref) for ref in late))
+            world = World(aggregates, message, at, new_id)
+            answer = handler.decide(world, message)
+        except asyncpg.PostgresError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a decision raises is that message's own failure
+            return Failure(error)
+        world.commit()
+        return answer
+
+    async def _load(self, connection: Connection, aggregates: IdentityMap, wanted: Iterable[tuple[UUID, Ref]]) -> None:
+        """Load what is not yet there, kind by kind in the order the service lists them: the one lock order."""
+        by_kind: dict[type[Aggregate], dict[tuple[UUID, Any], bool]] = {}
+        for tenant_id, ref in wanted:
+            keys = by_kind.setdefault(ref.kind, {})
+            keys[tenant_id, ref.key] = keys.get((tenant_id, ref.key), False) or not ref.shared
+        for kind, rows in self._rows.items():
+            for lock in (True, False):
+                keys = [key for key, locked in by_kind.get(kind, {}).items() if locked is lock]
+                if keys:
+                    aggregates.put_loaded(kind, keys, await rows.load(connection, keys, lock=lock))
+
+    async def store(self, connection: Connection, aggregates: IdentityMap) -> None:
+        """Save what changed, then the outbox: last, so that the order of its ids is the order of every key."""
+        for kind, rows in self._rows.items():
+            changed = [(identity, aggregates.current[identity]) for identity in aggregates.changed if identity[0] is kind]
+            if changed:
+                states = sorted(changed, key=lambda pair: (pair[0][1], pair[0][2]))
+                await rows.save(connection, [(state, aggregates.stored_version.get(identity, 0)) for identity, state in states])
+        if aggregates.published:
+            await _publish(connection, aggregates, self.source)
+
+    def committed(self, aggregates: IdentityMap) -> None:
+        """Tell whoever waits. A hint only: it may be lost, and nothing is."""
+        changed = [state for identity in aggregates.changed if (state := aggregates.current[identity]) is not None]
+        self._hints.give(
+            outbox=bool(aggregates.published),
+            changed=[str(state.key) for state in changed if type(state) in self._announce],
+        )
+        for follow_up in self.after_commit:
+            follow_up(changed)
+
+
+def _first_round(messages: Sequence[Message[Any]], handlers: Sequence[Handler[Any, Any]]) -> list[tuple[UUID, Ref]]:
+    return [
+        (message.tenant_id, ref) for message, handler in zip(messages, handlers, strict=True) for ref in handler.refs(message)
+    ]
+
+
+def _second_round(
+    messages: Sequence[Message[Any]], handlers: Sequence[Handler[Any, Any]], aggregates: IdentityMap, at: datetime
+) -> list[tuple[UUID, Ref]]:
+    wanted: list[tuple[UUID, Ref]] = []
+    for message, handler in zip(messages, handlers, strict=True):
+        if handler.more:
+            refs = handler.more(World(aggregates, message, at, new_id), message)
+            wanted.extend((message.tenant_id, ref) for ref in aggregates.missing(message.tenant_id, refs))
+    return wanted
+
+
+INSERT_EVENTS = """INSERT INTO outbox_event (event_id, tenant_id, topic, key, headers, payload)
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::bytea[], $6::bytea[])"""
+
+
+async def _publish(connection: Connection, aggregates: IdentityMap, source: str) -> None:
+    at = now()
+    rows = [encode(published, source=source, event_id=new_id(), time=at) for published in aggregates.published]
+    await connection.execute(
+        INSERT_EVENTS,
+        [row.event_id for row in rows],
+        [row.tenant_id for row in rows],
+        [row.topic for row in rows],
+        [row.key for row in rows],
+        [row.headers for row in rows],
+        [row.payload for row in rows],
+    )
+
+
+CLAIM = """INSERT INTO idempotency_key (tenant_id, subject, operation, key, fingerprint) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT DO NOTHING RETURNING true"""
+RECALL = """SELECT fingerprint, status, headers, body FROM idempotency_key
+WHERE tenant_id = $1 AND subject = $2 AND operation = $3 AND key = $4"""
+REMEMBER = """UPDATE idempotency_key SET status = $5, headers = $6, body = $7
+WHERE tenant_id = $1 AND subject = $2 AND operation = $3 AND key = $4"""
+
+
+async def _claim(connection: Connection, claim: Claim[Any]) -> Answer | None:
+    """Insert the key, waiting for a twin's short transaction if there is one; its answer if it had been used."""
+    scope = (claim.tenant_id, claim.subject, claim.operation, claim.key)
+    try:
+        if await connection.fetchval(CLAIM, *scope, claim.fingerprint):
+            return None
+    except asyncpg.exceptions.LockNotAvailableError as error:
+        raise ConflictError("request-in-flight", "the same request is still being carried out", retry_after=1) from error
+    row = await connection.fetchrow(RECALL, *scope)
+    if row is None:
+        message = "an idempotency key expired while it was being claimed"
+        raise ConcurrencyError(message)
+    if row["fingerprint"] != claim.fingerprint:
+        detail = "this Idempotency-Key was used for another request; send a new key with a new request"
+        raise RejectedError("idempotency-key-reused", detail)
+    return Answer(row["status"], row["body"], orjson.loads(row["headers"] or "{}"))
+
+
+async def _remember(connection: Connection, claim: Claim[Any], answer: Answer) -> None:
+    headers = orjson.dumps(dict(answer.headers)).decode()
+    await connection.execute(
+        REMEMBER, claim.tenant_id, claim.subject, claim.operation, claim.key, answer.status, headers, answer.body
+    )
+
+
+async def retried(attempt: Callable[[], Awaitable[R]]) -> R:
+    """Run a transaction again when somebody else was faster, after a short random wait."""
+    for number in range(1, RETRIES + 1):
+        try:
+            return await attempt()
+        except RETRIED as error:
+            log.info("transaction.retried", attempt=number, reason=str(error))
+            await asyncio.sleep(random.uniform(0, 0.005 * 2**number))  # noqa: S311 - jitter
+    try:
+        return await attempt()
+    except RETRIED as error:
+        raise ConflictError("contention", "too many changes at once; try again", retry_after=1) from error
+
+
+__all__ = ["Answer", "Claim", "Failure", "Identity", "NotLoadedError", "Replayed", "Shell", "retried"]

@@ -1,0 +1,324 @@
+"""HTTP in: carts for shoppers, and the products that may go in them."""
+
+from typing import Annotated, Any
+from urllib.parse import quote
+from uuid import UUID
+
+from fastapi import Path, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from libs.common.clock import new_id, now, rfc3339
+from libs.common.errors import NotFoundError, RejectedError
+from libs.common.http.paging import Page, decode_cursor, page
+from libs.common.http.routes import Call, Caller, Routes, guard, replay, reply
+from libs.common.messaging.shell import Answer, Replayed
+from libs.common.money import CURRENCIES
+from services.cart import handlers, repository
+from services.cart.domain import MAX_LINES, MAX_QUANTITY, Cart, Line, Product
+
+ROUTES = Routes()
+NIL = UUID(int=0)
+
+Sku = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$")]
+Quantity = Annotated[int, Field(ge=1, le=MAX_QUANTITY, strict=True)]
+SkuPath = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$")]
+Limit = Annotated[int, Query(ge=1, le=200)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NewCart(_Body):
+    """A cart to be made."""
+
+    currency: str | None = None
+
+
+class LineQuantity(_Body):
+    """How many of the SKU in the path."""
+
+    quantity: Quantity
+
+
+class NewLine(_Body):
+    """How many of which SKU."""
+
+    sku: Sku
+    quantity: Quantity
+
+
+class NewLines(_Body):
+    """Every line of a cart."""
+
+    lines: Annotated[list[NewLine], Field(max_length=MAX_LINES)]
+
+
+class LineModel(BaseModel):
+    """A line as clients see it."""
+
+    sku: str
+    name: str
+    quantity: int
+    unit_minor: int
+    discount_minor: int
+    total_minor: int
+    price_sequence: int
+    availability: str = "unknown"
+
+
+class CartModel(BaseModel):
+    """A cart as clients see it."""
+
+    id: UUID
+    state: str
+    version: int
+    currency: str
+    lines: list[LineModel]
+    subtotal_minor: int
+    discount_minor: int
+    total_minor: int
+    checkout_id: UUID | None
+    order_id: UUID | None
+    expires_at: str
+
+
+class LineAnswer(BaseModel):
+    """A line that was put, and what the cart comes to."""
+
+    line: LineModel
+    subtotal_minor: int
+    discount_minor: int
+    total_minor: int
+    version: int
+
+
+class ProductModel(BaseModel):
+    """A product as clients see it, at its price in the tenant's currency."""
+
+    sku: str
+    name: str
+    category: str
+    currency: str | None
+    unit_minor: int | None
+    sequence: int
+    withdrawn: bool
+
+
+def line_model(line: Line) -> LineModel:
+    """A line for an answer."""
+    return LineModel(
+        sku=line.sku,
+        name=line.name,
+        quantity=line.quantity,
+        unit_minor=line.unit_minor,
+        discount_minor=0,
+        total_minor=line.total_minor,
+        price_sequence=line.price_sequence,
+    )
+
+
+def cart_model(cart: Cart) -> CartModel:
+    """A cart for an answer."""
+    return CartModel(
+        id=cart.id,
+        state=cart.state,
+        version=cart.version,
+        currency=cart.currency,
+        lines=[line_model(line) for line in cart.lines],
+        subtotal_minor=cart.total_minor,
+        discount_minor=0,
+        total_minor=cart.total_minor,
+        checkout_id=cart.checkout_id,
+        order_id=cart.order_id,
+        expires_at=rfc3339(cart.expires_at),
+    )
+
+
+def product_model(product: Product, currency: str) -> ProductModel:
+    """A product for an answer."""
+    price = product.price_in(currency, now())
+    return ProductModel(
+        sku=product.sku,
+        name=product.name,
+        category=product.category,
+        currency=currency if price else None,
+        unit_minor=price.unit_minor if price else None,
+        sequence=product.catalog_sequence,
+        withdrawn=product.withdrawn,
+    )
+
+
+def _caller(call: Call) -> handlers.Caller:
+    return handlers.Caller(subject_id=call.principal.subject, sees_all=not call.principal.is_shopper)
+
+
+async def load_cart(call: Call, cart_id: UUID) -> Cart:
+    """The cart, if it is any of the caller's business."""
+    async with call.shell.database.transaction([call.tenant_id]) as connection:
+        found = await repository.CARTS.load(connection, [(call.tenant_id, cart_id)], lock=False)
+    if not found or not call.principal.may_see(found[0].subject_id):
+        raise NotFoundError("cart-not-found", "there is no such cart for you")
+    return found[0]
+
+
+async def _exists(call: Call) -> Cart:
+    return await load_cart(call, UUID(call.request.path_params["cart_id"]))
+
+
+def _currency(body: NewCart | None) -> str | None:
+    currency = body.currency if body else None
+    if currency is not None and currency not in CURRENCIES:
+        raise RejectedError("currency-not-supported", f"{currency!r} is not a currency this platform sells in")
+    return currency
+
+
+def _cart_reply(call: Call, cart: Cart, status: int = 200, **headers: str) -> Response:
+    etag = f'"{cart.version}"'
+    if call.preferences.get("return") == "minimal":
+        return reply(204, None, ETag=etag, **headers)
+    return reply(status, cart_model(cart), ETag=etag, **headers)
+
+
+async def _create(call: Call, cart_id: UUID, body: NewCart | None) -> Response:
+    command = handlers.CreateCart(cart_id=cart_id, caller=_caller(call), currency=_currency(body))
+    cart, is_new = await call.execute(command)
+    headers = {"Location": f"/v1/carts/{cart_id}"} if is_new else {}
+    return _cart_reply(call, cart, 201 if is_new else 200, **headers)
+
+
+@ROUTES.post("/v1/carts", status_code=201, response_model=CartModel)
+@guard("carts:write")
+async def create_cart(call: Caller, body: NewCart | None = None) -> Response:
+    """Make an empty cart."""
+    return await _create(call, new_id(), body)
+
+
+@ROUTES.put("/v1/carts/{cart_id}", response_model=CartModel, responses={201: {"model": CartModel}})
+@guard("carts:write")
+async def create_cart_with_id(call: Caller, cart_id: UUID, body: NewCart | None = None) -> Response:
+    """Make an empty cart under an id of the client's choice; again, it is the same cart."""
+    return await _create(call, cart_id, body)
+
+
+@ROUTES.get("/v1/carts", response_model=Page[CartModel])
+@guard("carts:read")
+async def list_carts(call: Caller, limit: Limit = 50, cursor: str | None = None) -> Response:
+    """The caller's own carts."""
+    after = UUID(decode_cursor(cursor, str(NIL)))
+    async with call.shell.database.transaction([call.tenant_id]) as connection:
+        carts = await repository.carts_of_subject(
+            connection, call.tenant_id, call.principal.subject, after=after, limit=limit + 1
+        )
+    return page([cart_model(cart) for cart in carts], limit, lambda cart: str(cart.id))
+
+
+@ROUTES.get("/v1/carts/{cart_id}", response_model=CartModel)
+@guard("carts:read")
+async def read_cart(call: Caller, cart_id: UUID) -> Response:
+    """One cart."""
+    cart = await load_cart(call, cart_id)
+    if call.request.headers.get("if-none-match") == f'"{cart.version}"':
+        return reply(304, None, ETag=f'"{cart.version}"')
+    return _cart_reply(call, cart)
+
+
+@ROUTES.put("/v1/carts/{cart_id}/lines", response_model=CartModel)
+@guard("carts:write", exists=_exists)
+async def replace_lines(call: Caller, cart_id: UUID, body: NewLines) -> Response:
+    """Put these lines in the place of all."""
+    quantities = {line.sku: line.quantity for line in body.lines}
+    if len(quantities) != len(body.lines):
+        raise RejectedError("duplicate-sku", "a SKU stands on one line; add the quantities up")
+    command = handlers.PutLines(
+        cart_id=cart_id, caller=_caller(call), quantities=quantities, replace_all=True, if_match=call.if_match()
+    )
+    cart, _ = await call.execute(command)
+    return _cart_reply(call, cart)
+
+
+def line_answer(call: Call, cart: Cart, sku: str, status: int) -> Response:
+    """The line, the totals, and the cart's version; or as much as the caller prefers."""
+    line = cart.line(sku)
+    if line is None or call.preferences.get("return") in {"minimal", "representation"}:
+        return _cart_reply(call, cart, status)
+    answer = LineAnswer(
+        line=line_model(line),
+        subtotal_minor=cart.total_minor,
+        discount_minor=0,
+        total_minor=cart.total_minor,
+        version=cart.version,
+    )
+    location = {"Location": f"/v1/carts/{cart.id}/lines/{quote(sku)}"} if status == 201 else {}  # noqa: PLR2004 - Created
+    return reply(status, answer, ETag=f'"{cart.version}"', **location)
+
+
+@ROUTES.put("/v1/carts/{cart_id}/lines/{sku}", response_model=LineAnswer, responses={201: {"model": LineAnswer}})
+@guard("carts:write", exists=_exists)
+async def put_line(call: Caller, cart_id: UUID, sku: SkuPath, body: LineQuantity) -> Response:
+    """Put so many of a SKU, in the place of what stood there."""
+    command = handlers.PutLines(
+        cart_id=cart_id, caller=_caller(call), quantities={sku: body.quantity}, if_match=call.if_match()
+    )
+    cart, is_new = await call.execute(command)
+    return line_answer(call, cart, sku, 201 if is_new else 200)
+
+
+@ROUTES.post("/v1/carts/{cart_id}/lines", response_model=LineAnswer)
+@guard("carts:write", idempotent=True, exists=_exists)
+async def add_line(call: Caller, cart_id: UUID, body: NewLine) -> Response:
+    """Put so many more of a SKU."""
+    command = handlers.AddQuantity(cart_id=cart_id, caller=_caller(call), sku=body.sku, quantity=body.quantity)
+
+    def remember(cart: Cart) -> Answer:
+        response = line_answer(call, cart, body.sku, 200)
+        return Answer(response.status_code, bytes(response.body) or None, {"ETag": f'"{cart.version}"'})
+
+    cart: Any = await call.execute_once(command, remember)
+    return replay(cart) if isinstance(cart, Replayed) else line_answer(call, cart, body.sku, 200)
+
+
+@ROUTES.delete("/v1/carts/{cart_id}/lines", status_code=204)
+@guard("carts:write", exists=_exists)
+async def clear_lines(call: Caller, cart_id: UUID) -> Response:
+    """Empty the cart."""
+    command = handlers.RemoveLines(cart_id=cart_id, caller=_caller(call), sku=None, if_match=call.if_match())
+    cart = await call.execute(command)
+    return reply(204, None, ETag=f'"{cart.version}"')
+
+
+@ROUTES.delete("/v1/carts/{cart_id}/lines/{sku}", status_code=204)
+@guard("carts:write", exists=_exists)
+async def remove_line(call: Caller, cart_id: UUID, sku: SkuPath) -> Response:
+    """Take one line away."""
+    command = handlers.RemoveLines(cart_id=cart_id, caller=_caller(call), sku=sku, if_match=call.if_match())
+    cart = await call.execute(command)
+    return reply(204, None, ETag=f'"{cart.version}"')
+
+
+async def _tenant_currency(call: Call, connection: Any) -> str:  # noqa: ANN401 - a database connection
+    found = await repository.TENANTS.load(connection, [(call.tenant_id, call.tenant_id)], lock=False)
+    return found[0].currency if found else ""
+
+
+@ROUTES.get("/v1/products", response_model=Page[ProductModel])
+@guard("products:read")
+async def list_products(call: Caller, limit: Limit = 50, cursor: str | None = None) -> Response:
+    """What the catalogue told us, by SKU."""
+    after = decode_cursor(cursor, "")
+    async with call.shell.database.transaction([call.tenant_id]) as connection:
+        currency = await _tenant_currency(call, connection)
+        products = await repository.products(connection, call.tenant_id, after=after, limit=limit + 1)
+    return page([product_model(product, currency) for product in products], limit, lambda product: product.sku)
+
+
+@ROUTES.get("/v1/products/{sku}", response_model=ProductModel)
+@guard("products:read")
+async def read_product(call: Caller, sku: SkuPath) -> Response:
+    """One product."""
+    async with call.shell.database.transaction([call.tenant_id]) as connection:
+        currency = await _tenant_currency(call, connection)
+        found = await repository.PRODUCTS.load(connection, [(call.tenant_id, sku)], lock=False)
+    if not found:
+        raise NotFoundError("product-not-found", "there is no such product for you")
+    return reply(200, product_model(found[0], currency))

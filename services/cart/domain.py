@@ -1,0 +1,267 @@
+"""Carts and the products in them: what may happen, decided without I/O."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import ClassVar
+from uuid import UUID
+
+from libs.common.contracts.cart import CartFrozen, CartOrdered, CartReopened, FreezeRefusal, FrozenLine
+from libs.common.contracts.catalog import PriceChanged, ProductPublished, ProductWithdrawn
+from libs.common.errors import ConflictError, NotFoundError, RejectedError, StaleError
+from libs.common.messaging.decision import Aggregate
+
+SKU = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
+MAX_QUANTITY = 1_000_000
+MAX_LINES = 2_000
+CART_LIFETIME = timedelta(days=30)
+
+
+class CartState(StrEnum):
+    """Where a cart stands."""
+
+    OPEN = "open"
+    FROZEN = "frozen"
+    ORDERED = "ordered"
+    MERGED = "merged"
+    EXPIRED = "expired"
+
+
+TRANSITIONS: dict[CartState, frozenset[CartState]] = {
+    CartState.OPEN: frozenset({CartState.FROZEN, CartState.MERGED, CartState.EXPIRED}),
+    CartState.FROZEN: frozenset({CartState.OPEN, CartState.ORDERED}),
+    CartState.ORDERED: frozenset(),
+    CartState.MERGED: frozenset(),
+    CartState.EXPIRED: frozenset(),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Price:
+    """A product's price in one currency, as of one event of the catalogue."""
+
+    unit_minor: int
+    sequence: int
+    valid_from: datetime | None = None
+    valid_until: datetime | None = None
+
+    def is_valid(self, now: datetime) -> bool:
+        """Whether it may be charged at this moment."""
+        return (self.valid_from is None or self.valid_from <= now) and (self.valid_until is None or now < self.valid_until)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Product(Aggregate):
+    """A product as the catalogue last described it. Each fact remembers the event it came from, so order is no matter."""
+
+    KEY: ClassVar[str] = "sku"
+    sku: str
+    name: str = ""
+    category: str = ""
+    weight_grams: int | None = None
+    prices: dict[str, Price] = field(default_factory=dict)
+    described_sequence: int = 0
+    withdrawn_sequence: int = 0
+
+    @property
+    def withdrawn(self) -> bool:
+        """Withdrawn after it was last published."""
+        return self.withdrawn_sequence > self.described_sequence
+
+    @property
+    def catalog_sequence(self) -> int:
+        """The newest event of the catalogue that is in it."""
+        return max(self.described_sequence, self.withdrawn_sequence, *(price.sequence for price in self.prices.values()), 0)
+
+    def price_in(self, currency: str, now: datetime) -> Price | None:
+        """What it costs now in this currency, if it may be bought at all."""
+        price = self.prices.get(currency)
+        sellable = self.described_sequence > 0 and not self.withdrawn
+        return price if sellable and price is not None and price.is_valid(now) else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """A quantity of one product, at the price it had when it was put."""
+
+    sku: str
+    name: str
+    category: str
+    quantity: int
+    unit_minor: int
+    price_sequence: int
+    weight_grams: int | None = None
+
+    @property
+    def total_minor(self) -> int:
+        """What the line costs."""
+        return self.unit_minor * self.quantity
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cart(Aggregate):
+    """A shopper's cart. A SKU stands on one line at most."""
+
+    id: UUID
+    subject_id: UUID
+    state: CartState
+    currency: str
+    lines: tuple[Line, ...] = ()
+    checkout_id: UUID | None = None
+    order_id: UUID | None = None
+    expires_at: datetime
+
+    @property
+    def total_minor(self) -> int:
+        """What the cart costs before shipping and tax."""
+        return sum(line.total_minor for line in self.lines)
+
+    def line(self, sku: str) -> Line | None:
+        """The line of this SKU."""
+        return next((line for line in self.lines if line.sku == sku), None)
+
+
+def move(cart: Cart, to: CartState) -> Cart:
+    """Change state, if the table says so. Raises ConflictError otherwise."""
+    if to not in TRANSITIONS[cart.state]:
+        raise ConflictError("cart-state", f"a cart that is {cart.state} cannot become {to}", state=str(cart.state))
+    return replace(cart, state=to)
+
+
+def create(tenant_id: UUID, cart_id: UUID, subject_id: UUID, currency: str, now: datetime) -> Cart:
+    """A new, empty cart."""
+    return Cart(
+        tenant_id=tenant_id,
+        id=cart_id,
+        subject_id=subject_id,
+        state=CartState.OPEN,
+        currency=currency,
+        expires_at=now + CART_LIFETIME,
+    )
+
+
+def demand_changeable(cart: Cart | None, visible: bool, if_match: int | None) -> Cart:  # noqa: FBT001 - what the caller may see
+    """The cart, if the caller may see it and it may still change on the version the caller knows."""
+    if cart is None or not visible:
+        raise NotFoundError("cart-not-found", "there is no such cart for you")
+    if if_match is not None and if_match != cart.version:
+        raise StaleError("stale-version", f"the cart is at version {cart.version}", version=cart.version)
+    if cart.state is not CartState.OPEN:
+        checkout = {"checkout_id": str(cart.checkout_id)} if cart.checkout_id else {}
+        raise ConflictError("cart-not-open", f"the cart is {cart.state} and cannot change", state=str(cart.state), **checkout)
+    return cart
+
+
+def priced_line(product: Product | None, sku: str, quantity: int, currency: str, now: datetime) -> Line:
+    """A line at the price of this moment. Raises RejectedError for what cannot be sold."""
+    if not SKU.fullmatch(sku):
+        raise RejectedError("bad-sku", "a SKU is a letter or digit, then up to 63 of letters, digits, space, dot, dash, underscore", sku=sku)
+    if not 1 <= quantity <= MAX_QUANTITY:
+        raise RejectedError("bad-quantity", f"a quantity is 1 to {MAX_QUANTITY}", sku=sku)
+    price = product.price_in(currency, now) if product else None
+    if product is None or price is None:
+        raise RejectedError("product-unavailable", f"{sku!r} is not sold in {currency} at present", sku=sku)
+    return Line(
+        sku=sku,
+        name=product.name,
+        category=product.category,
+        quantity=quantity,
+        unit_minor=price.unit_minor,
+        price_sequence=price.sequence,
+        weight_grams=product.weight_grams,
+    )
+
+
+def put_line(cart: Cart, line: Line) -> Cart:
+    """Put a line in the place of the one with the same SKU, or at the end."""
+    if cart.line(line.sku):
+        return replace(cart, lines=tuple(line if each.sku == line.sku else each for each in cart.lines))
+    return replace_lines(cart, [*cart.lines, line])
+
+
+def replace_lines(cart: Cart, lines: Sequence[Line]) -> Cart:
+    """Put these lines in the place of all."""
+    if len(lines) > MAX_LINES:
+        raise RejectedError("too-many-lines", f"a cart has at most {MAX_LINES} lines")
+    if len({line.sku for line in lines}) != len(lines):
+        raise RejectedError("duplicate-sku", "a SKU stands on one line; add the quantities up")
+    return replace(cart, lines=tuple(lines))
+
+
+def remove_line(cart: Cart, sku: str) -> Cart:
+    """Take the line of this SKU away. Raises NotFoundError when there is none."""
+    if cart.line(sku) is None:
+        raise NotFoundError("line-not-found", "the cart has no line of this SKU")
+    return replace(cart, lines=tuple(line for line in cart.lines if line.sku != sku))
+
+
+def freeze_refusal(cart: Cart | None, subject_id: UUID, unavailable: bool) -> FreezeRefusal | None:  # noqa: FBT001
+    """Why a checkout may not have this cart, if so. Another's cart is as absent as none."""
+    if cart is None or cart.subject_id != subject_id:
+        return "cart-not-found"
+    if CartState.FROZEN not in TRANSITIONS[cart.state]:
+        return "cart-unavailable"
+    if not cart.lines:
+        return "cart-empty"
+    return "product-unavailable" if unavailable else None
+
+
+def freeze(cart: Cart, checkout_id: UUID) -> tuple[Cart, CartFrozen]:
+    """Give the cart to a checkout."""
+    frozen = replace(move(cart, CartState.FROZEN), checkout_id=checkout_id)
+    return frozen, CartFrozen(
+        cart_id=cart.id,
+        checkout_id=checkout_id,
+        version=cart.version + 1,
+        subject_id=cart.subject_id,
+        currency=cart.currency,
+        lines=tuple(
+            FrozenLine(
+                sku=line.sku,
+                name=line.name,
+                category=line.category,
+                quantity=line.quantity,
+                unit_minor=line.unit_minor,
+                total_minor=line.total_minor,
+                weight_grams=line.weight_grams,
+            )
+            for line in cart.lines
+        ),
+        discounts=(),
+        total_minor=cart.total_minor,
+    )
+
+
+def reopen(cart: Cart, checkout_id: UUID) -> tuple[Cart, CartReopened]:
+    """Give the cart back to its shopper."""
+    return replace(move(cart, CartState.OPEN), checkout_id=None), CartReopened(cart_id=cart.id, checkout_id=checkout_id)
+
+
+def order(cart: Cart, order_id: UUID) -> tuple[Cart, CartOrdered]:
+    """The cart has become an order."""
+    return replace(move(cart, CartState.ORDERED), order_id=order_id), CartOrdered(cart_id=cart.id, order_id=order_id)
+
+
+def publish_product(product: Product, fact: ProductPublished, sequence: int) -> Product:
+    """Take a description, unless a newer one is known."""
+    if sequence <= product.described_sequence:
+        return product
+    return replace(
+        product, name=fact.name, category=fact.category, weight_grams=fact.weight_grams, described_sequence=sequence
+    )
+
+
+def change_price(product: Product, fact: PriceChanged, sequence: int) -> Product:
+    """Take a price, unless a newer one in its currency is known."""
+    known = product.prices.get(fact.currency)
+    if known is not None and sequence <= known.sequence:
+        return product
+    price = Price(unit_minor=fact.unit_minor, sequence=sequence, valid_from=fact.valid_from, valid_until=fact.valid_until)
+    return replace(product, prices={**product.prices, fact.currency: price})
+
+
+def withdraw_product(product: Product, _fact: ProductWithdrawn, sequence: int) -> Product:
+    """Take it off sale; published again later, it is back."""
+    return replace(product, withdrawn_sequence=max(sequence, product.withdrawn_sequence))

@@ -1,0 +1,209 @@
+"""Which command or event goes to which decision, and what is loaded for it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from uuid import UUID
+
+from libs.common.contracts.cart import CartFreezeRefused, TenantProvisioned
+from libs.common.contracts.catalog import PriceChanged, ProductPublished, ProductWithdrawn
+from libs.common.contracts.checkout import CheckoutFailed, CheckoutRequested, OrderConfirmed
+from libs.common.contracts.identity import TenantUpdated
+from libs.common.errors import ConflictError, NotYetError, UnavailableError
+from libs.common.messaging.decision import Handlers, Message, Ref, World
+from libs.common.tenancy import Tenant, project_tenant, tenant_ref
+from services.cart import domain
+from services.cart.domain import Cart, CartState, Product
+
+HANDLERS = Handlers()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Whose carts a command may touch: a shopper's own, or any of the tenant."""
+
+    subject_id: UUID
+    sees_all: bool
+
+    def sees(self, cart: Cart | None) -> bool:
+        """Whether the cart is any of the caller's business."""
+        return cart is not None and (self.sees_all or cart.subject_id == self.subject_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateCart:
+    """Make a cart, unless it is there."""
+
+    cart_id: UUID
+    caller: Caller
+    currency: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutLines:
+    """Put these quantities: in the place of all lines, or each in the place of its own."""
+
+    cart_id: UUID
+    caller: Caller
+    quantities: dict[str, int]
+    replace_all: bool = False
+    if_match: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddQuantity:
+    """Put so many more of a SKU."""
+
+    cart_id: UUID
+    caller: Caller
+    sku: str
+    quantity: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveLines:
+    """Take away the line of one SKU, or every line."""
+
+    cart_id: UUID
+    caller: Caller
+    sku: str | None
+    if_match: int | None = None
+
+
+def _product(sku: str) -> Ref:
+    return Ref(Product, sku, shared=True)
+
+
+@HANDLERS.on(CreateCart, lambda m: [Ref(Cart, m.data.cart_id), tenant_ref(m)])
+def create_cart(world: World, message: Message[CreateCart]) -> tuple[Cart, bool]:
+    """Answers the cart and whether it is new."""
+    command = message.data
+    cart = world.get(Cart, command.cart_id)
+    if cart is not None:
+        if cart.subject_id != command.caller.subject_id:
+            raise ConflictError("id-not-available", "choose another id")
+        return cart, False
+    tenant = world.get(Tenant, world.tenant_id)
+    if tenant is None:
+        raise UnavailableError("tenant-not-ready", "this tenant is still being set up; try again shortly", retry_after=1)
+    currency = command.currency or tenant.currency
+    cart = domain.create(world.tenant_id, command.cart_id, command.caller.subject_id, currency, world.now)
+    return world.save(cart), True
+
+
+@HANDLERS.on(PutLines, lambda m: [Ref(Cart, m.data.cart_id), *map(_product, m.data.quantities)])
+def put_lines(world: World, message: Message[PutLines]) -> tuple[Cart, bool]:
+    """Answers the cart and whether a line is new."""
+    command = message.data
+    stored = world.get(Cart, command.cart_id)
+    cart = domain.demand_changeable(stored, command.caller.sees(stored), command.if_match)
+    lines = [
+        domain.priced_line(world.get(Product, sku), sku, quantity, cart.currency, world.now)
+        for sku, quantity in command.quantities.items()
+    ]
+    changed = domain.replace_lines(cart, lines) if command.replace_all else cart
+    if not command.replace_all:
+        for line in lines:
+            changed = domain.put_line(changed, line)
+    if changed == cart:
+        return cart, False
+    return world.save(changed), any(cart.line(line.sku) is None for line in lines)
+
+
+@HANDLERS.on(AddQuantity, lambda m: [Ref(Cart, m.data.cart_id), _product(m.data.sku)])
+def add_quantity(world: World, message: Message[AddQuantity]) -> Cart:
+    """Answers the cart with the higher quantity."""
+    command = message.data
+    stored = world.get(Cart, command.cart_id)
+    cart = domain.demand_changeable(stored, command.caller.sees(stored), None)
+    present = cart.line(command.sku)
+    quantity = command.quantity + (present.quantity if present else 0)
+    line = domain.priced_line(world.get(Product, command.sku), command.sku, quantity, cart.currency, world.now)
+    return world.save(domain.put_line(cart, line))
+
+
+@HANDLERS.on(RemoveLines, lambda m: [Ref(Cart, m.data.cart_id)])
+def remove_lines(world: World, message: Message[RemoveLines]) -> Cart:
+    """Answers the cart without them."""
+    command = message.data
+    stored = world.get(Cart, command.cart_id)
+    cart = domain.demand_changeable(stored, command.caller.sees(stored), command.if_match)
+    return world.save(domain.replace_lines(cart, ()) if command.sku is None else domain.remove_line(cart, command.sku))
+
+
+def _products_of_cart(world: World, message: Message[CheckoutRequested]) -> Iterable[Ref]:
+    cart = world.get(Cart, message.data.cart_id)
+    return [_product(line.sku) for line in cart.lines] if cart else []
+
+
+@HANDLERS.on(CheckoutRequested, lambda m: [Ref(Cart, m.data.cart_id)], more=_products_of_cart)
+def freeze_cart(world: World, message: Message[CheckoutRequested]) -> None:
+    """Freeze the cart for a checkout, or say why not."""
+    request = message.data
+    cart = world.get(Cart, request.cart_id)
+    if cart is not None and cart.checkout_id == request.checkout_id:
+        return
+    unavailable = cart is not None and any(_is_gone(world, line.sku, cart.currency) for line in cart.lines)
+    reason = domain.freeze_refusal(cart, request.subject_id, unavailable)
+    if cart is not None and reason is None:
+        world.save(*domain.freeze(cart, request.checkout_id))
+        return
+    # What the checkout may not see must not move either: the refusal is the first and only event of its own key.
+    refused = CartFreezeRefused(cart_id=request.cart_id, checkout_id=request.checkout_id, reason=reason or "cart-not-found")
+    world.publish(refused, 1, aggregate_id=str(request.checkout_id))
+
+
+def _is_gone(world: World, sku: str, currency: str) -> bool:
+    product = world.get(Product, sku)
+    return product is None or product.price_in(currency, world.now) is None
+
+
+@HANDLERS.on(CheckoutFailed, lambda m: [Ref(Cart, m.data.cart_id)])
+def reopen_cart(world: World, message: Message[CheckoutFailed]) -> None:
+    """Give the cart back, if it is this checkout's."""
+    cart = world.get(Cart, message.data.cart_id)
+    if cart is not None and cart.state is CartState.FROZEN and cart.checkout_id == message.data.checkout_id:
+        world.save(*domain.reopen(cart, message.data.checkout_id))
+
+
+@HANDLERS.on(OrderConfirmed, lambda m: [Ref(Cart, m.data.cart_id)])
+def order_cart(world: World, message: Message[OrderConfirmed]) -> None:
+    """The cart has become an order."""
+    cart = world.get(Cart, message.data.cart_id)
+    if cart is not None and cart.state is CartState.FROZEN:
+        world.save(*domain.order(cart, message.data.order_id))
+
+
+def _demand_tenant(world: World) -> None:
+    if world.get(Tenant, world.tenant_id) is None:
+        raise NotYetError("unknown-tenant", f"tenant {world.tenant_id} is not known here yet")
+
+
+def _catalogued(world: World, sku: str) -> Product:
+    _demand_tenant(world)
+    return world.get(Product, sku) or Product(tenant_id=world.tenant_id, sku=sku)
+
+
+@HANDLERS.on(ProductPublished, lambda m: [Ref(Product, m.data.sku), tenant_ref(m)])
+def publish_product(world: World, message: Message[ProductPublished]) -> None:
+    """Keep the newest description."""
+    world.save(domain.publish_product(_catalogued(world, message.data.sku), message.data, message.sequence))
+
+
+@HANDLERS.on(PriceChanged, lambda m: [Ref(Product, m.data.sku), tenant_ref(m)])
+def change_price(world: World, message: Message[PriceChanged]) -> None:
+    """Keep the newest price in each currency."""
+    world.save(domain.change_price(_catalogued(world, message.data.sku), message.data, message.sequence))
+
+
+@HANDLERS.on(ProductWithdrawn, lambda m: [Ref(Product, m.data.sku), tenant_ref(m)])
+def withdraw_product(world: World, message: Message[ProductWithdrawn]) -> None:
+    """Take it off sale."""
+    world.save(domain.withdraw_product(_catalogued(world, message.data.sku), message.data, message.sequence))
+
+
+@HANDLERS.on(TenantUpdated, lambda m: [Ref(Tenant, m.data.tenant_id)])
+def update_tenant(world: World, message: Message[TenantUpdated]) -> None:
+    """Know the tenant, and say so."""
+    project_tenant(
+        world, message, lambda tenant_id, version: TenantProvisioned(tenant_id=tenant_id, service="cart", tenant_version=version)
+    )

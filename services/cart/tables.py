@@ -1,0 +1,60 @@
+"""The cart service's tables. The tenant leads every key."""
+
+from sqlalchemy import BigInteger, CheckConstraint, Column, DateTime, Index, Integer, MetaData, PrimaryKeyConstraint, Table, Text, Uuid
+from sqlalchemy.dialects.postgresql import JSONB
+
+METADATA = MetaData()
+
+TENANT = Table(
+    "tenant",
+    METADATA,
+    Column("tenant_id", Uuid, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("slug", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("country", Text, nullable=False),
+    Column("settings", JSONB, nullable=False),
+    Column("tenant_version", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant_id", name="tenant_pkey"),
+)
+
+PRODUCT = Table(
+    "product",
+    METADATA,
+    Column("tenant_id", Uuid, nullable=False),
+    Column("sku", Text, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("category", Text, nullable=False),
+    Column("weight_grams", Integer),
+    Column("prices", JSONB, nullable=False),
+    Column("described_sequence", BigInteger, nullable=False),
+    Column("withdrawn_sequence", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant_id", "sku", name="product_pkey"),
+)
+
+CART = Table(
+    "cart",
+    METADATA,
+    Column("tenant_id", Uuid, nullable=False),
+    Column("id", Uuid, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("subject_id", Uuid, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("lines", JSONB, nullable=False),
+    Column("checkout_id", Uuid),
+    Column("order_id", Uuid),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    PrimaryKeyConstraint("tenant_id", "id", name="cart_pkey"),
+    CheckConstraint("state IN ('open', 'frozen', 'ordered', 'merged', 'expired')", name="cart_state"),
+    CheckConstraint("(state IN ('frozen', 'ordered')) = (checkout_id IS NOT NULL)", name="cart_checkout"),
+    CheckConstraint("(state = 'ordered') = (order_id IS NOT NULL)", name="cart_order"),
+    Index("cart_of_subject", "tenant_id", "subject_id", "id"),
+)
+# Ids are the client's to choose, and one id means one cart, whosever it is: the only constraint without a tenant.
+Index("cart_id_not_available", CART.c.id, unique=True)
