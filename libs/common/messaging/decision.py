@@ -31,6 +31,11 @@ class Aggregate:
         """What identifies it within its tenant."""
         return getattr(self, self.KEY)
 
+    @property
+    def is_news(self) -> bool:
+        """Whether somebody may be waiting for it to be as it is now."""
+        return True
+
 
 A = TypeVar("A", bound=Aggregate)
 D = TypeVar("D")

@@ -41,7 +41,7 @@ def _outbox(app: str, relay: str, owner: str) -> Sequence[str]:
         *(f"CREATE TABLE outbox_event_{slot} PARTITION OF outbox_event FOR VALUES IN ({slot})" for slot in range(SLOTS)),
         "CREATE INDEX outbox_event_position ON outbox_event (txid, id)",
         """CREATE TABLE outbox_cursor (
-            only boolean PRIMARY KEY DEFAULT true CHECK (only),
+            is_only_row boolean PRIMARY KEY DEFAULT true CHECK (is_only_row),
             timeline bigint NOT NULL DEFAULT 0,
             win bigint NOT NULL DEFAULT 0,
             lo pg_snapshot NOT NULL DEFAULT '1:1:',

@@ -184,7 +184,7 @@ class Shell:
         changed = [state for identity in aggregates.changed if (state := aggregates.current[identity]) is not None]
         self._hints.give(
             outbox=bool(aggregates.published),
-            changed=[str(state.key) for state in changed if type(state) in self._announce],
+            changed=[str(state.key) for state in changed if type(state) in self._announce and state.is_news],
         )
         for follow_up in self.after_commit:
             follow_up(changed)

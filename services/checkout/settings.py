@@ -1,0 +1,9 @@
+"""What the checkout service reads from its environment."""
+
+from libs.common.settings import Settings as Common
+
+
+class Settings(Common):
+    """The common settings, and how long a checkout may take."""
+
+    checkout_ttl_seconds: int = 900
