@@ -26,10 +26,36 @@ REFETCH_SECONDS = 5
 CACHED_TOKENS = 20_000
 
 PERMISSIONS = frozenset(
-    "carts:read carts:write products:read checkouts:read checkouts:write orders:read orders:write orders:refund stock:read "
-    "payments:read payments:capture payments:void payments:resolve refunds:write disputes:read ledger:read "
-    "provider-accounts:write settings:read settings:write webhooks:write sessions:issue members:manage roles:manage "
-    "clients:manage audit:read tenants:manage ops:read ops:repair".split()
+    [
+        "carts:read",
+        "carts:write",
+        "products:read",
+        "checkouts:read",
+        "checkouts:write",
+        "orders:read",
+        "orders:write",
+        "orders:refund",
+        "stock:read",
+        "payments:read",
+        "payments:capture",
+        "payments:void",
+        "payments:resolve",
+        "refunds:write",
+        "disputes:read",
+        "ledger:read",
+        "provider-accounts:write",
+        "settings:read",
+        "settings:write",
+        "webhooks:write",
+        "sessions:issue",
+        "members:manage",
+        "roles:manage",
+        "clients:manage",
+        "audit:read",
+        "tenants:manage",
+        "ops:read",
+        "ops:repair",
+    ]
 )
 SHOPPER = "shopper"
 CLIENT = "client"
@@ -78,7 +104,7 @@ class Keys:
     def __init__(self, jwks_url: str) -> None:
         self._jwks_url = jwks_url
         self._keys: dict[str, jwt.PyJWK] = {}
-        self._fetched_at = -REFETCH_SECONDS
+        self._fetched_at = -float(REFETCH_SECONDS)
         self._fetching = asyncio.Lock()
 
     def __bool__(self) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import fields
 from enum import Enum
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, get_type_hints
 from uuid import UUID
@@ -27,11 +27,12 @@ from libs.common.errors import ConflictError, UnavailableError
 from libs.common.messaging.decision import Aggregate
 
 if TYPE_CHECKING:
+    from pydantic import TypeAdapter
     from sqlalchemy import MetaData
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
-TRANSIENT: tuple[type[BaseException], ...] = (
+TRANSIENT: tuple[type[Exception], ...] = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
@@ -48,7 +49,7 @@ class ConcurrencyError(Exception):
     """A row was not as it had been read: somebody was faster. The whole transaction is tried again."""
 
 
-_dialect = PGDialect_asyncpg(paramstyle="numeric_dollar")
+_dialect = PGDialect_asyncpg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
 
 
 class Statement:
@@ -66,7 +67,8 @@ class Statement:
 
     async def fetch(self, connection: Connection, **parameters: Any) -> list[asyncpg.Record]:
         """Run it; every row."""
-        return await connection.fetch(self.sql, *self.arguments(parameters))
+        records: list[asyncpg.Record] = await connection.fetch(self.sql, *self.arguments(parameters))
+        return records
 
     async def fetchrow(self, connection: Connection, **parameters: Any) -> asyncpg.Record | None:
         """Run it; the first row, if any."""
@@ -90,7 +92,7 @@ class Rows(Generic[A]):
         self._decoders, self._encoders = self._converters()
 
     def _converters(self) -> tuple[dict[str, Callable[[Any], Any]], dict[str, Callable[[Any], Any]]]:
-        from pydantic import TypeAdapter  # noqa: PLC0415 - only here, and only once a process
+        from pydantic import TypeAdapter  # only here, and only once a process
 
         hints = get_type_hints(self.kind)
         decoders: dict[str, Callable[[Any], Any]] = {}
@@ -99,7 +101,7 @@ class Rows(Generic[A]):
             if isinstance(self.table.columns[name].type, JSONB):
                 adapter: TypeAdapter[Any] = TypeAdapter(hints[name])
                 decoders[name] = adapter.validate_json
-                encoders[name] = lambda value, adapter=adapter: adapter.dump_json(value).decode()
+                encoders[name] = partial(_dump, adapter)
             elif isinstance(hints[name], type) and issubclass(hints[name], Enum):
                 decoders[name] = hints[name]
         return decoders, encoders
@@ -127,7 +129,8 @@ class Rows(Generic[A]):
         table = self.table.name
         return (
             f"WITH v AS (SELECT * FROM unnest($1::bigint[], {arrays}) AS v(stored_version, {names})), "  # noqa: S608 - as above
-            f'updated AS (UPDATE "{table}" t SET {assignments} FROM v WHERE {match} AND t.version = v.stored_version RETURNING 1), '
+            f'updated AS (UPDATE "{table}" t SET {assignments} FROM v '
+            f"WHERE {match} AND t.version = v.stored_version RETURNING 1), "
             f'inserted AS (INSERT INTO "{table}" ({names}) SELECT {names} FROM v WHERE stored_version = 0 '
             f"RETURNING 1) "
             f"SELECT (SELECT count(*) FROM updated) + (SELECT count(*) FROM inserted)"
@@ -169,6 +172,10 @@ class Rows(Generic[A]):
         if stored != len(states):
             message = f"{len(states) - stored} of {len(states)} rows of {self.table.name} had moved"
             raise ConcurrencyError(message)
+
+
+def _dump(adapter: "TypeAdapter[Any]", value: Any) -> str:
+    return adapter.dump_json(value).decode()
 
 
 class Database:
@@ -243,14 +250,14 @@ SERVICES = Path(__file__).resolve().parents[2] / "services"
 
 def migrate(service: str, owner_url: str) -> None:
     """Bring a service's database to the newest migration."""
-    from alembic import command  # noqa: PLC0415 - half a second that only a migration should pay
+    from alembic import command
 
     command.upgrade(alembic_config(service, owner_url), "head")
 
 
-def alembic_config(service: str, owner_url: str) -> Any:  # noqa: ANN401 - Alembic's type would import Alembic
+def alembic_config(service: str, owner_url: str) -> Any:
     """How Alembic finds a service's migrations."""
-    from alembic.config import Config  # noqa: PLC0415 - as above
+    from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(SERVICES / service / "migrations"))
@@ -260,12 +267,12 @@ def alembic_config(service: str, owner_url: str) -> Any:  # noqa: ANN401 - Alemb
 
 def run_migrations(metadata: "MetaData") -> None:
     """What every `migrations/env.py` calls: run on the owner's connection, giving up rather than queueing on a lock."""
-    from alembic import context  # noqa: PLC0415 - as above
-    from sqlalchemy import text  # noqa: PLC0415
-    from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415
-    from sqlalchemy.pool import NullPool  # noqa: PLC0415
+    from alembic import context
+    from sqlalchemy import text
+    from sqlalchemy.ext.asyncio import create_async_engine
+    from sqlalchemy.pool import NullPool
 
-    def run(connection: Any) -> None:  # noqa: ANN401 - SQLAlchemy's synchronous face of the connection
+    def run(connection: Any) -> None:
         connection.execute(text("SET lock_timeout = '3s'"))
         context.configure(connection=connection, target_metadata=metadata, include_object=_not_the_kernel)
         with context.begin_transaction():
@@ -282,6 +289,6 @@ def run_migrations(metadata: "MetaData") -> None:
     asyncio.run(main())
 
 
-def _not_the_kernel(_object: Any, name: str | None, kind: str, _reflected: Any, _compared: Any) -> bool:  # noqa: ANN401
+def _not_the_kernel(_object: Any, name: str | None, kind: str, _reflected: Any, _compared: Any) -> bool:
     """The kernel's tables have types SQLAlchemy does not know; `messaging/schema.py` alone describes them."""
     return not (kind == "table" and str(name).startswith(("outbox_", "inbox_", "idempotency_")))

@@ -22,7 +22,7 @@ class CartwrightError(Exception):
 
     status = 500
 
-    def __init__(self, code: str, detail: str, **members: Any) -> None:  # noqa: ANN401 - problem members are any JSON
+    def __init__(self, code: str, detail: str, **members: Any) -> None:
         super().__init__(f"{code}: {detail}")
         self.code = code
         self.detail = detail

@@ -5,7 +5,34 @@ from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
 MINOR_DIGITS = {"JPY": 0, "KRW": 0, "BHD": 3, "KWD": 3}
 """Digits after the point where ISO 4217 has other than two."""
 
-CURRENCIES = frozenset("AUD BHD BRL CAD CHF CZK DKK EUR GBP HKD HUF INR JPY KRW KWD MXN NOK NZD PLN RON SEK SGD USD ZAR".split())
+CURRENCIES = frozenset(
+    [
+        "AUD",
+        "BHD",
+        "BRL",
+        "CAD",
+        "CHF",
+        "CZK",
+        "DKK",
+        "EUR",
+        "GBP",
+        "HKD",
+        "HUF",
+        "INR",
+        "JPY",
+        "KRW",
+        "KWD",
+        "MXN",
+        "NOK",
+        "NZD",
+        "PLN",
+        "RON",
+        "SEK",
+        "SGD",
+        "USD",
+        "ZAR",
+    ]
+)
 """What a tenant may sell in. A currency enters here once its minor units were checked against the provider's."""
 
 

@@ -10,10 +10,33 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 PREFIX = "CARTWRIGHT_"
 
 KNOWN = frozenset(
-    "HOME POSTGRES_ADMIN_URL DATABASE_URL RELAY_DATABASE_URL OWNER_DATABASE_URL KAFKA_BOOTSTRAP_SERVERS "
-    "KAFKA_SECURITY_PROTOCOL KAFKA_SASL_MECHANISM KAFKA_SASL_USERNAME KAFKA_SASL_PASSWORD KAFKA_SSL_CAFILE "
-    "TOPIC_PREFIX STRIPE_API_KEY STRIPE_API_BASE STRIPE_WEBHOOK_SECRET ISSUER JWKS_URL MASTER_KEY "
-    "PLATFORM_CLIENT_SECRET HTTP_HOST HTTP_PORT LOG_LEVEL LOG_FORMAT DRAIN_SECONDS CHECKOUT_TTL_SECONDS".split()
+    [
+        "HOME",
+        "POSTGRES_ADMIN_URL",
+        "DATABASE_URL",
+        "RELAY_DATABASE_URL",
+        "OWNER_DATABASE_URL",
+        "KAFKA_BOOTSTRAP_SERVERS",
+        "KAFKA_SECURITY_PROTOCOL",
+        "KAFKA_SASL_MECHANISM",
+        "KAFKA_SASL_USERNAME",
+        "KAFKA_SASL_PASSWORD",
+        "KAFKA_SSL_CAFILE",
+        "TOPIC_PREFIX",
+        "STRIPE_API_KEY",
+        "STRIPE_API_BASE",
+        "STRIPE_WEBHOOK_SECRET",
+        "ISSUER",
+        "JWKS_URL",
+        "MASTER_KEY",
+        "PLATFORM_CLIENT_SECRET",
+        "HTTP_HOST",
+        "HTTP_PORT",
+        "LOG_LEVEL",
+        "LOG_FORMAT",
+        "DRAIN_SECONDS",
+        "CHECKOUT_TTL_SECONDS",
+    ]
 )
 """Every name that any part of the system reads; `docs` and `contracts.md` §9 say what each means."""
 
@@ -51,7 +74,7 @@ class Settings(BaseSettings):
         try:
             return cls()
         except ValueError as error:
-            problems = getattr(error, "errors", list)()
+            problems: list[Any] = getattr(error, "errors", list)()
             names = ", ".join(f"{PREFIX}{str(problem['loc'][0]).upper()} ({problem['msg']})" for problem in problems)
             message = f"set these environment variables: {names or error}"
             raise SettingsError(message) from error

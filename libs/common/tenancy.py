@@ -59,7 +59,7 @@ def project_tenant(world: World, message: Message[TenantUpdated], provisioned: C
     known = world.get(Tenant, update.tenant_id)
     if known is not None and known.tenant_version >= update.version:
         return
-    facts = {
+    facts: dict[str, Any] = {
         "slug": update.slug,
         "status": update.status,
         "currency": update.currency,

@@ -249,7 +249,7 @@ def line_answer(call: Call, cart: Cart, sku: str, status: int) -> Response:
         total_minor=cart.total_minor,
         version=cart.version,
     )
-    location = {"Location": f"/v1/carts/{cart.id}/lines/{quote(sku)}"} if status == 201 else {}  # noqa: PLR2004 - Created
+    location = {"Location": f"/v1/carts/{cart.id}/lines/{quote(sku)}"} if status == 201 else {}
     return reply(status, answer, ETag=f'"{cart.version}"', **location)
 
 
@@ -257,9 +257,7 @@ def line_answer(call: Call, cart: Cart, sku: str, status: int) -> Response:
 @guard("carts:write", exists=_exists)
 async def put_line(call: Caller, cart_id: UUID, sku: SkuPath, body: LineQuantity) -> Response:
     """Put so many of a SKU, in the place of what stood there."""
-    command = handlers.PutLines(
-        cart_id=cart_id, caller=_caller(call), quantities={sku: body.quantity}, if_match=call.if_match()
-    )
+    command = handlers.PutLines(cart_id=cart_id, caller=_caller(call), quantities={sku: body.quantity}, if_match=call.if_match())
     cart, is_new = await call.execute(command)
     return line_answer(call, cart, sku, 201 if is_new else 200)
 
@@ -296,7 +294,7 @@ async def remove_line(call: Caller, cart_id: UUID, sku: SkuPath) -> Response:
     return reply(204, None, ETag=f'"{cart.version}"')
 
 
-async def _tenant_currency(call: Call, connection: Any) -> str:  # noqa: ANN401 - a database connection
+async def _tenant_currency(call: Call, connection: Any) -> str:
     found = await repository.TENANTS.load(connection, [(call.tenant_id, call.tenant_id)], lock=False)
     return found[0].currency if found else ""
 

@@ -142,7 +142,7 @@ def create(tenant_id: UUID, cart_id: UUID, subject_id: UUID, currency: str, now:
     )
 
 
-def demand_changeable(cart: Cart | None, visible: bool, if_match: int | None) -> Cart:  # noqa: FBT001 - what the caller may see
+def demand_changeable(cart: Cart | None, visible: bool, if_match: int | None) -> Cart:
     """The cart, if the caller may see it and it may still change on the version the caller knows."""
     if cart is None or not visible:
         raise NotFoundError("cart-not-found", "there is no such cart for you")
@@ -157,7 +157,9 @@ def demand_changeable(cart: Cart | None, visible: bool, if_match: int | None) ->
 def priced_line(product: Product | None, sku: str, quantity: int, currency: str, now: datetime) -> Line:
     """A line at the price of this moment. Raises RejectedError for what cannot be sold."""
     if not SKU.fullmatch(sku):
-        raise RejectedError("bad-sku", "a SKU is a letter or digit, then up to 63 of letters, digits, space, dot, dash, underscore", sku=sku)
+        raise RejectedError(
+            "bad-sku", "a SKU is a letter or digit, then up to 63 of letters, digits, space, dot, dash, underscore", sku=sku
+        )
     if not 1 <= quantity <= MAX_QUANTITY:
         raise RejectedError("bad-quantity", f"a quantity is 1 to {MAX_QUANTITY}", sku=sku)
     price = product.price_in(currency, now) if product else None
@@ -197,7 +199,7 @@ def remove_line(cart: Cart, sku: str) -> Cart:
     return replace(cart, lines=tuple(line for line in cart.lines if line.sku != sku))
 
 
-def freeze_refusal(cart: Cart | None, subject_id: UUID, unavailable: bool) -> FreezeRefusal | None:  # noqa: FBT001
+def freeze_refusal(cart: Cart | None, subject_id: UUID, unavailable: bool) -> FreezeRefusal | None:
     """Why a checkout may not have this cart, if so. Another's cart is as absent as none."""
     if cart is None or cart.subject_id != subject_id:
         return "cart-not-found"
@@ -248,9 +250,7 @@ def publish_product(product: Product, fact: ProductPublished, sequence: int) -> 
     """Take a description, unless a newer one is known."""
     if sequence <= product.described_sequence:
         return product
-    return replace(
-        product, name=fact.name, category=fact.category, weight_grams=fact.weight_grams, described_sequence=sequence
-    )
+    return replace(product, name=fact.name, category=fact.category, weight_grams=fact.weight_grams, described_sequence=sequence)
 
 
 def change_price(product: Product, fact: PriceChanged, sequence: int) -> Product:

@@ -32,7 +32,9 @@ _PRODUCTS = Statement(
 )
 
 
-async def carts_of_subject(connection: Connection, tenant_id: UUID, subject_id: UUID, *, after: UUID, limit: int) -> Sequence[Cart]:
+async def carts_of_subject(
+    connection: Connection, tenant_id: UUID, subject_id: UUID, *, after: UUID, limit: int
+) -> Sequence[Cart]:
     """One page of a shopper's carts, by id."""
     rows = await _CARTS_OF_SUBJECT.fetch(connection, tenant_id=tenant_id, subject_id=subject_id, after=after, limit=limit)
     return [CARTS.decode(row) for row in rows]

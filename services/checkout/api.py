@@ -311,7 +311,7 @@ async def read_checkout(call: Caller, checkout_id: UUID) -> Response:
 
 @ROUTES.get("/v1/orders", response_model=Page[OrderModel])
 @guard("orders:read")
-async def list_orders(  # noqa: PLR0913 - one parameter a filter
+async def list_orders(
     call: Caller,
     limit: Limit = 50,
     cursor: str | None = None,

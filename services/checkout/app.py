@@ -10,21 +10,23 @@ ANNOUNCE = frozenset({Checkout})
 
 def api() -> None:
     """Serve HTTP."""
-    from libs.common.http.api import run_api  # noqa: PLC0415 - workers never import FastAPI
-    from libs.common.http.routes import Service  # noqa: PLC0415
-    from services.checkout.api import ROUTES  # noqa: PLC0415
+    from libs.common.http.api import run_api
+    from libs.common.http.routes import Service
+    from services.checkout.api import ROUTES
 
     settings = Settings.read()
 
     async def prepare(service: Service) -> None:
         service.extras["checkout_ttl_seconds"] = settings.checkout_ttl_seconds
 
-    run_api("checkout", settings, routes=ROUTES, rows=repository.ROWS, handlers=handlers.HANDLERS, announce=ANNOUNCE, prepare=prepare)
+    run_api(
+        "checkout", settings, routes=ROUTES, rows=repository.ROWS, handlers=handlers.HANDLERS, announce=ANNOUNCE, prepare=prepare
+    )
 
 
 def worker() -> None:
     """Consume, and publish the outbox."""
-    from libs.common.messaging.worker import run_worker  # noqa: PLC0415 - APIs never import FastStream
+    from libs.common.messaging.worker import run_worker
 
     run_worker(
         "checkout", Settings.read(), rows=repository.ROWS, handlers=handlers.HANDLERS, topics=consumers.TOPICS, announce=ANNOUNCE

@@ -58,7 +58,7 @@ def start_checkout(world: World, message: Message[StartCheckout]) -> Checkout:
         return existing
     checkout = saga.new_checkout(
         tenant_id=world.tenant_id,
-        id=command.checkout_id,
+        checkout_id=command.checkout_id,
         subject_id=command.subject_id,
         cart_id=command.cart_id,
         method=command.method,
@@ -202,5 +202,7 @@ def stock_adjusted(world: World, message: Message[StockAdjusted]) -> None:
 def update_tenant(world: World, message: Message[TenantUpdated]) -> None:
     """Know the tenant, and say so."""
     project_tenant(
-        world, message, lambda tenant_id, version: TenantProvisioned(tenant_id=tenant_id, service="checkout", tenant_version=version)
+        world,
+        message,
+        lambda tenant_id, version: TenantProvisioned(tenant_id=tenant_id, service="checkout", tenant_version=version),
     )

@@ -72,7 +72,7 @@ def run_api(
     uvloop.run(serve(api_app(name, routes, lifespan), settings))
 
 
-def api_app(name: str, routes: Routes, lifespan: Any = None) -> FastAPI:  # noqa: ANN401 - Starlette's lifespan type is private
+def api_app(name: str, routes: Routes, lifespan: Any = None) -> FastAPI:
     """The ASGI application of a service; without a lifespan, good for reading its OpenAPI."""
     app = FastAPI(title=f"Cartwright {name}", version="1", docs_url=None, redoc_url=None, lifespan=lifespan)
     app.include_router(routes)
@@ -117,9 +117,7 @@ async def _http_problem(request: Request, error: Exception) -> Response:
     """What the router itself refuses: no such path, no such method."""
     status = getattr(error, "status_code", 500)
     detail = "there is nothing here for you" if status == CODES.get(404) else str(getattr(error, "detail", error))
-    response = problem(
-        status, CODES.get(status, "http"), detail, request_id=request_id_of(request), instance=request.url.path
-    )
+    response = problem(status, CODES.get(status, "http"), detail, request_id=request_id_of(request), instance=request.url.path)
     for header, value in (getattr(error, "headers", None) or {}).items():
         response.headers[header] = value
     return response

@@ -30,7 +30,7 @@ TITLES = {
 log = structlog.get_logger(__name__)
 
 
-def problem(status: int, code: str, detail: str, *, request_id: str, instance: str, **members: Any) -> Response:  # noqa: ANN401
+def problem(status: int, code: str, detail: str, *, request_id: str, instance: str, **members: Any) -> Response:
     """A problem document as a response."""
     headers = {"Cache-Control": "no-store", "X-Request-Id": request_id}
     retry_after = members.pop("retry_after", 1 if status in {429, 503} else None)

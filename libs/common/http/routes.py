@@ -56,7 +56,9 @@ class Guard:
 PUBLIC = Guard(permission=None)
 
 
-def guard(permission: str, *, idempotent: bool = False, exists: Callable[["Call"], Awaitable[object]] | None = None) -> Callable[[F], F]:
+def guard(
+    permission: str, *, idempotent: bool = False, exists: Callable[["Call"], Awaitable[object]] | None = None
+) -> Callable[[F], F]:
     """Declare the permission a route needs, and whether it needs an Idempotency-Key."""
     return _declare(Guard(permission, idempotent, exists))
 
@@ -135,7 +137,7 @@ class Call:
             raise MalformedError("bad-if-match", 'If-Match takes the ETag you were given, such as "7"')
         return int(tag.strip('"'))
 
-    def message(self, command: Any, *, tenant_id: UUID | None = None, correlation_id: str = "") -> Message[Any]:  # noqa: ANN401
+    def message(self, command: Any, *, tenant_id: UUID | None = None, correlation_id: str = "") -> Message[Any]:
         """A command of this caller, in its tenant."""
         return Message(
             data=command,
@@ -148,13 +150,18 @@ class Call:
             traceparent=self.traceparent,
         )
 
-    async def execute(self, command: Any, *, tenant_id: UUID | None = None) -> Any:  # noqa: ANN401 - the handler's own answer
+    async def execute(self, command: Any, *, tenant_id: UUID | None = None) -> Any:
         """Carry out a command that needs no idempotency key."""
         return await self.shell.execute(self.message(command, tenant_id=tenant_id))
 
     async def execute_once(
-        self, command: Any, remember: Callable[[Any], Answer], *, fingerprint_body: Any = None, tenant_id: UUID | None = None  # noqa: ANN401
-    ) -> "Any | Replayed":  # noqa: ANN401
+        self,
+        command: Any,
+        remember: Callable[[Any], Answer],
+        *,
+        fingerprint_body: Any = None,
+        tenant_id: UUID | None = None,
+    ) -> "Any | Replayed":
         """Carry out a command under the caller's idempotency key; `remember` makes the answer that is replayed."""
         claim = Claim(
             tenant_id=self.tenant_id,
@@ -166,7 +173,7 @@ class Call:
         )
         return await self.shell.execute(self.message(command, tenant_id=tenant_id), claim)
 
-    def fingerprint(self, body: Any) -> bytes:  # noqa: ANN401
+    def fingerprint(self, body: Any) -> bytes:
         """SHA-256 of the path's parameters and the canonical body: what "the same request" means."""
         canonical = orjson.dumps([self.request.path_params, body], option=orjson.OPT_SORT_KEYS, default=str)
         return hashlib.sha256(canonical).digest()
@@ -239,7 +246,7 @@ async def _refusal(error: RequestValidationError, call: Call) -> CartwrightError
     return RejectedError("schema", "the request breaks its schema; see errors", errors=errors)
 
 
-async def _json(request: Request) -> Any:  # noqa: ANN401 - any JSON
+async def _json(request: Request) -> Any:
     """The body, read once, strictly; FastAPI finds it parsed."""
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > MAX_BODY_BYTES:
@@ -323,5 +330,3 @@ def replay(replayed: Replayed) -> Response:
     answer = replayed.answer
     headers = {**answer.headers, "Idempotent-Replayed": "true"}
     return Response(answer.body, status_code=answer.status, headers=headers, media_type="application/json")
-
-

@@ -62,14 +62,17 @@ class Broker:
             async with asyncio.timeout(START_SECONDS):
                 await producer.start()
                 for topic in map(self.topic, TOPICS):
-                    count = len(await producer.partitions_for(topic))
-                    if self.partitions.setdefault(topic, count) != count:
-                        message = f"{topic} went from {self.partitions[topic]} to {count} partitions: its keys lose their order"
-                        raise KafkaConfigurationError(message)
+                    self._demand_partitions(topic, len(await producer.partitions_for(topic)))
         except BaseException:
             await asyncio.wait({asyncio.ensure_future(producer.stop())}, timeout=1)
             raise
         return producer
+
+    def _demand_partitions(self, topic: str, count: int) -> None:
+        """Partition counts are fixed before a topic's first use: keys would move if one changed."""
+        if self.partitions.setdefault(topic, count) != count:
+            message = f"{topic} went from {self.partitions[topic]} to {count} partitions: its keys lose their order"
+            raise KafkaConfigurationError(message)
 
     async def follow(self, topics: Sequence[str]) -> AsyncIterator["ConsumerRecord[bytes, bytes] | None"]:
         """Every record of compacted topics from their beginning, without a group; None whenever the end was reached."""
@@ -96,4 +99,3 @@ class Broker:
 
 TOPICS = ("tenant.v1", "signing-key.v1", "cart.v1", "checkout.v1", "order.v1", "payment.v1")
 """The topics that services of ours publish to."""
-

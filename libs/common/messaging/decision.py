@@ -27,7 +27,7 @@ class Aggregate:
     """How many events it has published."""
 
     @property
-    def key(self) -> Any:  # noqa: ANN401 - a UUID or a text, as the kind has it
+    def key(self) -> Any:
         """What identifies it within its tenant."""
         return getattr(self, self.KEY)
 
@@ -126,7 +126,7 @@ class World:
         self._saved: dict[Identity, Aggregate] = {}
         self._published: list[Published] = []
 
-    def get(self, kind: type[A], key: Any) -> A | None:  # noqa: ANN401 - a UUID or a text, as the kind has it
+    def get(self, kind: type[A], key: Any) -> A | None:
         """The aggregate as the decisions before this one left it; None when there is none."""
         identity = (kind, self.tenant_id, key)
         if identity in self._saved:

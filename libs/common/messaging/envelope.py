@@ -4,10 +4,9 @@ Reading trusts nothing: whatever a record holds, the answer is a message, a reas
 this service does not react to.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -68,10 +67,14 @@ class Invalid:
     detail: str
 
 
-@cache
+_ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
+
+
 def adapter(data_type: type[Any]) -> TypeAdapter[Any]:
-    """The compiled reader and writer of one data class."""
-    return TypeAdapter(data_type)
+    """The reader and writer of one data class, compiled once."""
+    if data_type not in _ADAPTERS:
+        _ADAPTERS[data_type] = TypeAdapter(data_type)
+    return _ADAPTERS[data_type]
 
 
 def encode(published: Published, *, source: str, event_id: UUID, time: datetime) -> Row:
@@ -174,6 +177,3 @@ def parse_position(text: str) -> tuple[str, Position | None]:
         return "", None
     timeline, window, ordinal = position.split(".")
     return origin, (int(timeline), int(window), int(ordinal))
-
-
-Encode = Callable[[Published], Row]

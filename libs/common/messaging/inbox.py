@@ -33,6 +33,8 @@ from libs.common.messaging.shell import Failure, Shell
 from libs.common.telemetry import Counter, Gauge, Histogram
 
 MAX_RECORDS = 1_000
+PASSING: tuple[type[Exception], ...] = (UnavailableError, ConcurrencyError, *TRANSIENT)
+"""What passes by itself and is never held against a message."""
 ARRIVAL_GRACE = timedelta(seconds=60)
 """How long a message may wait for something it refers to that may still be on its way."""
 IDLE_POSITION_SECONDS = 5.0
@@ -83,7 +85,8 @@ FROM unnest($2::text[], $3::int[], $4::bigint[], $5::jsonb[]) AS w(topic, part, 
 WHERE p.consumer = $1 AND p.topic = w.topic AND p.part = w.part"""
 
 REFUSE = """INSERT INTO inbox_parked (consumer, topic, part, off, key, headers, payload, state, reason, detail)
-SELECT $1, * FROM unnest($2::text[], $3::int[], $4::bigint[], $5::bytea[], $6::bytea[], $7::bytea[], $8::text[], $9::text[], $10::text[])
+SELECT $1, * FROM
+    unnest($2::text[], $3::int[], $4::bigint[], $5::bytea[], $6::bytea[], $7::bytea[], $8::text[], $9::text[], $10::text[])
 ON CONFLICT DO NOTHING"""
 
 
@@ -122,7 +125,7 @@ class Inbox:
 
     async def consume(self, message: KafkaMessage) -> None:
         """Apply one poll, in as few transactions as the database allows, and move on only past what is committed."""
-        records: Sequence[ConsumerRecord[bytes, bytes]] = message.raw_message  # type: ignore[assignment]
+        records: Sequence[ConsumerRecord[bytes, bytes]] = message.raw_message
         known = [record for record in records if _partition(record) in self._stored]
         if len(known) < len(records):
             await self._seek(list({_partition(record) for record in records}))
@@ -134,7 +137,7 @@ class Inbox:
             FENCED.inc()
             log.warning("inbox.fenced", group=self._group, reason=str(error), action="reading the stored positions again")
             await self._seek(list({_partition(record) for record in records}))
-        except (UnavailableError, ConcurrencyError, *TRANSIENT) as error:
+        except PASSING as error:
             await self._back_off(error, records)
 
     async def _consume(self, records: Sequence[KafkaRecord]) -> None:
@@ -234,7 +237,10 @@ class Inbox:
         )
 
     async def _advance(
-        self, connection: Connection, partitions: dict[TopicPartition, int], watermarks: dict[TopicPartition, dict[str, list[int]]]
+        self,
+        connection: Connection,
+        partitions: dict[TopicPartition, int],
+        watermarks: dict[TopicPartition, dict[str, list[int]]],
     ) -> None:
         await connection.execute(
             ADVANCE,
@@ -246,7 +252,11 @@ class Inbox:
         )
 
     def _committed(
-        self, aggregates: IdentityMap, partitions: dict[TopicPartition, int], fresh: Sequence[Received], refusals: Iterable[Refusal]
+        self,
+        aggregates: IdentityMap,
+        partitions: dict[TopicPartition, int],
+        fresh: Sequence[Received],
+        refusals: Iterable[Refusal],
     ) -> None:
         moment = time.monotonic()
         for partition, next_offset in partitions.items():
@@ -302,7 +312,7 @@ class Inbox:
             async with self._shell.database.acquire() as connection:
                 await connection.execute(POSITIONS, self._group, topics, parts)
                 rows = await connection.fetch(READ_POSITIONS, self._group, topics, parts)
-        except (UnavailableError, *TRANSIENT) as error:
+        except PASSING as error:
             log.warning("inbox.position_unknown", error=str(error), action="the next poll asks again")
             return
         consumer = self._subscriber.consumer
@@ -313,7 +323,7 @@ class Inbox:
                 self._stored[partition] = row["next_offset"]
 
 
-class _Assignment(ConsumerRebalanceListener):  # type: ignore[misc] - aiokafka has no types
+class _Assignment(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
     """Tells the inbox what it has been given."""
 
     def __init__(self, inbox: Inbox) -> None:
@@ -329,7 +339,11 @@ class _Assignment(ConsumerRebalanceListener):  # type: ignore[misc] - aiokafka h
 def kafka_broker(broker: Broker) -> KafkaBroker:
     """FastStream's broker on our cluster. It never creates a topic."""
     return KafkaBroker(
-        broker.bootstrap_servers, security=_security(broker.security), logger=None, graceful_timeout=15, allow_auto_create_topics=False
+        broker.bootstrap_servers,
+        security=_security(broker.security),
+        logger=None,
+        graceful_timeout=15,
+        allow_auto_create_topics=False,
     )
 
 
@@ -338,7 +352,9 @@ def _security(arguments: Mapping[str, Any]) -> BaseSecurity:
     context = arguments.get("ssl_context")
     if not arguments["security_protocol"].startswith("SASL"):
         return BaseSecurity(ssl_context=context)
-    mechanism = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}[arguments["sasl_mechanism"]]
+    mechanism = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}[
+        arguments["sasl_mechanism"]
+    ]
     return mechanism(username=arguments["sasl_plain_username"], password=arguments["sasl_plain_password"], ssl_context=context)
 
 

@@ -71,7 +71,8 @@ RETURN_LEASE = "UPDATE outbox_cursor SET lease_until = now() WHERE owner = $1"
 SOMETHING_NEW = """SELECT EXISTS (SELECT FROM outbox_event WHERE txid >= $1::text::xid8)
     OR EXISTS (SELECT FROM outbox_event WHERE txid = ANY ($2::text[]::xid8[]))"""
 
-OPEN = """UPDATE outbox_cursor SET hi = pg_current_snapshot(), win = win + 1, last_n = 0, lease_until = now() + make_interval(secs => $3)
+OPEN = """UPDATE outbox_cursor SET hi = pg_current_snapshot(), win = win + 1, last_n = 0,
+    lease_until = now() + make_interval(secs => $3)
 WHERE owner = $1 AND win = $2 AND hi IS NULL RETURNING timeline, win, lo::text, hi::text, last_n"""
 
 CLOSE_AND_OPEN = """UPDATE outbox_cursor SET lo = hi, hi = pg_current_snapshot(), win = win + 1, last_n = 0,
@@ -120,7 +121,9 @@ class Relay:
                 except MovedError:
                     await asyncio.sleep(1)
                 except (KafkaError, *TRANSIENT, asyncpg.PostgresError) as error:
-                    log.warning("relay.interrupted", error=str(error), retry_in_seconds=backoff, action="nothing is lost; it goes on")
+                    log.warning(
+                        "relay.interrupted", error=str(error), retry_in_seconds=backoff, action="nothing is lost; it goes on"
+                    )
                     await asyncio.sleep(backoff)
                     backoff = min(backoff * 2, 5)
                 else:
@@ -262,7 +265,7 @@ async def _clean(connection: Connection) -> None:
     await connection.execute("DELETE FROM idempotency_key WHERE claimed_at < now() - interval '72 hours'")
 
 
-def _made_at(event_id: Any) -> float:  # noqa: ANN401 - asyncpg's UUID
+def _made_at(event_id: Any) -> float:
     """A UUIDv7 begins with the milliseconds of its making."""
     return int(event_id.int >> 80) / 1000
 

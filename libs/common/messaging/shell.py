@@ -19,7 +19,17 @@ import structlog
 from libs.common.clock import new_id, now
 from libs.common.database import ConcurrencyError, Connection, Database, Rows
 from libs.common.errors import ConflictError, RejectedError
-from libs.common.messaging.decision import Aggregate, Handler, Handlers, Identity, IdentityMap, Message, NotLoadedError, Ref, World
+from libs.common.messaging.decision import (
+    Aggregate,
+    Handler,
+    Handlers,
+    Identity,
+    IdentityMap,
+    Message,
+    NotLoadedError,
+    Ref,
+    World,
+)
 from libs.common.messaging.envelope import encode
 from libs.common.messaging.hints import Hints
 
@@ -87,10 +97,10 @@ class Shell:
         self._hints = hints
         self._announce = announce
 
-    async def execute(self, message: Message[Any], claim: Claim[Any] | None = None) -> Any:  # noqa: ANN401 - the handler's own answer
+    async def execute(self, message: Message[Any], claim: Claim[Any] | None = None) -> Any:
         """Carry out one command; answers what its handler answers, or `Replayed`. Raises the decision's error."""
 
-        async def attempt() -> Any:  # noqa: ANN401
+        async def attempt() -> Any:
             async with self.database.transaction([message.tenant_id]) as connection:
                 if claim is not None:
                     remembered = await _claim(connection, claim)
@@ -142,7 +152,7 @@ class Shell:
 
     async def _decide_one(
         self, connection: Connection, aggregates: IdentityMap, message: Message[Any], handler: Handler[Any, Any], at: datetime
-    ) -> Any:  # noqa: ANN401 - the handler's own answer, or Failure
+    ) -> Any:
         try:
             if handler.more:
                 # What an earlier message of this batch decided may name other aggregates than what was stored.
@@ -165,9 +175,9 @@ class Shell:
             keys[tenant_id, ref.key] = keys.get((tenant_id, ref.key), False) or not ref.shared
         for kind, rows in self._rows.items():
             for lock in (True, False):
-                keys = [key for key, locked in by_kind.get(kind, {}).items() if locked is lock]
-                if keys:
-                    aggregates.put_loaded(kind, keys, await rows.load(connection, keys, lock=lock))
+                these = [key for key, locked in by_kind.get(kind, {}).items() if locked is lock]
+                if these:
+                    aggregates.put_loaded(kind, these, await rows.load(connection, these, lock=lock))
 
     async def store(self, connection: Connection, aggregates: IdentityMap) -> None:
         """Save what changed, then the outbox: last, so that the order of its ids is the order of every key."""

@@ -1,7 +1,7 @@
 """The checkout saga: it alone decides. Messages, API calls and timers are only signals to this machine.
 
-    started → frozen → quoted → reserved → paying → confirmed
-    and to `failed` from everywhere before; from `paying` only once payments has answered that no money is held.
+started → frozen → quoted → reserved → paying → confirmed
+and to `failed` from everywhere before; from `paying` only once payments has answered that no money is held.
 """
 
 import hashlib
@@ -203,20 +203,29 @@ def start(checkout: Checkout) -> tuple[Checkout, CheckoutRequested]:
 
 
 def new_checkout(
-    *, tenant_id: UUID, id: UUID, subject_id: UUID, cart_id: UUID, method: str, email: str | None, body_digest: str, now: datetime, expires_at: datetime  # noqa: A002
+    *,
+    tenant_id: UUID,
+    checkout_id: UUID,
+    subject_id: UUID,
+    cart_id: UUID,
+    method: str,
+    email: str | None,
+    body_digest: str,
+    now: datetime,
+    expires_at: datetime,
 ) -> Checkout:
     """A checkout at its start. Payment and order are named now, so that a lost row is planned again under the same names."""
     return Checkout(
         tenant_id=tenant_id,
-        id=id,
+        id=checkout_id,
         subject_id=subject_id,
         cart_id=cart_id,
         state=S.STARTED,
         method=method,
         email=email,
         body_digest=body_digest,
-        order_id=uuid5(id, "order"),
-        payment_id=uuid5(id, "payment:1"),
+        order_id=uuid5(checkout_id, "order"),
+        payment_id=uuid5(checkout_id, "payment:1"),
         started_at=now,
         expires_at=expires_at,
     )
@@ -225,7 +234,9 @@ def new_checkout(
 def move(checkout: Checkout, to: CheckoutState) -> Checkout:
     """Change state, if the table says so. Raises ConflictError otherwise."""
     if to not in TRANSITIONS[checkout.state]:
-        raise ConflictError("checkout-state", f"a checkout that is {checkout.state} cannot become {to}", state=str(checkout.state))
+        raise ConflictError(
+            "checkout-state", f"a checkout that is {checkout.state} cannot become {to}", state=str(checkout.state)
+        )
     return replace(checkout, state=to)
 
 
