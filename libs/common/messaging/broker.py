@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.errors import KafkaConfigurationError
 
 if TYPE_CHECKING:
     from aiokafka import ConsumerRecord, TopicPartition
@@ -22,8 +21,7 @@ class Broker:
     def __init__(self, settings: "Settings") -> None:
         self.bootstrap_servers = settings.kafka_bootstrap_servers
         self.prefix = settings.topic_prefix
-        self.partitions: dict[str, int] = {}
-        """Partition counts by topic, as the broker had them when the last producer started."""
+        self._partitions: dict[str, int] = {}
         self._settings = settings
 
     def topic(self, name: str) -> str:
@@ -61,18 +59,18 @@ class Broker:
         try:
             async with asyncio.timeout(START_SECONDS):
                 await producer.start()
-                for topic in map(self.topic, TOPICS):
-                    self._demand_partitions(topic, len(await producer.partitions_for(topic)))
         except BaseException:
             await asyncio.wait({asyncio.ensure_future(producer.stop())}, timeout=1)
             raise
         return producer
 
-    def _demand_partitions(self, topic: str, count: int) -> None:
-        """Partition counts are fixed before a topic's first use: keys would move if one changed."""
-        if self.partitions.setdefault(topic, count) != count:
-            message = f"{topic} went from {self.partitions[topic]} to {count} partitions: its keys lose their order"
-            raise KafkaConfigurationError(message)
+    async def partition_count(self, producer: AIOKafkaProducer, topic: str) -> int:
+        """How many partitions a topic has. Fixed before its first use: keys would move if it changed."""
+        count = self._partitions.get(topic)
+        if count is None:
+            async with asyncio.timeout(START_SECONDS):
+                count = self._partitions[topic] = len(await producer.partitions_for(topic))
+        return count
 
     async def follow(self, topics: Sequence[str]) -> AsyncIterator["ConsumerRecord[bytes, bytes] | None"]:
         """Every record of compacted topics from their beginning, without a group; None whenever the end was reached."""
@@ -95,7 +93,3 @@ class Broker:
                     yield None
         finally:
             await consumer.stop()
-
-
-TOPICS = ("tenant.v1", "signing-key.v1", "cart.v1", "checkout.v1", "order.v1", "payment.v1")
-"""The topics that services of ours publish to."""

@@ -13,7 +13,8 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,20 +136,23 @@ class Relay:
 
     async def _session(self) -> None:
         """One connection's life: take the lease, then publish until something breaks."""
-        durable, lazy = await self._connect("on"), await self._connect("off")
-        try:
-            await self._publish_for_ever(durable, lazy)
-        finally:
+        async with self._connection("on") as durable, self._connection("off") as lazy:
             try:
-                await asyncio.wait_for(lazy.execute(RETURN_LEASE, self._owner), 1)
-            except (*TRANSIENT, asyncpg.PostgresError):
-                log.info("relay.lease_not_returned", action="a standby takes over when it ends")
-            durable.terminate()
-            lazy.terminate()
+                await self._publish_for_ever(durable, lazy)
+            finally:
+                try:
+                    await asyncio.wait_for(lazy.execute(RETURN_LEASE, self._owner), 1)
+                except (*TRANSIENT, asyncpg.PostgresError):
+                    log.info("relay.lease_not_returned", action="a standby takes over when it ends")
 
-    async def _connect(self, synchronous_commit: str) -> Connection:
+    @asynccontextmanager
+    async def _connection(self, synchronous_commit: str) -> AsyncIterator[Connection]:
         settings = {"application_name": "relay", "jit": "off", "enable_seqscan": "off", "synchronous_commit": synchronous_commit}
-        return await asyncpg.connect(self._url, command_timeout=30, server_settings=settings)
+        connection = await asyncpg.connect(self._url, command_timeout=30, server_settings=settings)
+        try:
+            yield connection
+        finally:
+            connection.terminate()
 
     async def _publish_for_ever(self, durable: Connection, lazy: Connection) -> None:
         """Opening a window is durable, for one opened twice with other contents would lose rows; all else may be redone."""
@@ -222,7 +226,7 @@ class Relay:
         sent: list[asyncio.Future[Any]] = []
         for row in rows:
             topic = self._broker.topic(row["topic"])
-            partition = (murmur2(row["key"]) & 0x7FFFFFFF) % self._broker.partitions[topic]
+            partition = (murmur2(row["key"]) & 0x7FFFFFFF) % await self._broker.partition_count(producer, topic)
             headers = [(name, value.encode()) for name, value in orjson.loads(row["headers"])]
             headers.append(("ce_relayposition", f"{position}{row['n']}".encode()))
             batch = batches.get((topic, partition)) or batches.setdefault((topic, partition), producer.create_batch())

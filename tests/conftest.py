@@ -1,0 +1,36 @@
+"""What every test may ask for: real servers, and databases and topics of its own on them."""
+
+import os
+import uuid
+from collections.abc import Callable
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="the long form of the proofs that have one")
+
+
+@pytest.fixture(scope="session")
+def admin_url() -> str:
+    """A PostgreSQL administrator's address."""
+    return _server("CARTWRIGHT_POSTGRES_ADMIN_URL", "row-level security, exactly-once effects and everything else on PostgreSQL")
+
+
+@pytest.fixture(scope="session")
+def bootstrap_servers() -> str:
+    """A Kafka cluster's address."""
+    return _server("CARTWRIGHT_KAFKA_BOOTSTRAP_SERVERS", "order, exactly-once effects and everything else on Kafka")
+
+
+@pytest.fixture(scope="session")
+def fresh_prefix() -> Callable[[str], str]:
+    """Makes names that no other test uses, for databases and topics."""
+    return lambda what: f"{what}_{uuid.uuid4().hex[:8]}_"
+
+
+def _server(variable: str, unproven: str) -> str:
+    address = os.environ.get(variable)
+    if not address:
+        pytest.skip(f"not proven: {unproven} ({variable} is not set; `./cartwright test` starts the servers)")
+    return address
