@@ -1,0 +1,1 @@
+"""The `cartwright` command: thin verbs over `deploy.local` and the services' public surfaces."""

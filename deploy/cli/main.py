@@ -1,0 +1,41 @@
+"""The command line's table of contents: every verb, and the module that declares it."""
+
+import typer
+
+from deploy.cli import delegated, quality, services, stack
+
+app = typer.Typer(
+    name="cartwright",
+    help="The purchase path: cart, checkout, payments and identity, where every order happens exactly once.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+tenants = typer.Typer(help="Onboard and list tenants.", no_args_is_help=True, rich_markup_mode=None)
+feed = typer.Typer(help="Facts of other systems: catalogue, stock, fulfilment.", no_args_is_help=True, rich_markup_mode=None)
+
+app.command()(stack.up)
+app.command()(stack.down)
+app.command()(stack.status)
+app.command()(stack.logs)
+app.command()(delegated.demo)
+app.command()(delegated.replay)
+app.add_typer(tenants, name="tenants")
+app.add_typer(feed, name="feed")
+app.command("test")(quality.run_tests)
+app.command()(quality.check)
+app.command()(quality.fmt)
+app.command()(services.serve)
+app.command()(services.migrate)
+
+tenants.command("onboard")(delegated.onboard)
+tenants.command("list")(delegated.list_tenants)
+feed.command("publish")(delegated.publish)
+feed.command("validate")(delegated.validate)
+
+
+def main() -> None:
+    """Run the verb the arguments name."""
+    app(prog_name="cartwright")

@@ -1,0 +1,60 @@
+"""`test`, `check` and `fmt`: what a change has to pass, exactly as the hosted checks run it."""
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from deploy.cli.errors import ExitCode, verb
+from deploy.cli.output import progress
+
+_CHECKS: Final = {
+    "ruff check": ("ruff", "check"),
+    "ruff format": ("ruff", "format", "--check"),
+    "mypy": ("mypy",),
+    "import-linter": ("importlinter.cli", "lint"),
+}
+
+
+@verb
+def check() -> int:
+    """Run ruff, mypy and import-linter."""
+    say = progress()
+    failed = [name for name, command in _CHECKS.items() if _run(name, *command)]
+    say(f"failed: {', '.join(failed)}" if failed else "all checks pass")
+    return ExitCode.NOT_SO if failed else ExitCode.DONE
+
+
+@verb
+def fmt() -> int:
+    """Format the code, and repair what ruff can."""
+    repaired = _run("ruff check --fix", "ruff", "check", "--fix-only", "--quiet")
+    return _run("ruff format", "ruff", "format") or repaired
+
+
+@verb
+def run_tests(
+    paths: Annotated[list[str] | None, typer.Argument(metavar="PATH…", help="Tests, and pytest options after --.")] = None,
+    *,
+    long: Annotated[bool, typer.Option("--long", help="The long proofs too.")] = False,
+    crash_points: Annotated[bool, typer.Option("--crash-points", help="Kill at every marked point.")] = False,
+) -> int:
+    """Run the tests.
+
+    They get a Postgres and a Kafka of their own; tests/unit alone needs neither.
+    """
+    from deploy.local import testing
+
+    options = [*(["--long"] if long else []), *(["--crash-points"] if crash_points else [])]
+    chosen = list(paths or [])
+    return asyncio.run(testing.run_tests([*options, *chosen], with_stack=testing.needs_stack(chosen), say=progress()))
+
+
+def _run(name: str, module: str, *arguments: str) -> int:
+    from deploy.local.state import ROOT
+
+    print(f"== {name}", file=sys.stderr, flush=True)
+    return subprocess.run([sys.executable, "-m", module, *arguments], cwd=Path(ROOT), check=False).returncode  # noqa: S603

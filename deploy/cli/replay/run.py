@@ -1,0 +1,107 @@
+"""The replay itself: read the file, put its products on sale, buy it, and compare three accounts of the money."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from deploy.cli.errors import CommandError, ExitCode
+from deploy.cli.output import echo, print_json, progress
+from deploy.cli.replay.buying import Bought, buy_all
+from deploy.cli.replay.cpu import cpu_seconds, per_order
+from deploy.cli.replay.report import Report
+from deploy.cli.replay.rows import CURRENCY, History, HistoryError, read_history
+from deploy.cli.settlement import settled
+from deploy.cli.shop import Api, Shop, connected
+from deploy.cli.supply import Offer, supply
+from deploy.cli.tenants import Wish, onboarded
+from deploy.local.sessions import running_stack
+
+_CATEGORY = "gifts"
+_TOLD_DISCREPANCIES = 10
+
+
+def run(*, file: Path, invoices: int | None, concurrency: int, tenant: str, json: bool) -> int:
+    """Replay a file and print the report; 1 when it does not reconcile."""
+    history, wish = read_file(file, invoices), Wish.of(tenant, currency=CURRENCY)
+    say = progress()
+    say(f"{history.invoices_read} invoices read, {len(history.purchases)} to buy, {len(history.products)} products")
+
+    async def replay() -> Report:
+        async with running_stack(say=say) as stack, connected(stack, connections=concurrency + 4) as api:
+            return await _replay(api, wish, history, concurrency, say)
+
+    report = asyncio.run(replay())
+    discrepancies = report.discrepancies()
+    for discrepancy in discrepancies[:_TOLD_DISCREPANCIES]:
+        echo(discrepancy)
+    if json:
+        print_json(report.as_json())
+    else:
+        print(report.as_text())
+    return ExitCode.NOT_SO if discrepancies else ExitCode.DONE
+
+
+def read_file(file: Path, invoices: int | None) -> History:
+    """Read an order history. Raises CommandError with one line that says what is wrong with the file."""
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as lines:
+            return read_history(lines, invoices)
+    except OSError as error:
+        raise CommandError(f"{file} cannot be read: {error.strerror}", ExitCode.USAGE) from error
+    except UnicodeDecodeError as error:
+        raise CommandError(f"{file} is not UTF-8 ({error.reason}): convert it first", ExitCode.USAGE) from error
+    except HistoryError as error:
+        raise CommandError(f"{file}: {error}", ExitCode.USAGE) from error
+
+
+async def _replay(api: Api, wish: Wish, history: History, concurrency: int, say: Callable[[str], None]) -> Report:
+    found = await onboarded(api, wish)
+    if not found.is_active:
+        raise CommandError(f"tenant {wish.slug} is {found.tenant['status']}: it cannot sell")
+    if found.tenant["currency"] != CURRENCY:
+        sells_in = found.tenant["currency"]
+        raise CommandError(
+            f"tenant {wish.slug} sells in {sells_in}, and the file's prices are in {CURRENCY}: name another with --tenant",
+            ExitCode.USAGE,
+        )
+    shop = found.shop(api)
+    await supply(shop, CURRENCY, _offers(history), say)
+    known_before = frozenset([order["checkout_id"] async for order in shop.orders()])
+    used = cpu_seconds(api.stack.home)
+    with _bar(len(history.purchases)) as advance:
+        bought = await buy_all(shop, history.purchases, concurrency, advance)
+    say("waiting for every capture to settle")
+    settlement = await settled(api, shop.tenant_id, bought.checkout_ids, bought.confirmed.keys())
+    used_now = cpu_seconds(api.stack.home)
+    report = Report(history, bought, settlement, await _orders(shop, bought), known_before)
+    if report.new_orders:
+        say(per_order(used, used_now, report.new_orders))
+    return report
+
+
+def _offers(history: History) -> list[Offer]:
+    wanted = history.wanted()
+    return [Offer(it.sku, it.name, _CATEGORY, it.unit_minor, wanted[it.sku]) for it in history.products.values()]
+
+
+async def _orders(shop: Shop, bought: Bought) -> dict[str, list[int]]:
+    totals: dict[str, list[int]] = defaultdict(list)
+    async for order in shop.orders():
+        if order["checkout_id"] in bought.checkout_ids and order["state"] == "confirmed":
+            totals[order["checkout_id"]].append(order["total_minor"])
+    return totals
+
+
+@contextmanager
+def _bar(total: int) -> Iterator[Callable[[], None]]:
+    """Show a progress bar on stderr and yield what moves it on."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("buying"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    # Twice a second: drawing shares two cores with what is being measured.
+    with Progress(*columns, console=Console(stderr=True), refresh_per_second=2) as bar:
+        task = bar.add_task("buying", total=total)
+        yield lambda: bar.advance(task)

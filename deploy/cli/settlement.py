@@ -1,0 +1,59 @@
+"""What the payment provider itself says it captured: the other side of every total, read from its own list."""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import UUID
+
+from deploy.cli.shop import Api
+
+_PATIENCE_SECONDS: Final = 60
+_FIRST_POLL_SECONDS: Final = 0.1
+_LONGEST_POLL_SECONDS: Final = 2.0
+_PENDING: Final = frozenset({"processing", "requires_capture"})
+
+
+@dataclass(slots=True)
+class Settlement:
+    """The captures of some checkouts, and those of them for which money is still held."""
+
+    captured: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    """Amounts in minor units by checkout id; one entry a PaymentIntent."""
+    pending: set[str] = field(default_factory=set)
+
+    @property
+    def captured_total_minor(self) -> int:
+        """Everything that was captured."""
+        return sum(sum(amounts) for amounts in self.captured.values())
+
+
+async def read_settlement(api: Api, tenant_id: UUID, checkout_ids: Collection[str]) -> Settlement:
+    """Return what the provider's list has for these checkouts of this tenant."""
+    settlement = Settlement()
+    async for intent in api.provider_intents():
+        metadata = intent["metadata"]
+        checkout_id = metadata.get("checkout_id", "")
+        if metadata.get("tenant_id") != str(tenant_id) or checkout_id not in checkout_ids:
+            continue
+        if intent["status"] == "succeeded":
+            settlement.captured[checkout_id].append(intent["amount_received"])
+        elif intent["status"] in _PENDING:
+            settlement.pending.add(checkout_id)
+    return settlement
+
+
+async def settled(api: Api, tenant_id: UUID, checkout_ids: Collection[str], bought: Collection[str]) -> Settlement:
+    """Wait until everything bought is captured and nothing is held any more, or nothing moves for a minute."""
+    best, pause, end = None, _FIRST_POLL_SECONDS, time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        settlement = await read_settlement(api, tenant_id, checkout_ids)
+        left = len(settlement.pending) + sum(it not in settlement.captured for it in bought)
+        if best is None or left < best:
+            best, end = left, time.monotonic() + _PATIENCE_SECONDS
+        if not left or time.monotonic() > end:
+            return settlement
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, _LONGEST_POLL_SECONDS)

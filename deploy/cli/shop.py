@@ -1,0 +1,348 @@
+"""The public APIs as a shop's own backend uses them: one HTTP session, patient with whatever is busy or restarting."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+from uuid import UUID
+
+import aiohttp
+import orjson
+
+from deploy.cli.errors import CommandError, ExitCode
+from deploy.local.description import StackDescription
+from libs.common.clock import now
+
+FINAL_STATES: Final = frozenset({"confirmed", "failed", "canceled", "expired"})
+LONGEST_WAIT_SECONDS: Final = 30
+"""The most that `Prefer: wait` is worth."""
+
+_PATIENCE_SECONDS: Final = 120
+_FIRST_PAUSE_SECONDS: Final = 0.1
+_LONGEST_PAUSE_SECONDS: Final = 5.0
+_BUSY: Final = frozenset({429, 502, 503, 504})
+_FIRST_REFUSAL: Final = 400
+_CONFLICT: Final = 409
+_PAGE: Final = 200
+_PROVIDER_PAGE: Final = 100
+_RENEW_AFTER: Final = 0.8
+"""The part of a token's life after which a new one is asked for, so that none expires on its way."""
+
+
+class RefusedError(CommandError):
+    """A service answered a request with a problem; carries the status, the code and the whole answer."""
+
+    def __init__(self, request: str, status: int, problem: dict[str, Any]) -> None:
+        """Tell the problem in one line."""
+        self.status = status
+        self.problem = problem
+        self.code = str(problem.get("code") or problem.get("error") or "")
+        detail = problem.get("detail") or problem.get("error_description") or problem.get("title") or ""
+        super().__init__(f"{request} was answered {status} {self.code}: {detail}")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer that is no refusal."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One request as its sender saw it, retries and pauses included."""
+
+    at: datetime
+    service: str
+    name: str
+    status: int
+    duration_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is sent, the same on every attempt."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+    content: bytes | None
+    auth: aiohttp.BasicAuth | None = None
+
+
+class Api:
+    """Every service of one stack, behind one HTTP session."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        stack: StackDescription,
+        observe: Callable[[Observed], None] | None = None,
+    ) -> None:
+        """Borrow the session; `observe` is told about every answered request."""
+        self.stack = stack
+        self._session = session
+        self._observe = observe
+        self._bases = {name: service.url or "" for name, service in stack.services.items()}
+
+    def observed_by(self, observe: Callable[[Observed], None]) -> "Api":
+        """Return the same services, with an observer of what is asked through here."""
+        return Api(self._session, self.stack, observe)
+
+    async def call(
+        self,
+        service: str,
+        method: str,
+        path: str,
+        *,
+        token: str = "",
+        body: object = None,
+        key: str = "",
+        prefer: str = "",
+    ) -> Reply:
+        """Send a request until it is answered. Raises RefusedError on a 4xx or 500."""
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        if key:
+            headers["Idempotency-Key"] = key
+        if prefer:
+            headers["Prefer"] = prefer
+        content = None
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+            content = orjson.dumps(body)
+        return await self._answer(service, path, Request(method, self._bases[service] + path, headers, content))
+
+    async def grant(self, client_id: str, secret: str) -> dict[str, Any]:
+        """Ask for an access token as a client (RFC 6749 §4.4)."""
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        # RFC 6749 §2.3.1: both parts are form-encoded before they go into the Basic scheme.
+        auth = aiohttp.BasicAuth(quote(client_id, safe=""), quote(secret, safe=""))
+        url = f"{self._bases['identity']}/oauth/token"
+        request = Request("POST", url, headers, b"grant_type=client_credentials", auth)
+        granted: dict[str, Any] = (await self._answer("identity", "/oauth/token", request)).body
+        return granted
+
+    async def everything(self, service: str, path: str, token: str) -> AsyncIterator[dict[str, Any]]:
+        """Yield every item of a list, page by page."""
+        query: dict[str, str | int] = {"limit": _PAGE}
+        while True:
+            page = (await self.call(service, "GET", f"{path}?{urlencode(query)}", token=token)).body
+            for item in page["items"]:
+                yield item
+            if not page["next_cursor"]:
+                return
+            query["cursor"] = page["next_cursor"]
+
+    async def provider_intents(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield every PaymentIntent on the provider's own list, newest first."""
+        headers = {"Authorization": f"Bearer {self.stack.stripe_api_key}"}
+        query: dict[str, str | int] = {"limit": _PROVIDER_PAGE}
+        while True:
+            path = f"/v1/payment_intents?{urlencode(query)}"
+            request = Request("GET", f"{self.stack.stripe_api_base}{path}", headers, None)
+            page = (await self._answer("provider", path, request)).body
+            for intent in page["data"]:
+                yield intent
+            if not page["has_more"]:
+                return
+            query["starting_after"] = page["data"][-1]["id"]
+
+    async def _answer(self, service: str, path: str, request: Request) -> Reply:
+        begun_at, begun = now(), time.monotonic()
+        pause, reason = _FIRST_PAUSE_SECONDS, ""
+        while time.monotonic() - begun < _PATIENCE_SECONDS:
+            try:
+                reply = await self._send(request)
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                reason, asked = str(error) or type(error).__name__, 0.0
+            else:
+                if not _is_busy(reply):
+                    return self._told(reply, service, path, request, begun_at, begun)
+                reason, asked = f"{reply.status}", _retry_after(reply)
+            await asyncio.sleep(max(pause, min(asked, _LONGEST_PAUSE_SECONDS)))
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+        raise CommandError(
+            f"{service} at {request.url} has been away for {_PATIENCE_SECONDS} s ({reason}): see ./cartwright status",
+            ExitCode.ENVIRONMENT,
+        )
+
+    async def _send(self, request: Request) -> Reply:
+        async with self._session.request(
+            request.method, request.url, headers=request.headers, data=request.content, auth=request.auth
+        ) as response:
+            content = await response.read()
+            return Reply(response.status, response.headers, _parsed(content))
+
+    def _told(self, reply: Reply, service: str, path: str, request: Request, begun_at: datetime, begun: float) -> Reply:
+        if self._observe:
+            duration_ms = round((time.monotonic() - begun) * 1000)
+            self._observe(Observed(begun_at, service, f"{request.method} {path}", reply.status, duration_ms))
+        if reply.status >= _FIRST_REFUSAL:
+            problem = reply.body if isinstance(reply.body, dict) else {"detail": str(reply.body)[:200]}
+            raise RefusedError(f"{request.method} {path}", reply.status, problem)
+        return reply
+
+
+class TokenSource:
+    """An access token, asked for again shortly before it expires; whoever else needs it meanwhile waits for that one."""
+
+    def __init__(self, issue: Callable[[], Awaitable[dict[str, Any]]]) -> None:
+        """Remember how the token is come by."""
+        self._issue = issue
+        self._lock = asyncio.Lock()
+        self._token = ""
+        self._renew_at = 0.0
+
+    async def token(self) -> str:
+        """Return a token with some life left in it."""
+        if time.monotonic() >= self._renew_at:
+            async with self._lock:
+                if time.monotonic() >= self._renew_at:
+                    asked_at, granted = time.monotonic(), await self._issue()
+                    self._token = granted["access_token"]
+                    self._renew_at = asked_at + granted["expires_in"] * _RENEW_AFTER
+        return self._token
+
+
+class Shop:
+    """One tenant's shop: what its backend asks for with the client's token, and what opens a shopper's session."""
+
+    def __init__(self, api: Api, tenant_id: UUID, client_id: str, secret: str) -> None:
+        """Act for the tenant with its client's credentials."""
+        self.api = api
+        self.tenant_id = tenant_id
+        self._client = TokenSource(lambda: api.grant(client_id, secret))
+
+    async def orders(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield every order of the tenant."""
+        async for order in self._everything("checkout", "/v1/orders"):
+            yield order
+
+    async def products(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield every product that can be put in a cart."""
+        async for product in self._everything("cart", "/v1/products"):
+            yield product
+
+    async def stock(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield the stock of every SKU."""
+        async for level in self._everything("checkout", "/v1/stock"):
+            yield level
+
+    def shopper(self, ref: str, *, guest: bool = False, api: Api | None = None) -> "Shopper":
+        """Return the shopper of this reference; the same reference is the same subject for ever."""
+        at = api or self.api
+
+        async def issue() -> dict[str, Any]:
+            body = {"shopper_ref": ref, "guest": guest}
+            token = await self._client.token()
+            granted: dict[str, Any] = (await at.call("identity", "POST", "/v1/sessions", token=token, body=body)).body
+            return granted
+
+        return Shopper(at, TokenSource(issue))
+
+    async def _everything(self, service: str, path: str) -> AsyncIterator[dict[str, Any]]:
+        async for item in self.api.everything(service, path, await self._client.token()):
+            yield item
+
+
+class Shopper:
+    """One shopper, buying through the public APIs."""
+
+    def __init__(self, api: Api, tokens: TokenSource) -> None:
+        """Buy with this shopper's tokens."""
+        self._api = api
+        self._tokens = tokens
+
+    async def new_cart(self) -> str:
+        """Open a cart and return its id."""
+        reply = await self._api.call("cart", "POST", "/v1/carts", token=await self._tokens.token(), body={})
+        return str(reply.body["id"])
+
+    async def put_cart(self, cart_id: UUID) -> None:
+        """Open a cart under an id of our choice, or find it again."""
+        token = await self._tokens.token()
+        await self._api.call("cart", "PUT", f"/v1/carts/{cart_id}", token=token, prefer="return=minimal")
+
+    async def put_line(self, cart_id: str, sku: str, quantity: int) -> None:
+        """Put so many of a SKU."""
+        path = f"/v1/carts/{cart_id}/lines/{quote(sku, safe='')}"
+        await self._api.call("cart", "PUT", path, token=await self._tokens.token(), body={"quantity": quantity})
+
+    async def put_lines(self, cart_id: UUID, lines: Sequence[Mapping[str, object]]) -> bool:
+        """Put these lines in the place of all; False when the cart is not open any more."""
+        path, token = f"/v1/carts/{cart_id}/lines", await self._tokens.token()
+        try:
+            await self._api.call("cart", "PUT", path, token=token, body={"lines": lines}, prefer="return=minimal")
+        except RefusedError as error:
+            if error.status != _CONFLICT:
+                raise
+            return False
+        return True
+
+    async def check_out(self, cart_id: str, *, key: str, method: str, wait_seconds: int) -> dict[str, Any]:
+        """Buy a cart, or find the purchase this key or this cart already has; it may not be final yet."""
+        body = {"cart_id": cart_id, "payment": {"method": method}}
+        token, prefer = await self._tokens.token(), f"wait={wait_seconds}"
+        try:
+            reply = await self._api.call("checkout", "POST", "/v1/checkouts", token=token, body=body, key=key, prefer=prefer)
+        except RefusedError as error:
+            if "checkout_id" not in error.problem:
+                raise
+            return await self.read_checkout(str(error.problem["checkout_id"]), wait_seconds=wait_seconds)
+        found: dict[str, Any] = reply.body
+        return found
+
+    async def read_checkout(self, checkout_id: str, *, wait_seconds: int) -> dict[str, Any]:
+        """Return a checkout once it is final, or as it stands after the wait."""
+        path, token = f"/v1/checkouts/{checkout_id}", await self._tokens.token()
+        found: dict[str, Any] = (await self._api.call("checkout", "GET", path, token=token, prefer=f"wait={wait_seconds}")).body
+        return found
+
+    async def outcome(self, checkout: dict[str, Any], *, patience_seconds: float) -> dict[str, Any]:
+        """Follow a checkout until it is final or patience ends."""
+        end = time.monotonic() + patience_seconds
+        while checkout["state"] not in FINAL_STATES and time.monotonic() < end:
+            asked = time.monotonic()
+            checkout = await self.read_checkout(checkout["id"], wait_seconds=LONGEST_WAIT_SECONDS)
+            # A service that does not honour the wait must not be asked in a tight loop.
+            if checkout["state"] not in FINAL_STATES and time.monotonic() - asked < 1:
+                await asyncio.sleep(0.2)
+        return checkout
+
+
+@asynccontextmanager
+async def connected(stack: StackDescription, *, connections: int = 32) -> AsyncIterator[Api]:
+    """Yield the stack's public APIs over one HTTP session."""
+    connector = aiohttp.TCPConnector(limit=connections, keepalive_timeout=60)
+    timeout = aiohttp.ClientTimeout(total=LONGEST_WAIT_SECONDS + 30, sock_connect=5)
+    async with aiohttp.ClientSession(
+        connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False
+    ) as session:
+        yield Api(session, stack)
+
+
+def _parsed(content: bytes) -> Any:
+    if not content:
+        return None
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return content.decode(errors="replace")
+
+
+def _is_busy(reply: Reply) -> bool:
+    if reply.status in _BUSY:
+        return True
+    in_flight = reply.status == _CONFLICT and isinstance(reply.body, dict)
+    return in_flight and reply.body.get("code") == "request-in-flight"
+
+
+def _retry_after(reply: Reply) -> float:
+    asked = reply.headers.get("Retry-After", "")
+    return float(asked) if asked.isdecimal() else 0.0

@@ -1,0 +1,145 @@
+"""`up`, `down`, `status` and `logs`: the local stack."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from deploy.cli.errors import CommandError, ExitCode, verb
+from deploy.cli.output import print_json, progress
+
+if TYPE_CHECKING:
+    from deploy.local.description import StackDescription
+    from deploy.local.state import Home
+
+Kind = Literal["embedded", "containers"]
+
+
+@verb
+def up(
+    *,
+    detach: Annotated[bool, typer.Option("--detach", help="Return when everything is ready.")] = False,
+    supervise: Annotated[bool, typer.Option("--supervise", help="Restart what crashes.")] = False,
+    faults: Annotated[Path | None, typer.Option(help="Faults for the fake Stripe, as JSON.")] = None,
+    kind: Annotated[Kind, typer.Option("--stack", help="How Postgres and Kafka are run.")] = "embedded",
+    behind: Annotated[bool, typer.Option("--behind", hidden=True)] = False,
+) -> int:
+    """Start the stack, and stay until Ctrl-C.
+
+    With --detach, return when it is ready. A running stack is found; --detach restarts what has died in it.
+    """
+    from deploy.local.environment import refuse_unknown_variables
+    from deploy.local.state import Home, default_home
+    from deploy.local.supervisor import BEHIND
+
+    refuse_unknown_variables()
+    home, plan = Home(default_home()), _read_faults(faults)
+    if home.holder() and not behind:
+        return _join_running(home, plan, repair=detach)
+    if not detach:
+        return _stay(home, kind, plan, supervise=supervise, quiet=behind)
+    options = [*BEHIND, "--stack", kind, *(["--supervise"] if supervise else [])]
+    if faults:
+        options += ["--faults", str(faults.resolve())]
+    return _go_behind(home, options)
+
+
+@verb
+def down(*, purge: Annotated[bool, typer.Option("--purge", help="Delete its state as well.")] = False) -> None:
+    """Stop the stack; --purge deletes its state."""
+    from deploy.local.sessions import shut_down
+    from deploy.local.state import Home, default_home
+
+    home, say = Home(default_home()), progress()
+    stopped = shut_down(home)
+    say("the stack is stopped" if stopped else "no stack was running")
+    if purge and home.purge():
+        say(f"{home.path} is deleted")
+
+
+@verb
+def status(*, as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False) -> int:
+    """Show where everything listens, and how it is."""
+    from deploy.local.sessions import observe
+    from deploy.local.state import Home, default_home
+
+    stack = asyncio.run(observe(Home(default_home())))
+    if as_json:
+        print_json(stack.as_json())
+    else:
+        _show(stack)
+    return ExitCode.ENVIRONMENT if stack.state == "stopped" else ExitCode.DONE
+
+
+@verb
+def logs(
+    process: Annotated[str | None, typer.Argument(help="cart.api, checkout.worker, kafka, …; all without it.")] = None,
+    *,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay and show what comes.")] = False,
+) -> None:
+    """Show the end of the logs."""
+    from deploy.local.logs import show_logs
+    from deploy.local.state import Home, default_home
+
+    home = Home(default_home())
+    names = sorted(file.stem for file in home.logs.glob("*.log"))
+    if process is not None and process not in names:
+        raise CommandError(f"there is no log of {process}; there are: {', '.join(names) or 'none yet'}", ExitCode.USAGE)
+    show_logs([home.log(name) for name in names if process in (None, name)], follow=follow)
+
+
+def _stay(home: "Home", kind: Kind, faults: object, *, supervise: bool, quiet: bool) -> int:
+    from deploy.local.stack import Stack
+    from deploy.local.supervisor import run_until_told
+
+    stack = Stack.from_environment(home.path, kind=kind, supervise=supervise, say=progress())
+
+    def ready(description: "StackDescription") -> None:
+        if not quiet:
+            _show(description)
+            print("Ctrl-C stops the stack and keeps its state.", flush=True)
+
+    return asyncio.run(run_until_told(stack, faults=faults, ready=ready))
+
+
+def _go_behind(home: "Home", options: list[str]) -> int:
+    from deploy.cli.output import echo
+    from deploy.local.sessions import observe
+    from deploy.local.supervisor import start_in_background
+
+    code = start_in_background(home, options, echo)
+    if code == ExitCode.DONE:
+        _show(asyncio.run(observe(home)))
+    return code
+
+
+def _join_running(home: "Home", faults: object, *, repair: bool) -> int:
+    from deploy.local import sessions
+
+    progress()("the stack is running already")
+    _show(asyncio.run(sessions.join(home, faults, repair=repair, say=progress())))
+    return ExitCode.DONE
+
+
+def _read_faults(file: Path | None) -> object:
+    if file is None:
+        return None
+    try:
+        return json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise CommandError(f"--faults {file} cannot be read as JSON: {error}", ExitCode.USAGE) from error
+
+
+def _show(stack: "StackDescription") -> None:
+    print(f"{stack.state}  {stack.home}")
+    if stack.state == "stopped":
+        print("./cartwright up starts the stack")
+        return
+    for name, service in stack.services.items():
+        missing = [kind for kind, pids in (("api", service.api), ("worker", service.workers)) if not pids]
+        print(f"  {name:<9} {service.url}", f"({' and '.join(missing)} not running)" if missing else "")
+    print(f"  postgres  {stack.postgres_host}:{stack.postgres_port}")
+    print(f"  kafka     {stack.kafka_bootstrap_servers}")
+    print(f"  stripe    {stack.stripe_api_base}", flush=True)

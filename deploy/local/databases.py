@@ -1,0 +1,77 @@
+"""The databases and roles of a service on a PostgreSQL server, embedded or given.
+
+Each service has a database of its own and three roles: the owner migrates, the app works under row-level security,
+the relay reads the outbox.
+"""
+
+import hashlib
+import hmac
+from typing import TYPE_CHECKING, Final, Literal
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+from deploy.local.errors import StackError
+
+if TYPE_CHECKING:
+    import asyncpg
+
+Role = Literal["owner", "app", "relay"]
+
+ROLES: Final[tuple[Role, ...]] = ("owner", "app", "relay")
+
+# Roles belong to the whole server, so stacks that share one must not change them at the same time.
+_LOCK: Final = 0x63617274
+
+
+def database_url(admin_url: str, service: str, role: Role, prefix: str = "") -> str:
+    """Return where one role of a service connects."""
+    server = urlsplit(admin_url)
+    host = server.netloc.rpartition("@")[2]
+    user = f"{service}_{role}"
+    login = f"{user}:{role_password(admin_url, user)}"
+    return urlunsplit((server.scheme, f"{login}@{host}", f"/{quote(prefix + service)}", server.query, ""))
+
+
+def role_password(admin_url: str, role: str) -> str:
+    """Return the role's password, derived from the server's secret: every stack on that server finds the same."""
+    server = urlsplit(admin_url)
+    key = unquote(server.password or "") or server.netloc
+    return hmac.new(key.encode(), role.encode(), hashlib.sha256).hexdigest()
+
+
+async def provision(admin_url: str, service: str, prefix: str = "") -> None:
+    """Make a service's database and its roles, or bring them back to what they should be."""
+    import asyncpg
+
+    try:
+        connection = await asyncpg.connect(admin_url, timeout=10)
+    except (OSError, asyncpg.PostgresError, TimeoutError, ValueError) as error:
+        reason = str(error) or type(error).__name__
+        raise StackError(f"no administrator's connection to PostgreSQL ({reason}): see CARTWRIGHT_POSTGRES_ADMIN_URL") from error
+    try:
+        await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+        for role in ROLES:
+            await _make_role(connection, admin_url, f"{service}_{role}")
+        await _make_database(connection, f"{prefix}{service}", service)
+    except asyncpg.PostgresError as error:
+        raise StackError(f"PostgreSQL refused to make the database {prefix}{service} or its roles: {error}") from error
+    finally:
+        await connection.close()
+
+
+async def _make_role(connection: "asyncpg.Connection", admin_url: str, role: str) -> None:
+    if not await connection.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", role):
+        await connection.execute(f'CREATE ROLE "{role}"')
+    # NOBYPASSRLS is what makes row-level security hold even for a careless query.
+    await connection.execute(
+        f'ALTER ROLE "{role}" LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS NOREPLICATION '
+        f"PASSWORD '{role_password(admin_url, role)}'"
+    )
+
+
+async def _make_database(connection: "asyncpg.Connection", database: str, service: str) -> None:
+    if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", database):
+        # An administrator who is no superuser must be a member of a role to give it a database.
+        await connection.execute(f'GRANT "{service}_owner" TO CURRENT_USER')
+        await connection.execute(f'CREATE DATABASE "{database}" OWNER "{service}_owner"')
+    await connection.execute(f'REVOKE ALL ON DATABASE "{database}" FROM PUBLIC')
+    await connection.execute(f'GRANT CONNECT ON DATABASE "{database}" TO "{service}_app", "{service}_relay"')

@@ -1,0 +1,71 @@
+"""Run the fake: `python -m deploy.local.fake_stripe --host 127.0.0.1 --port 12111 --state FILE`."""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import sys
+import time
+from pathlib import Path
+
+import uvicorn
+
+from deploy.local.fake_stripe.api import Api, application
+from deploy.local.fake_stripe.books import Books
+from deploy.local.fake_stripe.connection import Protocol
+from deploy.local.fake_stripe.journal import Journal, JournalError
+
+_ENVIRONMENT_PREVENTS = 3
+_IDLE_SECONDS = 75
+"""Longer than HTTP clients keep an idle connection, so that a reused one is not closed under a request."""
+
+
+def main() -> int:
+    """Serve until told to stop; 3 when the port or the state file cannot be had."""
+    options = _options()
+    try:
+        books = Books(Journal(options.state), int(time.time()))
+        listener = _listen(options.host, options.port)
+    except (JournalError, OSError) as error:
+        print(f"fake Stripe: {error}", file=sys.stderr)
+        return _ENVIRONMENT_PREVENTS
+    host, port = listener.getsockname()[:2]
+    print(f"fake Stripe on http://{host}:{port}", flush=True)
+    config = uvicorn.Config(
+        application(Api(books)),
+        http=Protocol,
+        loop="uvloop",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        proxy_headers=False,
+        log_level="warning",
+        server_header=False,
+        timeout_keep_alive=_IDLE_SECONDS,
+        timeout_graceful_shutdown=1,
+    )
+    try:
+        uvicorn.Server(config).run(sockets=[listener])
+    finally:
+        books.close()
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m deploy.local.fake_stripe", description="A fake Stripe.")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=12111, help="0 takes a free one and prints it")
+    parser.add_argument("--state", type=Path, required=True, help="the journal; made when absent")
+    return parser.parse_args()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), backlog=1024)
+    except OSError as error:
+        message = f"cannot listen on {host}:{port} ({error.strerror}); choose another --port"
+        raise OSError(message) from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

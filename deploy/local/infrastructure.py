@@ -1,0 +1,105 @@
+"""The PostgreSQL server and the Kafka cluster a stack stands on: started here, in containers, or given."""
+
+from collections.abc import Callable, Iterator
+from typing import Final, Literal
+
+from deploy.local.kafka import require_broker
+from deploy.local.parts import Broker, Database, Part
+from deploy.local.processes import Child, in_parallel
+from deploy.local.state import Home
+
+Kind = Literal["embedded", "containers"]
+
+PORTS: Final = ("postgres", "kafka", "kafka.controller")
+
+
+class Infrastructure:
+    """One server of each, whoever runs it."""
+
+    def __init__(
+        self,
+        home: Home,
+        ports: dict[str, int],
+        *,
+        kind: Kind = "embedded",
+        postgres_admin_url: str | None = None,
+        kafka_bootstrap: str | None = None,
+        say: Callable[[str], None] = lambda _: None,
+        on_exit: Callable[[Child], None] | None = None,
+    ) -> None:
+        """Describe both; a given address means that nothing is started for it."""
+        self._postgres_admin_url, self._kafka_bootstrap, self._say = postgres_admin_url, kafka_bootstrap, say
+        self._database: Database | None = None
+        self._broker: Broker | None = None
+        if not postgres_admin_url:
+            self._database = _database(kind, home, ports, on_exit)
+        if not kafka_bootstrap:
+            self._broker = _broker(kind, home, ports, say, on_exit)
+
+    @property
+    def admin_url(self) -> str:
+        """Where PostgreSQL's administrator connects."""
+        return self._database.admin_url if self._database else self._postgres_admin_url or ""
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """Where Kafka's clients connect first."""
+        return self._broker.bootstrap_servers if self._broker else self._kafka_bootstrap or ""
+
+    def parts(self) -> Iterator[tuple[str, Part]]:
+        """Name what is started here."""
+        if self._database:
+            yield "postgres", self._database
+        if self._broker:
+            yield "kafka", self._broker
+
+    async def start(self) -> None:
+        """Start both at once."""
+        await in_parallel(self.start_database(), self.start_broker())
+
+    async def start_database(self) -> None:
+        """Have a PostgreSQL server that accepts connections."""
+        if self._database:
+            await self._database.start()
+            self._say(f"postgres is ready on {self._database.admin_url.rpartition('@')[2].partition('/')[0]}")
+
+    async def start_broker(self) -> None:
+        """Have a Kafka cluster that answers."""
+        if self._broker:
+            await self._broker.start()
+            self._say(f"kafka is ready on {self._broker.bootstrap_servers}")
+        else:
+            await require_broker(self.bootstrap_servers)
+
+    async def stop(self) -> None:
+        """Stop what was started here."""
+        if self._broker:
+            await self._broker.stop()
+        if self._database:
+            await self._database.stop()
+
+
+def _database(kind: Kind, home: Home, ports: dict[str, int], on_exit: Callable[[Child], None] | None) -> Database:
+    if kind == "containers":
+        from deploy.local.containers import PostgresInContainer
+
+        return PostgresInContainer(ports["postgres"], home.secret("postgres-admin"))
+    from deploy.local.postgres import EmbeddedPostgres
+
+    return EmbeddedPostgres(home, ports["postgres"], on_exit=on_exit)
+
+
+def _broker(
+    kind: Kind,
+    home: Home,
+    ports: dict[str, int],
+    say: Callable[[str], None],
+    on_exit: Callable[[Child], None] | None,
+) -> Broker:
+    if kind == "containers":
+        from deploy.local.containers import KafkaInContainer
+
+        return KafkaInContainer(ports["kafka"])
+    from deploy.local.kafka import EmbeddedKafka
+
+    return EmbeddedKafka(home, ports["kafka"], ports["kafka.controller"], say=say, on_exit=on_exit)

@@ -1,0 +1,60 @@
+"""Which loopback port each part listens on: its default, or a free one when that is taken, remembered either way."""
+
+import random
+import socket
+from collections.abc import Callable, Iterable
+from typing import Final
+
+SERVICES: Final = ("identity", "cart", "checkout", "payments")
+"""The four services, in the order of their ports."""
+
+DEFAULT_PORTS: Final = {
+    "postgres": 15432,
+    "kafka": 19092,
+    "kafka.controller": 19093,
+    "stripe": 12111,
+    **{f"{service}.api": 8081 + n for n, service in enumerate(SERVICES)},
+    **{f"{service}.worker": 8181 + n for n, service in enumerate(SERVICES)},
+}
+
+HOST: Final = "127.0.0.1"
+
+# Below every system's range of ephemeral ports, so that no outgoing connection takes one before its owner listens.
+_SPARE: Final = range(20_000, 32_000)
+
+
+def choose_ports(
+    names: Iterable[str], remembered: dict[str, int], say: Callable[[str], None], *, spread: bool = False
+) -> dict[str, int]:
+    """Return a free port for each name: the remembered one, else its default, else any.
+
+    `spread` leaves the defaults alone, for stacks that several tests start at once.
+    """
+    chosen: dict[str, int] = {}
+    for name in names:
+        wanted = remembered.get(name) or (spare_port() if spread else DEFAULT_PORTS[name])
+        port = wanted if is_free(wanted) else spare_port()
+        if port != wanted:
+            say(f"port {wanted} is taken: {name} listens on {port} instead")
+        chosen[name] = port
+    return chosen
+
+
+def is_free(port: int) -> bool:
+    """Tell whether a server could listen on the port now."""
+    with socket.socket() as probe:
+        # As servers do: connections that merely linger in TIME_WAIT after a restart do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def spare_port() -> int:
+    """Return a free port, chosen at random so that stacks starting at the same moment do not meet."""
+    while True:
+        port = random.choice(_SPARE)  # noqa: S311 - not a secret
+        if is_free(port):
+            return port

@@ -1,0 +1,137 @@
+"""The stack as a command finds it: running, to be started for a while, to be stopped, or only to be looked at."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from deploy.local import readiness
+from deploy.local.description import ServiceAddress, StackDescription
+from deploy.local.environment import PLATFORM_CLIENT_ID
+from deploy.local.errors import StackError
+from deploy.local.orphans import end_orphans
+from deploy.local.ports import SERVICES
+from deploy.local.stack import Stack, put_faults
+from deploy.local.state import Home, default_home
+from deploy.local.supervisor import BEHIND, start_in_background
+
+_START_SECONDS: Final = 180
+_STOP_SECONDS: Final = 90
+_POLL_SECONDS: Final = 0.1
+
+
+@asynccontextmanager
+async def running_stack(
+    home: Path | None = None, *, keep: bool = False, say: Callable[[str], None] = lambda _: None
+) -> AsyncIterator[StackDescription]:
+    """Yield the running stack, or start one and stop it afterwards, leaving its state; `keep` leaves it running."""
+    place = Home(home or default_home())
+    if keep and not place.holder() and start_in_background(place, BEHIND, say):
+        raise StackError(f"the stack in {place.path} could not be started")
+    if place.holder():
+        yield await _settled(place, say)
+        return
+    async with Stack.from_environment(place.path, say=say) as stack:
+        yield stack.description()
+
+
+async def observe(home: Home) -> StackDescription:
+    """Return the stack as it is now: what is recorded, less what has died or does not answer."""
+    recorded = home.read()
+    if "stack" not in recorded:
+        return _never_started(home)
+    stack = StackDescription.from_json(recorded["stack"], topic_prefix=recorded.get("topic_prefix", ""))
+    if home.holder() is None:
+        return stack.stopped()
+    stack = replace(stack, services={name: _living(service) for name, service in stack.services.items()})
+    whole = recorded["phase"] == "ready" and recorded["stack"]["state"] == "running"
+    answers = await asyncio.gather(
+        *(readiness.status(f"{ops}/readyz") for service in stack.services.values() for ops in service.ops)
+    )
+    return replace(stack, state="running" if whole and set(answers) <= {readiness.OK} else "degraded")
+
+
+async def mend(home: Home) -> StackDescription:
+    """Have the running `up` start what has died, and return when all is well again."""
+    stack = await observe(home)
+    holder = home.holder()
+    if stack.state == "running" or holder is None:
+        return stack
+    before = home.read().get("failure")
+    os.kill(holder, signal.SIGUSR1)
+    end = time.monotonic() + _START_SECONDS
+    while time.monotonic() < end and home.holder() == holder:
+        await asyncio.sleep(_POLL_SECONDS)
+        stack = await observe(home)
+        if stack.state == "running":
+            return stack
+        failure = home.read().get("failure")
+        if failure and failure != before:
+            raise StackError(failure["message"])
+    raise StackError(f"the stack in {home.path} does not recover: see ./cartwright logs, then down and up")
+
+
+async def join(home: Home, faults: object, *, repair: bool, say: Callable[[str], None]) -> StackDescription:
+    """Return the running stack, repaired if that is wanted, with these faults if any."""
+    await _settled(home, lambda _: None)
+    stack = await (mend(home) if repair else observe(home))
+    if faults is not None and stack.stripe_api_base:
+        await put_faults(stack.stripe_api_base, faults)
+    if stack.state == "degraded":
+        say("something does not run or is not ready: ./cartwright up --detach repairs it")
+    return stack
+
+
+def shut_down(home: Home) -> bool:
+    """Stop the stack, whoever runs it, and return whether there was anything to stop."""
+    holder = home.holder()
+    if holder:
+        os.kill(holder, signal.SIGTERM)
+        end = time.monotonic() + _STOP_SECONDS
+        while home.holder() == holder:
+            if time.monotonic() > end:
+                os.kill(holder, signal.SIGKILL)
+            time.sleep(_POLL_SECONDS)
+    return bool(end_orphans(home)) or holder is not None
+
+
+async def _settled(home: Home, say: Callable[[str], None]) -> StackDescription:
+    """Wait for a stack that is just starting, then return it."""
+    end = time.monotonic() + _START_SECONDS
+    while home.holder() and home.read().get("phase") == "starting" and time.monotonic() < end:  # noqa: ASYNC110 - a file
+        await asyncio.sleep(_POLL_SECONDS)
+    stack = await observe(home)
+    if stack.state == "stopped":
+        raise StackError("the stack stopped while it was being waited for: see ./cartwright logs up")
+    if stack.state == "degraded":
+        say("the running stack is degraded: ./cartwright status shows how, ./cartwright up --detach repairs it")
+    return stack
+
+
+def _living(service: ServiceAddress) -> ServiceAddress:
+    return replace(
+        service,
+        api=tuple(pid for pid in service.api if _alive(pid)),
+        workers=tuple(pid for pid in service.workers if _alive(pid)),
+    )
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _never_started(home: Home) -> StackDescription:
+    nowhere = {name: ServiceAddress() for name in SERVICES}
+    secret = home.secret_file("platform-client")
+    return StackDescription("stopped", home.path, nowhere, None, None, None, None, None, None, PLATFORM_CLIENT_ID, secret)

@@ -1,0 +1,320 @@
+"""The whole stack as one object: starts everything by readiness, watches it, and stops it in reverse.
+
+Used as `async with Stack(home) as stack:`, then `stack.description().url("cart")`,
+`await stack.kill("checkout.worker")`, `await stack.start_process("checkout.worker")`.
+"""
+
+import asyncio
+import secrets
+from base64 import b64encode
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from deploy.local import readiness
+from deploy.local.databases import database_url, provision
+from deploy.local.description import ServiceAddress, StackDescription, server_of
+from deploy.local.environment import PLATFORM_CLIENT_ID, Wiring, refuse_unknown_variables, variable
+from deploy.local.errors import ProcessError, StackError
+from deploy.local.infrastructure import Infrastructure, Kind
+from deploy.local.orphans import birth, end_orphans
+from deploy.local.parts import Part
+from deploy.local.ports import SERVICES, choose_ports
+from deploy.local.processes import Child, in_parallel
+from deploy.local.services import address, fake_stripe, migrate_in_child, service_processes
+from deploy.local.state import Home
+from deploy.local.topics import create_topics, declared_topics
+
+_REAL_STRIPE: Final = "https://api.stripe.com"
+_LONGEST_PAUSE_SECONDS: Final = 30
+
+
+class Stack:
+    """Postgres, Kafka, the fake Stripe and the services, as children of this process."""
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        database_prefix: str = "",
+        topic_prefix: str = "",
+        postgres_admin_url: str | None = None,
+        kafka_bootstrap: str | None = None,
+        stripe_api_base: str | None = None,
+        stripe_api_key: str | None = None,
+        services: Sequence[str] = SERVICES,
+        kind: Kind = "embedded",
+        supervise: bool = False,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Describe a stack; nothing is touched before `start`.
+
+        A given address means that nothing is started for that part. `supervise` restarts what crashes; `say` is told
+        about progress, moved ports and crashes. With a `database_prefix` the ports are random from the start, since
+        several such stacks start at once.
+        """
+        self.home = Home(home)
+        self._prefixes = (database_prefix, topic_prefix)
+        self._given = {"postgres_admin_url": postgres_admin_url, "kafka_bootstrap": kafka_bootstrap}
+        self._stripe_api_base, self._stripe_api_key = stripe_api_base, stripe_api_key
+        self._services, self._kind, self._supervise, self._say = tuple(services), kind, supervise, say
+        self._infrastructure: Infrastructure | None = None
+        self._wiring: Wiring | None = None
+        self._ports: dict[str, int] = {}
+        self._parts: dict[str, Part] = {}
+        self._held = ExitStack()
+        self._phase = "stopped"
+        self._revivals: set[asyncio.Task[None]] = set()
+        self._healing = asyncio.Lock()
+
+    @classmethod
+    def from_environment(
+        cls,
+        home: Path,
+        *,
+        kind: Kind = "embedded",
+        supervise: bool = False,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> Self:
+        """Describe the stack the user asks for: `CARTWRIGHT_*` variables point any part at a real one."""
+        refuse_unknown_variables()
+        key, base = variable("STRIPE_API_KEY"), variable("STRIPE_API_BASE")
+        if base and not key:
+            raise StackError("CARTWRIGHT_STRIPE_API_BASE is set without CARTWRIGHT_STRIPE_API_KEY: set both or neither")
+        return cls(
+            home,
+            postgres_admin_url=variable("POSTGRES_ADMIN_URL"),
+            kafka_bootstrap=variable("KAFKA_BOOTSTRAP_SERVERS"),
+            stripe_api_base=base or (_REAL_STRIPE if key else None),
+            stripe_api_key=key,
+            kind=kind,
+            supervise=supervise,
+            say=say,
+        )
+
+    async def __aenter__(self) -> Self:
+        """Start everything."""
+        await self.start()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Stop everything, leaving its state."""
+        await self.stop()
+
+    async def start(self) -> None:
+        """Start every part and return when all are ready; on failure nothing is left running."""
+        self.home.prepare()
+        self._held.enter_context(self.home.hold())
+        try:
+            if left := end_orphans(self.home):
+                self._say(f"ended what an earlier run had left: {', '.join(left)}")
+            self._describe()
+            self._enter("starting")
+            await self._start_parts()
+            self._enter("ready")
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Stop the services, then what they stand on; whatever does not end in time is killed."""
+        self._enter("stopping")
+        for revival in self._revivals:
+            revival.cancel()
+        await in_parallel(*(self._parts[name].stop() for name in self._service_names()))
+        for name in ("stripe", "kafka", "postgres"):
+            if name in self._parts:
+                await self._parts[name].stop()
+        self._enter("stopped")
+        self._held.close()
+
+    async def heal(self) -> None:
+        """Start what has died again, on the same ports."""
+        async with self._healing:
+            for name in ("postgres", "kafka", "stripe"):
+                if name in self._parts:
+                    await self._start_if_dead(name)
+            await in_parallel(*(self._start_if_dead(name) for name in self._service_names()))
+            self._record()
+
+    async def start_process(self, name: str) -> None:
+        """Start one part (`checkout.worker`, `kafka`, …) and return when it is ready."""
+        await self._parts[name].start()
+        self._record()
+
+    async def stop_process(self, name: str) -> None:
+        """Stop one part in an orderly way."""
+        await self._parts[name].stop()
+        self._record()
+
+    async def kill(self, name: str) -> None:
+        """Kill one part (SIGKILL) and return when it is gone."""
+        await self._parts[name].kill()
+        self._record()
+
+    def pids(self) -> dict[str, int]:
+        """Return the process id of every part that runs, by name."""
+        return {name: pid for name, part in self._parts.items() if (pid := part.pid) is not None}
+
+    def dead(self) -> list[str]:
+        """Name the parts that do not run."""
+        return [name for name, part in self._parts.items() if not part.running]
+
+    def description(self) -> StackDescription:
+        """Return where everything listens, and how it is."""
+        if self._wiring is None:
+            raise StackError("the stack has not been started")
+        pids = self.pids()
+        host, port = server_of(self._wiring.admin_url)
+        return StackDescription(
+            state="running" if self._phase == "ready" and not self.dead() else "degraded",
+            home=self.home.path,
+            services={service: self._address(service, pids) for service in self._services},
+            gateway_url=None,
+            postgres_host=host,
+            postgres_port=port,
+            kafka_bootstrap_servers=self._wiring.bootstrap_servers,
+            stripe_api_base=self._wiring.stripe_api_base,
+            stripe_api_key=self._wiring.stripe_api_key,
+            platform_client_id=PLATFORM_CLIENT_ID,
+            platform_secret_file=self._wiring.platform_secret_file,
+            topic_prefix=self._wiring.topic_prefix,
+        )
+
+    async def put_faults(self, faults: object) -> None:
+        """Have the fake Stripe misbehave as told (`PUT /_control/faults`)."""
+        if "stripe" not in self._parts:
+            raise StackError("--faults needs the fake Stripe: unset CARTWRIGHT_STRIPE_API_KEY")
+        await put_faults(address(self._ports["stripe"]), faults)
+
+    def _describe(self) -> None:
+        remembered = self.home.read().get("ports", {})
+        chosen = choose_ports(self._ports_needed(), remembered, self._say, spread=bool(self._prefixes[0]))
+        self._ports = remembered | chosen
+        self._infrastructure = Infrastructure(
+            self.home, self._ports, kind=self._kind, say=self._say, on_exit=self._exited, **self._given
+        )
+        self._wiring = self._wire(self._infrastructure)
+        self._parts = dict(self._infrastructure.parts())
+        if self._stripe_api_base is None:
+            self._parts["stripe"] = fake_stripe(self.home, self._ports["stripe"], self._exited)
+        self._parts |= service_processes(self.home, self._wiring, self._ports, self._exited, self._services)
+        self.home.record(ports=self._ports, processes={}, topic_prefix=self._prefixes[1])
+
+    def _ports_needed(self) -> list[str]:
+        names = [f"{service}.{kind}" for service in self._services for kind in ("api", "worker")]
+        if not self._given["postgres_admin_url"]:
+            names.append("postgres")
+        if not self._given["kafka_bootstrap"]:
+            names += ["kafka", "kafka.controller"]
+        return names if self._stripe_api_base else [*names, "stripe"]
+
+    def _wire(self, infrastructure: Infrastructure) -> Wiring:
+        secret = self.home.secret
+        secret("platform-client")
+        return Wiring(
+            admin_url=infrastructure.admin_url,
+            bootstrap_servers=infrastructure.bootstrap_servers,
+            issuer=variable("ISSUER") or address(self._ports.get("identity.api", 0)),
+            master_key=variable("MASTER_KEY") or secret("master-key", _random_key),
+            stripe_api_base=self._stripe_api_base or address(self._ports["stripe"]),
+            stripe_api_key=self._stripe_api_key or secret("stripe-api-key", lambda: f"sk_test_{secrets.token_hex(16)}"),
+            stripe_webhook_secret=variable("STRIPE_WEBHOOK_SECRET")
+            or secret("stripe-webhook-secret", lambda: f"whsec_{secrets.token_hex(16)}"),
+            platform_secret_file=self.home.secret_file("platform-client"),
+            database_prefix=self._prefixes[0],
+            topic_prefix=self._prefixes[1],
+        )
+
+    async def _start_parts(self) -> None:
+        assert self._infrastructure
+        first = [self._start_databases(self._infrastructure), self._start_broker(self._infrastructure)]
+        if "stripe" in self._parts:
+            first.append(self._start_and_say("stripe"))
+        await in_parallel(*first)
+        self._record()
+        await in_parallel(*(self._start_and_say(name) for name in self._service_names()))
+
+    async def _start_databases(self, infrastructure: Infrastructure) -> None:
+        await infrastructure.start_database()
+        await in_parallel(*(self._prepare_database(service, infrastructure.admin_url) for service in self._services))
+        self._say("databases are migrated")
+
+    async def _prepare_database(self, service: str, admin_url: str) -> None:
+        await provision(admin_url, service, self._prefixes[0])
+        owner_url = database_url(admin_url, service, "owner", self._prefixes[0])
+        await migrate_in_child(self.home, service, owner_url, self.home.secret_file("platform-client"))
+
+    async def _start_broker(self, infrastructure: Infrastructure) -> None:
+        await infrastructure.start_broker()
+        await create_topics(infrastructure.bootstrap_servers, declared_topics(), self._prefixes[1])
+
+    async def _start_and_say(self, name: str) -> None:
+        await self._parts[name].start()
+        self._say(f"{name} is ready on {address(self._ports[name])}")
+
+    async def _start_if_dead(self, name: str) -> None:
+        if not self._parts[name].running:
+            await self._parts[name].start()
+            self._say(f"{name} runs again")
+
+    def _service_names(self) -> list[str]:
+        return [name for name in self._parts if "." in name]
+
+    def _address(self, service: str, pids: dict[str, int]) -> ServiceAddress:
+        api, worker = f"{service}.api", f"{service}.worker"
+        return ServiceAddress(
+            url=address(self._ports[api]),
+            api=(pids[api],) if api in pids else (),
+            workers=(pids[worker],) if worker in pids else (),
+            ops=(address(self._ports[api]), address(self._ports[worker])),
+        )
+
+    def _exited(self, child: Child) -> None:
+        self._record()
+        if self._phase != "ready":
+            return  # whoever is starting it reports
+        self._say(str(child.ended()))
+        if self._supervise:
+            self._later(self._revive(child.name))
+
+    async def _revive(self, name: str) -> None:
+        pause = 1.0
+        while self._phase == "ready":
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+            try:
+                async with self._healing:
+                    await self._start_if_dead(name)
+            except ProcessError as error:
+                self._say(str(error))
+                continue
+            self._record()
+            return
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._revivals.add(task)
+        task.add_done_callback(self._revivals.discard)
+
+    def _enter(self, phase: str) -> None:
+        self._phase = phase
+        if self._wiring:
+            self._record()
+
+    def _record(self) -> None:
+        processes = {name: (pid, birth(pid)) for name, pid in self.pids().items()}
+        self.home.record(phase=self._phase, processes=processes, stack=self.description().as_json())
+
+
+async def put_faults(api_base: str, faults: object) -> None:
+    """Tell a fake Stripe how to misbehave."""
+    answer = await readiness.status(f"{api_base}/_control/faults", method="PUT", body=faults)
+    if answer is None or answer >= readiness.BAD_REQUEST:
+        raise StackError(f"the fake Stripe does not accept these faults (it answers {answer})")
+
+
+def _random_key() -> str:
+    return b64encode(secrets.token_bytes(32)).decode()

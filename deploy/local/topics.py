@@ -1,0 +1,89 @@
+"""Creates the topics of `deploy/topics.yaml`, and refuses to run on ones that were made otherwise."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from deploy.local.errors import StackError
+from deploy.local.kafka import client_options
+from deploy.local.state import ROOT
+
+Where = Literal["local", "production"]
+
+TOPICS_FILE: Final = ROOT / "deploy" / "topics.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic as it is declared, for one kind of cluster."""
+
+    name: str
+    publisher: str
+    partitions: int
+    replication: int
+    settings: dict[str, str]
+
+
+def declared_topics(file: Path = TOPICS_FILE, where: Where = "local") -> list[Topic]:
+    """Read the declaration."""
+    import yaml
+
+    declaration = yaml.safe_load(file.read_text())
+    return [_topic(name, declaration["defaults"] | own, where) for name, own in declaration["topics"].items()]
+
+
+async def create_topics(bootstrap_servers: str, topics: list[Topic], prefix: str = "") -> None:
+    """Create the topics that are missing; a `StackError` if one that exists has another number of partitions."""
+    from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+    from aiokafka.errors import KafkaError, TopicAlreadyExistsError
+
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, **client_options())
+    try:
+        await admin.start()
+        present = set(await admin.list_topics())
+        missing = [topic for topic in topics if prefix + topic.name not in present]
+        if missing:
+            response = await admin.create_topics(
+                [NewTopic(prefix + t.name, t.partitions, t.replication, topic_configs=t.settings) for t in missing]
+            )
+            _require_created(response.topic_errors, ignored=TopicAlreadyExistsError.errno)
+        await _require_partitions(admin, [topic for topic in topics if topic not in missing], prefix)
+    except (KafkaError, OSError) as error:
+        raise StackError(f"the topics cannot be created at {bootstrap_servers}: {error}") from error
+    finally:
+        await admin.close()
+
+
+def _topic(name: str, declared: dict[str, Any], where: Where) -> Topic:
+    settings = {
+        "cleanup.policy": declared["cleanup"],
+        "max.message.bytes": str(declared["max_message_bytes"]),
+        "min.insync.replicas": str(declared["min_in_sync_replicas"][where]),
+    }
+    if declared["cleanup"] == "delete":
+        settings["retention.ms"] = str(declared["retention_hours"] * 3_600_000)
+    return Topic(name, declared["publisher"], declared["partitions"][where], declared["replication"][where], settings)
+
+
+def _require_created(answers: list[tuple[Any, ...]], *, ignored: int) -> None:
+    for name, code, *reason in answers:
+        if code not in (0, ignored):
+            raise StackError(f"the topic {name} cannot be created: {reason[0] if reason else f'error {code}'}")
+
+
+async def _require_partitions(admin: Any, topics: list[Topic], prefix: str) -> None:
+    if not topics:
+        return
+    found = {
+        answer["topic"]: len(answer["partitions"])
+        for answer in await admin.describe_topics([prefix + topic.name for topic in topics])
+    }
+    for topic in topics:
+        if found[prefix + topic.name] != topic.partitions:
+            raise StackError(
+                f"the topic {prefix}{topic.name} has {found[prefix + topic.name]} partitions where "
+                f"{topic.partitions} are declared, and changing that would break the order of its keys: "
+                "use another cluster, or delete the topic"
+            )

@@ -1,0 +1,187 @@
+"""Clients and their secrets, for the platform's operators and for tenants themselves."""
+
+import secrets
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from libs.common.auth import CLIENT, ROLES
+from libs.common.clock import PLATFORM, new_id, rfc3339
+from libs.common.errors import ConflictError, MalformedError, NotFoundError, RejectedError
+from libs.common.http.paging import Page, decode_cursor, page
+from libs.common.http.routes import Call, Caller, Routes, guard, reply
+from libs.common.messaging.shell import Answer, Replayed
+from services.identity import handlers, repository
+from services.identity.domain.client import CLIENT_ID, Client, client_id_of, demand_present, digest_of, tenant_of
+
+ROUTES = Routes()
+SECRET_BYTES = 32
+
+Limit = Annotated[int, Query(ge=1, le=200)]
+
+
+class NewClient(BaseModel):
+    """A client to be made. `tenant_id` is the platform's to say; a tenant's own clients are always its own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
+    scopes: Annotated[list[str], Field(min_length=1, max_length=100)]
+    tenant_id: UUID | None = None
+
+
+class SecretModel(BaseModel):
+    """A secret, as far as anybody may see it again."""
+
+    id: UUID
+    created_at: str
+
+
+class ClientModel(BaseModel):
+    """A client without its secrets."""
+
+    client_id: str
+    name: str
+    scopes: list[str]
+    secrets: list[SecretModel]
+
+
+class ClientWithSecret(BaseModel):
+    """A new client. The secret is shown here and never again."""
+
+    client_id: str
+    client_secret: str
+    secret_id: UUID
+    name: str
+    scopes: list[str]
+
+
+def client_model(client: Client) -> ClientModel:
+    """A client for an answer."""
+    return ClientModel(
+        client_id=client.id,
+        name=client.name,
+        scopes=list(client.scopes),
+        secrets=[SecretModel(id=secret.id, created_at=rfc3339(secret.created_at)) for secret in client.secrets],
+    )
+
+
+def _tenant_asked(call: Call, tenant_id: UUID | None) -> UUID:
+    """Whose clients are meant: the platform must say, a tenant must not."""
+    if call.tenant_id != PLATFORM:
+        if tenant_id is not None:
+            raise RejectedError("tenant-id-not-allowed", "leave tenant_id out: it is the token that says it")
+        return call.tenant_id
+    if tenant_id is None:
+        raise RejectedError("tenant-id-required", "say whose client by its tenant_id")
+    return tenant_id
+
+
+def _tenant_of(call: Call, client_id: str) -> UUID:
+    """The tenant of a client that is any of the caller's business."""
+    tenant_id = tenant_of(client_id)
+    if tenant_id is None or call.tenant_id not in {tenant_id, PLATFORM}:
+        raise NotFoundError("client-not-found", "there is no such client for you")
+    return tenant_id
+
+
+def _scopes(asked: list[str]) -> tuple[str, ...]:
+    beyond = sorted(set(asked) - ROLES[CLIENT])
+    if beyond:
+        raise RejectedError("scope-not-grantable", f"a client may not have {' '.join(beyond)}", scopes=beyond)
+    return tuple(sorted(set(asked)))
+
+
+def _with_secret(client: Client, secret_id: UUID, secret: str) -> Response:
+    answer = ClientWithSecret(
+        client_id=client.id, client_secret=secret, secret_id=secret_id, name=client.name, scopes=list(client.scopes)
+    )
+    return reply(201, answer, Location=f"/v1/clients/{client.id}", Cache_Control="no-store")
+
+
+def _remember(client: Client) -> Answer:
+    """The answer held a secret, so only whose it was is remembered."""
+    return Answer(201, headers={"Location": f"/v1/clients/{client.id}"})
+
+
+def _refuse_replay(replayed: Replayed) -> ConflictError:
+    client_id = replayed.answer.headers["Location"].rpartition("/")[2]
+    detail = "this was done, and its secret was shown then; if it is lost, make another and delete this one"
+    return ConflictError("secret-not-replayable", detail, client_id=client_id)
+
+
+@ROUTES.post("/v1/clients", status_code=201, response_model=ClientWithSecret)
+@guard("clients:manage", idempotent=True)
+async def create_client(call: Caller, body: NewClient) -> Response:
+    """Make a client. Its secret is in this answer alone."""
+    tenant_id, subject_id, secret_id = _tenant_asked(call, body.tenant_id), new_id(), new_id()
+    secret = secrets.token_urlsafe(SECRET_BYTES)
+    command = handlers.CreateClient(
+        client_id=client_id_of(tenant_id, subject_id),
+        subject_id=subject_id,
+        name=body.name,
+        scopes=_scopes(body.scopes),
+        secret_id=secret_id,
+        secret_digest=digest_of(secret),
+    )
+    client = await call.execute_once(command, _remember, tenant_id=tenant_id)
+    if isinstance(client, Replayed):
+        raise _refuse_replay(client)
+    return _with_secret(client, secret_id, secret)
+
+
+@ROUTES.get("/v1/clients", response_model=Page[ClientModel])
+@guard("clients:manage")
+async def list_clients(
+    call: Caller, tenant_id: UUID | None = None, limit: Limit = 50, cursor: str | None = None
+) -> Response:
+    """A tenant's clients."""
+    tenant_id = _tenant_asked(call, tenant_id)
+    after = decode_cursor(cursor, "")
+    if after and not CLIENT_ID.fullmatch(after):
+        raise MalformedError("bad-cursor", "use the next_cursor you were given")
+    async with call.shell.database.transaction([tenant_id]) as connection:
+        found = await repository.clients(connection, tenant_id, after=after, limit=limit + 1)
+    return page([client_model(client) for client in found], limit, lambda client: client.client_id)
+
+
+@ROUTES.get("/v1/clients/{client_id}", response_model=ClientModel)
+@guard("clients:manage")
+async def read_client(call: Caller, client_id: str) -> Response:
+    """One client."""
+    tenant_id = _tenant_of(call, client_id)
+    async with call.shell.database.transaction([tenant_id]) as connection:
+        found = await repository.CLIENTS.load(connection, [(tenant_id, client_id)], lock=False)
+    return reply(200, client_model(demand_present(found[0] if found else None)))
+
+
+@ROUTES.delete("/v1/clients/{client_id}", status_code=204)
+@guard("clients:manage")
+async def delete_client(call: Caller, client_id: str) -> Response:
+    """Take a client away. Tokens it holds run out within five minutes."""
+    await call.execute(handlers.DeleteClient(client_id=client_id), tenant_id=_tenant_of(call, client_id))
+    return reply(204, None)
+
+
+@ROUTES.post("/v1/clients/{client_id}/secrets", status_code=201, response_model=ClientWithSecret)
+@guard("clients:manage", idempotent=True)
+async def add_secret(call: Caller, client_id: str) -> Response:
+    """Give a client a second secret, so that it can change over without a gap."""
+    tenant_id, secret_id = _tenant_of(call, client_id), new_id()
+    secret = secrets.token_urlsafe(SECRET_BYTES)
+    command = handlers.AddSecret(client_id=client_id, secret_id=secret_id, secret_digest=digest_of(secret))
+    client = await call.execute_once(command, _remember, tenant_id=tenant_id)
+    if isinstance(client, Replayed):
+        raise _refuse_replay(client)
+    return _with_secret(client, secret_id, secret)
+
+
+@ROUTES.delete("/v1/clients/{client_id}/secrets/{secret_id}", status_code=204)
+@guard("clients:manage")
+async def remove_secret(call: Caller, client_id: str, secret_id: UUID) -> Response:
+    """Take one secret away: it proves nothing from now on."""
+    command = handlers.RemoveSecret(client_id=client_id, secret_id=secret_id)
+    await call.execute(command, tenant_id=_tenant_of(call, client_id))
+    return reply(204, None)

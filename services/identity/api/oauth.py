@@ -1,0 +1,219 @@
+"""The token endpoint (RFC 6749), and where to find it and its keys (RFC 8414, RFC 7517)."""
+
+import base64
+import binascii
+from typing import Any
+from urllib.parse import parse_qs, unquote_plus
+
+import orjson
+import structlog
+from fastapi import Response
+
+from libs.common.auth import CLIENT, PERMISSIONS, PLATFORM_OPERATOR
+from libs.common.clock import PLATFORM
+from libs.common.database import TRANSIENT
+from libs.common.errors import CartwrightError, RejectedError, UnauthenticatedError, UnavailableError
+from libs.common.http.routes import Call, Caller, Routes, public, reply
+from services.identity import repository
+from services.identity.api.issuer import TokenAnswer, issuer_of
+from services.identity.api.sessions import shopper_grant
+from services.identity.domain import access
+from services.identity.domain.client import PLATFORM_CLIENT, Client, authenticates, tenant_of
+from services.identity.domain.session import Verdict
+from services.identity.handlers import RefreshSession
+
+ROUTES = Routes()
+MAX_FORM_BYTES = 16_384
+MAX_FIELDS = 32
+FORM = "application/x-www-form-urlencoded"
+UNCACHED = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+
+log = structlog.get_logger(__name__)
+
+
+class Form:
+    """The fields of a request. Only `resource` may stand more than once."""
+
+    def __init__(self, fields: dict[str, list[str]]) -> None:
+        repeated = sorted(name for name, values in fields.items() if len(values) > 1 and name != "resource")
+        if repeated:
+            raise RejectedError("invalid-request", f"given more than once: {' '.join(repeated)}")
+        self.resources = fields.get("resource", [])
+        self._fields = fields
+
+    def get(self, name: str) -> str | None:
+        """One field; sent without a value, it counts as left out."""
+        return self._fields.get(name, [""])[0] or None
+
+    def demand(self, name: str) -> str:
+        """One field that must be there."""
+        value = self.get(name)
+        if value is None:
+            raise RejectedError("invalid-request", f"{name} is missing")
+        return value
+
+
+async def _form(call: Call) -> Form:
+    """The body, read up to a limit. Anybody at all may send one."""
+    if call.request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
+        raise RejectedError("invalid-request", f"send {FORM}")
+    body = bytearray()
+    async for chunk in call.request.stream():
+        body += chunk
+        if len(body) > MAX_FORM_BYTES:
+            raise RejectedError("invalid-request", f"a form may have {MAX_FORM_BYTES} bytes")
+    try:
+        return Form(parse_qs(body.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict"))
+    except ValueError as error:
+        raise RejectedError("invalid-request", "the form cannot be read") from error
+
+
+def _credentials(call: Call, form: Form) -> tuple[str, str]:
+    """Who the caller claims to be, and the proof: by HTTP Basic or in the form, not both."""
+    scheme, _, encoded = call.request.headers.get("authorization", "").partition(" ")
+    if not scheme:
+        return form.get("client_id") or "", form.get("client_secret") or ""
+    if form.get("client_secret") is not None:
+        raise RejectedError("invalid-request", "prove who you are in one way only")
+    try:
+        client_id, colon, secret = base64.b64decode(encoded, validate=True).decode().partition(":")
+    except (binascii.Error, ValueError):
+        colon = ""
+    if scheme.lower() != "basic" or not colon:
+        raise _unknown_client()
+    if form.get("client_id") not in {None, unquote_plus(client_id)}:
+        raise RejectedError("invalid-request", "two different client ids")
+    return unquote_plus(client_id), unquote_plus(secret)
+
+
+def _unknown_client() -> UnauthenticatedError:
+    return UnauthenticatedError("invalid-client", "no such client, or not its secret")
+
+
+async def _authenticate(call: Call, form: Form) -> Client:
+    """The client, if it proves to be one and its tenant lets it in."""
+    client_id, secret = _credentials(call, form)
+    tenant_id = PLATFORM if client_id == PLATFORM_CLIENT else tenant_of(client_id)
+    if tenant_id is None:
+        raise _unknown_client()
+    async with call.shell.database.transaction([tenant_id]) as connection:
+        clients = await repository.CLIENTS.load(connection, [(tenant_id, client_id)], lock=False)
+        tenants = await repository.TENANTS.load(connection, [(tenant_id, tenant_id)], lock=False)
+    client = clients[0] if clients else None
+    if client is None or not authenticates(client, secret):
+        raise _unknown_client()
+    if tenant_id != PLATFORM and not (tenants and tenants[0].admits_clients):
+        raise _unknown_client()
+    return client
+
+
+async def _client_credentials(call: Call, form: Form) -> TokenAnswer:
+    client = await _authenticate(call, form)
+    is_operator = client.tenant_id == PLATFORM
+    whole = access.of_operator(client, PLATFORM_OPERATOR) if is_operator else access.of_client(client, CLIENT)
+    grant = access.narrow(whole, form.get("scope"), form.resources)
+    return await issuer_of(call).answer(grant, scope=grant.scope)
+
+
+async def _refresh_token(call: Call, form: Form) -> TokenAnswer:
+    """Shoppers are a public client: the token itself is the proof, and works once."""
+    if form.get("client_id") not in {None, access.SHOPPER_CLIENT}:
+        raise RejectedError("invalid-grant", f"refresh tokens are of the client {access.SHOPPER_CLIENT!r}")
+    issuer = issuer_of(call)
+    presented = issuer.refresh_tokens.read(form.demand("refresh_token"))
+    if presented is None:
+        raise _refused_refresh()
+    successor = issuer.refresh_tokens.successor(presented)
+    command = RefreshSession(session_id=presented.session_id, presented=presented.digest, successor=successor.digest)
+    session, verdict = await call.execute(command, tenant_id=presented.tenant_id)
+    if verdict is Verdict.REUSED:
+        log.warning("session.ended_by_reuse", session_id=str(presented.session_id), tenant_id=str(presented.tenant_id))
+    if verdict not in {Verdict.ROTATED, Verdict.REPEATED}:
+        raise _refused_refresh()
+    grant = access.narrow(shopper_grant(session), form.get("scope"), form.resources)
+    return await issuer.answer(grant, scope=grant.scope, refresh_token=successor)
+
+
+def _refused_refresh() -> RejectedError:
+    return RejectedError("invalid-grant", "this refresh token is unknown, used or over; begin a new session")
+
+
+async def _grant(call: Call) -> TokenAnswer:
+    form = await _form(call)
+    kind = form.demand("grant_type")
+    if kind == "client_credentials":
+        return await _client_credentials(call, form)
+    if kind == "refresh_token":
+        return await _refresh_token(call, form)
+    raise RejectedError("unsupported-grant-type", "grant_type is client_credentials or refresh_token")
+
+
+def _oauth_error(error: CartwrightError) -> Response:
+    """A refusal as RFC 6749 §5.2 has it."""
+    headers = dict(UNCACHED)
+    status, code = 400, error.code.replace("-", "_")
+    if isinstance(error, UnauthenticatedError):
+        status = 401
+        headers["WWW-Authenticate"] = 'Basic realm="cartwright"'
+    elif isinstance(error, UnavailableError):
+        status, code = 503, "temporarily_unavailable"
+        headers["Retry-After"] = "1"
+    body = orjson.dumps({"error": code, "error_description": error.detail})
+    return Response(body, status_code=status, headers=headers, media_type="application/json")
+
+
+_FORM_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["grant_type"],
+    "properties": {
+        "grant_type": {"type": "string", "enum": ["client_credentials", "refresh_token"]},
+        "client_id": {"type": "string"},
+        "client_secret": {"type": "string"},
+        "refresh_token": {"type": "string"},
+        "scope": {"type": "string"},
+        "resource": {"type": "array", "items": {"type": "string", "enum": list(access.AUDIENCES)}},
+    },
+}
+
+
+@ROUTES.post(
+    "/oauth/token",
+    response_model=TokenAnswer,
+    openapi_extra={"security": [], "requestBody": {"required": True, "content": {FORM: {"schema": _FORM_SCHEMA}}}},
+)
+@public
+async def issue_token(call: Caller) -> Response:
+    """Give an access token for a client's secret or a shopper's refresh token."""
+    try:
+        answer = await _grant(call)
+    except CartwrightError as error:
+        return _oauth_error(error)
+    except TRANSIENT as error:
+        log.warning("token.dependency_away", error=f"{type(error).__name__}: {error}")
+        return _oauth_error(UnavailableError("dependency-unavailable", "something this needs does not answer; try again shortly"))
+    return reply(200, answer, **UNCACHED)
+
+
+@ROUTES.get("/.well-known/jwks.json", response_model=dict[str, Any])
+@public
+async def read_jwks(call: Caller) -> Response:
+    """The public keys of access tokens."""
+    body = orjson.dumps({"keys": await issuer_of(call).jwks()})
+    return Response(body, headers={"Cache-Control": "max-age=300"}, media_type="application/json")
+
+
+@ROUTES.get("/.well-known/oauth-authorization-server", response_model=dict[str, Any])
+@public
+async def read_metadata(call: Caller) -> Response:
+    """What this authorization server can do (RFC 8414)."""
+    address = issuer_of(call).address
+    metadata = {
+        "issuer": address,
+        "token_endpoint": f"{address}/oauth/token",
+        "jwks_uri": f"{address}/.well-known/jwks.json",
+        "scopes_supported": sorted(PERMISSIONS),
+        "response_types_supported": [],
+        "grant_types_supported": ["client_credentials", "refresh_token"],
+        "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
+    }
+    return Response(orjson.dumps(metadata), headers={"Cache-Control": "max-age=300"}, media_type="application/json")

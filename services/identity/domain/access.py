@@ -1,0 +1,96 @@
+"""What an access token grants (RFC 9068), and how a request may narrow it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from libs.common.errors import RejectedError
+from services.identity.domain.client import Client
+from services.identity.domain.session import Session
+
+LIFETIME = timedelta(minutes=5)
+SHOPPER_CLIENT = "shopper"
+"""The public client that every shopper's session belongs to."""
+OWN_AUDIENCE = ("identity",)
+AUDIENCES = ("identity", "cart", "checkout", "payments")
+CLAIMS_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Grant:
+    """Whom a token speaks for, what it allows, and which services it is for."""
+
+    subject_id: UUID
+    client_id: str
+    tenant_id: UUID | None
+    """None for platform operators."""
+    roles: tuple[str, ...]
+    permissions: frozenset[str]
+    audience: tuple[str, ...] = AUDIENCES
+    session_id: UUID | None = None
+
+    @property
+    def scope(self) -> str:
+        """The permissions as OAuth writes them."""
+        return " ".join(sorted(self.permissions))
+
+
+def of_client(client: Client, role: str) -> Grant:
+    """All that a tenant's machine may be granted."""
+    return Grant(
+        subject_id=client.subject_id,
+        client_id=client.id,
+        tenant_id=client.tenant_id,
+        roles=(role,),
+        permissions=frozenset(client.scopes),
+    )
+
+
+def of_operator(client: Client, role: str) -> Grant:
+    """All that the platform operator may be granted: no tenant, and this service alone."""
+    return replace(of_client(client, role), tenant_id=None, audience=OWN_AUDIENCE)
+
+
+def of_session(session: Session, role: str, permissions: frozenset[str]) -> Grant:
+    """All that a shopper may be granted."""
+    return Grant(
+        subject_id=session.subject_id,
+        client_id=SHOPPER_CLIENT,
+        tenant_id=session.tenant_id,
+        roles=(role,),
+        permissions=permissions,
+        session_id=session.id,
+    )
+
+
+def narrow(grant: Grant, scope: str | None, resources: Sequence[str]) -> Grant:
+    """Only the scope asked for (RFC 6749) and only the services asked for (RFC 8707); nothing asked changes nothing."""
+    asked = frozenset(scope.split()) if scope is not None else grant.permissions
+    if not asked or not asked <= grant.permissions:
+        beyond = " ".join(sorted(asked - grant.permissions)) or "nothing"
+        raise RejectedError("invalid-scope", f"this may not be granted: {beyond}")
+    audience = tuple(service for service in grant.audience if service in resources) if resources else grant.audience
+    if not set(resources) <= set(grant.audience):
+        raise RejectedError("invalid-target", f"a resource is one of {' '.join(grant.audience)}")
+    return replace(grant, permissions=asked, audience=audience)
+
+
+def claims(grant: Grant, issuer: str, token_id: UUID, now: datetime) -> dict[str, Any]:
+    """The grant as the claims of a token that begins now."""
+    issued_at = int(now.timestamp())
+    optional = {"tid": grant.tenant_id, "sid": grant.session_id}
+    return {
+        "iss": issuer,
+        "aud": list(grant.audience),
+        "sub": str(grant.subject_id),
+        "client_id": grant.client_id,
+        "iat": issued_at,
+        "exp": issued_at + int(LIFETIME.total_seconds()),
+        "jti": str(token_id),
+        "scope": grant.scope,
+        "roles": list(grant.roles),
+        "ver": CLAIMS_VERSION,
+        **{name: str(value) for name, value in optional.items() if value is not None},
+    }

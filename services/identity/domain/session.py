@@ -1,0 +1,92 @@
+"""Shoppers' sessions. A refresh token is good once; a second use after a short grace means that it was stolen."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from uuid import UUID, uuid5
+
+from libs.common.errors import ConflictError
+from libs.common.messaging.decision import Aggregate
+
+LIFETIME = timedelta(days=30)
+"""However often it is refreshed, a session ends this long after it began."""
+GRACE = timedelta(seconds=30)
+"""How long a used token still answers with its successor: an answer can be lost, and tabs race."""
+
+
+class SessionState(StrEnum):
+    """Where a session stands."""
+
+    LIVE = "live"
+    ENDED = "ended"
+
+
+TRANSITIONS: dict[SessionState, frozenset[SessionState]] = {
+    SessionState.LIVE: frozenset({SessionState.ENDED}),
+    SessionState.ENDED: frozenset(),
+}
+
+
+class Verdict(StrEnum):
+    """What became of a refresh token that was presented."""
+
+    ROTATED = "rotated"
+    REPEATED = "repeated"
+    """Used a moment ago: the answer is the same successor again."""
+    REUSED = "reused"
+    """Used long ago: somebody has a copy, and nobody can tell who is the shopper."""
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Session(Aggregate):
+    """A shopper who came in once, and all the refresh tokens that followed. Of those only SHA-256 is kept."""
+
+    id: UUID
+    subject_id: UUID
+    is_guest: bool
+    state: SessionState
+    digest: str
+    previous_digest: str | None = None
+    rotated_at: datetime
+    expires_at: datetime
+
+
+def subject_of(tenant_id: UUID, shopper_ref: str) -> UUID:
+    """The subject of a tenant's own name for a shopper: the same for ever, with nothing to look up."""
+    return uuid5(tenant_id, f"shopper:{shopper_ref}")
+
+
+def start(tenant_id: UUID, session_id: UUID, subject_id: UUID, digest: str, now: datetime, *, is_guest: bool) -> Session:
+    """A new session, with the digest of its first refresh token."""
+    return Session(
+        tenant_id=tenant_id,
+        id=session_id,
+        subject_id=subject_id,
+        is_guest=is_guest,
+        state=SessionState.LIVE,
+        digest=digest,
+        rotated_at=now,
+        expires_at=now + LIFETIME,
+    )
+
+
+def move(session: Session, to: SessionState) -> Session:
+    """Change state, if the table says so. Raises ConflictError otherwise."""
+    if to not in TRANSITIONS[session.state]:
+        raise ConflictError("session-state", f"a session that is {session.state} cannot become {to}", state=str(session.state))
+    return replace(session, state=to)
+
+
+def refresh(session: Session, presented: str, successor: str, now: datetime) -> tuple[Session, Verdict]:
+    """Decide on a refresh token of this session, by its digest and that of the one that would follow it.
+
+    The caller has made sure that the token is one of ours: a made-up one must not be able to end a session.
+    """
+    if session.state is SessionState.ENDED or now >= session.expires_at:
+        return session, Verdict.REFUSED
+    if presented == session.digest:
+        return replace(session, digest=successor, previous_digest=presented, rotated_at=now), Verdict.ROTATED
+    if presented == session.previous_digest and now - session.rotated_at <= GRACE:
+        return session, Verdict.REPEATED
+    return move(session, SessionState.ENDED), Verdict.REUSED

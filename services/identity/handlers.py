@@ -1,0 +1,219 @@
+"""Which command or event goes to which decision, and what is loaded for it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from libs.common.contracts import cart, checkout, payments
+from libs.common.errors import NotFoundError
+from libs.common.messaging.decision import Handlers, Message, Ref, World
+from services.identity.domain import client as machines
+from services.identity.domain import session as sessions
+from services.identity.domain import signing_key as keys
+from services.identity.domain import tenant as tenants
+from services.identity.domain.client import Client, Secret
+from services.identity.domain.session import Session, Verdict
+from services.identity.domain.signing_key import KeyState, SigningKey
+from services.identity.domain.tenant import Tenant, TenantStatus
+
+HANDLERS = Handlers()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnboardTenant:
+    """Make a tenant; the message's own tenant id becomes its."""
+
+    slug: str
+    name: str
+    currency: str
+    country: str
+    admin_email: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateClient:
+    """Make a client of a tenant, with its first secret."""
+
+    client_id: str
+    subject_id: UUID
+    name: str
+    scopes: tuple[str, ...]
+    secret_id: UUID
+    secret_digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddSecret:
+    """Give a client one more secret."""
+
+    client_id: str
+    secret_id: UUID
+    secret_digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveSecret:
+    """Take one secret from a client."""
+
+    client_id: str
+    secret_id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteClient:
+    """Take a client away for good."""
+
+    client_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartSession:
+    """Let a shopper in."""
+
+    session_id: UUID
+    subject_id: UUID
+    is_guest: bool
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefreshSession:
+    """Take a refresh token of ours for its successor; both by their digests."""
+
+    session_id: UUID
+    presented: str
+    successor: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddSigningKey:
+    """Begin to sign with a key."""
+
+    kid: str
+    jwk: dict[str, str]
+    sealed_private_key: bytes
+    not_before: datetime
+
+
+def _own_tenant(message: Message[Any]) -> Ref:
+    return Ref(Tenant, message.tenant_id, shared=True)
+
+
+def _client(message: Message[Any]) -> list[Ref]:
+    return [Ref(Client, message.data.client_id)]
+
+
+@HANDLERS.on(OnboardTenant, lambda m: [Ref(Tenant, m.tenant_id)])
+def onboard_tenant(world: World, message: Message[OnboardTenant]) -> Tenant:
+    """Answers the new tenant. Every service learns of it, and says when it can serve it."""
+    command = message.data
+    tenant = Tenant(
+        tenant_id=world.tenant_id,
+        slug=command.slug,
+        name=command.name,
+        status=TenantStatus.PROVISIONING,
+        currency=command.currency,
+        country=command.country,
+        admin_email=command.admin_email,
+    )
+    return world.save(tenant, tenants.updated(tenant))
+
+
+def _provisioned_tenant(message: Message[Any]) -> list[Ref]:
+    return [Ref(Tenant, message.data.tenant_id)]
+
+
+def note_provisioned(world: World, message: Message[Any]) -> None:
+    """A service can serve the tenant; when all can, it is active."""
+    tenant = world.get(Tenant, message.data.tenant_id)
+    if tenant is None:
+        raise NotFoundError("tenant-not-found", f"{message.source} provisioned a tenant that was never made")
+    noted, event = tenants.note_provisioned(tenant, message.data.service)
+    if noted != tenant:
+        world.save(noted, *([event] if event else []))
+
+
+# The same fact from three publishers: three classes, one meaning.
+HANDLERS.on(cart.TenantProvisioned, _provisioned_tenant)(note_provisioned)
+HANDLERS.on(checkout.TenantProvisioned, _provisioned_tenant)(note_provisioned)
+HANDLERS.on(payments.TenantProvisioned, _provisioned_tenant)(note_provisioned)
+
+
+@HANDLERS.on(CreateClient, lambda m: [Ref(Client, m.data.client_id), _own_tenant(m)])
+def create_client(world: World, message: Message[CreateClient]) -> Client:
+    """Answers the new client."""
+    command = message.data
+    tenants.demand_admitting(world.get(Tenant, world.tenant_id), world.tenant_id)
+    client = Client(
+        tenant_id=world.tenant_id,
+        id=command.client_id,
+        subject_id=command.subject_id,
+        name=command.name,
+        scopes=command.scopes,
+        secrets=(Secret(id=command.secret_id, digest=command.secret_digest, created_at=world.now),),
+    )
+    return world.save(client)
+
+
+@HANDLERS.on(AddSecret, _client)
+def add_secret(world: World, message: Message[AddSecret]) -> Client:
+    """Answers the client with one more secret."""
+    command = message.data
+    client = machines.demand_present(world.get(Client, command.client_id))
+    secret = Secret(id=command.secret_id, digest=command.secret_digest, created_at=world.now)
+    return world.save(machines.add_secret(client, secret))
+
+
+@HANDLERS.on(RemoveSecret, _client)
+def remove_secret(world: World, message: Message[RemoveSecret]) -> Client:
+    """Answers the client without the secret."""
+    client = machines.demand_present(world.get(Client, message.data.client_id))
+    return world.save(machines.remove_secret(client, message.data.secret_id))
+
+
+@HANDLERS.on(DeleteClient, _client)
+def delete_client(world: World, message: Message[DeleteClient]) -> Client:
+    """Answers what stays of the client."""
+    client = machines.demand_present(world.get(Client, message.data.client_id))
+    return world.save(machines.delete(client, world.now))
+
+
+@HANDLERS.on(StartSession, lambda m: [Ref(Session, m.data.session_id), _own_tenant(m)])
+def start_session(world: World, message: Message[StartSession]) -> Session:
+    """Answers the new session."""
+    command = message.data
+    tenants.demand_active(world.get(Tenant, world.tenant_id))
+    session = sessions.start(
+        world.tenant_id, command.session_id, command.subject_id, command.digest, world.now, is_guest=command.is_guest
+    )
+    return world.save(session)
+
+
+@HANDLERS.on(RefreshSession, lambda m: [Ref(Session, m.data.session_id), _own_tenant(m)])
+def refresh_session(world: World, message: Message[RefreshSession]) -> tuple[Session | None, Verdict]:
+    """Answers the session and what became of the token. A refusal is no error here: the end of a session must stand."""
+    command = message.data
+    session = world.get(Session, command.session_id)
+    tenant = world.get(Tenant, world.tenant_id)
+    if session is None or tenant is None or tenant.status is not TenantStatus.ACTIVE:
+        return session, Verdict.REFUSED
+    refreshed, verdict = sessions.refresh(session, command.presented, command.successor, world.now)
+    if refreshed != session:
+        world.save(refreshed)
+    return refreshed, verdict
+
+
+@HANDLERS.on(AddSigningKey, lambda m: [Ref(SigningKey, m.data.kid)])
+def add_signing_key(world: World, message: Message[AddSigningKey]) -> SigningKey:
+    """Answers the key, which signs from now on. That there is no other active one is the database's to say."""
+    command = message.data
+    key = SigningKey(
+        tenant_id=world.tenant_id,
+        kid=command.kid,
+        state=KeyState.ACTIVE,
+        jwk=command.jwk,
+        sealed_private_key=command.sealed_private_key,
+        not_before=command.not_before,
+    )
+    return world.save(key, keys.updated(key))

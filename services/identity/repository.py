@@ -1,0 +1,53 @@
+"""All SQL of the identity service."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import bindparam, select
+
+from libs.common.clock import PLATFORM
+from libs.common.database import Connection, Rows, Statement
+from services.identity import tables
+from services.identity.domain.client import Client
+from services.identity.domain.session import Session
+from services.identity.domain.signing_key import SigningKey
+from services.identity.domain.tenant import Tenant
+
+TENANTS = Rows(tables.TENANT, Tenant)
+CLIENTS = Rows(tables.CLIENT, Client)
+SESSIONS = Rows(tables.SESSION, Session)
+SIGNING_KEYS = Rows(tables.SIGNING_KEY, SigningKey)
+
+ROWS = (TENANTS, CLIENTS, SESSIONS, SIGNING_KEYS)
+"""Every aggregate of this service, in the order in which they are locked."""
+
+_TENANT_IDS = "SELECT * FROM tenant_ids_for_platform($1, $2, $3)"
+_CLIENTS = Statement(
+    select(tables.CLIENT)
+    .where(tables.CLIENT.c.tenant_id == bindparam("tenant_id"), tables.CLIENT.c.id > bindparam("after"))
+    .where(tables.CLIENT.c.deleted_at.is_(None))
+    .order_by(tables.CLIENT.c.id)
+    .limit(bindparam("limit"))
+)
+_SIGNING_KEYS = Statement(
+    select(tables.SIGNING_KEY)
+    .where(tables.SIGNING_KEY.c.tenant_id == bindparam("tenant_id"))
+    .order_by(tables.SIGNING_KEY.c.not_before)
+)
+
+
+async def tenant_ids(connection: Connection, *, after: UUID, limit: int, slug: str | None = None) -> Sequence[UUID]:
+    """One page of all tenants, by id. Only in the platform's own transaction are there any."""
+    return [row[0] for row in await connection.fetch(_TENANT_IDS, after, limit, slug)]
+
+
+async def clients(connection: Connection, tenant_id: UUID, *, after: str, limit: int) -> Sequence[Client]:
+    """One page of a tenant's clients, by id."""
+    rows = await _CLIENTS.fetch(connection, tenant_id=tenant_id, after=after, limit=limit)
+    return [CLIENTS.decode(row) for row in rows]
+
+
+async def signing_keys(connection: Connection) -> Sequence[SigningKey]:
+    """Every signing key, the oldest first."""
+    rows = await _SIGNING_KEYS.fetch(connection, tenant_id=PLATFORM)
+    return [SIGNING_KEYS.decode(row) for row in rows]

@@ -1,0 +1,1 @@
+"""payments: authorizes and captures through a provider, and never guesses an outcome."""

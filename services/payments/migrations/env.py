@@ -1,0 +1,6 @@
+"""Alembic's entry: the tables of this service, on the owner's connection."""
+
+from libs.common.database import run_migrations
+from services.payments.tables import METADATA
+
+run_migrations(METADATA)

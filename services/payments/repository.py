@@ -1,0 +1,85 @@
+"""All SQL of the payments service."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import bindparam, select
+
+from libs.common.database import Connection, Rows, Statement
+from libs.common.tenancy import Tenant
+from services.payments import tables
+from services.payments.domain import Operation, Payment
+
+TENANTS = Rows(tables.TENANT, Tenant)
+PAYMENTS = Rows(tables.PAYMENT, Payment)
+OPERATIONS = Rows(tables.OPERATION, Operation)
+
+ROWS = (TENANTS, PAYMENTS, OPERATIONS)
+"""Every aggregate of this service, in the order in which they are locked."""
+
+
+@cache
+def _payments_where(*columns: str) -> Statement:
+    """One statement for each combination of filters, so that each has the index it needs."""
+    table = tables.PAYMENT
+    query = select(table).where(table.c.tenant_id == bindparam("tenant_id"), table.c.id > bindparam("after"))
+    for column in columns:
+        query = query.where(table.c[column] == bindparam(f"the_{column}"))
+    return Statement(query.order_by(table.c.id).limit(bindparam("limit")))
+
+
+async def payments(
+    connection: Connection, tenant_id: UUID, filters: Mapping[str, Any], *, after: UUID, limit: int
+) -> Sequence[Payment]:
+    """One page of a tenant's payments by id, of those whose columns are as the filters say."""
+    statement = _payments_where(*sorted(filters))
+    values = {f"the_{column}": value for column, value in filters.items()}
+    rows = await statement.fetch(connection, tenant_id=tenant_id, after=after, limit=limit, **values)
+    return [PAYMENTS.decode(row) for row in rows]
+
+
+DUE = "SELECT tenant_id, id FROM operations_due($1)"
+
+CLAIM = """UPDATE operation o SET tries = o.tries + 1, due_at = now() + $3::interval, version = o.version + 1
+FROM (SELECT c.tenant_id, c.id FROM operation c JOIN unnest($1::uuid[], $2::uuid[]) AS k(tenant_id, id)
+          ON c.tenant_id = k.tenant_id AND c.id = k.id
+      WHERE c.due_at <= now() FOR UPDATE OF c SKIP LOCKED) AS free
+WHERE o.tenant_id = free.tenant_id AND o.id = free.id RETURNING o.*"""
+
+GIVE_BACK = """UPDATE operation o SET due_at = now(), version = o.version + 1
+FROM unnest($1::uuid[], $2::uuid[], $3::integer[]) AS k(tenant_id, id, tries)
+WHERE o.tenant_id = k.tenant_id AND o.id = k.id AND o.tries = k.tries AND o.due_at > now()"""
+
+OPEN = "SELECT open_count, oldest_seconds FROM operations_open()"
+
+
+async def due_operations(connection: Connection, how_many: int) -> Sequence[tuple[UUID, UUID]]:
+    """Open operations, whosever they are, that nobody has any more: (tenant, id), the longest due first."""
+    return [(row["tenant_id"], row["id"]) for row in await connection.fetch(DUE, how_many)]
+
+
+async def claim_operations(
+    connection: Connection, wanted: Sequence[tuple[UUID, UUID]], lease: timedelta
+) -> Sequence[Operation]:
+    """Take up those of them that are still due, for as long as the lease says; nobody waits for anybody."""
+    rows = await connection.fetch(CLAIM, [tenant for tenant, _ in wanted], [key for _, key in wanted], lease)
+    return [OPERATIONS.decode(row) for row in rows]
+
+
+async def give_back_operations(connection: Connection, operations: Sequence[Operation]) -> None:
+    """Let somebody else take these up at once. Whatever was sent is repeated under the same key."""
+    await connection.execute(
+        GIVE_BACK,
+        [operation.tenant_id for operation in operations],
+        [operation.id for operation in operations],
+        [operation.tries for operation in operations],
+    )
+
+
+async def open_operations(connection: Connection) -> tuple[int, float]:
+    """How many operations are open, and for how many seconds the oldest of them has been."""
+    row = await connection.fetchrow(OPEN)
+    return (row["open_count"], row["oldest_seconds"]) if row else (0, 0.0)
