@@ -274,7 +274,7 @@ def run_migrations(metadata: "MetaData") -> None:
 
     def run(connection: Any) -> None:
         connection.execute(text("SET lock_timeout = '3s'"))
-        context.configure(connection=connection, target_metadata=metadata, include_object=_not_the_kernel)
+        context.configure(connection=connection, target_metadata=metadata, include_name=_not_the_kernel)
         with context.begin_transaction():
             context.run_migrations()
         connection.commit()
@@ -289,6 +289,6 @@ def run_migrations(metadata: "MetaData") -> None:
     asyncio.run(main())
 
 
-def _not_the_kernel(_object: Any, name: str | None, kind: str, _reflected: Any, _compared: Any) -> bool:
+def _not_the_kernel(name: str | None, kind: str, _parents: Any) -> bool:
     """The kernel's tables have types SQLAlchemy does not know; `messaging/schema.py` alone describes them."""
     return not (kind == "table" and str(name).startswith(("outbox_", "inbox_", "idempotency_")))

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.clock import new_id, now, rfc3339
 from libs.common.errors import NotFoundError, RejectedError
-from libs.common.http.paging import Page, decode_cursor, page
+from libs.common.http.paging import Page, decode_cursor, page, text_key
 from libs.common.http.routes import Call, Caller, Routes, guard, replay, reply
 from libs.common.messaging.shell import Answer, Replayed
 from libs.common.money import CURRENCIES
@@ -205,7 +205,7 @@ async def create_cart_with_id(call: Caller, cart_id: UUID, body: NewCart | None 
 @guard("carts:read")
 async def list_carts(call: Caller, limit: Limit = 50, cursor: str | None = None) -> Response:
     """The caller's own carts."""
-    after = UUID(decode_cursor(cursor, str(NIL)))
+    after = decode_cursor(cursor, NIL, UUID)
     async with call.shell.database.transaction([call.tenant_id]) as connection:
         carts = await repository.carts_of_subject(
             connection, call.tenant_id, call.principal.subject, after=after, limit=limit + 1
@@ -303,7 +303,7 @@ async def _tenant_currency(call: Call, connection: Any) -> str:
 @guard("products:read")
 async def list_products(call: Caller, limit: Limit = 50, cursor: str | None = None) -> Response:
     """What the catalogue told us, by SKU."""
-    after = decode_cursor(cursor, "")
+    after = decode_cursor(cursor, "", text_key)
     async with call.shell.database.transaction([call.tenant_id]) as connection:
         currency = await _tenant_currency(call, connection)
         products = await repository.products(connection, call.tenant_id, after=after, limit=limit + 1)

@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -12,7 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from libs.common.clock import new_id, rfc3339
 from libs.common.errors import NotFoundError
-from libs.common.http.paging import Page, decode_cursor, page
+from libs.common.http.paging import Page, decode_cursor, page, text_key
 from libs.common.http.routes import Call, Caller, Routes, guard, reply
 from libs.common.messaging.shell import Answer, Replayed
 from services.checkout import handlers, repository
@@ -321,7 +320,7 @@ async def list_orders(
     placed_before: AwareDatetime | None = None,
 ) -> Response:
     """Orders, newest first: a shopper's own, or the tenant's."""
-    before = int(decode_cursor(cursor, str(NEWEST)))
+    before = decode_cursor(cursor, NEWEST, _number)
     async with call.shell.database.transaction([call.tenant_id]) as connection:
         orders = await repository.orders(
             connection,
@@ -330,14 +329,14 @@ async def list_orders(
             limit=limit + 1,
             subject_id=call.principal.subject if call.principal.is_shopper else subject_id,
             state=state,
-            placed_after=_plain(placed_after),
-            placed_before=_plain(placed_before),
+            placed_after=placed_after,
+            placed_before=placed_before,
         )
     return page([order_model(order) for order in orders], limit, lambda order: str(order.number))
 
 
-def _plain(moment: AwareDatetime | None) -> datetime | None:
-    return moment
+def _number(key: str) -> int:
+    return min(int(key), NEWEST)
 
 
 @ROUTES.get("/v1/orders/{order_id}", response_model=OrderModel)
@@ -355,7 +354,7 @@ async def read_order(call: Caller, order_id: UUID) -> Response:
 @guard("stock:read")
 async def list_stock(call: Caller, limit: Limit = 50, cursor: str | None = None) -> Response:
     """Stock, by SKU."""
-    after = decode_cursor(cursor, "")
+    after = decode_cursor(cursor, "", text_key)
     async with call.shell.database.transaction([call.tenant_id]) as connection:
         found = await repository.stock(connection, call.tenant_id, after=after, limit=limit + 1)
     return page([stock_model(stock) for stock in found], limit, lambda stock: stock.sku)

@@ -19,9 +19,9 @@ ANNOUNCED = frozenset({Tenant})
 
 def api() -> None:
     """Serve HTTP."""
-    from libs.common.http.api import run_api  # noqa: PLC0415 - workers never import FastAPI
-    from services.identity.api import ROUTES  # noqa: PLC0415
-    from services.identity.api.issuer import start_issuer  # noqa: PLC0415
+    from libs.common.http.api import run_api  # workers never import FastAPI
+    from services.identity.api import ROUTES
+    from services.identity.api.issuer import start_issuer
 
     settings = Settings.read()
     run_api(
@@ -37,7 +37,7 @@ def api() -> None:
 
 def worker() -> None:
     """Consume, and publish the outbox."""
-    from libs.common.messaging.worker import run_worker  # noqa: PLC0415 - APIs never import FastStream
+    from libs.common.messaging.worker import run_worker  # APIs never import FastStream
 
     run_worker(
         "identity",
@@ -57,7 +57,7 @@ def bootstrap() -> None:
 
 
 async def _bootstrap(owner_url: str, secret: str) -> None:
-    from libs.common.auth import PLATFORM_OPERATOR, ROLES  # noqa: PLC0415 - a worker checks no token
+    from libs.common.auth import PLATFORM_OPERATOR, ROLES  # a worker checks no token
 
     scopes = tuple(sorted(ROLES[PLATFORM_OPERATOR]))
     database = await Database.connect(owner_url, application="identity-bootstrap", size=1)

@@ -11,7 +11,7 @@ from libs.common.errors import NotFoundError
 from libs.common.http.paging import Page, decode_cursor, page
 from libs.common.http.routes import Caller, Routes, guard, reply
 from services.payments import repository
-from services.payments.domain import Payment, PaymentState
+from services.payments.domain.payment import Payment, PaymentState
 
 ROUTES = Routes()
 NIL = UUID(int=0)
@@ -54,7 +54,7 @@ def payment_model(payment: Payment) -> PaymentModel:
 
 @ROUTES.get("/v1/payments", response_model=Page[PaymentModel])
 @guard("payments:read")
-async def list_payments(  # noqa: PLR0913 - one parameter each
+async def list_payments(
     call: Caller,
     order_id: UUID | None = None,
     checkout_id: UUID | None = None,
@@ -66,7 +66,7 @@ async def list_payments(  # noqa: PLR0913 - one parameter each
     subject_id = call.principal.subject if call.principal.is_shopper else None
     wanted = {"order_id": order_id, "checkout_id": checkout_id, "state": state, "subject_id": subject_id}
     filters: dict[str, Any] = {column: value for column, value in wanted.items() if value is not None}
-    after = UUID(decode_cursor(cursor, str(NIL)))
+    after = decode_cursor(cursor, NIL, UUID)
     async with call.shell.database.transaction([call.tenant_id]) as connection:
         found = await repository.payments(connection, call.tenant_id, filters, after=after, limit=limit + 1)
     return page([payment_model(payment) for payment in found], limit, lambda payment: str(payment.id))

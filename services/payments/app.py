@@ -6,16 +6,16 @@ from services.payments.settings import Settings
 
 def api() -> None:
     """Serve HTTP."""
-    from libs.common.http.api import run_api  # noqa: PLC0415 - workers never import FastAPI
-    from services.payments.api import ROUTES  # noqa: PLC0415
+    from libs.common.http.api import run_api
+    from services.payments.api import ROUTES
 
     run_api("payments", Settings.read(), routes=ROUTES, rows=repository.ROWS, handlers=handlers.HANDLERS)
 
 
 def worker() -> None:
     """Consume, carry out what the provider is to be asked, and publish the outbox."""
-    from libs.common.messaging.worker import run_worker  # noqa: PLC0415 - APIs never import FastStream
-    from services.payments.jobs import operate  # noqa: PLC0415
+    from libs.common.messaging.worker import run_worker
+    from services.payments.jobs import operate
 
     run_worker(
         "payments",

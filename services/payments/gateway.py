@@ -6,15 +6,15 @@ only a recorded retry under the same key or a read of the object may turn it int
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NotRequired, Protocol, TypeAlias, TypedDict, cast
 from urllib.parse import quote
 
 import stripe
 from aiohttp import ClientTimeout
+
+from services.payments.domain.outcome import Declined, IntentStatus, Outcome, Rejected, Succeeded, Throttled, Unknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,70 +25,6 @@ if TYPE_CHECKING:
         PaymentIntentCreateParams,
     )
 
-# --- Outcomes, in our words: plain data, to be shared with the domain ---------------------------------------------
-
-
-class IntentStatus(StrEnum):
-    """Where the provider's payment stands."""
-
-    NEEDS_METHOD = "needs_method"
-    NEEDS_CONFIRMATION = "needs_confirmation"
-    NEEDS_ACTION = "needs_action"
-    PROCESSING = "processing"
-    AUTHORIZED = "authorized"
-    CAPTURED = "captured"
-    CANCELED = "canceled"
-
-
-@dataclass(frozen=True, slots=True)
-class Succeeded:
-    """The provider did as asked (or was read); amounts in minor units of the lower-case ISO 4217 `currency`."""
-
-    intent_id: str
-    status: IntentStatus
-    amount_minor: int
-    currency: str
-    amount_capturable_minor: int
-    amount_received_minor: int
-    charge_id: str | None = None
-    expires_at: datetime | None = None
-    """When an authorization lapses, as far as the provider told with this answer."""
-    client_secret: str | None = None
-    action_url: str | None = None
-    """Where the payer completes a challenge, while the status is `needs_action`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Declined:
-    """The issuer said no: final for this method, no money moved. `code` is the most precise reason known."""
-
-    code: str
-    intent_id: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """The provider refused the call itself: this call changed nothing, and the same one never will."""
-
-    code: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """It may or may not have happened. Retry under the same key with the same parameters, or read the object."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Throttled:
-    """Turned away before anything ran; the same key may be sent again, after `retry_after` seconds if given."""
-
-    retry_after: float | None
-
-
-Outcome: TypeAlias = Succeeded | Declined | Rejected | Unknown | Throttled
 Capture: TypeAlias = Literal["manual", "automatic"]
 
 

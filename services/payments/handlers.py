@@ -1,6 +1,7 @@
 """Which command or event goes to which decision, and what is loaded for it."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 from uuid import UUID
 
 from libs.common.contracts import Event
@@ -10,8 +11,11 @@ from libs.common.contracts.payments import ProviderCalled, TenantProvisioned
 from libs.common.errors import NotFoundError, NotYetError
 from libs.common.messaging.decision import Handlers, Message, Ref, World
 from libs.common.tenancy import Tenant, project_tenant, tenant_ref
-from services.payments import domain
-from services.payments.domain import Decision, Operation, Outcome, Payment
+from services.payments.domain import payment as machine
+from services.payments.domain.operation import Operation
+from services.payments.domain.outcome import Outcome
+from services.payments.domain.payment import Decision, Payment
+from services.payments.domain.recording import record
 
 HANDLERS = Handlers()
 
@@ -36,7 +40,7 @@ class RecordOutcome:
     calls: tuple[Call, ...]
 
 
-def _save(world: World, message: Message[object], decision: Decision, *before: Event) -> None:
+def _save(world: World, message: Message[Any], decision: Decision, *before: Event) -> None:
     """Store the payment, what it publishes, and the operation it plans, which carries on the message's trace."""
     world.save(decision.payment, *before, *decision.events)
     if decision.planned is not None:
@@ -49,7 +53,7 @@ def request_payment(world: World, message: Message[PaymentRequested]) -> None:
     if world.get(Tenant, world.tenant_id) is None:
         raise NotYetError("unknown-tenant", f"tenant {world.tenant_id} is not known here yet")
     known = world.get(Payment, message.data.payment_id)
-    decision = domain.request(known, world.tenant_id, message.data, world.now)
+    decision = machine.request(known, world.tenant_id, message.data, world.now)
     if decision is not None:
         _save(world, message, decision)
 
@@ -58,7 +62,7 @@ def request_payment(world: World, message: Message[PaymentRequested]) -> None:
 def void_payment(world: World, message: Message[PaymentVoidRequested]) -> None:
     """Hold nothing for this checkout, as soon as that can be."""
     known = world.get(Payment, message.data.payment_id)
-    decision = domain.void(known, world.tenant_id, message.data, world.now)
+    decision = machine.void(known, world.tenant_id, message.data, world.now)
     if decision is not None:
         _save(world, message, decision)
 
@@ -70,7 +74,7 @@ def capture_payment(world: World, message: Message[OrderConfirmed]) -> None:
     if payment is None:
         # An order was confirmed upon our own word, so the row was lost: a person must see this.
         raise NotFoundError("payment-not-found", f"order {message.data.order_id} was confirmed for an unknown payment")
-    decision = domain.capture(payment, world.now)
+    decision = machine.capture(payment, world.now)
     if decision is not None:
         _save(world, message, decision)
 
@@ -82,7 +86,7 @@ def record_outcome(world: World, message: Message[RecordOutcome]) -> bool:
     payment, operation = world.get(Payment, command.payment_id), world.get(Operation, command.operation_id)
     if payment is None or operation is None:
         return False
-    recorded = domain.record(payment, operation, command.tries, command.outcome, world.now)
+    recorded = record(payment, operation, command.tries, command.outcome, world.now)
     if recorded is None:
         return False
     world.save(recorded.operation)

@@ -11,7 +11,8 @@ from sqlalchemy import bindparam, select
 from libs.common.database import Connection, Rows, Statement
 from libs.common.tenancy import Tenant
 from services.payments import tables
-from services.payments.domain import Operation, Payment
+from services.payments.domain.operation import Operation
+from services.payments.domain.payment import Payment
 
 TENANTS = Rows(tables.TENANT, Tenant)
 PAYMENTS = Rows(tables.PAYMENT, Payment)
@@ -61,9 +62,7 @@ async def due_operations(connection: Connection, how_many: int) -> Sequence[tupl
     return [(row["tenant_id"], row["id"]) for row in await connection.fetch(DUE, how_many)]
 
 
-async def claim_operations(
-    connection: Connection, wanted: Sequence[tuple[UUID, UUID]], lease: timedelta
-) -> Sequence[Operation]:
+async def claim_operations(connection: Connection, wanted: Sequence[tuple[UUID, UUID]], lease: timedelta) -> Sequence[Operation]:
     """Take up those of them that are still due, for as long as the lease says; nobody waits for anybody."""
     rows = await connection.fetch(CLAIM, [tenant for tenant, _ in wanted], [key for _, key in wanted], lease)
     return [OPERATIONS.decode(row) for row in rows]

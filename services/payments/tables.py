@@ -66,18 +66,14 @@ PAYMENT = Table(
         "'voided', 'declined', 'expired', 'unknown')",
         name="payment_state",
     ),
-    CheckConstraint(
-        "amount_minor > 0 OR (amount_minor = 0 AND state IN ('voided', 'declined'))", name="payment_amount"
-    ),
+    CheckConstraint("amount_minor > 0 OR (amount_minor = 0 AND state IN ('voided', 'declined'))", name="payment_amount"),
     CheckConstraint("char_length(currency) = 3 AND (currency <> 'XXX' OR amount_minor = 0)", name="payment_currency"),
     CheckConstraint("capture IN ('on-confirmation', 'on-shipment')", name="payment_capture"),
     CheckConstraint(
         "0 <= captured_minor AND captured_minor <= authorized_minor AND authorized_minor <= amount_minor",
         name="payment_captured_within_authorized_within_amount",
     ),
-    CheckConstraint(
-        "authorized_minor > 0 OR state NOT IN ('authorized', 'capturing', 'captured')", name="payment_authorized"
-    ),
+    CheckConstraint("authorized_minor > 0 OR state NOT IN ('authorized', 'capturing', 'captured')", name="payment_authorized"),
     CheckConstraint("(state = 'captured') = (captured_minor > 0)", name="payment_captured"),
     CheckConstraint("(state = 'declined') = (decline_code IS NOT NULL)", name="payment_declined"),
     CheckConstraint(

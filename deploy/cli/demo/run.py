@@ -1,13 +1,14 @@
 """The demo itself: buy, wait until the money has settled, compare both sides, and tell the story of one order."""
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from deploy.cli.demo.purchases import BASKETS, CURRENCY, Purchase, buy_all, offers
-from deploy.cli.demo.timeline import Moment, timeline
+from deploy.cli.demo.timeline import Kind, Moment, timeline
 from deploy.cli.errors import CommandError, ExitCode
 from deploy.cli.output import echo, print_json, progress
 from deploy.cli.settlement import Settlement, settled
@@ -22,6 +23,8 @@ from libs.common.money import format_minor
 
 _SLUG = "demo"
 _DECLINES = 1
+_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_MARKS: dict[Kind, str] = {"request": "→", "event": "·", "provider-call": "$"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,23 +122,21 @@ def _start_to_stay() -> None:
 
 
 def _tell(result: Result) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title="One order, from the first request to the money", box=None, title_justify="left")
-    for column, justify in (("ms", "right"), ("service", "left"), ("", "left"), ("what", "left"), ("took", "right")):
-        table.add_column(column, justify="right" if justify == "right" else "left")
+    print("One order, from its first request to its money:\n")
     begin = result.story[0].at
     for moment in result.story:
-        offset = round((moment.at - begin).total_seconds() * 1000)
+        offset_ms = round((moment.at - begin).total_seconds() * 1000)
         took = "" if moment.duration_ms is None else f"{moment.duration_ms} ms"
-        table.add_row(str(offset), moment.service, moment.kind, moment.name, took)
-    Console(highlight=False).print(table)
-    captured = format_minor(result.settlement.captured_total_minor, CURRENCY)
+        print(f"{offset_ms:>6} ms  {moment.service:<8}  {_MARKS[moment.kind]} {_shortened(moment.name):<48}{took:>8}".rstrip())
     print(f"\n{len(result.orders)} orders, {result.declined} declined")
-    print(f"ordered  {format_minor(result.orders_total_minor, CURRENCY)}")
-    print(f"captured {captured} by the provider's own list")
+    print(f"ordered   {format_minor(result.orders_total_minor, CURRENCY):>14}")
+    print(f"captured  {format_minor(result.settlement.captured_total_minor, CURRENCY):>14} by the provider's own list")
     print(f"lost {result.lost}, duplicated {result.duplicated}: {'all is well' if result.is_ok else 'NOT as it should be'}")
+
+
+def _shortened(name: str) -> str:
+    """Cut ids to their end, which tells them apart: a line should fit a screen."""
+    return _ID.sub(lambda found: f"…{found[0][-4:]}", name.replace(" /v1/", " /"))
 
 
 def _tell_how_to_look_around(stack: StackDescription, client: Client, *, keep: bool) -> None:
@@ -145,5 +146,5 @@ def _tell_how_to_look_around(stack: StackDescription, client: Client, *, keep: b
     print(
         f"  TOKEN=$(curl -s {stack.url('identity')}/oauth/token -u {client.client_id}:$(cat {client.secret_file}) \\\n"
         "    -d grant_type=client_credentials | python3 -c 'import json, sys; print(json.load(sys.stdin)[\"access_token\"])')\n"
-        f'  curl -s {stack.url("checkout")}/v1/orders?limit=1 -H "Authorization: Bearer $TOKEN"'
+        f'  curl -s "{stack.url('checkout')}/v1/orders?limit=1" -H "Authorization: Bearer $TOKEN"'
     )

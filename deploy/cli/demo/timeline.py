@@ -4,7 +4,7 @@ import time
 from collections.abc import AsyncIterator, Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 import orjson
 from aiokafka import AIOKafkaConsumer
@@ -20,6 +20,8 @@ _PATIENCE_SECONDS: Final = 5
 _CLOCK_SLACK: Final = timedelta(seconds=5)
 _PROVIDER_CALL: Final = "provider.called"
 
+Kind: TypeAlias = Literal["request", "event", "provider-call"]
+
 
 @dataclass(frozen=True, slots=True)
 class Moment:
@@ -27,7 +29,7 @@ class Moment:
 
     at: datetime
     service: str
-    kind: Literal["request", "event", "provider-call"]
+    kind: Kind
     name: str
     duration_ms: int | None = None
 
@@ -51,7 +53,7 @@ async def timeline(stack: StackDescription, checkout_id: str, requests: Iterable
 
 
 def _of_request(request: Observed) -> Moment:
-    name = f"{_shortened(request.name)} → {request.status}"
+    name = f"{request.name} → {request.status}"
     return Moment(request.at, request.service, "request", name, request.duration_ms)
 
 
@@ -98,8 +100,3 @@ def _of_event(headers: dict[str, str], payload: bytes) -> Moment:
     # The event tells of a call that is over; the story wants it where it began.
     began = at - timedelta(milliseconds=call["duration_ms"])
     return Moment(began, service, "provider-call", f"{call['kind']} → {call['outcome']}", call["duration_ms"])
-
-
-def _shortened(name: str) -> str:
-    """Cut ids to their end, which tells them apart: a line should fit a screen."""
-    return "/".join(f"…{part[-4:]}" if len(part) == 36 else part for part in name.split("/"))

@@ -1,10 +1,11 @@
 """The replay itself: read the file, put its products on sale, buy it, and compare three accounts of the money."""
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import uvloop
 
 from deploy.cli.errors import CommandError, ExitCode
 from deploy.cli.output import echo, print_json, progress
@@ -32,7 +33,7 @@ def run(*, file: Path, invoices: int | None, concurrency: int, tenant: str, json
         async with running_stack(say=say) as stack, connected(stack, connections=concurrency + 4) as api:
             return await _replay(api, wish, history, concurrency, say)
 
-    report = asyncio.run(replay())
+    report = uvloop.run(replay())
     discrepancies = report.discrepancies()
     for discrepancy in discrepancies[:_TOLD_DISCREPANCIES]:
         echo(discrepancy)

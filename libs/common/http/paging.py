@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from libs.common.errors import MalformedError
 
+K = TypeVar("K")
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -21,14 +22,21 @@ class Page(BaseModel, Generic[M]):
     next_cursor: str | None
 
 
-def decode_cursor(cursor: str | None, first: str) -> str:
+def decode_cursor(cursor: str | None, first: K, parse: Callable[[str], K]) -> K:
     """The key that a cursor stands for; `first` when there is none."""
     if cursor is None:
         return first
     try:
-        return base64.urlsafe_b64decode(cursor.encode() + b"==").decode()
+        return parse(base64.urlsafe_b64decode(cursor.encode() + b"==").decode())
     except (binascii.Error, ValueError) as error:
         raise MalformedError("bad-cursor", "use the next_cursor you were given") from error
+
+
+def text_key(key: str) -> str:
+    """A key that is text. Postgres has no NUL, so neither has a cursor of ours."""
+    if "\0" in key:
+        raise ValueError(key)
+    return key
 
 
 def page(found: Sequence[M], limit: int, key: Callable[[M], str]) -> Response:

@@ -302,7 +302,7 @@ def _preferences(header: str) -> Mapping[str, str]:
     return preferences
 
 
-def _call(request: Request) -> Call:
+async def _call(request: Request) -> Call:  # a plain function would cost a thread's round trip
     call: Call = request.state.call
     return call
 

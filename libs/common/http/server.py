@@ -51,6 +51,7 @@ async def serve(app: ASGIApp, settings: Settings) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=settings.drain_seconds,
         timeout_keep_alive=75,
     )

@@ -81,8 +81,8 @@ class Broker:
             enable_auto_commit=False,
             **self.security,
         )
-        await consumer.start()
         try:
+            await consumer.start()
             ends: dict[TopicPartition, int] = await consumer.end_offsets(consumer.assignment())
             while True:
                 for records in (await consumer.getmany(timeout_ms=1_000)).values():

@@ -99,7 +99,6 @@ class Shell:
 
     async def execute(self, message: Message[Any], claim: Claim[Any] | None = None) -> Any:
         """Carry out one command; answers what its handler answers, or `Replayed`. Raises the decision's error."""
-
         # Who asks and what is asked for may be of two tenants: the platform's operators act on others'.
         tenant_ids = {message.tenant_id, claim.tenant_id if claim else message.tenant_id}
 

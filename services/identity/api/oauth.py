@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, unquote_plus
 
@@ -9,14 +10,13 @@ import orjson
 import structlog
 from fastapi import Response
 
-from libs.common.auth import CLIENT, PERMISSIONS, PLATFORM_OPERATOR
+from libs.common.auth import CLIENT, PERMISSIONS, PLATFORM_OPERATOR, ROLES, SHOPPER
 from libs.common.clock import PLATFORM
 from libs.common.database import TRANSIENT
 from libs.common.errors import CartwrightError, RejectedError, UnauthenticatedError, UnavailableError
 from libs.common.http.routes import Call, Caller, Routes, public, reply
 from services.identity import repository
 from services.identity.api.issuer import TokenAnswer, issuer_of
-from services.identity.api.sessions import shopper_grant
 from services.identity.domain import access
 from services.identity.domain.client import PLATFORM_CLIENT, Client, authenticates, tenant_of
 from services.identity.domain.session import Verdict
@@ -111,7 +111,8 @@ async def _client_credentials(call: Call, form: Form) -> TokenAnswer:
     client = await _authenticate(call, form)
     is_operator = client.tenant_id == PLATFORM
     whole = access.of_operator(client, PLATFORM_OPERATOR) if is_operator else access.of_client(client, CLIENT)
-    grant = access.narrow(whole, form.get("scope"), form.resources)
+    permissions, audience = access.narrow(whole.permissions, whole.audience, scope=form.get("scope"), resources=form.resources)
+    grant = replace(whole, permissions=permissions, audience=audience)
     return await issuer_of(call).answer(grant, scope=grant.scope)
 
 
@@ -119,6 +120,8 @@ async def _refresh_token(call: Call, form: Form) -> TokenAnswer:
     """Shoppers are a public client: the token itself is the proof, and works once."""
     if form.get("client_id") not in {None, access.SHOPPER_CLIENT}:
         raise RejectedError("invalid-grant", f"refresh tokens are of the client {access.SHOPPER_CLIENT!r}")
+    # What is wrong with the request must be said before the token is used up.
+    permissions, audience = access.narrow(ROLES[SHOPPER], access.AUDIENCES, scope=form.get("scope"), resources=form.resources)
     issuer = issuer_of(call)
     presented = issuer.refresh_tokens.read(form.demand("refresh_token"))
     if presented is None:
@@ -130,7 +133,7 @@ async def _refresh_token(call: Call, form: Form) -> TokenAnswer:
         log.warning("session.ended_by_reuse", session_id=str(presented.session_id), tenant_id=str(presented.tenant_id))
     if verdict not in {Verdict.ROTATED, Verdict.REPEATED}:
         raise _refused_refresh()
-    grant = access.narrow(shopper_grant(session), form.get("scope"), form.resources)
+    grant = access.of_session(session, SHOPPER, permissions, audience)
     return await issuer.answer(grant, scope=grant.scope, refresh_token=successor)
 
 

@@ -13,7 +13,7 @@ from libs.common.http.routes import Call, Caller, Routes, public, reply
 from services.identity import handlers
 from services.identity.api.issuer import TokenAnswer, issuer_of
 from services.identity.domain import access
-from services.identity.domain.session import Session, subject_of
+from services.identity.domain.session import subject_of
 
 ROUTES = Routes()
 
@@ -26,11 +26,6 @@ class NewSession(BaseModel):
     tenant_id: UUID | None = None
     shopper_ref: Annotated[str, Field(min_length=1, max_length=255)] | None = None
     guest: bool = False
-
-
-def shopper_grant(session: Session) -> access.Grant:
-    """What a shopper's tokens grant."""
-    return access.of_session(session, SHOPPER, ROLES[SHOPPER])
 
 
 async def _client(call: Caller) -> Principal | None:
@@ -58,11 +53,10 @@ async def _start(call: Call, principal: Principal | None, body: NewSession) -> R
     tenant_id, subject_id, is_guest = _shopper(principal, body)
     issuer, session_id = issuer_of(call), new_id()
     refresh_token = issuer.refresh_tokens.issue(tenant_id, session_id)
-    command = handlers.StartSession(
-        session_id=session_id, subject_id=subject_id, is_guest=is_guest, digest=refresh_token.digest
-    )
+    command = handlers.StartSession(session_id=session_id, subject_id=subject_id, is_guest=is_guest, digest=refresh_token.digest)
     session = await call.execute(command, tenant_id=tenant_id)
-    answer = await issuer.answer(shopper_grant(session), refresh_token=refresh_token, subject_id=str(subject_id))
+    grant = access.of_session(session, SHOPPER, ROLES[SHOPPER])
+    answer = await issuer.answer(grant, refresh_token=refresh_token, subject_id=str(subject_id))
     return reply(201, answer, Cache_Control="no-store")
 
 

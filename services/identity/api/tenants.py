@@ -9,7 +9,7 @@ from fastapi import Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.clock import PLATFORM, new_id
-from libs.common.errors import ConflictError, MalformedError, NotFoundError, RejectedError
+from libs.common.errors import ConflictError, NotFoundError, RejectedError
 from libs.common.http.paging import Page, decode_cursor, page
 from libs.common.http.routes import Call, Caller, Routes, guard, reply
 from libs.common.messaging.shell import Answer, Replayed
@@ -124,10 +124,7 @@ async def onboard_tenant(call: Caller, body: NewTenant) -> Response:
 @guard("tenants:manage")
 async def list_tenants(call: Caller, slug: Slug | None = None, limit: Limit = 50, cursor: str | None = None) -> Response:
     """Every tenant, or the one of a slug."""
-    try:
-        after = UUID(decode_cursor(cursor, str(NIL)))
-    except ValueError as error:
-        raise MalformedError("bad-cursor", "use the next_cursor you were given") from error
+    after = decode_cursor(cursor, NIL, UUID)
     ids = await _tenant_ids(call, after=after, limit=limit + 1, slug=slug)
     async with call.shell.database.transaction(ids) as connection:
         found = await repository.TENANTS.load(connection, [(tenant_id, tenant_id) for tenant_id in ids], lock=False)

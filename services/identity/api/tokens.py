@@ -25,7 +25,7 @@ REFRESH_TOKEN = re.compile(r"rt_([0-9a-f]{32})_([0-9a-f]{32})_([A-Za-z0-9_-]{48}
 
 
 class TokenMint:
-    """Signs access tokens with one private key, kept ready in memory (about 20,000 a second on one core)."""
+    """Signs access tokens with one private key, kept ready in memory (67 µs of processor time each)."""
 
     def __init__(self, issuer: str, kid: str, private_key: ec.EllipticCurvePrivateKey) -> None:
         self.kid = kid

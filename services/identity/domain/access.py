@@ -53,28 +53,30 @@ def of_operator(client: Client, role: str) -> Grant:
     return replace(of_client(client, role), tenant_id=None, audience=OWN_AUDIENCE)
 
 
-def of_session(session: Session, role: str, permissions: frozenset[str]) -> Grant:
-    """All that a shopper may be granted."""
+def of_session(session: Session, role: str, permissions: frozenset[str], audience: tuple[str, ...] = AUDIENCES) -> Grant:
+    """What a shopper is granted."""
     return Grant(
         subject_id=session.subject_id,
         client_id=SHOPPER_CLIENT,
         tenant_id=session.tenant_id,
         roles=(role,),
         permissions=permissions,
+        audience=audience,
         session_id=session.id,
     )
 
 
-def narrow(grant: Grant, scope: str | None, resources: Sequence[str]) -> Grant:
+def narrow(
+    permissions: frozenset[str], audience: tuple[str, ...], *, scope: str | None, resources: Sequence[str]
+) -> tuple[frozenset[str], tuple[str, ...]]:
     """Only the scope asked for (RFC 6749) and only the services asked for (RFC 8707); nothing asked changes nothing."""
-    asked = frozenset(scope.split()) if scope is not None else grant.permissions
-    if not asked or not asked <= grant.permissions:
-        beyond = " ".join(sorted(asked - grant.permissions)) or "nothing"
+    asked = frozenset(scope.split()) if scope is not None else permissions
+    if not asked or not asked <= permissions:
+        beyond = " ".join(sorted(asked - permissions)) or "nothing"
         raise RejectedError("invalid-scope", f"this may not be granted: {beyond}")
-    audience = tuple(service for service in grant.audience if service in resources) if resources else grant.audience
-    if not set(resources) <= set(grant.audience):
-        raise RejectedError("invalid-target", f"a resource is one of {' '.join(grant.audience)}")
-    return replace(grant, permissions=asked, audience=audience)
+    if not set(resources) <= set(audience):
+        raise RejectedError("invalid-target", f"a resource is one of {' '.join(audience)}")
+    return asked, tuple(service for service in audience if not resources or service in resources)
 
 
 def claims(grant: Grant, issuer: str, token_id: UUID, now: datetime) -> dict[str, Any]:

@@ -42,6 +42,4 @@ class SigningKey(Aggregate):
 
 def updated(key: SigningKey) -> SigningKeyUpdated:
     """The whole state but the private key, for everybody who verifies."""
-    return SigningKeyUpdated(
-        kid=key.kid, jwk=key.jwk, state=str(key.state), not_before=key.not_before, not_after=key.not_after
-    )
+    return SigningKeyUpdated(kid=key.kid, jwk=key.jwk, state=str(key.state), not_before=key.not_before, not_after=key.not_after)

@@ -53,32 +53,23 @@ class PaymentState(StrEnum):
     UNKNOWN = "unknown"
 
 
+S = PaymentState
 TRANSITIONS: dict[PaymentState, frozenset[PaymentState]] = {
-    PaymentState.CREATED: frozenset({PaymentState.AUTHORIZING, PaymentState.DECLINED, PaymentState.VOIDED}),
-    PaymentState.AUTHORIZING: frozenset(
-        {
-            PaymentState.REQUIRES_ACTION,
-            PaymentState.AUTHORIZED,
-            PaymentState.DECLINED,
-            PaymentState.VOIDING,
-            PaymentState.UNKNOWN,
-        }
-    ),
-    PaymentState.REQUIRES_ACTION: frozenset({PaymentState.AUTHORIZED, PaymentState.DECLINED, PaymentState.VOIDING}),
-    PaymentState.AUTHORIZED: frozenset({PaymentState.CAPTURING, PaymentState.VOIDING, PaymentState.EXPIRED}),
-    PaymentState.CAPTURING: frozenset(
-        {PaymentState.CAPTURED, PaymentState.VOIDING, PaymentState.VOIDED, PaymentState.UNKNOWN}
-    ),
-    PaymentState.VOIDING: frozenset({PaymentState.VOIDED, PaymentState.CAPTURED, PaymentState.UNKNOWN}),
+    S.CREATED: frozenset({S.AUTHORIZING, S.DECLINED, S.VOIDED}),
+    S.AUTHORIZING: frozenset({S.REQUIRES_ACTION, S.AUTHORIZED, S.DECLINED, S.VOIDING, S.UNKNOWN}),
+    S.REQUIRES_ACTION: frozenset({S.AUTHORIZED, S.DECLINED, S.VOIDING}),
+    S.AUTHORIZED: frozenset({S.CAPTURING, S.VOIDING, S.EXPIRED}),
+    S.CAPTURING: frozenset({S.CAPTURED, S.VOIDING, S.VOIDED, S.UNKNOWN}),
+    S.VOIDING: frozenset({S.VOIDED, S.CAPTURED, S.UNKNOWN}),
     # Back to what it was doing: an unknown outcome decides nothing by itself.
-    PaymentState.UNKNOWN: frozenset({PaymentState.AUTHORIZING, PaymentState.CAPTURING, PaymentState.VOIDING}),
-    PaymentState.CAPTURED: frozenset(),
-    PaymentState.VOIDED: frozenset(),
-    PaymentState.DECLINED: frozenset(),
-    PaymentState.EXPIRED: frozenset(),
+    S.UNKNOWN: frozenset({S.AUTHORIZING, S.CAPTURING, S.VOIDING}),
+    S.CAPTURED: frozenset(),
+    S.VOIDED: frozenset(),
+    S.DECLINED: frozenset(),
+    S.EXPIRED: frozenset(),
 }
-
-WORKING = frozenset({PaymentState.AUTHORIZING, PaymentState.CAPTURING, PaymentState.VOIDING})
+WORKING = frozenset({S.AUTHORIZING, S.CAPTURING, S.VOIDING})
+"""Where a payment has an open operation that nobody despairs of."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,7 +85,7 @@ class Payment(Aggregate):
     method: str = ""
     capture: CaptureMode = "on-confirmation"
     quote_hash: str = ""
-    state: PaymentState = PaymentState.CREATED
+    state: PaymentState = S.CREATED
     intent_id: str | None = None
     authorized_minor: int = 0
     captured_minor: int = 0
@@ -152,7 +143,7 @@ def request(known: Payment | None, tenant_id: UUID, asked: PaymentRequested, now
     refusal = _refusal(payment)
     if refusal is not None:
         return Decision(*decline(payment, refusal))
-    return work(move(payment, PaymentState.AUTHORIZING), (), now)
+    return work(move(payment, S.AUTHORIZING), (), now)
 
 
 def _refusal(payment: Payment) -> str | None:
@@ -171,14 +162,14 @@ def void(known: Payment | None, tenant_id: UUID, asked: PaymentVoidRequested, no
         return None
     payment = replace(known, void_reason=asked.reason)
     match payment.state:
-        case PaymentState.AUTHORIZED | PaymentState.REQUIRES_ACTION:
-            return work(move(payment, PaymentState.VOIDING), (), now)
-        case PaymentState.CREATED | PaymentState.AUTHORIZING | PaymentState.UNKNOWN:
+        case S.AUTHORIZED | S.REQUIRES_ACTION:
+            return work(move(payment, S.VOIDING), (), now)
+        case S.CREATED | S.AUTHORIZING | S.UNKNOWN:
             return Decision(payment)
-        case PaymentState.CAPTURING | PaymentState.CAPTURED | PaymentState.VOIDING:
+        case S.CAPTURING | S.CAPTURED | S.VOIDING:
             # Remembered as well: money that was taken although it was not wanted is owed back.
             return Decision(payment)
-        case PaymentState.VOIDED | PaymentState.DECLINED | PaymentState.EXPIRED:
+        case S.VOIDED | S.DECLINED | S.EXPIRED:
             return None
 
 
@@ -187,8 +178,8 @@ def capture(payment: Payment, now: datetime) -> Decision | None:
     if payment.capture != "on-confirmation" or payment.requested_capture:
         return None
     payment = replace(payment, requested_capture=True)
-    if payment.state is PaymentState.AUTHORIZED:
-        return work(move(payment, PaymentState.CAPTURING), (), now)
+    if payment.state is S.AUTHORIZED:
+        return work(move(payment, S.CAPTURING), (), now)
     return Decision(payment)
 
 
@@ -221,9 +212,9 @@ def plan(payment: Payment, now: datetime) -> Operation:
 
 def _due_operation(payment: Payment) -> tuple[OperationKind, dict[str, Any]]:
     intent = {"intent_id": payment.intent_id}
-    if payment.state is PaymentState.CAPTURING:
+    if payment.state is S.CAPTURING:
         return OperationKind.CAPTURE, {**intent, "amount_minor": payment.authorized_minor}
-    if payment.state is PaymentState.VOIDING:
+    if payment.state is S.VOIDING:
         return OperationKind.CANCEL, intent
     if payment.intent_id is not None:
         return OperationKind.CONFIRM, {**intent, "method": payment.method}
@@ -248,10 +239,10 @@ def _due_operation(payment: Payment) -> tuple[OperationKind, dict[str, Any]]:
 def decline(payment: Payment, code: str) -> tuple[Payment, tuple[Event, ...]]:
     """Nothing is held, and with this method nothing will be."""
     declined = PaymentDeclined(payment_id=payment.id, checkout_id=payment.checkout_id, code=code)
-    return replace(move(payment, PaymentState.DECLINED), decline_code=code), (declined,)
+    return replace(move(payment, S.DECLINED), decline_code=code), (declined,)
 
 
 def release(payment: Payment) -> tuple[Payment, tuple[Event, ...]]:
     """Nothing is held any more, or never was."""
     voided = PaymentVoided(payment_id=payment.id, checkout_id=payment.checkout_id)
-    return move(payment, PaymentState.VOIDED), (voided,)
+    return move(payment, S.VOIDED), (voided,)

@@ -18,16 +18,16 @@ from services.payments.domain.outcome import (
     Unknown,
     Verdict,
 )
-from services.payments.domain.payment import Decision, Payment, PaymentState, decline, move, release, work
+from services.payments.domain.payment import Decision, Payment, PaymentState, S, decline, move, release, work
 
 PROVIDER_REJECTED = "provider-rejected"
 PROVIDER_CANCELED = "provider-canceled"
 
 DOING: dict[OperationKind, PaymentState] = {
-    OperationKind.CREATE: PaymentState.AUTHORIZING,
-    OperationKind.CONFIRM: PaymentState.AUTHORIZING,
-    OperationKind.CAPTURE: PaymentState.CAPTURING,
-    OperationKind.CANCEL: PaymentState.VOIDING,
+    OperationKind.CREATE: S.AUTHORIZING,
+    OperationKind.CONFIRM: S.AUTHORIZING,
+    OperationKind.CAPTURE: S.CAPTURING,
+    OperationKind.CANCEL: S.VOIDING,
 }
 """The state in which a payment has an open operation of each kind."""
 
@@ -77,12 +77,12 @@ def _follow(payment: Payment, kind: OperationKind, outcome: Outcome, now: dateti
         case Throttled():
             return Decision(payment)
         case Unknown():
-            if payment.state is PaymentState.UNKNOWN:
+            if payment.state is S.UNKNOWN:
                 return Decision(payment)
             unknown = PaymentUnknown(payment_id=payment.id, checkout_id=payment.checkout_id)
-            return Decision(move(payment, PaymentState.UNKNOWN), (unknown,))
+            return Decision(move(payment, S.UNKNOWN), (unknown,))
         case Succeeded() | Declined() | Rejected():
-            known = move(payment, DOING[kind]) if payment.state is PaymentState.UNKNOWN else payment
+            known = move(payment, DOING[kind]) if payment.state is S.UNKNOWN else payment
             payment, events = _end(known, kind, outcome)
             return work(payment, tuple(events), now)
 
@@ -103,7 +103,7 @@ def _created(payment: Payment, verdict: Verdict) -> tuple[Payment, Sequence[Even
     match verdict:
         case Succeeded():
             payment = replace(payment, intent_id=verdict.intent_id)
-            return (move(payment, PaymentState.VOIDING) if _is_unwanted(payment) else payment), ()
+            return (move(payment, S.VOIDING) if _is_unwanted(payment) else payment), ()
         case Declined():
             return decline(payment, verdict.code)
         case Rejected():
@@ -115,7 +115,7 @@ def _confirmed(payment: Payment, verdict: Verdict) -> tuple[Payment, Sequence[Ev
         case Succeeded(status=IntentStatus.CANCELED):
             return decline(payment, PROVIDER_CANCELED)
         case Succeeded(status=IntentStatus.NEEDS_ACTION):
-            return move(payment, PaymentState.VOIDING if _is_unwanted(payment) else PaymentState.REQUIRES_ACTION), ()
+            return move(payment, S.VOIDING if _is_unwanted(payment) else S.REQUIRES_ACTION), ()
         case Succeeded():
             return _authorized(payment, verdict)
         case Declined():
@@ -127,7 +127,7 @@ def _confirmed(payment: Payment, verdict: Verdict) -> tuple[Payment, Sequence[Ev
 def _authorized(payment: Payment, verdict: Succeeded) -> tuple[Payment, Sequence[Event]]:
     held = replace(payment, authorized_minor=verdict.amount_capturable_minor, expires_at=verdict.expires_at)
     if _is_unwanted(held):
-        return move(held, PaymentState.VOIDING), ()
+        return move(held, S.VOIDING), ()
     authorized = PaymentAuthorized(
         payment_id=held.id,
         checkout_id=held.checkout_id,
@@ -135,8 +135,8 @@ def _authorized(payment: Payment, verdict: Succeeded) -> tuple[Payment, Sequence
         currency=held.currency,
         expires_at=held.expires_at,
     )
-    held = move(held, PaymentState.AUTHORIZED)
-    return (move(held, PaymentState.CAPTURING) if held.requested_capture else held), (authorized,)
+    held = move(held, S.AUTHORIZED)
+    return (move(held, S.CAPTURING) if held.requested_capture else held), (authorized,)
 
 
 def _captured(payment: Payment, verdict: Verdict) -> tuple[Payment, Sequence[Event]]:
@@ -147,7 +147,7 @@ def _captured(payment: Payment, verdict: Verdict) -> tuple[Payment, Sequence[Eve
             return _take(payment, verdict)
         case Declined() | Rejected():
             # It will never be ours, so it must not stay held either.
-            return move(payment, PaymentState.VOIDING), ()
+            return move(payment, S.VOIDING), ()
 
 
 def _canceled(payment: Payment, verdict: Verdict) -> tuple[Payment, Sequence[Event]]:
@@ -167,7 +167,7 @@ def _is_unwanted(payment: Payment) -> bool:
 
 
 def _take(payment: Payment, verdict: Succeeded) -> tuple[Payment, tuple[Event, ...]]:
-    taken = replace(move(payment, PaymentState.CAPTURED), captured_minor=verdict.amount_received_minor)
+    taken = replace(move(payment, S.CAPTURED), captured_minor=verdict.amount_received_minor)
     captured = PaymentCaptured(
         payment_id=taken.id,
         checkout_id=taken.checkout_id,

@@ -81,7 +81,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
     WHERE current_setting('{SETTING}', true) = '{PLATFORM}'
         AND tenant_id > after AND (wanted_slug IS NULL OR slug = wanted_slug)
     ORDER BY tenant_id LIMIT at_most
-$$"""
+$$"""  # noqa: S608 - names and constants of our own
 
 FOR_THE_PLATFORM = (
     # The listing function runs as the owner, who under forced security would otherwise see nothing.
