@@ -42,7 +42,8 @@ class RefusedError(CommandError):
         self.problem = problem
         self.code = str(problem.get("code") or problem.get("error") or "")
         detail = problem.get("detail") or problem.get("error_description") or problem.get("title") or ""
-        super().__init__(f"{request} was answered {status} {self.code}: {detail}")
+        places = "; ".join(f"{it['pointer']}: {it['detail']}" for it in problem.get("errors", []))
+        super().__init__(f"{request} was answered {status} {self.code}: {detail}{places and f' ({places})'}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,6 @@ class Request:
     url: str
     headers: dict[str, str]
     content: bytes | None
-    auth: aiohttp.BasicAuth | None = None
 
 
 class Api:
@@ -120,11 +120,11 @@ class Api:
 
     async def grant(self, client_id: str, secret: str) -> dict[str, Any]:
         """Ask for an access token as a client (RFC 6749 §4.4)."""
-        headers = {"Content-Type": "application/x-www-form-urlencoded"}
         # RFC 6749 §2.3.1: both parts are form-encoded before they go into the Basic scheme.
-        auth = aiohttp.BasicAuth(quote(client_id, safe=""), quote(secret, safe=""))
+        basic = aiohttp.encode_basic_auth(quote(client_id, safe=""), quote(secret, safe=""))
+        headers = {"Content-Type": "application/x-www-form-urlencoded", "Authorization": basic}
         url = f"{self._bases['identity']}/oauth/token"
-        request = Request("POST", url, headers, b"grant_type=client_credentials", auth)
+        request = Request("POST", url, headers, b"grant_type=client_credentials")
         granted: dict[str, Any] = (await self._answer("identity", "/oauth/token", request)).body
         return granted
 
@@ -174,7 +174,7 @@ class Api:
 
     async def _send(self, request: Request) -> Reply:
         async with self._session.request(
-            request.method, request.url, headers=request.headers, data=request.content, auth=request.auth
+            request.method, request.url, headers=request.headers, data=request.content
         ) as response:
             content = await response.read()
             return Reply(response.status, response.headers, _parsed(content))

@@ -34,6 +34,7 @@ _PATIENCE_SECONDS: Final = 60
 _POLL_SECONDS: Final = 0.2
 _UNAUTHENTICATED: Final = frozenset({400, 401})
 _CONFLICT: Final = 409
+_UNPROCESSABLE: Final = 422
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +169,8 @@ async def _tenant_id(api: Api, operator: TokenSource, wish: Wish) -> str:
     try:
         reply = await api.call("identity", "POST", "/v1/tenants", token=token, body=body, key=key, prefer="wait=30")
     except RefusedError as error:
+        if error.status == _UNPROCESSABLE:
+            raise CommandError(str(error), ExitCode.USAGE) from error
         if error.status != _CONFLICT or "tenant_id" not in error.problem:
             raise
         return str(error.problem["tenant_id"])

@@ -171,9 +171,7 @@ async def account(process: Process) -> AsyncIterator[Account]:
 
 
 @pytest.mark.parametrize(("card", "status"), [(VISA, 200), (POOR, 402)])
-async def test_a_replayed_key_gives_the_first_status_and_body_to_the_byte(
-    account: Account, card: str, status: int
-) -> None:
+async def test_a_replayed_key_gives_the_first_status_and_body_to_the_byte(account: Account, card: str, status: int) -> None:
     """The first answer stays the answer.
 
     "...saving the resulting status code and body of the first request made for any given idempotency key,
@@ -350,9 +348,7 @@ SETUPS: dict[Status, tuple[dict[str, str], str | None]] = {
 
 @pytest.mark.parametrize("status", SETUPS)
 @pytest.mark.parametrize("verb", Verb)
-async def test_a_move_outside_the_table_is_refused_and_changes_nothing(
-    account: Account, status: Status, verb: Verb
-) -> None:
+async def test_a_move_outside_the_table_is_refused_and_changes_nothing(account: Account, status: Status, verb: Verb) -> None:
     """TRANSITIONS is what the fake does, for each state a client can reach and each verb."""
     form, then = SETUPS[status]
     intent = (await account.create(**form)).json
@@ -536,9 +532,7 @@ async def test_kill_9_under_load_loses_nothing_answered_and_doubles_nothing_retr
         assert {number: await buy(account, number) for number in late} == {number: again[number] for number in late}
         async with account.session.get(account.url + "/_control/ledger") as ledger:
             rows = (await ledger.json())["rows"]
-    assert [(row["intents"], row["captured_count"], row["captured_minor"]) for row in rows] == [
-        (orders, orders, orders * 1250)
-    ]
+    assert [(row["intents"], row["captured_count"], row["captured_minor"]) for row in rows] == [(orders, orders, orders * 1250)]
 
     running.kill()  # what was written after the torn line must be as readable as what stood before it
     running = start(running.state)

@@ -4,12 +4,14 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from uuid import uuid4
+from typing import Any
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
+from libs.common.messaging.shell import Shell
 from tests.toy import Toy, command, seeded
 
 KEYS = 20
@@ -23,7 +25,7 @@ async def toy(admin_url: str, bootstrap_servers: str, fresh_prefix: Callable[[st
     return toy
 
 
-async def _settled(toy: Toy, tenants: list, seconds: float = 30) -> dict[str, int]:
+async def _settled(toy: Toy, tenants: list[UUID], seconds: float = 30) -> dict[str, int]:
     deadline = time.monotonic() + seconds
     while True:
         totals = await toy.totals(tenants)
@@ -32,13 +34,15 @@ async def _settled(toy: Toy, tenants: list, seconds: float = 30) -> dict[str, in
         await asyncio.sleep(0.1)
 
 
-async def test_every_commit_is_applied_once_and_in_order_while_relays_die_two_relays_live_and_members_come_and_go(toy: Toy) -> None:
+async def test_every_commit_is_applied_once_and_in_order_while_relays_die_two_relays_live_and_members_come_and_go(
+    toy: Toy,
+) -> None:
     chance = seeded(int(time.time()))
     tenants = [uuid4() for _ in range(3)]
     keys = [(chance.choice(tenants), uuid4()) for _ in range(KEYS)]
     stop = time.monotonic() + 12
 
-    async def write(shell) -> None:
+    async def write(shell: Shell) -> None:
         while time.monotonic() < stop:
             await shell.execute(command(*chance.choice(keys)))
             if chance.random() < 0.2:
@@ -49,7 +53,7 @@ async def test_every_commit_is_applied_once_and_in_order_while_relays_die_two_re
             async with toy.relay(name):  # ends by cancellation wherever it happens to be
                 await asyncio.sleep(chance.uniform(0.05, 1))
 
-    async def member(shell) -> None:
+    async def member(shell: Shell) -> None:
         while time.monotonic() < stop:
             async with toy.member(shell):
                 await asyncio.sleep(chance.uniform(1, 4))
@@ -145,13 +149,14 @@ async def test_a_poisoned_key_waits_in_order_while_every_other_key_flows(toy: To
     assert totals["applied"] == 2
 
 
-async def _roll_back(toy: Toy, tenant_id, counter_id) -> None:
+async def _roll_back(toy: Toy, tenant_id: UUID, counter_id: UUID) -> None:
     """A transaction that takes its id early, writes an event and never commits."""
     connection = await asyncpg.connect(toy.url("app"))
     try:
         await connection.execute(f"BEGIN; SET LOCAL cartwright.tenant_ids = '{tenant_id}'; SELECT pg_current_xact_id()")
         await connection.execute(
-            "INSERT INTO outbox_event (event_id, tenant_id, topic, key, headers, payload) VALUES ($1, $2, 'toy.v1', $3, '[]', '{}')",
+            "INSERT INTO outbox_event (event_id, tenant_id, topic, key, headers, payload) "
+            "VALUES ($1, $2, 'toy.v1', $3, '[]', '{}')",
             uuid4(),
             tenant_id,
             f"{tenant_id}:{counter_id}".encode(),
@@ -161,12 +166,12 @@ async def _roll_back(toy: Toy, tenant_id, counter_id) -> None:
         await connection.close()
 
 
-async def _every_record(toy: Toy, count: int) -> list:
+async def _every_record(toy: Toy, count: int) -> list[Any]:
     consumer = AIOKafkaConsumer(
         toy.prefix + "toy.v1", bootstrap_servers=toy.settings.kafka_bootstrap_servers, auto_offset_reset="earliest"
     )
     await consumer.start()
-    records: list = []
+    records: list[Any] = []
     while len(records) < count:
         for batch in (await consumer.getmany(timeout_ms=500)).values():
             records.extend(batch)

@@ -156,7 +156,10 @@ async def test_the_app_and_the_relay_own_nothing_and_have_no_power_beyond_their_
 
 
 async def test_nothing_reads_around_the_policies_but_the_owners_listed_functions(place: Place, admin: asyncpg.Connection) -> None:
-    assert await admin.fetch("SELECT relname FROM pg_class WHERE relkind IN ('v', 'm') AND relnamespace = 'public'::regnamespace") == []
+    assert (
+        await admin.fetch("SELECT relname FROM pg_class WHERE relkind IN ('v', 'm') AND relnamespace = 'public'::regnamespace")
+        == []
+    )
     functions = await admin.fetch(
         """SELECT p.oid, proname, prosecdef, r.rolname AS owner, r.rolsuper AS super, proconfig::text AS settings
         FROM pg_proc p JOIN pg_roles r ON r.oid = p.proowner WHERE pronamespace = 'public'::regnamespace"""
@@ -168,7 +171,9 @@ async def test_nothing_reads_around_the_policies_but_the_owners_listed_functions
         callers = {
             role
             for role in ("app", "relay")
-            if await admin.fetchval("SELECT has_function_privilege($1, $2::oid, 'EXECUTE')", f"{place.service}_{role}", function["oid"])
+            if await admin.fetchval(
+                "SELECT has_function_privilege($1, $2::oid, 'EXECUTE')", f"{place.service}_{role}", function["oid"]
+            )
         }
         assert callers == {DEFINER_FUNCTIONS[function["proname"]]}
 

@@ -21,7 +21,7 @@ def cpu_seconds(home: Path) -> dict[str, float]:
     for name, (pid, _) in Home(home).read().get("processes", {}).items():
         try:
             process = psutil.Process(pid)
-            # Postgres is a family: its parent does little itself.
+            # Postgres is a family: its parent does little itself, but inherits the time of those that ended.
             used[name] = sum(_seconds(it) for it in (process, *process.children(recursive=True)))
         except psutil.NoSuchProcess:
             continue
@@ -30,7 +30,9 @@ def cpu_seconds(home: Path) -> dict[str, float]:
 
 def per_order(before: Mapping[str, float], after: Mapping[str, float], orders: int) -> str:
     """Tell in one line what an order cost, dearest process first."""
-    spent = {name: (after[name] - before[name]) * 1000 / orders for name in after if name in before}
+    # A process that has used less than before is another one: it was started anew meanwhile.
+    begun = {name: seconds if seconds <= after.get(name, 0.0) else 0.0 for name, seconds in before.items()}
+    spent = {name: (after[name] - begun[name]) * 1000 / orders for name in after if name in begun}
     parts = [f"{name} {spent[name]:.1f}" for name in sorted(spent, key=lambda name: -spent[name])]
     return f"CPU ms an order: {sum(spent.values()):.1f} in all; {', '.join(parts)}"
 
@@ -42,4 +44,4 @@ def _seconds(process: "psutil.Process") -> float:
         times = process.cpu_times()
     except psutil.NoSuchProcess:
         return 0.0
-    return float(times.user + times.system)
+    return float(times.user + times.system + times.children_user + times.children_system)

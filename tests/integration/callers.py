@@ -1,0 +1,123 @@
+"""A service's HTTP edge in this process, on a real database, and callers with tokens of a key made for the test."""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import jwt
+import orjson
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from libs.common.auth import ALGORITHM, ROLES, SHOPPER, TOKEN_TYPE, Keys, Verifier, scope_of
+from libs.common.clock import new_id, now
+from libs.common.contracts.catalog import PriceChanged, ProductPublished
+from libs.common.contracts.identity import TenantUpdated
+from libs.common.contracts.inventory import StockCounted
+from libs.common.database import Database
+from libs.common.http.api import api_app
+from libs.common.http.routes import Service
+from libs.common.messaging.decision import Message
+from libs.common.messaging.hints import Hints
+from libs.common.messaging.shell import Shell
+from tests.integration.conftest import Place
+
+ISSUER = "http://issuer.test"
+KEY = ec.generate_private_key(ec.SECP256R1())
+JWK = {**jwt.algorithms.ECAlgorithm.to_jwk(KEY.public_key(), as_dict=True), "kid": "test"}
+
+
+def message(data: Any, tenant_id: UUID, *, sequence: int = 1) -> Message[Any]:
+    """A command or an event, as from nobody in particular."""
+    return Message(data=data, tenant_id=tenant_id, id=str(new_id()), time=now(), sequence=sequence)
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody with a token."""
+
+    tenant_id: UUID
+    subject: UUID = field(default_factory=uuid4)
+    role: str = SHOPPER
+    scope: Iterable[str] | None = None
+
+    @property
+    def authorization(self) -> dict[str, str]:
+        issued_at = int(now().timestamp())
+        claims = {
+            "iss": ISSUER,
+            "aud": ["cart", "checkout", "identity", "payments"],
+            "sub": str(self.subject),
+            "client_id": "test",
+            "iat": issued_at,
+            "exp": issued_at + 600,
+            "jti": str(uuid4()),
+            "tid": str(self.tenant_id),
+            "scope": scope_of(ROLES[self.role] if self.scope is None else self.scope),
+            "roles": [self.role],
+        }
+        token = jwt.encode(claims, KEY, algorithm=ALGORITHM, headers={"typ": TOKEN_TYPE, "kid": "test"})
+        return {"Authorization": f"Bearer {token}"}
+
+
+@asynccontextmanager
+async def shell_of(place: Place, *, size: int = 20) -> AsyncIterator[Shell]:
+    """The service's own shell: its handlers on this database."""
+    handlers, repository = (import_module(f"services.{place.service}.{name}") for name in ("handlers", "repository"))
+    database = await Database.connect(place.url("app"), application="test", size=size)
+    try:
+        yield Shell(database, repository.ROWS, handlers.HANDLERS, service=place.service, hints=Hints(place.url("app")))
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
+async def edge(place: Place) -> AsyncIterator[tuple[httpx.AsyncClient, Shell]]:
+    """The service as clients meet it, and its shell."""
+    routes = import_module(f"services.{place.service}.api").ROUTES
+    keys = Keys("http://127.0.0.1:9/nobody-answers-here")
+    keys.learn(JWK)
+    async with shell_of(place) as shell:
+        app = api_app(place.service, routes)
+        app.state.keys = keys
+        app.state.service = Service(
+            place.service, shell, Hints(place.url("app")), Verifier(keys, issuer=ISSUER, audience=place.service)
+        )
+        app.state.service.extras["checkout_ttl_seconds"] = 900
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service.test") as client:
+            yield client, shell
+
+
+def problem(response: httpx.Response) -> dict[str, Any]:
+    """The problem that a refusal carries, its members checked."""
+    assert response.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = orjson.loads(response.content)
+    assert body["type"] == f"urn:cartwright:problem:{body['code']}"
+    assert body["status"] == response.status_code
+    assert body["request_id"] == response.headers["x-request-id"]
+    assert body["instance"] == response.request.url.path
+    assert body["title"]
+    assert body["detail"]
+    return body
+
+
+async def onboard(shell: Shell, currency: str = "GBP") -> UUID:
+    """A tenant that the service knows."""
+    tenant_id = uuid4()
+    update = TenantUpdated(tenant_id=tenant_id, version=1, slug="t", status="active", currency=currency, country="GB")
+    await shell.execute(message(update, tenant_id))
+    return tenant_id
+
+
+async def sell(shell: Shell, tenant_id: UUID, sku: str, unit_minor: int, currency: str = "GBP") -> None:
+    """Put a product in the catalogue."""
+    await shell.execute(message(ProductPublished(sku=sku, name=f"The {sku}", category="things"), tenant_id))
+    await shell.execute(message(PriceChanged(sku=sku, currency=currency, unit_minor=unit_minor), tenant_id, sequence=2))
+
+
+async def count(shell: Shell, tenant_id: UUID, sku: str, quantity: int, sequence: int = 1) -> None:
+    """Say how many there are."""
+    await shell.execute(message(StockCounted(sku=sku, location="main", quantity=quantity), tenant_id, sequence=sequence))
