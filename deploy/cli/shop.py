@@ -173,9 +173,7 @@ class Api:
         )
 
     async def _send(self, request: Request) -> Reply:
-        async with self._session.request(
-            request.method, request.url, headers=request.headers, data=request.content
-        ) as response:
+        async with self._session.request(request.method, request.url, headers=request.headers, data=request.content) as response:
             content = await response.read()
             return Reply(response.status, response.headers, _parsed(content))
 

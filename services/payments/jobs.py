@@ -52,7 +52,9 @@ CALL_DURATION = Histogram("cartwright_provider_call_seconds", "From sending to t
 CALLS_IN_FLIGHT = Gauge("cartwright_provider_calls_in_flight", "Calls that have no answer yet")
 OPEN_COUNT = Gauge("cartwright_provider_operations_open", "Operations whose outcome is not recorded")
 OPEN_SECONDS = Gauge("cartwright_provider_operations_oldest_seconds", "Age of the oldest of them")
-TAKEN_UP = Counter("cartwright_provider_operations_taken_up_total", "Operations that nobody had any more")
+TAKEN_UP = Counter(
+    "cartwright_provider_operations_taken_up_total", "Operations that nobody had any more, or whose turn came late"
+)
 LATE = Counter("cartwright_provider_outcomes_late_total", "Outcomes that came after somebody else's, and were ignored")
 
 log = structlog.get_logger(__name__)
@@ -85,6 +87,8 @@ class Executor:
         self._held: dict[UUID, Operation] = {}
         """Taken up here, and not recorded yet."""
         self._queue: deque[Operation] = deque()
+        self._overdue: list[Operation] = []
+        """Those whose turn came too late for a call within the lease."""
         self._calls: set[asyncio.Task[None]] = set()
         self._outcomes: list[Message[RecordOutcome]] = []
         self._recordable = asyncio.Event()
@@ -97,10 +101,15 @@ class Executor:
                 self._take(state)
 
     def _take(self, operation: Operation) -> None:
+        """Queue it; what was taken up before goes first, for it is older."""
         self._held[operation.id] = operation
-        if not self._draining:
+        if self._draining:
+            return
+        if operation.tries > 1:
+            self._queue.appendleft(operation)
+        else:
             self._queue.append(operation)
-            self._start()
+        self._start()
 
     def _start(self) -> None:
         while self._queue and len(self._calls) < self._in_flight:
@@ -117,8 +126,7 @@ class Executor:
 
     async def _carry_out(self, operation: Operation) -> None:
         if not operation.is_held(now()):
-            # It waited too long for its turn; whoever claims it has time for a whole call.
-            self._held.pop(operation.id, None)
+            self._overdue.append(operation)
             return
         calls: list[Call] = []
         outcome = await self._send(operation, calls)
@@ -218,17 +226,22 @@ class Executor:
             await asyncio.sleep(BACKLOG_SECONDS if took else RECOVERY_SECONDS)
 
     async def _take_up_due(self) -> int:
-        database, room = self._shell.database, self._in_flight - len(self._held)
+        database, own = self._shell.database, self._overdue[: self._in_flight]
+        room = self._in_flight - len(self._held) + len(own)
         async with database.acquire() as connection:
             count, oldest_seconds = await repository.open_operations(connection)
             due = await repository.due_operations(connection, room + len(self._held)) if room > 0 else []
         OPEN_COUNT.set(count)
         OPEN_SECONDS.set(oldest_seconds)
-        wanted = [key for key in due if key[1] not in self._held]
-        if not wanted:
+        others = [(tenant_id, key) for tenant_id, key in due if key not in self._held]
+        if not others and not own:
             return 0
-        async with database.transaction({tenant_id for tenant_id, _ in wanted}) as connection:
-            claimed = await repository.claim_operations(connection, wanted, CLAIMED_LEASE)
+        tenant_ids = {tenant_id for tenant_id, _ in others} | {operation.tenant_id for operation in own}
+        async with database.transaction(tenant_ids) as connection:
+            claimed = await repository.claim_operations(connection, others, own, CLAIMED_LEASE)
+        del self._overdue[: len(own)]
+        for operation in own:
+            self._held.pop(operation.id, None)
         for operation in claimed:
             TAKEN_UP.inc()
             self._take(operation)

@@ -44,10 +44,10 @@ async def payments(
 
 DUE = "SELECT tenant_id, id FROM operations_due($1)"
 
-CLAIM = """UPDATE operation o SET tries = o.tries + 1, due_at = now() + $3::interval, version = o.version + 1
-FROM (SELECT c.tenant_id, c.id FROM operation c JOIN unnest($1::uuid[], $2::uuid[]) AS k(tenant_id, id)
+CLAIM = """UPDATE operation o SET tries = o.tries + 1, due_at = now() + $4::interval, version = o.version + 1
+FROM (SELECT c.tenant_id, c.id FROM operation c JOIN unnest($1::uuid[], $2::uuid[], $3::integer[]) AS k(tenant_id, id, tries)
           ON c.tenant_id = k.tenant_id AND c.id = k.id
-      WHERE c.due_at <= now() FOR UPDATE OF c SKIP LOCKED) AS free
+      WHERE c.due_at <= now() OR (c.due_at IS NOT NULL AND c.tries = k.tries) FOR UPDATE OF c SKIP LOCKED) AS free
 WHERE o.tenant_id = free.tenant_id AND o.id = free.id RETURNING o.*"""
 
 GIVE_BACK = """UPDATE operation o SET due_at = now(), version = o.version + 1
@@ -62,9 +62,13 @@ async def due_operations(connection: Connection, how_many: int) -> Sequence[tupl
     return [(row["tenant_id"], row["id"]) for row in await connection.fetch(DUE, how_many)]
 
 
-async def claim_operations(connection: Connection, wanted: Sequence[tuple[UUID, UUID]], lease: timedelta) -> Sequence[Operation]:
-    """Take up those of them that are still due, for as long as the lease says; nobody waits for anybody."""
-    rows = await connection.fetch(CLAIM, [tenant for tenant, _ in wanted], [key for _, key in wanted], lease)
+async def claim_operations(
+    connection: Connection, due: Sequence[tuple[UUID, UUID]], own: Sequence[Operation], lease: timedelta
+) -> Sequence[Operation]:
+    """Take up what is still due, and again what is still our own; for so long, and without waiting for anybody."""
+    wanted = [*((*key, 0) for key in due), *((each.tenant_id, each.id, each.tries) for each in own)]
+    tenants, keys, tries = zip(*wanted, strict=True)
+    rows = await connection.fetch(CLAIM, tenants, keys, tries, lease)
     return [OPERATIONS.decode(row) for row in rows]
 
 

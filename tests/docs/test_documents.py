@@ -13,6 +13,7 @@ from typer.main import get_command
 from deploy.cli import documents
 from deploy.cli.errors import CommandError
 from deploy.cli.main import app
+from deploy.local.ports import SERVICES
 from deploy.local.state import ROOT
 from libs.common.settings import KNOWN, PREFIX
 
@@ -76,7 +77,7 @@ def test_a_generated_part_is_put_in_the_place_of_what_stood_there_and_nothing_el
     assert documents.regenerated(document, {"part": lambda: "new"}) == expected
 
 
-@pytest.mark.parametrize("service", documents.SERVICES)
+@pytest.mark.parametrize("service", SERVICES)
 def test_every_move_of_a_service_is_in_its_diagram_and_no_other(service: str) -> None:
     machines = documents.machines(service)
     assert machines
@@ -87,7 +88,7 @@ def test_every_move_of_a_service_is_in_its_diagram_and_no_other(service: str) ->
         assert set(table) == set(type(next(iter(table)))), "a state without a row"
 
 
-@pytest.mark.parametrize("service", documents.SERVICES)
+@pytest.mark.parametrize("service", SERVICES)
 def test_every_topic_of_an_event_that_a_service_handles_is_one_that_it_listens_to(service: str) -> None:
     consumed = re.findall(r"^\| `[\w.-]+` \| `([\w.-]+)` \|", documents.consumes(service), re.MULTILINE)
     listened = [line for line in documents.topics().splitlines() if service in line.split("|")[3]]
@@ -153,6 +154,6 @@ def test_a_decision_record_says_why_what_it_costs_what_else_there_was_and_what_w
 
 def test_every_declared_event_belongs_to_a_topic_that_is_declared_under_the_same_publisher() -> None:
     declared = yaml.safe_load((ROOT / "deploy" / "topics.yaml").read_text(encoding="utf-8"))["topics"]
-    for service in documents.SERVICES:
+    for service in SERVICES:
         for topic in re.findall(r"^\| `[\w.-]+` \| `([\w.-]+)` \|", documents.publishes(service), re.MULTILINE):
             assert declared[topic]["publisher"] == service

@@ -33,10 +33,7 @@ async def test_concurrent_commands_on_one_cart_lose_no_update(shared: Places) ->
         await sell(shell, tenant_id, "tea", 250)
         # The cart itself is made by all at once, too.
         made = await asyncio.gather(
-            *(
-                shell.execute(message(CreateCart(cart_id=cart_id, caller=caller, currency=None), tenant_id))
-                for _ in range(MANY)
-            )
+            *(shell.execute(message(CreateCart(cart_id=cart_id, caller=caller, currency=None), tenant_id)) for _ in range(MANY))
         )
         assert sum(is_new for _, is_new in made) == 1
         add = AddQuantity(cart_id=cart_id, caller=caller, sku="tea", quantity=1)
@@ -47,7 +44,13 @@ async def test_concurrent_commands_on_one_cart_lose_no_update(shared: Places) ->
 
 def _start(cart_id: UUID, subject_id: UUID, body: str = "body") -> StartCheckout:
     return StartCheckout(
-        checkout_id=uuid4(), cart_id=cart_id, subject_id=subject_id, method="pm_card_visa", email=None, body_digest=body, ttl_seconds=900
+        checkout_id=uuid4(),
+        cart_id=cart_id,
+        subject_id=subject_id,
+        method="pm_card_visa",
+        email=None,
+        body_digest=body,
+        ttl_seconds=900,
     )
 
 

@@ -178,8 +178,7 @@ class Books:
 
     def _living(self, now: int) -> int:
         return sum(
-            len(account.intents) + len(account.charges) + len(account.keys.living(now))
-            for account in self._accounts.values()
+            len(account.intents) + len(account.charges) + len(account.keys.living(now)) for account in self._accounts.values()
         )
 
     def _dump(self, now: int) -> Iterator[tuple[bytes, bytes]]:

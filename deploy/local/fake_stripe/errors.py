@@ -51,9 +51,7 @@ def unauthorized(message: str) -> StripeError:
 
 def key_in_use(key: str) -> StripeError:
     """Refuse the second of two concurrent requests under one key: 409, and a retry is welcome."""
-    message = (
-        f"There is currently another in-progress request using this Idempotent Key ({key}). Please try again later."
-    )
+    message = f"There is currently another in-progress request using this Idempotent Key ({key}). Please try again later."
     return StripeError(409, "invalid_request_error", message, code="idempotency_key_in_use")
 
 

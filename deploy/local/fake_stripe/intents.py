@@ -162,9 +162,7 @@ class WrongStateError(StripeError):
         self.intent = intent
 
 
-def confirm(
-    intent: Intent, card: Card | None, *, now: int, new_id: Callable[[str], str], return_url: str | None
-) -> Change:
+def confirm(intent: Intent, card: Card | None, *, now: int, new_id: Callable[[str], str], return_url: str | None) -> Change:
     """Put the amount to the card: hold it, capture it at once, or come back declined."""
     _require(intent, Verb.CONFIRM)
     if card is None:

@@ -140,9 +140,7 @@ def intent_view(expand: Collection[str], charge_of: Callable[[Intent], Charge | 
     return intent_object
 
 
-_CARD_OPTIONS = {
-    "card": {"installments": None, "mandate_options": None, "network": None, "request_three_d_secure": "automatic"}
-}
+_CARD_OPTIONS = {"card": {"installments": None, "mandate_options": None, "network": None, "request_three_d_secure": "automatic"}}
 _NO_BILLING_DETAILS = {
     "address": {"city": None, "country": None, "line1": None, "line2": None, "postal_code": None, "state": None},
     "email": None,
@@ -200,8 +198,6 @@ def _outcome(decline: Decline | None) -> Json:
         "network_status": "declined_by_network" if decline else "approved_by_network",
         "reason": decline.decline_code if decline else None,
         "risk_level": "normal",
-        "seller_message": "The bank did not return any further details with this decline."
-        if decline
-        else "Payment complete.",
+        "seller_message": "The bank did not return any further details with this decline." if decline else "Payment complete.",
         "type": "issuer_declined" if decline else "authorized",
     }

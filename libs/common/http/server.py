@@ -1,6 +1,6 @@
 """The servers of both process kinds, and the operator surface they share. No FastAPI here: workers use it too."""
 
-import asyncio
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 
 import orjson
@@ -55,11 +55,11 @@ async def serve(app: ASGIApp, settings: Settings) -> None:
         timeout_graceful_shutdown=settings.drain_seconds,
         timeout_keep_alive=75,
     )
-    await uvicorn.Server(config).serve()
-
-
-async def every(seconds: float, job: Callable[[], Awaitable[object]]) -> None:
-    """Run a job again and again, from now on."""
-    while True:
-        await job()
-        await asyncio.sleep(seconds)
+    try:
+        listening = socket.create_server((settings.http_host, settings.http_port), backlog=2048)
+    except OSError as error:
+        message = (
+            f"cannot listen on {settings.http_host}:{settings.http_port} ({error.strerror}): choose another CARTWRIGHT_HTTP_PORT"
+        )
+        raise SystemExit(message) from error
+    await uvicorn.Server(config).serve(sockets=[listening])
