@@ -16,12 +16,13 @@ _CHECKS: Final = {
     "ruff format": ("ruff", "format", "--check"),
     "mypy": ("mypy",),
     "import-linter": ("importlinter.cli", "lint"),
+    "documents": ("deploy.cli.documents", "--check"),
 }
 
 
 @verb
 def check() -> int:
-    """Run ruff, mypy and import-linter."""
+    """Run ruff, mypy and import-linter, and compare the documents with the code."""
     say = progress()
     failed = [name for name, command in _CHECKS.items() if _run(name, *command)]
     say(f"failed: {', '.join(failed)}" if failed else "all checks pass")
@@ -30,9 +31,10 @@ def check() -> int:
 
 @verb
 def fmt() -> int:
-    """Format the code, and repair what ruff can."""
+    """Format the code, repair what ruff can, and write the generated parts of the documents anew."""
     repaired = _run("ruff check --fix", "ruff", "check", "--fix-only", "--quiet")
-    return _run("ruff format", "ruff", "format") or repaired
+    formatted = _run("ruff format", "ruff", "format")
+    return _run("documents", "deploy.cli.documents") or formatted or repaired
 
 
 @verb

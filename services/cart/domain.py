@@ -16,6 +16,8 @@ from libs.common.messaging.decision import Aggregate
 SKU = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
 MAX_QUANTITY = 1_000_000
 MAX_LINES = 2_000
+MAX_TOTAL_MINOR = 9_000_000_000_000_000
+"""What an event can say (`contracts.Minor`): a dearer cart could be frozen, and never be heard of."""
 CART_LIFETIME = timedelta(days=30)
 
 
@@ -142,16 +144,20 @@ def create(tenant_id: UUID, cart_id: UUID, subject_id: UUID, currency: str, now:
     )
 
 
-def demand_changeable(cart: Cart | None, visible: bool, if_match: int | None) -> Cart:
-    """The cart, if the caller may see it and it may still change on the version the caller knows."""
+def demand_visible(cart: Cart | None, visible: bool) -> Cart:
+    """The cart, if there is one that the caller may see."""
     if cart is None or not visible:
         raise NotFoundError("cart-not-found", "there is no such cart for you")
+    return cart
+
+
+def demand_changeable(cart: Cart, if_match: int | None) -> None:
+    """Refuse unless the cart may still change on the version the caller knows. Goes last: rules are told of before."""
     if if_match is not None and if_match != cart.version:
         raise StaleError("stale-version", f"the cart is at version {cart.version}", version=cart.version)
     if cart.state is not CartState.OPEN:
         checkout = {"checkout_id": str(cart.checkout_id)} if cart.checkout_id else {}
         raise ConflictError("cart-not-open", f"the cart is {cart.state} and cannot change", state=str(cart.state), **checkout)
-    return cart
 
 
 def priced_line(product: Product | None, sku: str, quantity: int, currency: str, now: datetime) -> Line:
@@ -179,7 +185,7 @@ def priced_line(product: Product | None, sku: str, quantity: int, currency: str,
 def put_line(cart: Cart, line: Line) -> Cart:
     """Put a line in the place of the one with the same SKU, or at the end."""
     if cart.line(line.sku):
-        return replace(cart, lines=tuple(line if each.sku == line.sku else each for each in cart.lines))
+        return replace_lines(cart, [line if each.sku == line.sku else each for each in cart.lines])
     return replace_lines(cart, [*cart.lines, line])
 
 
@@ -189,6 +195,8 @@ def replace_lines(cart: Cart, lines: Sequence[Line]) -> Cart:
         raise RejectedError("too-many-lines", f"a cart has at most {MAX_LINES} lines")
     if len({line.sku for line in lines}) != len(lines):
         raise RejectedError("duplicate-sku", "a SKU stands on one line; add the quantities up")
+    if sum(line.total_minor for line in lines) > MAX_TOTAL_MINOR:
+        raise RejectedError("total-too-large", f"a cart comes to {MAX_TOTAL_MINOR} minor units at most")
     return replace(cart, lines=tuple(lines))
 
 

@@ -80,7 +80,8 @@ def create_cart(world: World, message: Message[CreateCart]) -> tuple[Cart, bool]
     cart = world.get(Cart, command.cart_id)
     if cart is not None:
         if cart.subject_id != command.caller.subject_id:
-            raise ConflictError("id-not-available", "choose another id")
+            # Word for word what the unique index says of another tenant's cart: which of the two it is stays ours to know.
+            raise ConflictError("id-not-available", "this cart cannot be: id not available")
         return cart, False
     tenant = world.get(Tenant, world.tenant_id)
     if tenant is None:
@@ -95,7 +96,7 @@ def put_lines(world: World, message: Message[PutLines]) -> tuple[Cart, bool]:
     """Answers the cart and whether a line is new."""
     command = message.data
     stored = world.get(Cart, command.cart_id)
-    cart = domain.demand_changeable(stored, command.caller.sees(stored), command.if_match)
+    cart = domain.demand_visible(stored, command.caller.sees(stored))
     lines = [
         domain.priced_line(world.get(Product, sku), sku, quantity, cart.currency, world.now)
         for sku, quantity in command.quantities.items()
@@ -104,6 +105,7 @@ def put_lines(world: World, message: Message[PutLines]) -> tuple[Cart, bool]:
     if not command.replace_all:
         for line in lines:
             changed = domain.put_line(changed, line)
+    domain.demand_changeable(cart, command.if_match)
     if changed == cart:
         return cart, False
     return world.save(changed), any(cart.line(line.sku) is None for line in lines)
@@ -114,11 +116,13 @@ def add_quantity(world: World, message: Message[AddQuantity]) -> Cart:
     """Answers the cart with the higher quantity."""
     command = message.data
     stored = world.get(Cart, command.cart_id)
-    cart = domain.demand_changeable(stored, command.caller.sees(stored), None)
+    cart = domain.demand_visible(stored, command.caller.sees(stored))
     present = cart.line(command.sku)
     quantity = command.quantity + (present.quantity if present else 0)
     line = domain.priced_line(world.get(Product, command.sku), command.sku, quantity, cart.currency, world.now)
-    return world.save(domain.put_line(cart, line))
+    changed = domain.put_line(cart, line)
+    domain.demand_changeable(cart, None)
+    return world.save(changed)
 
 
 @HANDLERS.on(RemoveLines, lambda m: [Ref(Cart, m.data.cart_id)])
@@ -126,8 +130,10 @@ def remove_lines(world: World, message: Message[RemoveLines]) -> Cart:
     """Answers the cart without them."""
     command = message.data
     stored = world.get(Cart, command.cart_id)
-    cart = domain.demand_changeable(stored, command.caller.sees(stored), command.if_match)
-    return world.save(domain.replace_lines(cart, ()) if command.sku is None else domain.remove_line(cart, command.sku))
+    cart = domain.demand_visible(stored, command.caller.sees(stored))
+    changed = domain.replace_lines(cart, ()) if command.sku is None else domain.remove_line(cart, command.sku)
+    domain.demand_changeable(cart, command.if_match)
+    return world.save(changed)
 
 
 def _products_of_cart(world: World, message: Message[CheckoutRequested]) -> Iterable[Ref]:

@@ -336,7 +336,10 @@ async def list_orders(
 
 
 def _number(key: str) -> int:
-    return min(int(key), NEWEST)
+    number = int(key)
+    if not 0 < number <= NEWEST:
+        raise ValueError(key)
+    return number
 
 
 @ROUTES.get("/v1/orders/{order_id}", response_model=OrderModel)

@@ -29,16 +29,8 @@ from deploy.local.fake_stripe.idempotency import LIFETIME_SECONDS, Ask, Keys, Pl
 from deploy.local.fake_stripe.intents import TRANSITIONS, Change, Intent, Status, Verb
 from deploy.local.fake_stripe.journal import Journal
 from deploy.local.fake_stripe.listing import Listing, Window
-from services.payments.gateway import (
-    Declined,
-    IntentStatus,
-    Outcome,
-    Rejected,
-    StripeGateway,
-    Succeeded,
-    Throttled,
-    Unknown,
-)
+from services.payments.domain.outcome import Declined, IntentStatus, Outcome, Rejected, Succeeded, Throttled, Unknown
+from services.payments.gateway import StripeGateway
 
 ROOT = Path(__file__).parents[2]
 INTENTS = "/v1/payment_intents"
