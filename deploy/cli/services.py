@@ -19,8 +19,14 @@ def serve(service: Service, kind: Kind) -> None:
 
     It is configured by its environment, and drains on SIGTERM.
     """
+    from libs.common.errors import UnavailableError
+    from libs.common.settings import SettingsError
+
     app = importlib.import_module(f"services.{service}.app")
-    getattr(app, kind)()
+    try:
+        getattr(app, kind)()
+    except (SettingsError, UnavailableError) as error:
+        raise CommandError(f"{service} {kind}: {error}", ExitCode.ENVIRONMENT) from error
 
 
 @verb

@@ -14,14 +14,14 @@ from deploy.local.processes import Child
 from deploy.local.state import ROOT, Home, default_home
 
 _PYTEST: Final = ("-n", "2", "--dist", "loadfile", "--import-mode=importlib")
-_UNIT: Final = ROOT / "tests" / "unit"
+_WITHOUT_SERVERS: Final = tuple(ROOT / "tests" / folder for folder in ("unit", "docs", "contract"))
 
 
 def needs_stack(arguments: Sequence[str]) -> bool:
-    """Tell whether any test outside `tests/unit` is asked for; naming no test asks for all."""
+    """Tell whether any test that needs servers is asked for; naming no test asks for all."""
     tests = [Path(test.partition("::")[0]).resolve() for test in arguments if not test.startswith("-")]
     paths = [path for path in tests if path.exists()]
-    return not paths or not all(path.is_relative_to(_UNIT) for path in paths)
+    return not paths or not all(any(map(path.is_relative_to, _WITHOUT_SERVERS)) for path in paths)
 
 
 async def run_tests(arguments: Sequence[str], *, with_stack: bool, say: Callable[[str], None]) -> int:

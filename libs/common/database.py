@@ -187,20 +187,18 @@ class Database:
     @classmethod
     async def connect(cls, url: str, *, application: str, size: int = 10) -> "Database":
         """Open a pool whose connections bound how long they can hold anything."""
-        pool = await asyncpg.create_pool(
-            url,
-            min_size=1,
-            max_size=size,
-            command_timeout=30,
-            reset=_nothing_to_reset,
-            server_settings={
-                "application_name": application,
-                "jit": "off",
-                "lock_timeout": "5s",
-                "statement_timeout": "20s",
-                "idle_in_transaction_session_timeout": "20s",
-            },
-        )
+        limits = {"lock_timeout": "5s", "statement_timeout": "20s", "idle_in_transaction_session_timeout": "20s"}
+        try:
+            pool = await asyncpg.create_pool(
+                url,
+                min_size=1,
+                max_size=size,
+                command_timeout=30,
+                reset=_nothing_to_reset,
+                server_settings={"application_name": application, "jit": "off", **limits},
+            )
+        except (OSError, TimeoutError, asyncpg.PostgresError) as error:
+            raise UnavailableError("database-unavailable", f"cannot connect with the given database URL: {error}") from error
         return cls(pool)
 
     async def close(self) -> None:

@@ -250,7 +250,7 @@ async def _final(call: Call, checkout: Checkout, news: "asyncio.Future[None]", d
         async with asyncio.timeout_at(deadline):
             await news
     except TimeoutError:
-        return checkout
+        pass  # a hint may be lost: look once more before saying that it is not over
     return await load_checkout(call, checkout.id)
 
 

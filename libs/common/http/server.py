@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from libs.common.settings import Settings
+from libs.common.settings import Settings, SettingsError
 from libs.common.telemetry import METRICS_TYPE, metrics
 
 Check = Callable[[], Awaitable[str | None]]
@@ -58,8 +58,6 @@ async def serve(app: ASGIApp, settings: Settings) -> None:
     try:
         listening = socket.create_server((settings.http_host, settings.http_port), backlog=2048)
     except OSError as error:
-        message = (
-            f"cannot listen on {settings.http_host}:{settings.http_port} ({error.strerror}): choose another CARTWRIGHT_HTTP_PORT"
-        )
-        raise SystemExit(message) from error
+        where = f"{settings.http_host}:{settings.http_port}"
+        raise SettingsError(f"cannot listen on {where} ({error.strerror}): choose another CARTWRIGHT_HTTP_PORT") from error
     await uvicorn.Server(config).serve(sockets=[listening])

@@ -95,6 +95,7 @@ async def _run(
             await task
     await hints.close()
     await database.close()
+    serving.result()
 
 
 async def _until_something_ends(tasks: Sequence["asyncio.Task[None]"]) -> None:
