@@ -45,6 +45,10 @@ TRANSIENT: tuple[type[Exception], ...] = (
 """What passes by itself: tried again with backoff, and never held against a message."""
 
 
+PLANNING = {"jit": "off", "plan_cache_mode": "force_generic_plan"}
+"""Every hot statement is prepared once and takes arrays: planning it anew for each set of values took as long as running it."""
+
+
 class ConcurrencyError(Exception):
     """A row was not as it had been read: somebody was faster. The whole transaction is tried again."""
 
@@ -195,7 +199,7 @@ class Database:
                 max_size=size,
                 command_timeout=30,
                 reset=_nothing_to_reset,
-                server_settings={"application_name": application, "jit": "off", **limits},
+                server_settings={"application_name": application, **PLANNING, **limits},
             )
         except (OSError, TimeoutError, asyncpg.PostgresError) as error:
             raise UnavailableError("database-unavailable", f"cannot connect with the given database URL: {error}") from error

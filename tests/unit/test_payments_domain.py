@@ -94,14 +94,16 @@ class Books:
         assert sum(kinds.count(end) for end in (PaymentCaptured, PaymentDeclined, PaymentVoided)) <= 1
 
     def request(self) -> None:
-        self.apply(machine.request(self.payment, TENANT, REQUEST, self.now))
+        decision = machine.request(self.payment, TENANT, REQUEST, self.now)
+        assert decision is None or self.payment is None or not self.payment.is_requested, "a payment begins once"
+        self.apply(decision)
 
     def void(self) -> None:
         self.apply(machine.void(self.payment, TENANT, VOID, self.now))
 
     def confirm_order(self) -> None:
-        """As checkout does: only once it has been told that the money is held."""
-        if any(isinstance(event, PaymentAuthorized) for event in self.events):
+        """As checkout does: once it was told that the money is held, and never after it has asked to let it go."""
+        if self.known.void_reason is None and any(isinstance(event, PaymentAuthorized) for event in self.events):
             self.apply(machine.capture(self.known, self.now))
 
     def take_up(self) -> Operation | None:
@@ -144,6 +146,17 @@ class Provider:
         if self.status is IntentStatus.NEEDS_METHOD:
             return Declined("generic_decline", INTENT)
         return self._object()
+
+    def store_error(self, operation: Operation) -> None:
+        """Act, and answer with a 500 for ever: only reading tells. (Of what it made so there is nothing to read.)"""
+        if operation.kind is not OperationKind.CREATE and operation.idempotency_key not in self.answers:
+            self.send(operation)
+            self.answers[operation.idempotency_key] = Unknown("http-500")
+
+    def lapse(self) -> None:
+        """The hold ends by itself."""
+        if self.status is IntentStatus.AUTHORIZED:
+            self.status = IntentStatus.CANCELED
 
     def _act(self, kind: OperationKind) -> Outcome:
         match kind, self.status:
@@ -200,14 +213,17 @@ def heal(books: Books, provider: Provider) -> None:
     raise AssertionError("it never comes to rest")
 
 
-STEPS = ("request", "void", "confirm", "answered", "lost before", "lost after", "crash", "throttled", "late twin")
+STEPS = (
+    *("request", "void", "confirm", "answered", "answered", "lost before", "lost after", "stored error"),
+    *("lapse", "crash", "throttled", "late twin"),
+)
 
 
 @settings(max_examples=1_500, deadline=None)
 @given(st.booleans(), st.booleans(), st.lists(st.sampled_from(STEPS), max_size=30))
 def test_whatever_is_lost_or_late_our_verdict_is_what_the_provider_did(
-    declines: bool,  # noqa: FBT001
-    challenges: bool,  # noqa: FBT001
+    declines: bool,
+    challenges: bool,
     steps: Sequence[str],
 ) -> None:
     books, provider = Books(), Provider(declines=declines, challenges=challenges)
@@ -221,15 +237,20 @@ def test_whatever_is_lost_or_late_our_verdict_is_what_the_provider_did(
                 books.void()
             case "confirm":
                 books.confirm_order()
+            case "lapse":
+                provider.lapse()
             case "late twin":
                 for old, outcome in stale:
                     assert not books.record(old, outcome)
-            case _ if operation is not None:
-                take_a_step(step, books, provider, operation, stale)
+            case _:
+                if operation is not None:
+                    take_a_step(step, books, provider, operation, stale)
     heal(books, provider)
     books.confirm_order()
     heal(books, provider)
     payment = books.known
+    if payment.void_reason is not None and not payment.requested_capture:
+        assert payment.state in {PaymentState.VOIDED, PaymentState.DECLINED}
     assert provider.intents == 1
     assert provider.captures == (payment.state is PaymentState.CAPTURED)
     verdicts = {
@@ -250,6 +271,8 @@ def take_a_step(
             outcome = ask(provider, operation)
             assert books.record(operation, outcome)
             stale.append((operation, outcome))
+        case "stored error":
+            provider.store_error(operation)
         case "lost before":
             assert books.record(operation, Unknown("reset"))
         case "lost after":
@@ -278,9 +301,25 @@ OUTCOMES = st.one_of(
 )
 
 
+AS_ASKED = st.one_of(st.just(AMOUNT), st.just(AMOUNT), st.integers(0, 2 * AMOUNT))
+"""What the open operation wants, with this amount: mostly the right one."""
+
+
+def achieved(kind: OperationKind, amount: int) -> Succeeded:
+    status = {
+        OperationKind.CREATE: IntentStatus.NEEDS_CONFIRMATION,
+        OperationKind.CONFIRM: IntentStatus.AUTHORIZED,
+        OperationKind.CAPTURE: IntentStatus.CAPTURED,
+        OperationKind.CANCEL: IntentStatus.CANCELED,
+    }[kind]
+    return intent(status, capturable=amount, received=amount)
+
+
 @settings(max_examples=1_500, deadline=None)
-@given(st.lists(st.one_of(OUTCOMES, st.sampled_from(["request", "void", "confirm"])), max_size=25))
-def test_even_a_lying_provider_opens_no_second_operation_and_takes_no_more_than_it_held(steps: Sequence[Outcome | str]) -> None:
+@given(st.lists(st.one_of(OUTCOMES, AS_ASKED, st.sampled_from(["request", "void", "confirm"])), max_size=25))
+def test_even_a_lying_provider_opens_no_second_operation_and_takes_no_more_than_it_held(
+    steps: Sequence[Outcome | int | str],
+) -> None:
     books = Books()
     for step in ("request", *steps):
         match step:
@@ -290,9 +329,9 @@ def test_even_a_lying_provider_opens_no_second_operation_and_takes_no_more_than_
                 books.void()
             case "confirm":
                 books.confirm_order()
-            case Succeeded() | Declined() | Rejected() | Unknown() | Throttled() if books.open is not None:
+            case Succeeded() | Declined() | Rejected() | Unknown() | Throttled() | int() if books.open is not None:
                 before = books.known
-                books.record(books.open, step)
+                books.record(books.open, step if not isinstance(step, int) else achieved(books.open.kind, step))
                 if before.state is not books.known.state and before.state is not PaymentState.UNKNOWN:
                     assert leads(before.state, books.known.state), "a move that no path of the table makes"
 
@@ -361,6 +400,13 @@ def test_a_void_that_comes_before_its_request_is_kept_against_it() -> None:
     assert books.known.amount_minor == AMOUNT
     assert books.operations == {}
     assert [type(event) for event in books.events] == [PaymentVoided]
+
+
+def test_what_is_voided_before_the_issuer_was_asked_is_never_put_to_it() -> None:
+    books, provider = arrive_at(OperationKind.CREATE), Provider()
+    books.void()
+    books.record(opened(books), ask(provider, opened(books)))
+    assert opened(books).kind is OperationKind.CANCEL
 
 
 def test_a_payment_of_nothing_or_in_no_currency_of_ours_never_reaches_the_provider() -> None:

@@ -38,6 +38,7 @@ PASSING: tuple[type[Exception], ...] = (UnavailableError, ConcurrencyError, *TRA
 ARRIVAL_GRACE = timedelta(seconds=60)
 """How long a message may wait for something it refers to that may still be on its way."""
 IDLE_POSITION_SECONDS = 5.0
+REPORT_SECONDS = 1.0
 
 APPLIED = Counter("cartwright_inbox_applied_total", "Messages whose decision was committed", ["topic"])
 DUPLICATES = Counter("cartwright_inbox_duplicates_total", "Messages at or below the watermark, dropped", ["topic"])
@@ -103,6 +104,9 @@ class Inbox:
         """The offset that the database has, as far as we know; what is not in here has not been sought."""
         self._moved_at: dict[TopicPartition, float] = {}
         self._failures = 0
+        self._irrelevant_polls = 0
+        self._reached: dict[TopicPartition, int] = {}
+        """How far we have come since Kafka was last told."""
         self._subscriber: Any = None
 
     def subscribe(self, kafka: KafkaBroker) -> None:
@@ -142,10 +146,14 @@ class Inbox:
 
     async def _consume(self, records: Sequence[KafkaRecord]) -> None:
         read = [(record, self._reader.read(record)) for record in records]
-        if all(found is None for _, found in read) and not self._position_is_due(records):
-            return
-        await self._apply([(record, found) for record, found in read])
-        await self._acknowledge(records)
+        if any(found is not None for _, found in read) or self._position_is_due(records):
+            self._irrelevant_polls = 0
+            await self._apply(read)
+        else:
+            # A topic that is mostly other services' business is read in larger bites, which cost less.
+            self._irrelevant_polls += 1
+            await asyncio.sleep(min(max(self._irrelevant_polls - 5, 0) * 0.02, 0.2))
+        self._reached |= _next_offsets(records)
 
     def _position_is_due(self, records: Sequence[KafkaRecord]) -> bool:
         """What concerns nobody here needs no transaction, but the stored position should not fall far behind."""
@@ -279,17 +287,22 @@ class Inbox:
             )
         self._shell.committed(aggregates)
 
-    async def _acknowledge(self, records: Sequence[KafkaRecord]) -> None:
-        """Tell Kafka where we are, for its lag dashboards. Failing is harmless."""
-        consumer = self._subscriber.consumer
-        offsets = {partition: end for partition, end in _next_offsets(records).items() if partition in consumer.assignment()}
-        for partition, end in offsets.items():
-            LAG.labels(partition.topic, partition.partition).set(max(0, (consumer.highwater(partition) or end) - end))
-        try:
-            async with asyncio.timeout(2):
-                await consumer.commit(offsets)
-        except (KafkaError, TimeoutError) as error:
-            log.debug("inbox.commit_skipped", error=str(error))
+    async def report(self) -> None:
+        """Tell Kafka now and then where we are, for its lag dashboards; a commit a poll would cost more than the poll."""
+        while True:
+            await asyncio.sleep(REPORT_SECONDS)
+            consumer = self._subscriber.consumer
+            if consumer is None or not self._reached:
+                continue
+            reached, self._reached = self._reached, {}
+            offsets = {partition: end for partition, end in reached.items() if partition in consumer.assignment()}
+            for partition, end in offsets.items():
+                LAG.labels(partition.topic, partition.partition).set(max(0, (consumer.highwater(partition) or end) - end))
+            try:
+                async with asyncio.timeout(2):
+                    await consumer.commit(offsets)
+            except (KafkaError, TimeoutError) as error:
+                log.debug("inbox.commit_skipped", error=str(error))
 
     async def _back_off(self, error: Exception, records: Sequence[KafkaRecord]) -> None:
         self._failures += 1

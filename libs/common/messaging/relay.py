@@ -26,7 +26,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
 
 from libs.common.clock import now
-from libs.common.database import TRANSIENT, Connection
+from libs.common.database import PLANNING, TRANSIENT, Connection
 from libs.common.messaging.broker import Broker
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.schema import SLOTS
@@ -147,7 +147,7 @@ class Relay:
 
     @asynccontextmanager
     async def _connection(self, synchronous_commit: str) -> AsyncIterator[Connection]:
-        settings = {"application_name": "relay", "jit": "off", "enable_seqscan": "off", "synchronous_commit": synchronous_commit}
+        settings = {"application_name": "relay", "enable_seqscan": "off", "synchronous_commit": synchronous_commit, **PLANNING}
         connection = await asyncpg.connect(self._url, command_timeout=30, server_settings=settings)
         try:
             yield connection

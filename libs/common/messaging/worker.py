@@ -77,12 +77,14 @@ async def _run(
     shell = Shell(database, rows, handlers, service=name, hints=hints, announce=announce)
     broker = Broker(settings)
     kafka = kafka_broker(broker)
-    Inbox(shell, broker, group=name, topics=topics).subscribe(kafka)
+    inbox = Inbox(shell, broker, group=name, topics=topics)
+    inbox.subscribe(kafka)
     relay = Relay(settings.relay_database_url.get_secret_value(), database=name, broker=broker, hints=hints)
     await hints.start()
     tasks = [
         asyncio.create_task(relay.run(), name="relay"),
         asyncio.create_task(_consume(kafka), name="consumer"),
+        asyncio.create_task(inbox.report(), name="lag"),
         *(asyncio.create_task(job(Worker(shell, settings)), name=job.__name__) for job in jobs),
     ]
     asyncapi = Route("/asyncapi.json", _asyncapi(name, kafka))

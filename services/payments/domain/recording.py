@@ -21,7 +21,6 @@ from services.payments.domain.outcome import (
 from services.payments.domain.payment import Decision, Payment, PaymentState, S, decline, move, release, work
 
 PROVIDER_REJECTED = "provider-rejected"
-PROVIDER_CANCELED = "provider-canceled"
 
 DOING: dict[OperationKind, PaymentState] = {
     OperationKind.CREATE: S.AUTHORIZING,
@@ -113,7 +112,7 @@ def _created(payment: Payment, verdict: Verdict) -> tuple[Payment, Sequence[Even
 def _confirmed(payment: Payment, verdict: Verdict) -> tuple[Payment, Sequence[Event]]:
     match verdict:
         case Succeeded(status=IntentStatus.CANCELED):
-            return decline(payment, PROVIDER_CANCELED)
+            return release(payment)
         case Succeeded(status=IntentStatus.NEEDS_ACTION):
             return move(payment, S.VOIDING if _is_unwanted(payment) else S.REQUIRES_ACTION), ()
         case Succeeded():

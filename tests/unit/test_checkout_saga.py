@@ -1,0 +1,411 @@
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4, uuid5
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from libs.common.contracts.cart import CartFreezeRefused, CartFrozen, Discount, FrozenLine
+from libs.common.contracts.checkout import (
+    CheckoutFailed,
+    CheckoutRequested,
+    OrderConfirmed,
+    PaymentRequested,
+    PaymentVoidRequested,
+)
+from libs.common.contracts.identity import TenantUpdated
+from libs.common.contracts.inventory import StockAdjusted, StockCounted
+from libs.common.contracts.payments import PaymentAuthorized, PaymentCaptured, PaymentDeclined, PaymentVoided
+from libs.common.errors import ConflictError
+from services.checkout.domain import saga
+from services.checkout.domain.saga import FINAL, TRANSITIONS, Checkout, CheckoutState, Order, OrderCounter, PaymentState
+from services.checkout.domain.stock import SequenceGapError, Stock
+from services.checkout.handlers import HANDLERS, StartCheckout
+from tests.unit.memory import NOW, TENANT, Memory
+
+S = CheckoutState
+PRICES = {"tea": 250, "gin": 1_999}
+SUBJECT = UUID(int=1)
+CART = UUID(int=100)
+
+
+def shop(**stock: int) -> Memory:
+    """A tenant with this much of each product."""
+    memory = Memory(HANDLERS)
+    memory.execute(TenantUpdated(tenant_id=TENANT, version=1, slug="t", status="active", currency="GBP", country="GB"))
+    for sku, quantity in stock.items():
+        memory.execute(StockCounted(sku=sku, location="main", quantity=quantity), sequence=1)
+    return memory
+
+
+def start(memory: Memory, cart_id: UUID = CART, subject_id: UUID = SUBJECT, body: str = "body") -> Checkout:
+    command = StartCheckout(
+        checkout_id=uuid4(),
+        cart_id=cart_id,
+        subject_id=subject_id,
+        method="pm_card_visa",
+        email=None,
+        body_digest=body,
+        ttl_seconds=900,
+    )
+    checkout: Checkout = memory.execute(command)
+    return checkout
+
+
+def frozen(checkout: Checkout, lines: list[tuple[str, int]], discount: int = 0) -> CartFrozen:
+    frozen_lines = tuple(
+        FrozenLine(sku=sku, name=sku, category="", quantity=count, unit_minor=PRICES[sku], total_minor=PRICES[sku] * count)
+        for sku, count in lines
+    )
+    return CartFrozen(
+        cart_id=checkout.cart_id,
+        checkout_id=checkout.id,
+        version=2,
+        subject_id=checkout.subject_id,
+        currency="GBP",
+        lines=frozen_lines,
+        discounts=(Discount(code="less", amount_minor=discount),) if discount else (),
+        total_minor=sum(line.total_minor for line in frozen_lines) - discount,
+    )
+
+
+def authorized(checkout: Checkout, *, off_by: int = 0, currency: str = "GBP") -> PaymentAuthorized:
+    return PaymentAuthorized(
+        payment_id=checkout.payment_id,
+        checkout_id=checkout.id,
+        amount_minor=(checkout.total_minor or 0) + off_by,
+        currency=currency,
+    )
+
+
+def declined(checkout: Checkout, code: str = "card_declined") -> PaymentDeclined:
+    return PaymentDeclined(payment_id=checkout.payment_id, checkout_id=checkout.id, code=code)
+
+
+def voided(checkout: Checkout) -> PaymentVoided:
+    return PaymentVoided(payment_id=checkout.payment_id, checkout_id=checkout.id)
+
+
+def refused(checkout: Checkout) -> CartFreezeRefused:
+    return CartFreezeRefused(cart_id=checkout.cart_id, checkout_id=checkout.id, reason="cart-empty")
+
+
+def captured(checkout: Checkout) -> PaymentCaptured:
+    total = checkout.total_minor or 0
+    return PaymentCaptured(
+        payment_id=checkout.payment_id,
+        checkout_id=checkout.id,
+        order_id=checkout.order_id,
+        amount_minor=total,
+        captured_minor=total,
+    )
+
+
+def after(memory: Memory, checkout: Checkout, *events: Any) -> Checkout:
+    """The checkout once these have come."""
+    for event in events:
+        memory.execute(event)
+    return memory.get(Checkout, checkout.id)
+
+
+def paying(memory: Memory, *lines: tuple[str, int]) -> Checkout:
+    checkout = start(memory, cart_id=uuid4())
+    return after(memory, checkout, frozen(checkout, list(lines) or [("tea", 2)]))
+
+
+# Every legal path.
+
+
+def test_a_purchase_goes_from_start_to_captured() -> None:
+    memory = shop(tea=5, gin=5)
+    checkout = start(memory)
+    assert (checkout.state, checkout.expires_at) == (S.STARTED, NOW + timedelta(seconds=900))
+    assert memory.events(CheckoutRequested) == [CheckoutRequested(checkout_id=checkout.id, cart_id=CART, subject_id=SUBJECT)]
+    checkout = after(memory, checkout, frozen(checkout, [("tea", 2), ("gin", 1)], discount=99))
+    [requested] = memory.events(PaymentRequested)
+    assert checkout.quote is not None
+    assert (requested.amount_minor, requested.currency, requested.quote_hash) == (2_400, "GBP", checkout.quote.digest)
+    assert (requested.payment_id, requested.order_id) == (uuid5(checkout.id, "payment:1"), uuid5(checkout.id, "order"))
+    checkout = after(memory, checkout, authorized(checkout))
+    order = memory.get(Order, checkout.order_id)
+    assert (checkout.state, order.number, order.payment_state) == (S.CONFIRMED, 1, PaymentState.AUTHORIZED)
+    assert [(line.sku, line.quantity, line.total_minor) for line in order.lines] == [("tea", 2, 500), ("gin", 1, 1_999)]
+    [confirmed] = memory.events(OrderConfirmed)
+    assert confirmed.totals.total_minor == order.total_minor == 2_400
+    memory.execute(captured(checkout))
+    memory.execute(captured(checkout))
+    order = memory.get(Order, checkout.order_id)
+    assert (order.captured_minor, order.payment_state, order.version) == (2_400, PaymentState.CAPTURED, 2)
+    memory.assert_numbered()
+
+
+def test_every_way_to_fail_says_why_and_gives_everything_back() -> None:
+    memory = shop(tea=2)
+    ways: list[tuple[str, list[Any]]] = [
+        ("cart-empty", [refused]),
+        ("out-of-stock", [lambda each: frozen(each, [("tea", 3)])]),
+        ("out-of-stock", [lambda each: frozen(each, [("tea", 1), ("gin", 1)])]),
+        ("out-of-stock", [lambda each: frozen(each, [("tea", 1), ("tea", 2)])]),
+        ("payment-declined", [lambda each: frozen(each, [("tea", 2)]), declined]),
+        ("payment-failed", [lambda each: frozen(each, [("tea", 2)]), lambda each: declined(each, "provider-rejected")]),
+        ("payment-failed", [lambda each: frozen(each, [("tea", 2)]), voided]),
+    ]
+    for number, (reason, events) in enumerate(ways, 1):
+        checkout = start(memory, cart_id=CART)
+        for event in events:
+            checkout = after(memory, checkout, event(checkout))
+        assert (checkout.state, checkout.reason, checkout.allocations) == (S.FAILED, reason, ())
+        assert memory.events(CheckoutFailed)[-1] == CheckoutFailed(checkout_id=checkout.id, cart_id=CART, reason=reason)
+        assert len(memory.events(CheckoutFailed)) == number
+        stock = memory.get(Stock, "tea")
+        assert (stock.on_hand, stock.reserved, stock.sold) == (2, 0, 0)
+    memory.assert_numbered()
+
+
+@pytest.mark.parametrize("wrong", [{"off_by": 1}, {"off_by": -1}, {"currency": "EUR"}])
+def test_money_that_is_not_what_was_quoted_is_let_go_of_and_never_confirms(wrong: dict[str, Any]) -> None:
+    memory = shop(tea=2)
+    checkout = paying(memory)
+    checkout = after(memory, checkout, authorized(checkout, **wrong))
+    assert (checkout.state, checkout.reason) == (S.CANCELING, "amount-mismatch")
+    assert [event.reason for event in memory.events(PaymentVoidRequested)] == ["amount-mismatch"]
+    assert memory.get(Stock, "tea").reserved == 2, "held until payments has let go"
+    checkout = after(memory, checkout, authorized(checkout))
+    assert checkout.state is S.CANCELING, "too late for the right amount"
+    checkout = after(memory, checkout, voided(checkout))
+    assert (checkout.state, checkout.reason, memory.get(Stock, "tea").on_hand) == (S.FAILED, "amount-mismatch", 2)
+    assert memory.all(Order) == []
+
+
+def test_money_that_comes_after_the_end_is_let_go_of() -> None:
+    memory = shop(tea=2)
+    checkout = paying(memory)
+    checkout = after(memory, checkout, declined(checkout), authorized(checkout))
+    assert (checkout.state, checkout.reason) == (S.FAILED, "payment-declined")
+    [void] = memory.events(PaymentVoidRequested)
+    assert void.payment_id == checkout.payment_id
+    memory.assert_numbered()
+
+
+def test_one_subject_has_one_live_checkout_of_a_cart_and_a_new_one_after_a_failure() -> None:
+    memory = shop(tea=2)
+    first = start(memory)
+    assert start(memory) == first
+    with pytest.raises(ConflictError, match="checkout-exists") as conflict:
+        start(memory, body="another")
+    assert conflict.value.members == {"checkout_id": str(first.id)}
+    assert start(memory, subject_id=UUID(int=2)).id != first.id
+    after(memory, first, refused(first))
+    second = start(memory, body="another")
+    assert second.id != first.id
+    second = after(memory, second, frozen(second, [("tea", 1)]))
+    second = after(memory, second, authorized(second))
+    assert start(memory, body="another") == second, "confirmed: bought is bought"
+    memory.assert_numbered()
+
+
+# The quote.
+
+LINES = st.lists(st.tuples(st.sampled_from(sorted(PRICES)), st.integers(1, 1_000)), min_size=1, max_size=8)
+
+
+@given(LINES, st.integers(0, 5_000_000))
+@settings(max_examples=80)
+def test_a_quote_adds_up_and_is_never_negative(lines: list[tuple[str, int]], discount: int) -> None:
+    checkout = start(shop())
+    quote = saga.quote(frozen(checkout, lines, 0))
+    event = replace(frozen(checkout, lines), discounts=(Discount(code="a", amount_minor=discount),))
+    priced = saga.quote(event)
+    assert quote.subtotal_minor == quote.total_minor == sum(PRICES[sku] * count for sku, count in lines)
+    assert (
+        priced.subtotal_minor - priced.discount_minor + priced.shipping_minor + priced.tax_minor
+        == priced.total_minor
+        == max(0, quote.total_minor - discount)
+    )
+    assert (priced.digest == quote.digest) == (discount == 0)
+    assert saga.demand(priced.lines) == {
+        sku: sum(count for name, count in lines if name == sku) for sku, _ in lines
+    }
+
+
+def test_a_quote_does_not_take_the_carts_word_for_a_sum() -> None:
+    checkout = start(shop())
+    honest = frozen(checkout, [("tea", 2)])
+    lying = replace(honest, total_minor=1, lines=(replace(honest.lines[0], total_minor=1),))
+    assert saga.quote(lying) == saga.quote(honest)
+
+
+# The machine.
+
+
+def _reachable(state: CheckoutState) -> set[CheckoutState]:
+    reached = {state}
+    for _ in S:
+        reached |= {to for known in reached for to in TRANSITIONS[known]}
+    return reached
+
+
+def test_every_state_is_in_the_table_can_be_reached_and_comes_to_an_end() -> None:
+    assert set(TRANSITIONS) == set(S) == _reachable(S.STARTED)
+    assert all(_reachable(state) & FINAL for state in S)
+    assert {S.CONFIRMED, S.FAILED, S.CANCELED, S.EXPIRED} == FINAL
+
+
+@pytest.mark.parametrize("state", S)
+def test_the_table_is_the_only_way_from_state_to_state(state: CheckoutState) -> None:
+    checkout = replace(start(shop()), state=state)
+    for to in S:
+        if to in TRANSITIONS[state]:
+            assert saga.move(checkout, to).state is to
+        else:
+            with pytest.raises(ConflictError, match="checkout-state"):
+                saga.move(checkout, to)
+
+
+class Market(RuleBasedStateMachine):
+    """Any event in any order and any number of times, at whatever state a checkout has come to."""
+
+    checkouts: Bundle[UUID] = Bundle("checkouts")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.memory = shop(tea=6, gin=3)
+        self.inventory = {"tea": 1, "gin": 1}
+        self.seen: list[Any] = []
+        self.held: dict[UUID, set[tuple[int, str]]] = {}
+        self.states: dict[UUID, CheckoutState] = {}
+
+    def checkout(self, checkout_id: UUID) -> Checkout:
+        return self.memory.get(Checkout, checkout_id)
+
+    def arrive(self, event: Any, sequence: int = 1) -> None:
+        if isinstance(event, PaymentAuthorized):
+            self.held.setdefault(event.checkout_id, set()).add((event.amount_minor, event.currency))
+        self.seen.append((event, sequence))
+        self.memory.execute(event, sequence=sequence)
+
+    @rule(target=checkouts, cart=st.integers(1, 3), subject=st.integers(1, 2), body=st.sampled_from("xy"))
+    def someone_buys(self, cart: int, subject: int, body: str) -> UUID:
+        live = {
+            (each.cart_id, each.subject_id): each
+            for each in self.memory.all(Checkout)
+            if not each.is_final or each.state is S.CONFIRMED
+        }
+        before = live.get((UUID(int=cart), UUID(int=subject)))
+        try:
+            started = start(self.memory, UUID(int=cart), UUID(int=subject), body)
+        except ConflictError as conflict:
+            assert before is not None
+            assert before.body_digest != body
+            return UUID(conflict.members["checkout_id"])
+        assert before is None or started == before
+        return started.id
+
+    @rule(target=checkouts, cart=st.integers(4, 9), sku=st.sampled_from(sorted(PRICES)), count=st.integers(1, 3))
+    def someone_comes_as_far_as_paying(self, cart: int, sku: str, count: int) -> UUID:
+        checkout = start(self.memory, UUID(int=cart))
+        self.arrive(frozen(checkout, [(sku, count)]))
+        return checkout.id
+
+    @rule(which=checkouts, lines=st.lists(st.tuples(st.sampled_from(["tea", "gin", "gin", "rum"]), st.integers(1, 4)), max_size=3))
+    def the_cart_freezes(self, which: UUID, lines: list[tuple[str, int]]) -> None:
+        self.arrive(frozen(self.checkout(which), [(sku, count) for sku, count in lines if sku in PRICES]))
+
+    @rule(which=checkouts)
+    def the_cart_refuses(self, which: UUID) -> None:
+        self.arrive(refused(self.checkout(which)))
+
+    @rule(which=checkouts, off_by=st.sampled_from([0, 0, 0, 0, 1]), currency=st.sampled_from(["GBP", "GBP", "GBP", "EUR"]))
+    def money_is_held(self, which: UUID, off_by: int, currency: str) -> None:
+        self.arrive(authorized(self.checkout(which), off_by=off_by, currency=currency))
+
+    @rule(which=checkouts)
+    def what_was_asked_for_is_held(self, which: UUID) -> None:
+        self.arrive(authorized(self.checkout(which)))
+
+    @rule(which=checkouts, code=st.sampled_from(["card_declined", "provider-rejected"]))
+    def the_issuer_says_no(self, which: UUID, code: str) -> None:
+        self.arrive(declined(self.checkout(which), code))
+
+    @rule(which=checkouts)
+    def the_hold_is_gone(self, which: UUID) -> None:
+        self.arrive(voided(self.checkout(which)))
+
+    @rule(which=checkouts)
+    def money_is_captured(self, which: UUID) -> None:
+        self.arrive(captured(self.checkout(which)))
+
+    @rule(sku=st.sampled_from(sorted(PRICES)), quantity=st.integers(0, 8), location=st.sampled_from(["main", "other"]))
+    def the_shelf_is_counted(self, sku: str, quantity: int, location: str) -> None:
+        self.inventory[sku] += 1
+        self.arrive(StockCounted(sku=sku, location=location, quantity=quantity), self.inventory[sku])
+
+    @rule(sku=st.sampled_from(sorted(PRICES)), delta=st.integers(-5, 5), skip=st.booleans())
+    def goods_come_and_go(self, sku: str, delta: int, skip: bool) -> None:
+        event = StockAdjusted(sku=sku, location="main", delta=delta, reason="r")
+        if skip:
+            with pytest.raises(SequenceGapError):
+                self.memory.execute(event, sequence=self.inventory[sku] + 2)
+            return
+        self.inventory[sku] += 1
+        self.arrive(event, self.inventory[sku])
+
+    @rule(chance=st.randoms(use_true_random=False))
+    def something_comes_again(self, chance: Any) -> None:
+        if self.seen:
+            event, sequence = chance.choice(self.seen)
+            self.memory.execute(event, sequence=sequence)
+
+    @invariant()
+    def stock_is_conserved_and_held_for_live_checkouts_alone(self) -> None:
+        reserved, sold = dict.fromkeys(PRICES, 0), dict.fromkeys(PRICES, 0)
+        for checkout in self.memory.all(Checkout):
+            for allocation in checkout.allocations:
+                count = sold if checkout.state is S.CONFIRMED else reserved
+                assert checkout.state is S.CONFIRMED or not checkout.is_final, "an end that still holds stock"
+                count[allocation.sku] += allocation.quantity
+        for stock in self.memory.all(Stock):
+            assert stock.adjusted == stock.on_hand + stock.reserved + stock.sold
+            assert min(stock.on_hand, stock.reserved, stock.sold) >= 0
+            assert (stock.reserved, stock.sold) == (reserved[stock.sku], sold[stock.sku])
+            levels = stock.levels.values()
+            assert all(min(level.on_hand, level.reserved, level.sold) >= 0 for level in levels)
+            assert sum(level.on_hand + level.reserved + level.sold for level in levels) == stock.adjusted
+
+    @invariant()
+    def who_is_confirmed_has_paid_what_was_quoted_and_has_one_order(self) -> None:
+        checkouts = {each.id: each for each in self.memory.all(Checkout)}
+        orders = self.memory.all(Order)
+        assert sorted(order.number for order in orders) == list(range(1, len(orders) + 1))
+        assert [counter.last_number for counter in self.memory.all(OrderCounter)] == ([len(orders)] if orders else [])
+        confirmed = {each.id for each in checkouts.values() if each.state is S.CONFIRMED}
+        assert sorted(order.checkout_id for order in orders) == sorted(confirmed)
+        assert sorted(event.checkout_id for event in self.memory.events(OrderConfirmed)) == sorted(confirmed)
+        for order in orders:
+            quote = checkouts[order.checkout_id].quote
+            assert quote is not None
+            assert (quote.total_minor, quote.currency) in self.held[order.checkout_id]
+            assert order.total_minor == quote.total_minor == sum(line.total_minor for line in order.lines)
+
+    @invariant()
+    def every_step_is_in_the_table_and_an_end_is_the_end(self) -> None:
+        for checkout in self.memory.all(Checkout):
+            before = self.states.get(checkout.id, S.STARTED)
+            assert checkout.state in _reachable(before)
+            self.states[checkout.id] = checkout.state
+            assert (checkout.reason is not None) == (checkout.state in {S.FAILED, S.CANCELING})
+
+    @invariant()
+    def every_word_is_said_once_and_numbered(self) -> None:
+        self.memory.assert_numbered()
+        failed = sorted(each.id for each in self.memory.all(Checkout) if each.state is S.FAILED)
+        assert sorted(event.checkout_id for event in self.memory.events(CheckoutFailed)) == failed
+        asked = [event.payment_id for event in self.memory.events(PaymentRequested)]
+        assert len(set(asked)) == len(asked)
+
+
+def test_no_order_of_events_breaks_a_promise() -> None:
+    run_state_machine_as_test(Market, settings=settings(max_examples=200, stateful_step_count=40, deadline=None))  # type: ignore[no-untyped-call]
