@@ -1,0 +1,218 @@
+import re
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass, replace
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from libs.common import contracts
+from libs.common.clock import PLATFORM, new_id
+from libs.common.contracts import EVENTS, Event
+from libs.common.contracts.catalog import PriceChanged, ProductPublished
+from libs.common.messaging.decision import Message, Published
+from libs.common.messaging.envelope import MAX_EVENT_BYTES, Invalid, Reader, Received, encode
+
+LANGUAGE = sorted(
+    {
+        declared
+        for path in Path(contracts.__file__).parent.glob("*.py")
+        for declared in vars(import_module(f"libs.common.contracts.{path.stem}")).values()
+        if isinstance(declared, type) and issubclass(declared, Event) and declared is not Event
+    },
+    key=lambda declared: (declared.TOPIC, declared.TYPE),
+)
+"""Every event class, found by looking and not by asking the registry."""
+
+NOW = datetime(2026, 1, 1, 12, 30, 0, 123_456, tzinfo=UTC)
+TENANT = UUID(int=0xA)
+SEQUENCES = st.integers(1, 2**63 - 1)
+st.register_type_strategy(datetime, st.datetimes(timezones=st.just(UTC)))
+JSON = st.recursive(st.booleans() | st.integers(-(2**53), 2**53) | st.text(), lambda inner: st.dictionaries(st.text(), inner))
+
+
+@dataclass(frozen=True)
+class Record:
+    """A consumed record, as the inbox sees one."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Any
+    partition: int = 0
+    offset: int = 0
+
+
+def test_the_registry_has_every_event_and_no_two_of_one_name() -> None:
+    assert len(LANGUAGE) > 15
+    assert {EVENTS[each.TOPIC, each.TYPE, each.VERSION] for each in LANGUAGE} == set(LANGUAGE)
+    for each in LANGUAGE:
+        assert each.AGGREGATE in {field.name for field in fields(typing.cast("Any", each))}
+        assert re.fullmatch(r"[a-z-]+\.[a-z-]+", each.TYPE)
+        assert re.fullmatch(r"[a-z-]+\.v\d+", each.TOPIC)
+
+
+def _strategy(event: type[Event]) -> st.SearchStrategy[Any]:
+    """Any event of this class, from its own annotations."""
+    known = {"settings": st.dictionaries(st.text(), JSON)} if "settings" in typing.get_type_hints(event) else {}
+    return st.builds(event, **known)
+
+
+def written(event: Event, *, tenant_id: UUID = TENANT, sequence: int = 1, prefix: str = "", **cause: Any) -> Record:
+    """What the relay sends of it, without its position."""
+    message = Message(data=None, tenant_id=tenant_id, id="cause", time=NOW, actor="someone", correlation_id="request", **cause)
+    published = Published(event, str(getattr(event, event.AGGREGATE)), sequence, message)
+    row = encode(published, source="/cartwright/test", event_id=new_id(), time=NOW)
+    headers = [(name, value.encode()) for name, value in orjson.loads(row.headers)]
+    return Record(prefix + row.topic, row.key, row.payload, headers)
+
+
+@pytest.mark.parametrize("event", LANGUAGE, ids=lambda event: f"{event.TOPIC}/{event.TYPE}")
+def test_what_is_written_is_read_back_equal(event: type[Event]) -> None:
+    @given(_strategy(event), SEQUENCES)
+    @settings(max_examples=30, deadline=None)
+    def read_back(data: Any, sequence: int) -> None:
+        record = written(data, sequence=sequence, prefix="p_", traceparent="00-1-2-01")
+        found = Reader([event], topic_prefix="p_").read(record)
+        assert isinstance(found, Received), found
+        message = found.message
+        assert message.data == data
+        assert (message.tenant_id, message.sequence, message.time) == (TENANT, sequence, NOW)
+        assert (message.source, message.actor, message.traceparent) == ("/cartwright/test", "someone", "00-1-2-01")
+        assert message.correlation_id == str(getattr(data, "checkout_id", "request"))
+        assert (found.origin, found.position) == ("", None)
+        headers = dict(record.headers)
+        assert headers["ce_causationid"] == b"cause"
+        assert headers["ce_dataschema"] == f"urn:cartwright:schema:{event.TYPE}:{event.VERSION}".encode()
+        assert headers["ce_partitionkey"] == record.key
+        assert UUID(message.id).version == 7
+
+    read_back()
+
+
+PRICE = PriceChanged(sku="tea", currency="GBP", unit_minor=250)
+GOOD = written(PRICE)
+READER = Reader([PriceChanged])
+
+
+def changed(record: Record = GOOD, **headers: bytes | None) -> Record:
+    """The record with other headers; None takes one away."""
+    given = {**dict(record.headers), **headers}
+    return replace(record, headers=[(name, value) for name, value in given.items() if value is not None])
+
+
+def test_a_relays_position_is_read_and_a_foreign_publisher_needs_few_headers() -> None:
+    found = READER.read(changed(ce_relayposition=b"cart/1.22.333"))
+    assert isinstance(found, Received)
+    assert (found.origin, found.position) == ("cart", (1, 22, 333))
+    owed = {"ce_id", "ce_source", "ce_type", "ce_tenantid", "ce_sequence", "ce_time"}
+    bare = replace(GOOD, headers=[header for header in GOOD.headers if header[0] in owed])
+    assert isinstance(READER.read(bare), Received)
+    for name in owed:
+        without = replace(bare, headers=[header for header in bare.headers if header[0] != name])
+        found_invalid = READER.read(without)
+        assert isinstance(found_invalid, Invalid)
+        assert found_invalid.reason == "malformed"
+
+
+REJECTED: list[tuple[str, Record]] = [
+    ("malformed", changed(ce_type=None)),
+    ("malformed", changed(ce_id=None)),
+    ("malformed", changed(ce_sequence=b"one")),
+    ("malformed", changed(ce_sequence=b"0")),
+    ("malformed", changed(ce_sequence=b"-1")),
+    ("malformed", changed(ce_sequence=str(2**63).encode())),
+    ("malformed", changed(ce_tenantid=b"me")),
+    ("malformed", changed(ce_time=b"yesterday")),
+    ("malformed", changed(ce_time=b"2026-01-01T00:00:00")),  # no zone: nobody knows when that is
+    ("malformed", changed(ce_dataschema=b"urn:cartwright:schema:price.changed:one")),
+    ("malformed", changed(ce_relayposition=b"cart/1.2")),
+    ("undecodable-header", changed(ce_actor=b"\xff")),
+    ("undecodable-header", replace(GOOD, key=b"\xff\xfe")),
+    ("unknown-type", changed(ce_type=b"price.invented")),
+    ("unknown-type", replace(GOOD, topic="cart.v1")),
+    ("unknown-version", changed(ce_dataschema=b"urn:cartwright:schema:price.changed:2")),
+    ("schema", replace(GOOD, value=None)),
+    ("schema", replace(GOOD, value=b"not json")),
+    ("schema", replace(GOOD, value=b"[]")),
+    ("schema", replace(GOOD, value=b'{"sku":"tea","currency":"GBP"}')),
+    ("schema", replace(GOOD, value=b'{"sku":"tea","currency":"GBP","unit_minor":-1}')),
+    ("schema", replace(GOOD, value=b'{"sku":"tea","currency":"POUND","unit_minor":1}')),
+    ("schema", replace(GOOD, value=b'{"sku":"","currency":"GBP","unit_minor":1}')),
+    ("schema", replace(GOOD, value=b'{"sku":"tea","currency":"GBP","unit_minor":1.5}')),
+    ("schema", replace(GOOD, value=b'{"sku":"tea","currency":"GBP","unit_minor":9000000000000001}')),
+    ("tenant-mismatch", replace(GOOD, key=None)),
+    ("tenant-mismatch", replace(GOOD, key=b"tea")),
+    ("tenant-mismatch", replace(GOOD, key=f"{UUID(int=0xB)}:tea".encode())),
+    ("tenant-mismatch", changed(ce_tenantid=str(UUID(int=0xB)).encode())),
+    ("tenant-mismatch", changed(ce_tenantid=str(PLATFORM).encode())),
+    ("tenant-mismatch", replace(GOOD, key=f"{TENANT}:gin".encode())),
+]
+
+
+@pytest.mark.parametrize(("reason", "record"), REJECTED)
+def test_what_cannot_be_used_is_rejected_by_its_reason(reason: str, record: Record) -> None:
+    found = READER.read(record)
+    assert isinstance(found, Invalid)
+    assert found.reason == reason
+    assert found.record is record
+    assert found.detail
+
+
+def test_an_event_that_nobody_here_reacts_to_is_no_concern_and_an_added_optional_field_no_harm() -> None:
+    assert READER.read(written(ProductPublished(sku="tea", name="Tea", category=""))) is None
+    assert isinstance(READER.read(replace(GOOD, value=(GOOD.value or b"")[:-1] + b',"later":"addition"}')), Received)
+
+
+NAMES = st.sampled_from([name for name, _ in GOOD.headers] + ["ce_relayposition", "other"])
+NOISE = st.none() | st.binary(max_size=40) | st.sampled_from([value for _, value in GOOD.headers])
+
+
+@given(st.dictionaries(NAMES, NOISE), NOISE, st.none() | st.binary() | JSON.map(orjson.dumps))
+@settings(max_examples=300, deadline=None)
+def test_reading_survives_whatever_a_record_holds(noise: dict[str, bytes | None], key: bytes | None, value: bytes | None) -> None:
+    # A header may also be there with no value at all.
+    for headers in (noise, {**dict(GOOD.headers), **noise}):
+        for record in (Record("catalog.v1", key, value, list(headers.items())), replace(GOOD, headers=list(headers.items()))):
+            assert isinstance(READER.read(record), Received | Invalid | None)
+
+
+def test_an_event_too_large_for_the_broker_is_refused_before_it_is_written() -> None:
+    with pytest.raises(ValueError, match=r"has \d+ bytes; the limit is 900000"):
+        written(ProductPublished(sku="tea", name="x" * MAX_EVENT_BYTES, category=""))
+
+
+FORBIDDEN = re.compile(
+    r"mail|address|phone|secret|password|token|card|\bpan\b|cvc|iban|birth|street|city|postal|postcode|next_action|"
+    r"(first|last|full|given|family|shopper|customer|buyer)_?name",
+    re.IGNORECASE,
+)
+NAMES_OF_PRODUCTS = {"ProductPublished.name", "FrozenLine.name", "OrderLine.name"}
+FREE_FORM = {"TenantUpdated.settings", "SigningKeyUpdated.jwk"}
+"""The only members whose own members no class names; identity's tests look into both."""
+
+
+def _members(kind: Any) -> Iterator[tuple[str, Any]]:
+    """Every member of a class and of the classes in it, by `Class.name`."""
+    if is_dataclass(kind):
+        for name, hint in typing.get_type_hints(kind).items():
+            if name in {field.name for field in fields(kind)}:
+                yield f"{kind.__name__}.{name}", hint
+                yield from _members(hint)
+    for inner in typing.get_args(kind):
+        yield from _members(inner)
+
+
+def test_no_event_has_a_place_for_a_secret_or_for_who_somebody_is() -> None:
+    members = {name: hint for event in LANGUAGE for name, hint in _members(event)}
+    assert len(members) > 60
+    assert [name for name in members if FORBIDDEN.search(name.partition(".")[2])] == []
+    assert {name for name in members if name.endswith(".name")} == NAMES_OF_PRODUCTS
+    assert {name for name, hint in members.items() if hint is Any or typing.get_origin(hint) is dict} == FREE_FORM

@@ -1,0 +1,83 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from libs.common.settings import KNOWN, PREFIX, Settings, SettingsError, variable
+
+ENOUGH = {
+    "DATABASE_URL": "postgresql://cart_app:hush@127.0.0.1/cart",
+    "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9092",
+    "ISSUER": "http://127.0.0.1:8081",
+    "JWKS_URL": "http://127.0.0.1:8081/.well-known/jwks.json",
+    "HTTP_PORT": "8082",
+}
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """An environment that is enough, and put back as it was afterwards: reading settings writes to it."""
+    for name in KNOWN | {name.removeprefix(PREFIX) for name in os.environ if name.startswith(PREFIX)}:
+        monkeypatch.setenv(PREFIX + name, "")
+        monkeypatch.delenv(PREFIX + name)
+    for name, value in ENOUGH.items():
+        monkeypatch.setenv(PREFIX + name, value)
+    return monkeypatch
+
+
+def test_what_is_set_is_read_and_the_rest_has_defaults(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("CARTWRIGHT_LOG_LEVEL", "debug")
+    settings = Settings.read()
+    assert settings.database_url.get_secret_value() == ENOUGH["DATABASE_URL"]
+    assert (settings.http_port, settings.http_host, settings.log_level, settings.log_format) == (8082, "127.0.0.1", "debug", "json")
+    assert "hush" not in repr(settings), "a settings object in a log tells no password"
+    with pytest.raises(ValueError, match="frozen"):
+        settings.http_port = 1
+
+
+@pytest.mark.parametrize("name", ["CARTWRIGHT_DATABSE_URL", "CARTWRIGHT_", "CARTWRIGHT_FILE", "CARTWRIGHT_NONSENSE_FILE"])
+def test_a_name_that_nobody_reads_is_refused_by_name(environment: pytest.MonkeyPatch, name: str) -> None:
+    environment.setenv(name, "x")
+    with pytest.raises(SettingsError, match=rf"^unknown environment variable {name}; .*$"):
+        Settings.read()
+
+
+def test_a_value_may_stand_in_a_file_and_the_plain_name_goes_before_it(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("postgresql://from-a-file\n", encoding="utf-8")
+    environment.setenv("CARTWRIGHT_DATABASE_URL_FILE", str(secret))
+    assert Settings.read().database_url.get_secret_value() == ENOUGH["DATABASE_URL"]
+    environment.delenv("CARTWRIGHT_DATABASE_URL")
+    assert Settings.read().database_url.get_secret_value() == "postgresql://from-a-file"
+    environment.setenv("CARTWRIGHT_OWNER_DATABASE_URL_FILE", str(secret))
+    assert variable("OWNER_DATABASE_URL") == "postgresql://from-a-file"
+    assert variable("MASTER_KEY") is None
+
+
+def test_a_file_that_is_not_there_is_named_with_its_variable(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    environment.delenv("CARTWRIGHT_ISSUER")
+    environment.setenv("CARTWRIGHT_ISSUER_FILE", str(tmp_path / "absent"))
+    with pytest.raises(SettingsError, match=r"^CARTWRIGHT_ISSUER_FILE names a file that cannot be read: .*absent.*$"):
+        Settings.read()
+
+
+@pytest.mark.parametrize("missing", [["ISSUER"], ["HTTP_PORT"], ["DATABASE_URL", "JWKS_URL"]])
+def test_what_is_missing_is_said_in_one_line(environment: pytest.MonkeyPatch, missing: list[str]) -> None:
+    for name in missing:
+        environment.delenv(PREFIX + name)
+    with pytest.raises(SettingsError) as refusal:
+        Settings.read()
+    message = str(refusal.value)
+    assert "\n" not in message
+    assert all(f"{PREFIX}{name} (" in message for name in missing)
+    assert "hush" not in message
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("HTTP_PORT", "eighty"), ("LOG_LEVEL", "loud"), ("KAFKA_SECURITY_PROTOCOL", "NONE"), ("DRAIN_SECONDS", "soon")],
+)
+def test_what_is_no_such_value_is_said_in_one_line(environment: pytest.MonkeyPatch, name: str, value: str) -> None:
+    environment.setenv(PREFIX + name, value)
+    with pytest.raises(SettingsError, match=rf"^set these environment variables: {PREFIX}{name} \(.*\)$"):
+        Settings.read()

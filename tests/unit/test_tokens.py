@@ -1,0 +1,262 @@
+import base64
+import hashlib
+import hmac
+import time
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID, uuid4
+
+import jwt
+import orjson
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from libs.common.auth import CLIENT, PERMISSIONS, PLATFORM_OPERATOR, ROLES, SHOPPER, Keys, Verifier, bearer
+from libs.common.clock import PLATFORM
+from libs.common.errors import DeniedError, UnauthenticatedError, UnavailableError
+
+ISSUER, AUDIENCE = "https://issuer.test", "cart"
+KEY, THIEF = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+PUBLIC_JWK = {**jwt.algorithms.ECAlgorithm.to_jwk(KEY.public_key(), as_dict=True), "kid": "k1"}
+THIEFS_JWK = {**jwt.algorithms.ECAlgorithm.to_jwk(THIEF.public_key(), as_dict=True), "kid": "thief"}
+HEADER = {"typ": "at+jwt", "alg": "ES256", "kid": "k1"}
+SUBJECT, TENANT = uuid4(), uuid4()
+LEFT_OUT: Any = object()
+
+
+def claims(**changes: Any) -> dict[str, Any]:
+    """What a good token says, but for these."""
+    issued_at = int(time.time())
+    good = {
+        "iss": ISSUER,
+        "aud": ["cart", "checkout"],
+        "sub": str(SUBJECT),
+        "client_id": "c",
+        "iat": issued_at,
+        "exp": issued_at + 600,
+        "jti": "j",
+        "tid": str(TENANT),
+        "sid": "s",
+        "scope": "carts:read carts:write",
+        "roles": [SHOPPER],
+        "ver": 1,
+    }
+    return {name: value for name, value in {**good, **changes}.items() if value is not LEFT_OUT}
+
+
+def _part(value: Any) -> str:
+    raw = value if isinstance(value, bytes) else orjson.dumps(value)
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def signed(sign: Callable[[bytes], bytes], header: Any, payload: Any) -> str:
+    """A token put together by hand: no library keeps us from nonsense."""
+    head = f"{_part(header)}.{_part(payload)}"
+    return f"{head}.{_part(sign(head.encode()))}"
+
+
+def by(key: Any) -> Callable[[bytes], bytes]:
+    """Signing ES256 with this key."""
+    algorithm = jwt.algorithms.ECAlgorithm(jwt.algorithms.ECAlgorithm.SHA256)
+    return lambda text: algorithm.sign(text, key)
+
+
+def token(header: dict[str, Any] | None = None, *, key: Any = KEY, **changes: Any) -> str:
+    return signed(by(key), {**HEADER, **(header or {})}, claims(**changes))
+
+
+def verifier(audience: str = AUDIENCE) -> Verifier:
+    keys = Keys("http://127.0.0.1:9/nobody-answers-here")
+    keys.learn(PUBLIC_JWK)
+    return Verifier(keys, issuer=ISSUER, audience=audience)
+
+
+async def test_a_good_token_says_who_is_calling() -> None:
+    principal = await verifier().verify(token())
+    assert (principal.subject, principal.tenant_id, principal.client_id) == (SUBJECT, TENANT, "c")
+    assert principal.permissions == {"carts:read", "carts:write"}
+    assert principal.is_shopper
+    assert principal.may_see(SUBJECT)
+    assert not principal.may_see(uuid4())
+    assert (await verifier().verify(token({"typ": "AT+JWT"}))).subject == SUBJECT
+    assert (await verifier("checkout").verify(token())).subject == SUBJECT
+
+
+NOW = int(time.time())
+PUBLIC_BYTES = [
+    KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
+    KEY.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+    KEY.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint),
+    orjson.dumps(PUBLIC_JWK),
+]
+GOOD = token()
+HEAD, BODY, SIGNATURE = GOOD.split(".")
+RSA_KEY, ED_KEY = rsa.generate_private_key(65537, 2048), ed25519.Ed25519PrivateKey.generate()
+P384 = ec.generate_private_key(ec.SECP384R1())
+
+
+def _flipped(text: str) -> str:
+    return ("B" if text[0] == "A" else "A") + text[1:]
+
+
+FORGERIES: dict[str, str] = {
+    "no algorithm": signed(lambda _: b"", {**HEADER, "alg": "none"}, claims()),
+    "no algorithm, in capitals": signed(lambda _: b"", {**HEADER, "alg": "NONE"}, claims()),
+    "no algorithm, old signature": signed(lambda _: base64.urlsafe_b64decode(SIGNATURE + "=="), {**HEADER, "alg": "none"}, claims()),
+    "no signature": f"{HEAD}.{BODY}.",
+    "signature left out": f"{HEAD}.{BODY}",
+    "signature of another token": f"{HEAD}.{_part(claims(sub=str(uuid4())))}.{SIGNATURE}",
+    "signature cut": GOOD[:-10],
+    "signature flipped": f"{HEAD}.{BODY}.{_flipped(SIGNATURE)}",
+    "signature all zero": signed(lambda _: bytes(64), HEADER, claims()),
+    "signature in DER": signed(lambda text: KEY.sign(text, ec.ECDSA(jwt.algorithms.hashes.SHA256())), HEADER, claims()),
+    "header flipped": f"{_part({**HEADER, 'x': 1})}.{BODY}.{SIGNATURE}",
+    "the thief's key under our id": token(key=THIEF),
+    "the thief's key under its own id": token({"kid": "thief"}, key=THIEF),
+    "no key id": signed(by(KEY), {"typ": "at+jwt", "alg": "ES256"}, claims()),
+    "a key id that is a path": token({"kid": "../../dev/null"}),
+    "a key id that is a number": token({"kid": 1}),
+    "a key id that is null": token({"kid": None}),
+    "the thief's key in jwk": token({"jwk": THIEFS_JWK}, key=THIEF),
+    "the thief's key in jwk, under its id": token({"jwk": THIEFS_JWK, "kid": "thief"}, key=THIEF),
+    "the thief's key at jku": token({"jku": "https://thief.test/jwks.json", "kid": "thief"}, key=THIEF),
+    "the thief's chain in x5c": token({"x5c": [base64.b64encode(PUBLIC_BYTES[1]).decode()], "kid": "thief"}, key=THIEF),
+    "the thief's chain at x5u": token({"x5u": "https://thief.test/chain.pem", "kid": "thief"}, key=THIEF),
+    "RS256": signed(lambda text: jwt.algorithms.RSAAlgorithm("SHA256").sign(text, RSA_KEY) if False else b"x" * 256, {**HEADER, "alg": "RS256"}, claims()),
+    "EdDSA": signed(ED_KEY.sign, {**HEADER, "alg": "EdDSA"}, claims()),
+    "ES256K": token({"alg": "ES256K"}),
+    "ES384 on another curve": signed(jwt.algorithms.ECAlgorithm(jwt.algorithms.ECAlgorithm.SHA384).sign.__get__(None) if False else by(P384), {**HEADER, "alg": "ES384"}, claims()),
+    "ES256 on another curve": signed(by(P384), HEADER, claims()),
+    "an algorithm that is a list": token({"alg": ["ES256"]}),
+    "an unknown critical header": token({"crit": ["exp"], "exp": NOW}),
+    "a known critical header": token({"crit": ["b64"], "b64": True}),
+    "an empty critical header": token({"crit": []}),
+    "an ID token": token({"typ": "JWT"}),
+    "no type": signed(by(KEY), {"alg": "ES256", "kid": "k1"}, claims()),
+    "a type that is no text": token({"typ": 1}),
+    "a type that is null": token({"typ": None}),
+    "expired": token(iat=NOW - 700, exp=NOW - 61),
+    "expired long ago": token(iat=0, exp=600),
+    "not yet valid": token(nbf=NOW + 600),
+    "issued in the future": token(iat=NOW + 600, exp=NOW + 900),
+    "lives for ten years": token(exp=NOW + 10 * 365 * 86_400),
+    "lives a second too long": token(iat=NOW, exp=NOW + 901),
+    "issued for ever, made to look short": token(iat=NOW + 10 * 365 * 86_400 - 600, exp=NOW + 10 * 365 * 86_400),
+    "an end that is text": token(exp="never"),
+    "an end that is null": token(exp=None),
+    "a beginning that is text": token(iat="now"),
+    "another issuer": token(iss="https://thief.test"),
+    "our issuer with a slash": token(iss=ISSUER + "/"),
+    "issuers": token(iss=[ISSUER]),
+    "another audience": token(aud=["checkout"]),
+    "no audience in the list": token(aud=[]),
+    "an audience that begins like ours": token(aud="cartwright"),
+    "an audience that is a number": token(aud=1),
+    "a subject that is no id": token(sub="root"),
+    "a subject that is a number": token(sub=1),
+    "a tenant that is no id": token(tid="*"),
+    "a tenant that is null": token(tid=None),
+    "roles that are lists": token(roles=[["client"]]),
+    "roles that are a number": token(roles=1),
+    "claims that are a list": signed(by(KEY), HEADER, []),
+    "claims that are no JSON": signed(by(KEY), HEADER, b"{"),
+    "a header that is a list": signed(by(KEY), [], claims()),
+    "a header that is no JSON": signed(by(KEY), b"\xff", claims()),
+    "five parts": f"{GOOD}.x.y",
+    "nothing": "",
+    "dots": "..",
+    "not ASCII": "é.é.é",
+    "very long": "a" * 100_000,
+    **{
+        f"the public key as a secret ({algorithm}, {number})": signed(
+            lambda text, secret=secret, algorithm=algorithm: hmac.new(secret, text, f"sha{algorithm[2:]}").digest(),  # type: ignore[misc]
+            {**HEADER, "alg": algorithm},
+            claims(),
+        )
+        for number, secret in enumerate(PUBLIC_BYTES)
+        for algorithm in ("HS256", "HS512")
+    },
+    **{
+        f"{name} left out": token(**{name: LEFT_OUT})
+        for name in ("iss", "aud", "exp", "iat", "sub", "client_id", "jti")
+    },
+}
+
+
+@pytest.mark.parametrize("forgery", FORGERIES.values(), ids=list(FORGERIES))
+async def test_a_forgery_is_refused_with_what_is_wrong_and_leaves_nothing_behind(forgery: str) -> None:
+    gate = verifier()
+    for _ in range(2):
+        with pytest.raises(UnauthenticatedError) as refusal:
+            await gate.verify(forgery)
+        assert (refusal.value.status, refusal.value.code) == (401, "invalid-token")
+        assert refusal.value.detail.startswith("the access token is refused: ")
+    await gate.verify(token())
+
+
+async def test_a_token_is_good_until_its_end_and_not_longer_also_when_it_is_known() -> None:
+    gate = verifier()
+    short = token(iat=int(time.time()) - 890, exp=int(time.time()) - 4)
+    assert (await gate.verify(short)).subject == SUBJECT, "a few seconds are the clocks' own"
+    assert short not in {known for known, (end, _) in gate._seen.items() if end > time.time()}
+
+
+async def test_a_key_that_is_forgotten_signs_nothing_new() -> None:
+    gate = verifier()
+    gate.keys.learn(THIEFS_JWK)
+    assert await gate.verify(token({"kid": "thief"}, key=THIEF))
+    gate.keys.forget("thief")
+    with pytest.raises(UnauthenticatedError):
+        await gate.verify(token({"kid": "thief"}, key=THIEF, jti="another"))
+
+
+async def test_only_public_signing_keys_of_our_curve_are_learned() -> None:
+    keys = Keys("http://127.0.0.1:9/nobody-answers-here")
+    private = jwt.algorithms.ECAlgorithm.to_jwk(KEY, as_dict=True)
+    other_curve = jwt.algorithms.ECAlgorithm.to_jwk(P384.public_key(), as_dict=True)
+    secret = {"kty": "oct", "k": "AAAA"}
+    for jwk in (private, other_curve, secret, {"kty": "RSA", "n": "AQAB", "e": "AQAB"}):
+        keys.learn({**jwk, "kid": "k1"})
+    assert not keys
+    with pytest.raises(UnavailableError, match="keys-unavailable"):
+        await Verifier(keys, issuer=ISSUER, audience=AUDIENCE).verify(token())
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("asked", [PERMISSIONS, frozenset(), frozenset(["carts:read", "tenants:manage", "orders:refund"])])
+async def test_a_token_may_what_both_its_scope_and_its_role_allow(role: str, asked: frozenset[str]) -> None:
+    principal = await verifier().verify(token(roles=[role], scope=" ".join(asked)))
+    assert principal.permissions == ROLES[role] & asked
+    for permission in PERMISSIONS:
+        if permission in ROLES[role] & asked:
+            principal.demand(permission)
+        else:
+            with pytest.raises(DeniedError) as refusal:
+                principal.demand(permission)
+            assert (refusal.value.status, refusal.value.members) == (403, {"permission": permission})
+
+
+async def test_several_roles_add_up_an_unknown_one_is_nothing_and_no_scope_is_no_permission() -> None:
+    everything = " ".join(PERMISSIONS)
+    both = await verifier().verify(token(roles=[CLIENT, PLATFORM_OPERATOR, "emperor"], scope=everything))
+    assert both.permissions == ROLES[CLIENT] | ROLES[PLATFORM_OPERATOR]
+    for changes in ({"roles": ["emperor"]}, {"roles": LEFT_OUT}, {"scope": LEFT_OUT}, {"scope": "*"}, {"roles": "client"}):
+        assert (await verifier().verify(token(**{"scope": everything, **changes}))).permissions == set()
+
+
+async def test_who_has_no_tenant_is_of_the_platform_and_reaches_no_tenants_routes() -> None:
+    operator = await verifier().verify(token(tid=LEFT_OUT, roles=[PLATFORM_OPERATOR], scope=" ".join(PERMISSIONS)))
+    assert operator.tenant_id == PLATFORM == UUID(int=0)
+    assert not operator.permissions & {"carts:read", "orders:read", "checkouts:write", "payments:read", "stock:read"}
+
+
+@pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer ", "Basic dTpw", "bearer", GOOD])
+def test_anything_but_a_bearer_token_is_no_token(header: str | None) -> None:
+    with pytest.raises(UnauthenticatedError, match="token-missing"):
+        bearer(header)
+
+
+def test_a_bearer_token_is_found_whatever_the_case_of_the_word() -> None:
+    assert bearer("bearer x") == bearer("BEARER  x ") == "x"
+    assert hashlib.sha256(bearer(f"Bearer {GOOD}").encode()).digest() == hashlib.sha256(GOOD.encode()).digest()
