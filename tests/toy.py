@@ -22,7 +22,7 @@ from libs.common.messaging.decision import Aggregate, Handlers, Message, Ref, Wo
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.inbox import Inbox, kafka_broker
 from libs.common.messaging.relay import Relay
-from libs.common.messaging.schema import kernel_v1
+from libs.common.messaging.schema import kernel_v1, kernel_v2
 from libs.common.messaging.shell import Shell
 from libs.common.settings import Settings
 from libs.common.tenancy import protect
@@ -128,7 +128,7 @@ class Toy:
     async def prepare(self) -> None:
         await provision(self.admin_url, SERVICE, self.prefix)
         owner = await asyncpg.connect(self.url("owner"))
-        for statement in kernel_v1(SERVICE):
+        for statement in (*kernel_v1(SERVICE), *kernel_v2(SERVICE)):
             await owner.execute(statement)
         for rows in (COUNTERS, TALLIES):
             columns = ", ".join(

@@ -78,3 +78,103 @@ def validate(file: Annotated[Path, typer.Argument(help="CloudEvents, one JSON ob
     from deploy.cli import feed
 
     return feed.validate(file=file)
+
+
+@verb
+def bench_relay(
+    *,
+    rows: Annotated[int, typer.Option(min=1_000, help="Events a turn.")] = 100_000,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of each contender; medians count.")] = 5,
+    published: Annotated[int, typer.Option(min=1, help="Rows already published, for the flatness.")] = 1_000_000,
+    rate: Annotated[int, typer.Option(min=1, help="Events a second, for the latency.")] = 1_000,
+    seconds: Annotated[int, typer.Option(min=1, help="How long the latency is measured.")] = 30,
+    json: Json = False,
+) -> int | None:
+    """Measure outbox to Kafka.
+
+    Beside a loop of sends and faststream-outbox, in the same run; with the latency and the cost of idling.
+    """
+    from deploy.cli import bench
+
+    options = {"rows": rows, "rounds": rounds, "published": published, "rate": rate, "seconds": seconds}
+    return bench.run("relay", options, json=json)
+
+
+@verb
+def bench_inbox(
+    *,
+    rows: Annotated[int, typer.Option(min=1_000, help="Messages a turn.")] = 100_000,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of each contender; medians count.")] = 5,
+    json: Json = False,
+) -> int | None:
+    """Measure Kafka to effects.
+
+    Beside a transaction a message and a consumer that only reads, in the same run.
+    """
+    from deploy.cli import bench
+
+    return bench.run("inbox", {"rows": rows, "rounds": rounds}, json=json)
+
+
+Service = Annotated[str | None, typer.Option(help="One service; all of them by default.")]
+
+
+@verb
+def parked_list(
+    *,
+    service: Service = None,
+    tenant: Annotated[str | None, typer.Option(metavar="TENANT_ID")] = None,
+    type_: Annotated[str | None, typer.Option("--type", help="An event type.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Why it was set aside.")] = None,
+    state: Annotated[str | None, typer.Option(help="rejected, parked, queued, replayed or discarded.")] = None,
+    json: Json = False,
+) -> int | None:
+    """List the messages that are set aside."""
+    from deploy.cli import repair
+
+    return repair.search(service=service, tenant=tenant, type_=type_, reason=reason, state=state, json=json)
+
+
+@verb
+def parked_show(
+    parked_id: Annotated[str, typer.Argument(metavar="ID")], *, service: Service = None, json: Json = False
+) -> int | None:
+    """Show one of them whole."""
+    from deploy.cli import repair
+
+    return repair.show(parked_id=parked_id, service=service, json=json)
+
+
+@verb
+def parked_replay(
+    parked_id: Annotated[str, typer.Argument(metavar="ID")], *, service: Service = None, json: Json = False
+) -> int | None:
+    """Decide it again, then what waits behind it."""
+    from deploy.cli import repair
+
+    return repair.decide(parked_id=parked_id, service=service, action="replay", reason="", json=json)
+
+
+@verb
+def parked_discard(
+    parked_id: Annotated[str, typer.Argument(metavar="ID")],
+    *,
+    reason: Annotated[str, typer.Option(help="Why it will never be applied; audited.")],
+    service: Service = None,
+    json: Json = False,
+) -> int | None:
+    """Never decide it; what waits behind it goes on."""
+    from deploy.cli import repair
+
+    return repair.decide(parked_id=parked_id, service=service, action="discard", reason=reason, json=json)
+
+
+@verb
+def rebuild(service: str, projection: str, *, json: Json = False) -> int | None:
+    """Rebuild a projection from its topics.
+
+    Beside the live one, without a side effect; then the two are swapped.
+    """
+    from deploy.cli import repair
+
+    return repair.rebuild(service=service, projection=projection, json=json)

@@ -15,7 +15,7 @@ from deploy.cli.errors import CommandError, ExitCode
 from deploy.cli.output import echo, progress
 from deploy.cli.publisher import Record, publishing
 from deploy.local.sessions import running_stack
-from libs.common.contracts import EVENTS, catalog, inventory
+from libs.common.contracts import EVENTS, catalog, fulfilment, inventory
 from libs.common.messaging.envelope import Header, Invalid, Reader, Received
 
 _TOPICS: Final = {
@@ -27,7 +27,7 @@ _TOPICS: Final = {
 }
 """Where a type belongs, by its first word. To any other topic nobody but its own service publishes."""
 
-_PUBLISHERS: Final = frozenset(module.__name__ for module in (catalog, inventory))
+_PUBLISHERS: Final = frozenset(module.__name__ for module in (catalog, fulfilment, inventory))
 _CONTENT: Final = frozenset({"data", "data_base64", "datacontenttype"})
 _SKU: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
 
@@ -119,8 +119,9 @@ def refusal(record: Record) -> str:
     found = reader.read(_Consumed(record.topic, record.key, record.value, record.headers))
     if isinstance(found, Invalid):
         return f"{found.reason}: {found.detail}"
-    if isinstance(found, Received) and not _SKU.fullmatch(found.message.data.sku):
-        return f"schema: sku: {found.message.data.sku!r} is no SKU"
+    sku = getattr(found.message.data, "sku", None) if isinstance(found, Received) else None
+    if sku is not None and not _SKU.fullmatch(sku):
+        return f"schema: sku: {sku!r} is no SKU"
     return ""
 
 

@@ -17,12 +17,13 @@ _CHECKS: Final = {
     "mypy": ("mypy",),
     "import-linter": ("importlinter.cli", "lint"),
     "documents": ("deploy.cli.documents", "--check"),
+    "contracts": ("deploy.cli.contracts", "--check"),
 }
 
 
 @verb
 def check() -> int:
-    """Run ruff, mypy and import-linter, and compare the documents with the code."""
+    """Run ruff, mypy and import-linter, compare the documents with the code, and the events with what they were."""
     say = progress()
     failed = [name for name, command in _CHECKS.items() if _run(name, *command)]
     say(f"failed: {', '.join(failed)}" if failed else "all checks pass")
@@ -31,10 +32,11 @@ def check() -> int:
 
 @verb
 def fmt() -> int:
-    """Format the code, repair what ruff can, and write the generated parts of the documents anew."""
+    """Format the code, repair what ruff can, and write the generated documents and contracts anew."""
     repaired = _run("ruff check --fix", "ruff", "check", "--fix-only", "--quiet")
     formatted = _run("ruff format", "ruff", "format")
-    return _run("documents", "deploy.cli.documents") or formatted or repaired
+    written = [_run(name, f"deploy.cli.{name}") for name in ("documents", "contracts")]
+    return max(written) or formatted or repaired
 
 
 @verb

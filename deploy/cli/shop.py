@@ -118,6 +118,16 @@ class Api:
             content = orjson.dumps(body)
         return await self._answer(service, path, Request(method, self._bases[service] + path, headers, content))
 
+    async def ask(self, url: str, method: str, *, token: str, seconds: float) -> Reply:
+        """Ask one process for something that may take long. Raises RefusedError on a 4xx or 500."""
+        headers = {"Authorization": f"Bearer {token}"}
+        timeout = aiohttp.ClientTimeout(total=seconds)
+        async with self._session.request(method, url, headers=headers, timeout=timeout) as response:
+            reply = Reply(response.status, response.headers, _parsed(await response.read()))
+        if reply.status >= _FIRST_REFUSAL:
+            raise RefusedError(f"{method} {url}", reply.status, reply.body if isinstance(reply.body, dict) else {})
+        return reply
+
     async def grant(self, client_id: str, secret: str) -> dict[str, Any]:
         """Ask for an access token as a client (RFC 6749 §4.4)."""
         # RFC 6749 §2.3.1: both parts are form-encoded before they go into the Basic scheme.

@@ -134,7 +134,7 @@ def list_tenants(*, json: bool) -> int:
 
     async def run() -> list[dict[str, Any]]:
         async with running_stack(say=progress()) as stack, connected(stack) as api:
-            token = await _operator(api).token()
+            token = await operator(api).token()
             return [tenant async for tenant in api.everything("identity", "/v1/tenants", token)]
 
     tenants = asyncio.run(run())
@@ -147,11 +147,11 @@ def list_tenants(*, json: bool) -> int:
 
 async def onboarded(api: Api, wish: Wish) -> Onboarded:
     """Return the tenant, active, with a client whose secret is known here."""
-    operator = _operator(api)
+    token = operator(api)
     async with _alone(api.stack, wish.slug):
-        tenant_id = await _tenant_id(api, operator, wish)
-        tenant = await _provisioned(api, operator, tenant_id)
-        client = await _client(api, operator, _Record(api.stack.home, wish.slug), tenant)
+        tenant_id = await _tenant_id(api, token, wish)
+        tenant = await _provisioned(api, token, tenant_id)
+        client = await _client(api, token, _Record(api.stack.home, wish.slug), tenant)
     ready = tenant.get("ready") or dict.fromkeys(api.stack.services, tenant["status"] == "active")
     return Onboarded(tenant, client, ready)
 
@@ -259,7 +259,8 @@ async def _is_accepted(api: Api, client: Client) -> bool:
     return True
 
 
-def _operator(api: Api) -> TokenSource:
+def operator(api: Api) -> TokenSource:
+    """The platform operator's token."""
     stack = api.stack
     return TokenSource(lambda: api.grant(stack.platform_client_id, stack.platform_client_secret()))
 

@@ -17,7 +17,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 """The repository (or the folder of an installed package): the import root of every child process."""
 
 _MARK: Final = ".cartwright-state"
-_LEFT_BY_OTHERS: Final = frozenset({_MARK, "test", "lock"})
+_LEFT_BY_OTHERS: Final = frozenset({_MARK, "test", "bench", "lock"})
 _NEEDED_BYTES: Final = 1 << 30
 _PATIENCE_SECONDS: Final = 0.5
 

@@ -110,6 +110,9 @@ class Keys:
     def __bool__(self) -> bool:
         return bool(self._keys)
 
+    def __contains__(self, kid: str) -> bool:
+        return kid in self._keys
+
     def learn(self, jwk: Mapping[str, Any]) -> None:
         """Take one key; anything but an ES256 signing key is ignored."""
         if jwk.get("kty") == "EC" and jwk.get("crv") == "P-256" and "d" not in jwk:
@@ -152,26 +155,27 @@ class Verifier:
         self.keys = keys
         self._issuer = issuer
         self._audience = audience
-        self._seen: dict[str, tuple[float, Principal]] = {}
-        """Tokens that verified, until they end: a signature does not change its mind."""
+        self._seen: dict[str, tuple[float, str, Principal]] = {}
+        """Tokens that verified, until they end or their key is forgotten: a signature does not change its mind."""
 
     async def verify(self, token: str) -> Principal:
         """Check everything a token says. Raises UnauthenticatedError with what is wrong."""
         seen = self._seen.get(token)
-        if seen is not None and time.time() < seen[0]:
-            return seen[1]
-        principal, expires_at = await self._check(token)
+        if seen is not None and time.time() < seen[0] and seen[1] in self.keys:
+            return seen[2]
+        principal, expires_at, kid = await self._check(token)
         if len(self._seen) >= CACHED_TOKENS:
             self._seen.clear()
-        self._seen[token] = (expires_at, principal)
+        self._seen[token] = (expires_at, kid, principal)
         return principal
 
-    async def _check(self, token: str) -> tuple[Principal, float]:
+    async def _check(self, token: str) -> tuple[Principal, float, str]:
         try:
             header = jwt.get_unverified_header(token)
-            if header.get("typ", "").lower() != TOKEN_TYPE or header.get("alg") != ALGORITHM or "crit" in header:
+            if str(header.get("typ")).lower() != TOKEN_TYPE or header.get("alg") != ALGORITHM or "crit" in header:
                 raise _invalid("it is not an ES256 access token (typ at+jwt)")
-            key = await self.keys.get(str(header.get("kid")))
+            kid = str(header.get("kid"))
+            key = await self.keys.get(kid)
             if key is None:
                 if not self.keys:
                     raise UnavailableError("keys-unavailable", "no signing key is known yet; try again shortly", retry_after=1)
@@ -187,7 +191,7 @@ class Verifier:
             )
             if claims["exp"] - claims["iat"] > MAX_LIFETIME_SECONDS:
                 raise _invalid("it lives too long")
-            return _principal(claims), float(claims["exp"])
+            return _principal(claims), float(claims["exp"]), kid
         except jwt.ExpiredSignatureError as error:
             raise _invalid("it has expired; get a new one") from error
         except (jwt.InvalidTokenError, KeyError, TypeError, ValueError) as error:

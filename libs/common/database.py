@@ -10,7 +10,7 @@ Tables without a tenant, and why: `outbox_cursor` and `inbox_position` are posit
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from enum import Enum
 from functools import cached_property, partial
 from pathlib import Path
@@ -54,6 +54,15 @@ class ConcurrencyError(Exception):
 
 
 _dialect = PGDialect_asyncpg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
+
+
+PASSING: tuple[type[Exception], ...] = (UnavailableError, ConcurrencyError, *TRANSIENT)
+"""All that passes by itself, for whoever retries a whole transaction."""
+
+
+def passes_by_itself(error: BaseException) -> bool:
+    """Whether trying again may help. A value that asyncpg cannot encode never will, though it calls it an interface error."""
+    return isinstance(error, PASSING) and not (isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError))
 
 
 class Statement:
@@ -176,6 +185,16 @@ class Rows(Generic[A]):
         if stored != len(states):
             message = f"{len(states) - stored} of {len(states)} rows of {self.table.name} had moved"
             raise ConcurrencyError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """A table that is made of nothing but topics, and the one beside it that a rebuild fills."""
+
+    name: str
+    live: Rows[Any]
+    beside: Rows[Any]
+    topics: Sequence[str]
 
 
 def _dump(adapter: "TypeAdapter[Any]", value: Any) -> str:

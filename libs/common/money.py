@@ -1,6 +1,6 @@
 """Money is an integer of minor units beside a currency. Never a float."""
 
-from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
+from decimal import ROUND_HALF_EVEN, Decimal
 
 MINOR_DIGITS = {"JPY": 0, "KRW": 0, "BHD": 3, "KWD": 3}
 """Digits after the point where ISO 4217 has other than two."""
@@ -45,11 +45,10 @@ def parse_minor(text: str, currency: str) -> int:
     """Read a decimal amount as minor units, half to even. Raises ValueError when it is no amount."""
     try:
         amount = Decimal(text)
-        scaled = amount.scaleb(minor_digits(currency)).quantize(Decimal(1), rounding=ROUND_HALF_EVEN)
-    except InvalidOperation as error:
+        return int(amount.scaleb(minor_digits(currency)).quantize(Decimal(1), rounding=ROUND_HALF_EVEN))
+    except (ArithmeticError, ValueError) as error:  # neither a number, nor one that could be money
         message = f"not an amount: {text!r}"
         raise ValueError(message) from error
-    return int(scaled)
 
 
 def format_minor(amount_minor: int, currency: str) -> str:

@@ -35,6 +35,7 @@ KNOWN = frozenset(
         "LOG_LEVEL",
         "LOG_FORMAT",
         "DRAIN_SECONDS",
+        "INBOX_PARK_SHARE",
         "CHECKOUT_TTL_SECONDS",
     ]
 )
@@ -66,6 +67,8 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
     drain_seconds: int = 10
+    inbox_park_share: float = 0.5
+    """When more of a batch than this would be parked, the consumer stands still instead."""
 
     @classmethod
     def read(cls) -> Self:

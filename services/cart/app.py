@@ -16,4 +16,11 @@ def worker() -> None:
     """Consume, and publish the outbox."""
     from libs.common.messaging.worker import run_worker
 
-    run_worker("cart", Settings.read(), rows=repository.ROWS, handlers=handlers.HANDLERS, topics=consumers.TOPICS)
+    run_worker(
+        "cart",
+        Settings.read(),
+        rows=repository.ROWS,
+        handlers=handlers.HANDLERS,
+        topics=consumers.TOPICS,
+        projections=repository.PROJECTIONS,
+    )

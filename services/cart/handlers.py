@@ -1,6 +1,6 @@
 """Which command or event goes to which decision, and what is loaded for it."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -184,27 +184,31 @@ def _demand_tenant(world: World) -> None:
         raise NotYetError("unknown-tenant", f"tenant {world.tenant_id} is not known here yet")
 
 
-def _catalogued(world: World, sku: str) -> Product:
+def _keep(world: World, sku: str, fact: Callable[[Product], Product]) -> None:
+    """Save what the fact makes of the product, if it makes a difference: then a rebuilt product is the same to the bit."""
     _demand_tenant(world)
-    return world.get(Product, sku) or Product(tenant_id=world.tenant_id, sku=sku)
+    known = world.get(Product, sku) or Product(tenant_id=world.tenant_id, sku=sku)
+    product = fact(known)
+    if product != known:
+        world.save(product)
 
 
 @HANDLERS.on(ProductPublished, lambda m: [Ref(Product, m.data.sku), tenant_ref(m)])
 def publish_product(world: World, message: Message[ProductPublished]) -> None:
     """Keep the newest description."""
-    world.save(domain.publish_product(_catalogued(world, message.data.sku), message.data, message.sequence))
+    _keep(world, message.data.sku, lambda product: domain.publish_product(product, message.data, message.sequence))
 
 
 @HANDLERS.on(PriceChanged, lambda m: [Ref(Product, m.data.sku), tenant_ref(m)])
 def change_price(world: World, message: Message[PriceChanged]) -> None:
     """Keep the newest price in each currency."""
-    world.save(domain.change_price(_catalogued(world, message.data.sku), message.data, message.sequence))
+    _keep(world, message.data.sku, lambda product: domain.change_price(product, message.data, message.sequence))
 
 
 @HANDLERS.on(ProductWithdrawn, lambda m: [Ref(Product, m.data.sku), tenant_ref(m)])
 def withdraw_product(world: World, message: Message[ProductWithdrawn]) -> None:
     """Take it off sale."""
-    world.save(domain.withdraw_product(_catalogued(world, message.data.sku), message.data, message.sequence))
+    _keep(world, message.data.sku, lambda product: domain.withdraw_product(product, message.data, message.sequence))
 
 
 @HANDLERS.on(TenantUpdated, lambda m: [Ref(Tenant, m.data.tenant_id)])

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from sqlalchemy import bindparam, select
 
-from libs.common.database import Connection, Rows, Statement
+from libs.common.database import Connection, Projection, Rows, Statement
 from libs.common.tenancy import Tenant
 from services.cart import tables
 from services.cart.domain import Cart, Product
@@ -13,6 +13,9 @@ from services.cart.domain import Cart, Product
 TENANTS = Rows(tables.TENANT, Tenant)
 PRODUCTS = Rows(tables.PRODUCT, Product)
 CARTS = Rows(tables.CART, Cart)
+
+PROJECTIONS = (Projection("products", PRODUCTS, Rows(tables.PRODUCT_REBUILD, Product), ("catalog.v1",)),)
+"""What can be rebuilt from topics alone."""
 
 ROWS = (TENANTS, CARTS, PRODUCTS)
 """Every aggregate of this service, in the order in which they are locked."""

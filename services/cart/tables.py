@@ -48,6 +48,9 @@ PRODUCT = Table(
     PrimaryKeyConstraint("tenant_id", "sku", name="product_pkey"),
 )
 
+PRODUCT_REBUILD = PRODUCT.to_metadata(METADATA, name="product_rebuild")
+"""The products beside the products, while they are rebuilt from the catalogue's topic."""
+
 CART = Table(
     "cart",
     METADATA,

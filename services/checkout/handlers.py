@@ -158,7 +158,7 @@ def payment_declined(world: World, message: Message[PaymentDeclined]) -> None:
     """Nothing is held: give the stock back and end."""
     checkout = world.get(Checkout, message.data.checkout_id)
     if checkout is not None and not checkout.is_final:
-        refused = message.data.code == saga.REFUSED_BY_PROVIDER
+        refused = message.data.code in saga.NO_ISSUERS_REFUSAL
         _fail_and_release(world, checkout, "payment-failed" if refused else "payment-declined")
 
 
@@ -191,11 +191,17 @@ def stock_counted(world: World, message: Message[StockCounted]) -> None:
     world.save(shelf.count(_stocked(world, fact.sku), fact.location, fact.quantity, message.sequence))
 
 
-@HANDLERS.on(StockAdjusted, lambda m: [Ref(Stock, m.data.sku), tenant_ref(m)])
+@HANDLERS.on(StockAdjusted, lambda m: [Ref(Stock, m.data.sku), tenant_ref(m)], is_delta=True)
 def stock_adjusted(world: World, message: Message[StockAdjusted]) -> None:
     """Take an adjustment."""
     fact = message.data
     world.save(shelf.adjust(_stocked(world, fact.sku), fact.location, fact.delta, message.sequence))
+
+
+@HANDLERS.on_discard(StockAdjusted, lambda m: [Ref(Stock, m.data.sku), tenant_ref(m)])
+def stock_adjustment_discarded(world: World, message: Message[StockAdjusted]) -> None:
+    """An operator says that this one will never be applied: those behind it need not wait for it."""
+    world.save(shelf.skip(_stocked(world, message.data.sku), message.sequence))
 
 
 @HANDLERS.on(TenantUpdated, lambda m: [Ref(Tenant, m.data.tenant_id)])

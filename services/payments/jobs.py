@@ -20,7 +20,7 @@ from libs.common.database import TRANSIENT
 from libs.common.errors import ConflictError, UnavailableError
 from libs.common.messaging.decision import Aggregate, Message
 from libs.common.messaging.shell import Failure, Shell
-from libs.common.telemetry import Counter, Gauge, Histogram
+from libs.common.telemetry import Counter, Gauge, Histogram, Span, bound, call_span
 from services.payments import repository
 from services.payments.domain.operation import (
     CALL_SECONDS,
@@ -113,7 +113,7 @@ class Executor:
 
     def _start(self) -> None:
         while self._queue and len(self._calls) < self._in_flight:
-            call = asyncio.create_task(self._carry_out(self._queue.popleft()))
+            call = asyncio.create_task(self._call(self._queue.popleft()))
             self._calls.add(call)
             call.add_done_callback(self._ended)
 
@@ -123,6 +123,11 @@ class Executor:
             self._start()
 
     # --- Calling --------------------------------------------------------------------------------------------------
+
+    async def _call(self, operation: Operation) -> None:
+        """Carry it out as a task of its own, whose log lines are about this operation and not about what made room for it."""
+        with bound(operation.traceparent, tenant_id=str(operation.tenant_id), operation_id=str(operation.id)):
+            await self._carry_out(operation)
 
     async def _carry_out(self, operation: Operation) -> None:
         if not operation.is_held(now()):
@@ -156,12 +161,12 @@ class Executor:
         if not operation.may_send(now()):
             log.error("operation.too_old", operation_id=str(operation.id), action="read only; a person must resolve it")
             return Unknown("the key is too old to be sent again")
-        return await _timed(operation.kind, self._request(operation), calls)
+        return await _timed(operation, operation.kind, self._request(operation), calls)
 
     async def _read(self, operation: Operation, calls: list[Call]) -> Outcome:
         if operation.intent_id is None or not operation.is_held(now()):
             return Unknown("no time was left to read it")
-        return await _timed(READ, self._gateway.retrieve_intent(operation.intent_id), calls)
+        return await _timed(operation, READ, self._gateway.retrieve_intent(operation.intent_id), calls)
 
     def _request(self, operation: Operation) -> Awaitable[Outcome]:
         """The call, with exactly the parameters that were recorded."""
@@ -270,20 +275,33 @@ class Executor:
                 await repository.give_back_operations(connection, operations)
 
 
-async def _timed(kind: str, call: Awaitable[Outcome], calls: list[Call]) -> Outcome:
+async def _timed(operation: Operation, kind: str, call: Awaitable[Outcome], calls: list[Call]) -> Outcome:
     """Make a call and measure it. Whatever else it may raise, the provider may have acted."""
     started = time.perf_counter()
-    with CALLS_IN_FLIGHT.track_inprogress():
+    with CALLS_IN_FLIGHT.track_inprogress(), _span(operation, kind) as span:
         try:
             outcome = await call
         except Exception as error:
             log.exception("provider.call_failed", kind=kind, action="its outcome is unknown")
             outcome = Unknown(type(error).__name__)
+        span.note("cartwright.provider.outcome", name_of(outcome))
+        if isinstance(outcome, Unknown):
+            span.fail(name_of(outcome))
     seconds = time.perf_counter() - started
     CALLS.labels(kind, name_of(outcome)).inc()
     CALL_DURATION.labels(kind).observe(seconds)
     calls.append(Call(kind=kind, outcome=name_of(outcome), duration_ms=round(seconds * 1000)))
     return outcome
+
+
+def _span(operation: Operation, kind: str) -> Span:
+    attributes: dict[str, str | int] = {
+        "cartwright.tenant.id": str(operation.tenant_id),
+        "cartwright.payment.id": str(operation.payment_id),
+        "cartwright.operation.id": str(operation.id),
+        "cartwright.operation.tries": operation.tries,
+    }
+    return call_span(f"provider {kind}", of="payment-provider", parent=operation.traceparent, attributes=attributes)
 
 
 def _note(message: Message[RecordOutcome], answer: Any) -> None:

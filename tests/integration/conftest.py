@@ -62,7 +62,7 @@ class Templates:
         return copy
 
     def drop(self, places: list[Place]) -> None:
-        self._thread.submit(asyncio.run, _drop(self._admin_url, [place.name for place in places])).result()
+        self._thread.submit(asyncio.run, drop(self._admin_url, [place.name for place in places])).result()
 
     def close(self) -> None:
         self.drop(list(self._made.values()))
@@ -111,7 +111,7 @@ async def _clone(source: Place, copy: Place) -> None:
     await provision(copy.admin_url, copy.service, copy.prefix)
 
 
-async def _drop(admin_url: str, names: list[str]) -> None:
+async def drop(admin_url: str, names: list[str]) -> None:
     admin = await asyncpg.connect(admin_url)
     try:
         for name in names:

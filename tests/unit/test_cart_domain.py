@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from itertools import permutations
@@ -159,7 +160,7 @@ def test_a_cart_is_what_was_put_added_and_removed(steps: list[tuple[str, str, in
     for step, sku, quantity in steps:
         match step:
             case "put":
-                put(memory, **{sku: quantity})
+                memory.execute(PutLines(cart_id=CART, caller=SHOPPER, quantities={sku: quantity}))
                 expected[sku] = quantity
             case "add":
                 memory.execute(AddQuantity(cart_id=CART, caller=SHOPPER, sku=sku, quantity=quantity))
@@ -328,7 +329,7 @@ def test_only_its_own_checkout_gives_a_cart_back_and_an_order_keeps_it_for_ever(
 
 # The machine.
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[[Cart], Cart]] = {
     "freeze": lambda cart: domain.freeze(cart, CHECKOUT)[0],
     "reopen": lambda cart: domain.reopen(cart, CHECKOUT)[0],
     "order": lambda cart: domain.order(cart, CHECKOUT)[0],

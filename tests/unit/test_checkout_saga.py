@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import astuple, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4, uuid5
@@ -158,7 +158,7 @@ def test_every_way_to_fail_says_why_and_gives_everything_back() -> None:
         for event in events:
             checkout = after(memory, checkout, event(checkout))
         assert (checkout.state, checkout.reason, checkout.allocations) == (S.FAILED, reason, ())
-        assert memory.events(CheckoutFailed)[-1] == CheckoutFailed(checkout_id=checkout.id, cart_id=CART, reason=reason)
+        assert astuple(memory.events(CheckoutFailed)[-1]) == (checkout.id, CART, reason)
         assert len(memory.events(CheckoutFailed)) == number
         stock = memory.get(Stock, "tea")
         assert (stock.on_hand, stock.reserved, stock.sold) == (2, 0, 0)
@@ -226,9 +226,7 @@ def test_a_quote_adds_up_and_is_never_negative(lines: list[tuple[str, int]], dis
         == max(0, quote.total_minor - discount)
     )
     assert (priced.digest == quote.digest) == (discount == 0)
-    assert saga.demand(priced.lines) == {
-        sku: sum(count for name, count in lines if name == sku) for sku, _ in lines
-    }
+    assert saga.demand(priced.lines) == {sku: sum(count for name, count in lines if name == sku) for sku, _ in lines}
 
 
 def test_a_quote_does_not_take_the_carts_word_for_a_sum() -> None:
@@ -310,7 +308,9 @@ class Market(RuleBasedStateMachine):
         self.arrive(frozen(checkout, [(sku, count)]))
         return checkout.id
 
-    @rule(which=checkouts, lines=st.lists(st.tuples(st.sampled_from(["tea", "gin", "gin", "rum"]), st.integers(1, 4)), max_size=3))
+    @rule(
+        which=checkouts, lines=st.lists(st.tuples(st.sampled_from(["tea", "gin", "gin", "rum"]), st.integers(1, 4)), max_size=3)
+    )
     def the_cart_freezes(self, which: UUID, lines: list[tuple[str, int]]) -> None:
         self.arrive(frozen(self.checkout(which), [(sku, count) for sku, count in lines if sku in PRICES]))
 
@@ -408,4 +408,4 @@ class Market(RuleBasedStateMachine):
 
 
 def test_no_order_of_events_breaks_a_promise() -> None:
-    run_state_machine_as_test(Market, settings=settings(max_examples=200, stateful_step_count=40, deadline=None))  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(Market, settings=settings(max_examples=200, stateful_step_count=40, deadline=None))

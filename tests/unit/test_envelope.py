@@ -18,7 +18,7 @@ from libs.common.clock import PLATFORM, new_id
 from libs.common.contracts import EVENTS, Event
 from libs.common.contracts.catalog import PriceChanged, ProductPublished
 from libs.common.messaging.decision import Message, Published
-from libs.common.messaging.envelope import MAX_EVENT_BYTES, Invalid, Reader, Received, encode
+from libs.common.messaging.envelope import MAX_EVENT_BYTES, EventTooLargeError, Invalid, Reader, Received, encode
 
 LANGUAGE = sorted(
     {
@@ -38,7 +38,7 @@ st.register_type_strategy(datetime, st.datetimes(timezones=st.just(UTC)))
 JSON = st.recursive(st.booleans() | st.integers(-(2**53), 2**53) | st.text(), lambda inner: st.dictionaries(st.text(), inner))
 
 
-@dataclass(frozen=True)
+@dataclass
 class Record:
     """A consumed record, as the inbox sees one."""
 
@@ -176,7 +176,7 @@ NOISE = st.none() | st.binary(max_size=40) | st.sampled_from([value for _, value
 
 
 @given(st.dictionaries(NAMES, NOISE), NOISE, st.none() | st.binary() | JSON.map(orjson.dumps))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_reading_survives_whatever_a_record_holds(noise: dict[str, bytes | None], key: bytes | None, value: bytes | None) -> None:
     # A header may also be there with no value at all.
     for headers in (noise, {**dict(GOOD.headers), **noise}):
@@ -185,7 +185,7 @@ def test_reading_survives_whatever_a_record_holds(noise: dict[str, bytes | None]
 
 
 def test_an_event_too_large_for_the_broker_is_refused_before_it_is_written() -> None:
-    with pytest.raises(ValueError, match=r"has \d+ bytes; the limit is 900000"):
+    with pytest.raises(EventTooLargeError, match=r"has \d+ bytes; the limit is 900000"):
         written(ProductPublished(sku="tea", name="x" * MAX_EVENT_BYTES, category=""))
 
 
@@ -201,7 +201,7 @@ FREE_FORM = {"TenantUpdated.settings", "SigningKeyUpdated.jwk"}
 
 def _members(kind: Any) -> Iterator[tuple[str, Any]]:
     """Every member of a class and of the classes in it, by `Class.name`."""
-    if is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         for name, hint in typing.get_type_hints(kind).items():
             if name in {field.name for field in fields(kind)}:
                 yield f"{kind.__name__}.{name}", hint

@@ -44,7 +44,9 @@ def test_amounts_are_read_as_the_currency_counts(text: str, currency: str, minor
     assert parse_minor(text, currency) == minor
 
 
-@pytest.mark.parametrize("text", ["", "abc", "1,50", "£5", "1.2.3", "NaN", "sNaN", "Infinity", "-inf", "1e30", "1e999999", "0x10"])
+@pytest.mark.parametrize(
+    "text", ["", "abc", "1,50", "£5", "1.2.3", "NaN", "sNaN", "Infinity", "-inf", "1e30", "1e999999", "0x10"]
+)
 def test_what_is_no_amount_is_refused_as_such(text: str) -> None:
     with pytest.raises(ValueError, match="not an amount"):
         parse_minor(text, "GBP")

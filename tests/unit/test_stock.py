@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -61,9 +60,12 @@ def test_whatever_comes_goes_is_held_or_sold_the_books_balance(moves: list[tuple
                     assert sum(allocation.quantity for allocation in allocations) == number == before.on_hand - stock.on_hand
                     assert all(allocation.quantity > 0 for allocation in allocations)
                     held += allocations
-            case _ if held:
-                finish: Callable[[Stock, Allocation], Stock] = shelf.sell if move == "sell" else shelf.release
-                stock = finish(stock, held.pop(what % len(held)))
+            case "sell" if held:
+                stock = shelf.sell(stock, held.pop(what % len(held)))
+            case "release" if held:
+                stock = shelf.release(stock, held.pop(what % len(held)))
+            case _:
+                assert not held
         assert_kept(stock)
         assert stock.reserved == sum(allocation.quantity for allocation in held)
 

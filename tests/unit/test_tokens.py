@@ -1,5 +1,4 @@
 import base64
-import hashlib
 import hmac
 import time
 from collections.abc import Callable
@@ -10,6 +9,8 @@ import jwt
 import orjson
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from libs.common.auth import CLIENT, PERMISSIONS, PLATFORM_OPERATOR, ROLES, SHOPPER, Keys, Verifier, bearer
@@ -103,14 +104,16 @@ def _flipped(text: str) -> str:
 FORGERIES: dict[str, str] = {
     "no algorithm": signed(lambda _: b"", {**HEADER, "alg": "none"}, claims()),
     "no algorithm, in capitals": signed(lambda _: b"", {**HEADER, "alg": "NONE"}, claims()),
-    "no algorithm, old signature": signed(lambda _: base64.urlsafe_b64decode(SIGNATURE + "=="), {**HEADER, "alg": "none"}, claims()),
+    "no algorithm, old signature": signed(
+        lambda _: base64.urlsafe_b64decode(SIGNATURE + "=="), {**HEADER, "alg": "none"}, claims()
+    ),
     "no signature": f"{HEAD}.{BODY}.",
     "signature left out": f"{HEAD}.{BODY}",
     "signature of another token": f"{HEAD}.{_part(claims(sub=str(uuid4())))}.{SIGNATURE}",
     "signature cut": GOOD[:-10],
     "signature flipped": f"{HEAD}.{BODY}.{_flipped(SIGNATURE)}",
     "signature all zero": signed(lambda _: bytes(64), HEADER, claims()),
-    "signature in DER": signed(lambda text: KEY.sign(text, ec.ECDSA(jwt.algorithms.hashes.SHA256())), HEADER, claims()),
+    "signature in DER": signed(lambda text: KEY.sign(text, ec.ECDSA(SHA256())), HEADER, claims()),
     "header flipped": f"{_part({**HEADER, 'x': 1})}.{BODY}.{SIGNATURE}",
     "the thief's key under our id": token(key=THIEF),
     "the thief's key under its own id": token({"kid": "thief"}, key=THIEF),
@@ -123,10 +126,10 @@ FORGERIES: dict[str, str] = {
     "the thief's key at jku": token({"jku": "https://thief.test/jwks.json", "kid": "thief"}, key=THIEF),
     "the thief's chain in x5c": token({"x5c": [base64.b64encode(PUBLIC_BYTES[1]).decode()], "kid": "thief"}, key=THIEF),
     "the thief's chain at x5u": token({"x5u": "https://thief.test/chain.pem", "kid": "thief"}, key=THIEF),
-    "RS256": signed(lambda text: jwt.algorithms.RSAAlgorithm("SHA256").sign(text, RSA_KEY) if False else b"x" * 256, {**HEADER, "alg": "RS256"}, claims()),
+    "RS256": signed(lambda text: RSA_KEY.sign(text, PKCS1v15(), SHA256()), {**HEADER, "alg": "RS256"}, claims()),
     "EdDSA": signed(ED_KEY.sign, {**HEADER, "alg": "EdDSA"}, claims()),
     "ES256K": token({"alg": "ES256K"}),
-    "ES384 on another curve": signed(jwt.algorithms.ECAlgorithm(jwt.algorithms.ECAlgorithm.SHA384).sign.__get__(None) if False else by(P384), {**HEADER, "alg": "ES384"}, claims()),
+    "ES384 on another curve": signed(by(P384), {**HEADER, "alg": "ES384"}, claims()),
     "ES256 on another curve": signed(by(P384), HEADER, claims()),
     "an algorithm that is a list": token({"alg": ["ES256"]}),
     "an unknown critical header": token({"crit": ["exp"], "exp": NOW}),
@@ -177,10 +180,7 @@ FORGERIES: dict[str, str] = {
         for number, secret in enumerate(PUBLIC_BYTES)
         for algorithm in ("HS256", "HS512")
     },
-    **{
-        f"{name} left out": token(**{name: LEFT_OUT})
-        for name in ("iss", "aud", "exp", "iat", "sub", "client_id", "jti")
-    },
+    **{f"{name} left out": token(**{name: LEFT_OUT}) for name in ("iss", "aud", "exp", "iat", "sub", "client_id", "jti")},
 }
 
 
@@ -199,16 +199,19 @@ async def test_a_token_is_good_until_its_end_and_not_longer_also_when_it_is_know
     gate = verifier()
     short = token(iat=int(time.time()) - 890, exp=int(time.time()) - 4)
     assert (await gate.verify(short)).subject == SUBJECT, "a few seconds are the clocks' own"
-    assert short not in {known for known, (end, _) in gate._seen.items() if end > time.time()}
+    assert short not in {known for known, (end, *_) in gate._seen.items() if end > time.time()}
 
 
-async def test_a_key_that_is_forgotten_signs_nothing_new() -> None:
+async def test_a_key_that_is_forgotten_opens_nothing_any_more_not_even_for_tokens_that_it_has_opened_for() -> None:
     gate = verifier()
     gate.keys.learn(THIEFS_JWK)
-    assert await gate.verify(token({"kid": "thief"}, key=THIEF))
+    known = token({"kid": "thief"}, key=THIEF)
+    assert (await gate.verify(known)).subject == SUBJECT
+    assert await gate.verify(known) is await gate.verify(known)
     gate.keys.forget("thief")
-    with pytest.raises(UnauthenticatedError):
-        await gate.verify(token({"kid": "thief"}, key=THIEF, jti="another"))
+    for stolen in (known, token({"kid": "thief"}, key=THIEF, jti="another")):
+        with pytest.raises(UnauthenticatedError):
+            await gate.verify(stolen)
 
 
 async def test_only_public_signing_keys_of_our_curve_are_learned() -> None:
@@ -259,4 +262,3 @@ def test_anything_but_a_bearer_token_is_no_token(header: str | None) -> None:
 
 def test_a_bearer_token_is_found_whatever_the_case_of_the_word() -> None:
     assert bearer("bearer x") == bearer("BEARER  x ") == "x"
-    assert hashlib.sha256(bearer(f"Bearer {GOOD}").encode()).digest() == hashlib.sha256(GOOD.encode()).digest()

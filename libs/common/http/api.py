@@ -16,12 +16,15 @@ from starlette.responses import Response
 
 from libs.common.auth import Keys, Verifier
 from libs.common.database import Database, Rows
+from libs.common.http.operator import repair_routes
 from libs.common.http.problem import problem
 from libs.common.http.routes import Routes, Service, request_id_of
 from libs.common.http.server import operator_routes, serve
 from libs.common.messaging.broker import Broker
 from libs.common.messaging.decision import Aggregate, Handlers
+from libs.common.messaging.envelope import Reader
 from libs.common.messaging.hints import Hints
+from libs.common.messaging.parked import ParkedMessages
 from libs.common.messaging.shell import Shell
 from libs.common.settings import Settings
 from libs.common.telemetry import configure_logging
@@ -61,6 +64,9 @@ def run_api(
         app.state.keys = keys
         await hints.start()
         await prepare(app.state.service)
+        reader = Reader(handlers.events(), topic_prefix=settings.topic_prefix)
+        parked = ParkedMessages(shell, reader, settings.topic_prefix + name)
+        app.router.routes.extend(repair_routes(parked, app.state.service.verifier))
         following = asyncio.create_task(_follow_keys(keys, Broker(settings)), name="keys")
         yield
         following.cancel()

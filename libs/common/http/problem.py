@@ -7,7 +7,7 @@ import orjson
 import structlog
 from starlette.responses import Response
 
-from libs.common.database import TRANSIENT
+from libs.common.database import passes_by_itself
 from libs.common.errors import CartwrightError, UnauthenticatedError, UnavailableError
 
 MEDIA_TYPE = "application/problem+json"
@@ -53,7 +53,7 @@ def problem(status: int, code: str, detail: str, *, request_id: str, instance: s
 
 def problem_of(error: Exception, *, request_id: str, instance: str) -> Response:
     """What a caller is told of this error. Only our own errors say anything; the rest is logged and kept inside."""
-    if isinstance(error, TRANSIENT) and not isinstance(error, CartwrightError):
+    if passes_by_itself(error) and not isinstance(error, CartwrightError):
         log.warning("request.dependency_away", error=f"{type(error).__name__}: {error}", request_id=request_id)
         error = UnavailableError("dependency-unavailable", "something this needs does not answer; try again shortly")
     if isinstance(error, CartwrightError):

@@ -25,13 +25,12 @@ from libs.common.http.problem import problem_of
 from libs.common.messaging.decision import Message
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.shell import Answer, Claim, Replayed, Shell
-from libs.common.telemetry import Counter, Histogram
+from libs.common.telemetry import Counter, Histogram, request_span
 
 MAX_BODY_BYTES = 1_000_000
 MAX_WAIT_SECONDS = 30
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
-TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 REQUESTS = Counter("cartwright_http_requests_total", "Requests answered", ["route", "status"])
 LATENCY = Histogram("cartwright_http_request_seconds", "From the first byte read to the answer", ["route"])
@@ -99,8 +98,7 @@ class Call:
         self._rule = rule
         self.request_id = request.state.request_id
         self.preferences = _preferences(headers.get("prefer", ""))
-        trace = headers.get("traceparent", "")
-        self.traceparent = trace if TRACEPARENT.fullmatch(trace) else f"00-{new_id().hex}-{new_id().hex[16:]}-01"
+        self.traceparent: str = request.state.span.traceparent
         self.idempotency_key = _idempotency_key(headers.get("idempotency-key"), demanded=rule.idempotent)
         self.body: Any = None
 
@@ -203,12 +201,16 @@ class GuardedRoute(APIRoute):
 
         async def guarded(request: Request) -> Response:
             started = time.perf_counter()
-            request.state.request_id = request_id_of(request)
-            try:
-                response = await self._answer(request, handler)
-            except Exception as error:  # noqa: BLE001 - the edge turns whatever it is into a problem
-                response = problem_of(error, request_id=request.state.request_id, instance=request.url.path)
-            response.headers["X-Request-Id"] = request.state.request_id
+            request_id = request.state.request_id = request_id_of(request)
+            traceparent = request.headers.get("traceparent")
+            with request_span(self.path, request.scope, request_id=request_id, traceparent=traceparent) as span:
+                request.state.span = span
+                try:
+                    response = await self._answer(request, handler)
+                except Exception as error:  # noqa: BLE001 - the edge turns whatever it is into a problem
+                    response = problem_of(error, request_id=request_id, instance=request.url.path)
+                span.answered(response.status_code)
+            response.headers["X-Request-Id"] = request_id
             REQUESTS.labels(self.path, response.status_code).inc()
             LATENCY.labels(self.path).observe(time.perf_counter() - started)
             return response
@@ -221,6 +223,7 @@ class GuardedRoute(APIRoute):
         principal = None
         if rule.permission is not None:
             principal = await service.verifier.verify(bearer(request.headers.get("authorization")))
+            request.state.span.of_tenant(principal.tenant_id)
         call = Call(request, principal, rule)
         request.state.call = call
         if self.body_field is not None:

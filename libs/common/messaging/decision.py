@@ -170,6 +170,8 @@ class Handler(Generic[D, R]):
     refs: Refs
     more: More | None = None
     """A second round of refs, for those that only the first can name."""
+    is_delta: bool = False
+    """Applying it twice would show, so a foreign publisher's message is remembered by its id."""
 
 
 @dataclass(slots=True)
@@ -177,14 +179,31 @@ class Handlers:
     """The table `message type → handler` of a service."""
 
     table: dict[type[Any], Handler[Any, Any]] = field(default_factory=dict)
+    discards: dict[type[Any], Handler[Any, Any]] = field(default_factory=dict)
 
     def on(
-        self, data_type: type[D], refs: Callable[[Message[D]], Iterable[Ref]], more: More | None = None
+        self,
+        data_type: type[D],
+        refs: Callable[[Message[D]], Iterable[Ref]],
+        more: More | None = None,
+        *,
+        is_delta: bool = False,
     ) -> Callable[[Callable[[World, Message[D]], R]], Callable[[World, Message[D]], R]]:
         """Register the function below for this command or event."""
 
         def register(decide: Callable[[World, Message[D]], R]) -> Callable[[World, Message[D]], R]:
-            self.table[data_type] = Handler(decide, refs, more)
+            self.table[data_type] = Handler(decide, refs, more, is_delta)
+            return decide
+
+        return register
+
+    def on_discard(
+        self, data_type: type[D], refs: Callable[[Message[D]], Iterable[Ref]]
+    ) -> Callable[[Callable[[World, Message[D]], None]], Callable[[World, Message[D]], None]]:
+        """Register what is recorded when an operator discards a parked message of this type: that it will never come."""
+
+        def register(decide: Callable[[World, Message[D]], None]) -> Callable[[World, Message[D]], None]:
+            self.discards[data_type] = Handler(decide, refs)
             return decide
 
         return register

@@ -20,7 +20,10 @@ from libs.common.messaging.decision import Message, Published
 MAX_EVENT_BYTES = 900_000
 """Headers and payload together; a larger event is refused at insert, before the broker could."""
 
-Header = tuple[str, bytes]
+MAX_SEQUENCE = 2**63 - 1
+
+Header = tuple[str, bytes | None]
+"""A header of a record may be there with no value at all."""
 Position = tuple[int, int, int]
 """Where a relay sent an event: (timeline, window, ordinal). Rises for ever, also across a failover."""
 
@@ -28,12 +31,23 @@ Position = tuple[int, int, int]
 class KafkaRecord(Protocol):
     """What is read of a consumed record."""
 
-    topic: str
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[Header]
+    # Read-only, so that an immutable record will do.
+    @property
+    def topic(self) -> str: ...  # noqa: D102
+    @property
+    def partition(self) -> int: ...  # noqa: D102
+    @property
+    def offset(self) -> int: ...  # noqa: D102
+    @property
+    def key(self) -> bytes | None: ...  # noqa: D102
+    @property
+    def value(self) -> bytes | None: ...  # noqa: D102
+    @property
+    def headers(self) -> Sequence[Header]: ...  # noqa: D102
+
+
+class EventTooLargeError(ValueError):
+    """The broker would never take this event, so neither does the outbox."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +119,7 @@ def encode(published: Published, *, source: str, event_id: UUID, time: datetime)
     row = Row(event_id, tenant_id, event.TOPIC, partition_key.encode(), orjson.dumps(headers), payload)
     if len(row.headers) + len(payload) > MAX_EVENT_BYTES:
         reason = f"{event.TYPE} of {published.aggregate_id} has {len(payload)} bytes; the limit is {MAX_EVENT_BYTES}"
-        raise ValueError(reason)
+        raise EventTooLargeError(reason)
     return row
 
 
@@ -130,7 +144,7 @@ class Reader:
             return Invalid(record, "malformed", f"{type(error).__name__}: {error}")
 
     def _read(self, record: KafkaRecord) -> Received | Invalid | None:
-        raw = dict(record.headers)
+        raw = {name: value for name, value in record.headers if value is not None}
         if "ce_type" not in raw:
             return Invalid(record, "malformed", "no ce_type header")
         type_ = raw["ce_type"].decode()
@@ -151,12 +165,12 @@ class Reader:
             data=data,
             tenant_id=tenant_id,
             id=headers["ce_id"],
-            time=datetime.fromisoformat(headers["ce_time"]),
+            time=_moment(headers["ce_time"]),
             source=headers["ce_source"],
             actor=headers.get("ce_actor", ""),
             correlation_id=headers.get("ce_correlationid", ""),
             traceparent=headers.get("traceparent"),
-            sequence=int(headers["ce_sequence"]),
+            sequence=_sequence(headers["ce_sequence"]),
         )
         return Received(record, message, origin, position)
 
@@ -168,6 +182,24 @@ class Reader:
         if key in expected or (tenant_id == PLATFORM and key == aggregate_id):
             return None
         return f"the key {key!r} is not of tenant {tenant_id} and aggregate {aggregate_id!r}"
+
+
+def _moment(text: str) -> datetime:
+    """An RFC 3339 time; one without a zone is no moment."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        reason = f"ce_time {text} has no zone"
+        raise ValueError(reason)
+    return moment
+
+
+def _sequence(text: str) -> int:
+    """A sequence counts from 1, and fits where it is kept."""
+    sequence = int(text)
+    if not 1 <= sequence <= MAX_SEQUENCE:
+        reason = f"ce_sequence {text} is not between 1 and {MAX_SEQUENCE}"
+        raise ValueError(reason)
+    return sequence
 
 
 def parse_position(text: str) -> tuple[str, Position | None]:

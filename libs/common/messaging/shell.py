@@ -32,6 +32,8 @@ from libs.common.messaging.decision import (
 )
 from libs.common.messaging.envelope import encode
 from libs.common.messaging.hints import Hints
+from libs.common.telemetry import about
+from libs.common.telemetry.messages import CommandSpans, created
 
 R = TypeVar("R")
 RETRIES = 8
@@ -97,8 +99,17 @@ class Shell:
         self._hints = hints
         self._announce = announce
 
+    def standing_in(self, kind: type[Aggregate], rows: Rows[Any]) -> "Shell":
+        """The same shell, with one kind of aggregate kept in another table, and nobody told of anything."""
+        kinds = [rows if each.kind is kind else each for each in self._rows.values()]
+        return Shell(self.database, kinds, self.handlers, service=self.source.rpartition("/")[2], hints=self._hints)
+
     async def execute(self, message: Message[Any], claim: Claim[Any] | None = None) -> Any:
         """Carry out one command; answers what its handler answers, or `Replayed`. Raises the decision's error."""
+        with CommandSpans([message]) as spans:
+            return await self._execute(spans.messages[0], claim)
+
+    async def _execute(self, message: Message[Any], claim: Claim[Any] | None) -> Any:
         # Who asks and what is asked for may be of two tenants: the platform's operators act on others'.
         tenant_ids = {message.tenant_id, claim.tenant_id if claim else message.tenant_id}
 
@@ -123,6 +134,12 @@ class Shell:
 
     async def execute_many(self, messages: Sequence[Message[Any]]) -> list[Any]:
         """Carry out many commands in one transaction; a failed one is answered with its `Failure` and changes nothing."""
+        with CommandSpans(messages) as spans:
+            answers = await self._execute_many(spans.messages)
+            spans.settle(answer.error if isinstance(answer, Failure) else None for answer in answers)
+            return answers
+
+    async def _execute_many(self, messages: Sequence[Message[Any]]) -> list[Any]:
 
         async def attempt() -> tuple[list[Any], IdentityMap]:
             async with self.database.transaction(message.tenant_id for message in messages) as connection:
@@ -139,11 +156,12 @@ class Shell:
         connection: Connection,
         messages: Sequence[Message[Any]],
         blocked: Callable[[int, list[Any]], Exception | None] = lambda _index, _answers: None,
+        handlers: Sequence[Handler[Any, Any]] | None = None,
     ) -> tuple[list[Any], IdentityMap]:
         """Load, then decide in order. `blocked` may refuse a message for what became of those before it."""
         aggregates = IdentityMap()
         at = now()
-        handlers = [self.handlers[type(message.data)] for message in messages]
+        handlers = handlers or [self.handlers[type(message.data)] for message in messages]
         await self._load(connection, aggregates, _first_round(messages, handlers))
         await self._load(connection, aggregates, _second_round(messages, handlers, aggregates, at))
         answers: list[Any] = []
@@ -161,9 +179,10 @@ class Shell:
                 late = [*aggregates.missing(message.tenant_id, handler.more(World(aggregates, message, at, new_id), message))]
                 await self._load(connection, aggregates, ((message.tenant_id, ref) for ref in late))
             world = World(aggregates, message, at, new_id)
-            answer = handler.decide(world, message)
-        except asyncpg.PostgresError:
-            raise
+            with about(message):
+                answer = handler.decide(world, message)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+            raise  # loading what a decision names failed: that says nothing of the message
         except Exception as error:  # noqa: BLE001 - whatever a decision raises is that message's own failure
             return Failure(error)
         world.commit()
@@ -225,7 +244,7 @@ SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::bytea[
 
 async def _publish(connection: Connection, aggregates: IdentityMap, source: str) -> None:
     at = now()
-    rows = [encode(published, source=source, event_id=new_id(), time=at) for published in aggregates.published]
+    rows = [encode(published, source=source, event_id=new_id(), time=at) for published in created(aggregates.published)]
     await connection.execute(
         INSERT_EVENTS,
         [row.event_id for row in rows],

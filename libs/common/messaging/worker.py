@@ -7,27 +7,36 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import asyncpg
 import structlog
 import uvloop
 from aiokafka.errors import KafkaError
 from faststream.kafka import KafkaBroker
-from faststream.specification import AsyncAPI
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from libs.common.database import Database, Rows
+from libs.common.auth import Keys, Verifier
+from libs.common.database import PASSING, Database, Projection, Rows
+from libs.common.http.operator import repair_routes
 from libs.common.http.server import Check, operator_app, serve
+from libs.common.messaging import asyncapi
 from libs.common.messaging.broker import Broker
 from libs.common.messaging.decision import Aggregate, Handlers
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.inbox import Inbox, kafka_broker
+from libs.common.messaging.parked import ParkedMessages
+from libs.common.messaging.rebuild import Rebuilder
 from libs.common.messaging.relay import Relay
 from libs.common.messaging.shell import Shell
 from libs.common.settings import Settings, SettingsError
-from libs.common.telemetry import configure_logging
+from libs.common.telemetry import Gauge, configure_logging
 
 POOL_SIZE = 8
+COUNT_SECONDS = 15
+
+PARKED_MESSAGES = Gauge("cartwright_parked_messages", "Messages set aside and not yet decided", ["state"])
+PARKED_KEYS = Gauge("cartwright_parked_keys", "Keys with messages set aside", ["state"])
 
 log = structlog.get_logger(__name__)
 
@@ -53,10 +62,11 @@ def run_worker(
     topics: Sequence[str],
     announce: frozenset[type[Aggregate]] = frozenset(),
     jobs: Sequence[Job] = (),
+    projections: Sequence[Projection] = (),
 ) -> None:
     """Work until SIGTERM; then finish the batch in hand and leave."""
     configure_logging(settings.log_level, settings.log_format, service=name, process="worker")
-    uvloop.run(_run(name, settings, rows, handlers, topics, announce, jobs))
+    uvloop.run(_run(name, settings, rows, handlers, topics, announce, jobs, projections))
 
 
 async def _run(
@@ -67,6 +77,7 @@ async def _run(
     topics: Sequence[str],
     announce: frozenset[type[Aggregate]],
     jobs: Sequence[Job],
+    projections: Sequence[Projection],
 ) -> None:
     if settings.relay_database_url is None:
         message = "set CARTWRIGHT_RELAY_DATABASE_URL: a worker publishes its database's outbox"
@@ -77,18 +88,23 @@ async def _run(
     shell = Shell(database, rows, handlers, service=name, hints=hints, announce=announce)
     broker = Broker(settings)
     kafka = kafka_broker(broker)
-    inbox = Inbox(shell, broker, group=name, topics=topics)
+    inbox = Inbox(shell, broker, group=name, topics=topics, park_share=settings.inbox_park_share)
     inbox.subscribe(kafka)
+    parked = ParkedMessages(shell, inbox.reader, inbox.group)
+    verifier = Verifier(Keys(settings.jwks_url), issuer=settings.issuer, audience=name)
+    rebuilder = Rebuilder(shell, broker, group=name, projections=projections)
     relay = Relay(settings.relay_database_url.get_secret_value(), database=name, broker=broker, hints=hints)
     await hints.start()
     tasks = [
         asyncio.create_task(relay.run(), name="relay"),
         asyncio.create_task(_consume(kafka), name="consumer"),
         asyncio.create_task(inbox.report(), name="lag"),
+        asyncio.create_task(_count_parked(parked), name="parked"),
         *(asyncio.create_task(job(Worker(shell, settings)), name=job.__name__) for job in jobs),
     ]
-    asyncapi = Route("/asyncapi.json", _asyncapi(name, kafka))
-    serving = asyncio.create_task(serve(operator_app(_readiness(database, kafka), asyncapi), settings), name="http")
+    described = Route("/asyncapi.json", _asyncapi(name, handlers))
+    surface = operator_app(_readiness(database, kafka, inbox), described, *repair_routes(parked, verifier, rebuilder))
+    serving = asyncio.create_task(serve(surface, settings), name="http")
     await _until_something_ends([serving, *tasks])
     await kafka.stop()
     for task in tasks:
@@ -126,7 +142,22 @@ async def _consume(kafka: KafkaBroker) -> None:
             return
 
 
-def _readiness(database: Database, kafka: KafkaBroker) -> list[Check]:
+async def _count_parked(parked: ParkedMessages) -> None:
+    """Keep the gauges of what is set aside; while the database is away they stay as they were."""
+    while True:
+        try:
+            counts = await parked.counts()
+        except (*PASSING, asyncpg.PostgresError) as error:
+            log.info("parked.not_counted", error=str(error))
+        else:
+            for state in ("rejected", "parked", "queued"):
+                messages, keys = counts.get(state, (0, 0))
+                PARKED_MESSAGES.labels(state).set(messages)
+                PARKED_KEYS.labels(state).set(keys)
+        await asyncio.sleep(COUNT_SECONDS)
+
+
+def _readiness(database: Database, kafka: KafkaBroker, inbox: Inbox) -> list[Check]:
     async def database_ready() -> str | None:
         try:
             async with asyncio.timeout(1), database.acquire() as connection:
@@ -141,12 +172,14 @@ def _readiness(database: Database, kafka: KafkaBroker) -> list[Check]:
             return None
         return "the consumer has no partitions yet"
 
-    return [database_ready, consumer_ready]
+    async def not_halted() -> str | None:
+        return f"the consumer stands still: {inbox.halted}" if inbox.halted else None
+
+    return [database_ready, consumer_ready, not_halted]
 
 
-def _asyncapi(name: str, kafka: KafkaBroker) -> Callable[[Request], Awaitable[Response]]:
+def _asyncapi(name: str, handlers: Handlers) -> Callable[[Request], Awaitable[Response]]:
     async def document(_: Request) -> Response:
-        specification = AsyncAPI(kafka, title=f"Cartwright {name}", version="1").to_specification()
-        return Response(specification.to_json(), media_type="application/json")
+        return JSONResponse(asyncapi.document(name, handlers))
 
     return document

@@ -61,8 +61,8 @@ TRANSITIONS: dict[CheckoutState, frozenset[CheckoutState]] = {
     S.EXPIRED: frozenset(),
 }
 FINAL = frozenset(state for state, onward in TRANSITIONS.items() if not onward)
-REFUSED_BY_PROVIDER = "provider-rejected"
-"""The decline code of a refusal that was no issuer's: nobody's card is at fault."""
+NO_ISSUERS_REFUSAL = frozenset({"provider-rejected", "amount-not-payable", "currency-not-supported"})
+"""The decline codes of refusals that nobody's card is at fault for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

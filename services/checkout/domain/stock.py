@@ -90,6 +90,11 @@ def adjust(stock: Stock, location: str, delta: int, sequence: int) -> Stock:
     return _adjust(stock, location, max(delta, -stock.levels.get(location, Level()).on_hand), sequence)
 
 
+def skip(stock: Stock, sequence: int) -> Stock:
+    """Count an event as seen without taking it."""
+    return replace(stock, inventory_sequence=max(sequence, stock.inventory_sequence))
+
+
 def _adjust(stock: Stock, location: str, delta: int, sequence: int) -> Stock:
     shifted = _shift(stock, location, on_hand=delta)
     return replace(shifted, adjusted=stock.adjusted + delta, inventory_sequence=sequence)

@@ -13,7 +13,6 @@ from services.identity.domain.session import Session
 LIFETIME = timedelta(minutes=5)
 SHOPPER_CLIENT = "shopper"
 """The public client that every shopper's session belongs to."""
-OWN_AUDIENCE = ("identity",)
 AUDIENCES = ("identity", "cart", "checkout", "payments")
 CLAIMS_VERSION = 1
 
@@ -49,8 +48,8 @@ def of_client(client: Client, role: str) -> Grant:
 
 
 def of_operator(client: Client, role: str) -> Grant:
-    """All that the platform operator may be granted: no tenant, and this service alone."""
-    return replace(of_client(client, role), tenant_id=None, audience=OWN_AUDIENCE)
+    """All that the platform operator may be granted: no tenant, and every service's operator surface."""
+    return replace(of_client(client, role), tenant_id=None)
 
 
 def of_session(session: Session, role: str, permissions: frozenset[str], audience: tuple[str, ...] = AUDIENCES) -> Grant:

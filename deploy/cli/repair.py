@@ -1,0 +1,136 @@
+"""`parked` and `rebuild`: what operators repair, through the operator surface that every process has."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+from urllib.parse import urlencode
+
+from deploy.cli.errors import CommandError, ExitCode
+from deploy.cli.output import print_json, progress
+from deploy.cli.shop import Api, RefusedError, connected
+from deploy.cli.tenants import operator
+from deploy.local.description import StackDescription
+from deploy.local.sessions import running_stack
+
+REBUILD_SECONDS = 600
+
+
+def search(
+    *, service: str | None, tenant: str | None, type_: str | None, reason: str | None, state: str | None, json: bool
+) -> int:
+    """Print what is set aside, of one service or all."""
+    filters = {"tenant_id": tenant, "type": type_, "reason": reason, "state": state}
+    query = urlencode({name: value for name, value in filters.items() if value})
+
+    async def run(api: Api, token: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        for name in _services(api.stack, service):
+            found.extend([{"service": name, **each} async for each in _pages(api, name, token, query)])
+        return found
+
+    items = _with_operator(run)
+    if json:
+        print_json({"items": items})
+        return ExitCode.DONE
+    for each in items:
+        print(f"{each['service']:<9} {each['id']:<28} {each['state']:<9} {each['reason']:<20} {each['type']} {each['key']}")
+    print(f"{len(items)} set aside" if items else "nothing is set aside")
+    return ExitCode.DONE
+
+
+def show(*, parked_id: str, service: str | None, json: bool) -> int:
+    """Print one message whole."""
+    found = _with_operator(lambda api, token: _on_its_service(api, token, service, parked_id, "GET", ""))
+    if json:
+        print_json(found)
+        return ExitCode.DONE
+    for name, value in found.items():
+        if name != "headers":
+            print(f"{name:<11} {value}")
+    for name, value in found["headers"]:
+        print(f"  {name}: {value}")
+    return ExitCode.DONE
+
+
+def decide(*, parked_id: str, service: str | None, action: str, reason: str, json: bool) -> int:
+    """Replay or discard one message; 1 when it still fails."""
+
+    async def run(api: Api, token: str) -> dict[str, Any]:
+        body = {"reason": reason} if action == "discard" else None
+        return await _on_its_service(api, token, service, parked_id, "POST", f"/{action}", body)
+
+    try:
+        outcome = _with_operator(run)
+    except RefusedError as error:
+        raise CommandError(str(error), ExitCode.NOT_SO) from error
+    if json:
+        print_json(outcome)
+    else:
+        print(f"{action}: {', '.join(outcome['done'])}")
+        if "stopped_by" in outcome:
+            print(f"stopped by {outcome['stopped_by']}")
+    return ExitCode.DONE
+
+
+def rebuild(*, service: str, projection: str, json: bool) -> int:
+    """Rebuild a projection in a worker of its service."""
+
+    async def run(api: Api, token: str) -> dict[str, Any]:
+        worker = api.stack.services[service].ops[-1]
+        path = f"/ops/projections/{projection}/rebuild"
+        outcome: dict[str, Any] = (await api.ask(f"{worker}{path}", "POST", token=token, seconds=REBUILD_SECONDS)).body
+        return outcome
+
+    outcome = _with_operator(run)
+    if json:
+        print_json(outcome)
+    else:
+        same = "differs from" if outcome["changed"] else "equals"
+        print(f"{projection}: {outcome['rows']} rows from {outcome['records_read']} records; the new one {same} the old one")
+    return ExitCode.DONE
+
+
+def _with_operator(run: Callable[[Api, str], Awaitable[Any]]) -> Any:
+    """Do something with the platform operator's token on the running stack."""
+
+    async def main() -> Any:
+        async with running_stack(say=progress()) as stack, connected(stack) as api:
+            return await run(api, await operator(api).token())
+
+    return asyncio.run(main())
+
+
+def _services(stack: StackDescription, service: str | None) -> Iterable[str]:
+    if service is not None and service not in stack.services:
+        raise CommandError(f"{service!r} is none of {', '.join(stack.services)}", ExitCode.USAGE)
+    return [service] if service else stack.services
+
+
+async def _pages(api: Api, service: str, token: str, query: str) -> Any:
+    cursor = ""
+    while True:
+        path = f"/ops/parked-messages?{query}&{urlencode({'cursor': cursor})}" if cursor else f"/ops/parked-messages?{query}"
+        page = (await api.call(service, "GET", path, token=token)).body
+        for item in page["items"]:
+            yield item
+        cursor = page["next_cursor"]
+        if not cursor:
+            return
+
+
+async def _on_its_service(
+    api: Api, token: str, service: str | None, parked_id: str, method: str, action: str, body: object = None
+) -> dict[str, Any]:
+    """Ask the service that has the message; an id alone does not say which that is."""
+    missing: RefusedError | None = None
+    for name in _services(api.stack, service):
+        try:
+            path = f"/ops/parked-messages/{parked_id}{action}"
+            found: dict[str, Any] = (await api.call(name, method, path, token=token, body=body)).body
+        except RefusedError as error:
+            if error.code != "parked-message-not-found":
+                raise
+            missing = error
+        else:
+            return {"service": name, **found}
+    raise CommandError(f"nothing is set aside under {parked_id}: see ./cartwright parked list", ExitCode.NOT_SO) from missing

@@ -1,0 +1,113 @@
+"""What operators may repair, over HTTP, in every process: parked messages and projections. Guarded like any other route."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+from uuid import UUID
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from libs.common.auth import Principal, Verifier, bearer
+from libs.common.clock import new_id
+from libs.common.errors import MalformedError
+from libs.common.http.problem import problem_of
+from libs.common.messaging.parked import ParkedMessages
+
+READ, REPAIR = "ops:read", "ops:repair"
+MAX_PAGE = 200
+
+Endpoint = Callable[[Request, Principal], Awaitable[dict[str, Any]]]
+
+
+class Rebuilds(Protocol):
+    """Rebuilds projections; only a worker can."""
+
+    async def rebuild(self, name: str, *, actor: str) -> dict[str, Any]:
+        """Rebuild one projection and say what came of it."""
+
+
+def repair_routes(parked: ParkedMessages, verifier: Verifier, rebuilds: Rebuilds | None = None) -> list[Route]:
+    """The routes of `contracts.md` §6 under `/ops`."""
+
+    def route(path: str, method: str, permission: str, endpoint: Endpoint) -> Route:
+        return Route(path, _guarded(verifier, permission, endpoint), methods=[method])
+
+    async def search(request: Request, _: Principal) -> dict[str, Any]:
+        return await _search(parked, request)
+
+    async def show(request: Request, _: Principal) -> dict[str, Any]:
+        return await parked.show(request.path_params["id"])
+
+    async def replay(request: Request, operator: Principal) -> dict[str, Any]:
+        return await parked.replay(request.path_params["id"], actor=operator.client_id)
+
+    async def discard(request: Request, operator: Principal) -> dict[str, Any]:
+        reason = str((await _body(request)).get("reason", ""))
+        return await parked.discard(request.path_params["id"], actor=operator.client_id, reason=reason)
+
+    async def actions(request: Request, _: Principal) -> dict[str, Any]:
+        return {"items": await parked.actions(limit=_limit(request))}
+
+    routes = [
+        route("/ops/parked-messages", "GET", READ, search),
+        route("/ops/parked-messages/{id}", "GET", READ, show),
+        route("/ops/parked-messages/{id}/replay", "POST", REPAIR, replay),
+        route("/ops/parked-messages/{id}/discard", "POST", REPAIR, discard),
+        route("/ops/actions", "GET", READ, actions),
+    ]
+    if rebuilds is not None:
+
+        async def rebuild(request: Request, operator: Principal) -> dict[str, Any]:
+            return await rebuilds.rebuild(request.path_params["name"], actor=operator.client_id)
+
+        routes.append(route("/ops/projections/{name}/rebuild", "POST", REPAIR, rebuild))
+    return routes
+
+
+def _guarded(verifier: Verifier, permission: str, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+    async def guarded(request: Request) -> Response:
+        try:
+            principal = await verifier.verify(bearer(request.headers.get("authorization")))
+            principal.demand(permission)
+            body = orjson.dumps(await endpoint(request, principal))
+            return Response(body, media_type="application/json")
+        except Exception as error:  # noqa: BLE001 - the edge turns whatever it is into a problem
+            return problem_of(error, request_id=str(new_id()), instance=request.url.path)
+
+    return guarded
+
+
+async def _search(parked: ParkedMessages, request: Request) -> dict[str, Any]:
+    query, limit = request.query_params, _limit(request)
+    try:
+        tenant_id = UUID(query["tenant_id"]) if "tenant_id" in query else None
+    except ValueError as error:
+        raise MalformedError("bad-query", "tenant_id is a UUID") from error
+    found = await parked.search(
+        state=query.get("state"),
+        tenant_id=tenant_id,
+        type_=query.get("type"),
+        reason=query.get("reason"),
+        after=query.get("cursor", ""),
+        limit=limit + 1,
+    )
+    return {"items": found[:limit], "next_cursor": found[limit - 1]["id"] if len(found) > limit else None}
+
+
+def _limit(request: Request) -> int:
+    limit = request.query_params.get("limit", "50")
+    if not limit.isdecimal() or not 1 <= int(limit) <= MAX_PAGE:
+        raise MalformedError("bad-query", f"limit is 1 to {MAX_PAGE}")
+    return int(limit)
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    try:
+        body = orjson.loads(await request.body() or b"{}")
+    except orjson.JSONDecodeError as error:
+        raise MalformedError("not-json", f"the body is not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise MalformedError("not-json", "the body is a JSON object")
+    return body

@@ -1,0 +1,257 @@
+"""The relay's life: wait for the lease, publish window after window, and begin again whatever happened."""
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import AsyncGenerator, Awaitable, Sequence
+from contextlib import AsyncExitStack, aclosing
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import asyncpg
+import structlog
+from aiokafka.errors import KafkaError
+
+from libs.common.clock import now
+from libs.common.database import TRANSIENT, Connection
+from libs.common.messaging.broker import Broker
+from libs.common.messaging.hints import Hints
+from libs.common.messaging.relay.cursor import CHUNK, LEASE_SECONDS, Cursor, MovedError, Window, connection
+from libs.common.messaging.relay.publisher import Publisher, Refusal, TopicRefusedError, behind, key_of
+from libs.common.messaging.relay.window import chunks
+from libs.common.telemetry import Counter, Gauge, Histogram
+
+IDLE_POLL_SECONDS = 0.05
+STANDBY_POLL_SECONDS = 1.0
+SETTLE_SECONDS = 1.0
+CLEAN_SECONDS = 60.0
+FIRST_BACKOFF_SECONDS, LAST_BACKOFF_SECONDS = 0.05, 5.0
+LARGE_WINDOW_SECONDS = 600
+
+PUBLISHED = Counter("cartwright_relay_published_total", "Events acknowledged by the broker")
+WINDOW_ROWS = Histogram("cartwright_relay_window_rows", "Events in one window", buckets=(1, 4, 16, 64, 256, 1024, 4096, 65536))
+CHUNK_ROWS = Histogram("cartwright_relay_chunk_rows", "Events in one chunk", buckets=(1, 4, 16, 64, 256, 1024, 2048))
+CHUNK_LATENCY = Histogram("cartwright_relay_chunk_seconds", "From having a chunk to its acknowledgement")
+UNPUBLISHED_AGE = Gauge("cartwright_relay_unpublished_age_seconds", "Age of the oldest event that is not yet published")
+SET_ASIDE = Counter("cartwright_relay_set_aside_total", "Events set aside", ["topic", "reason"])
+WAITING = Gauge("cartwright_relay_set_aside_rows", "Events set aside that wait for an operator")
+TOPIC_REFUSED = Counter("cartwright_relay_topic_refused_total", "Times that a topic could not be published to", ["topic"])
+INTERRUPTED = Counter("cartwright_relay_interrupted_total", "Times that the relay began again after a failure")
+HOLDS_LEASE = Gauge("cartwright_relay_lease", "1 while this process publishes, 0 while it stands by")
+
+R = TypeVar("R")
+
+log = structlog.get_logger(__name__)
+
+
+class Relay:
+    """The one process that publishes a database's outbox, and its standbys."""
+
+    def __init__(self, url: str, *, database: str, broker: Broker, hints: Hints) -> None:
+        self._url = url
+        self._database = database
+        self._hints = hints
+        # Containers share process numbers and sometimes names; no two processes may take each other's lease for theirs.
+        self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
+        self._publisher = Publisher(broker)
+        self._large: Connection | None = None
+        self._blocked: set[tuple[str, bytes]] = set()
+        """The keys with rows set aside. Nobody but the holder of the lease adds to them or takes from them."""
+        self._oldest: float | None = None
+        """When the oldest event was made that is known and not published."""
+        self._backoff = FIRST_BACKOFF_SECONDS
+        self._settle_at = self._clean_at = 0.0
+        UNPUBLISHED_AGE.set_function(self._unpublished_age)
+
+    async def run(self) -> None:
+        """Publish for ever, whatever happens to the database, the broker or another relay."""
+        while True:
+            try:
+                await self._session()
+            except MovedError:
+                await asyncio.sleep(STANDBY_POLL_SECONDS)
+            except TopicRefusedError as error:
+                TOPIC_REFUSED.labels(error.topic).inc()
+                log.error(  # noqa: TRY400 - the line says it all
+                    "relay.topic_refused",
+                    topic=error.topic,
+                    reason=error.reason,
+                    retry_in_seconds=self._backoff,
+                    action="create the topic or grant the right to write to it; nothing is published or set aside meanwhile",
+                )
+                await self._back_off()
+            except (KafkaError, *TRANSIENT, asyncpg.PostgresError) as error:
+                INTERRUPTED.inc()
+                log.warning(
+                    "relay.interrupted",
+                    error=str(error) or type(error).__name__,
+                    retry_in_seconds=self._backoff,
+                    action="nothing is lost; it goes on",
+                )
+                await self._back_off()
+
+    async def _back_off(self) -> None:
+        await asyncio.sleep(self._backoff)
+        self._backoff = min(self._backoff * 2, LAST_BACKOFF_SECONDS)
+
+    async def _session(self) -> None:
+        """A few connections' life: wait for the lease, then publish until something breaks."""
+        async with AsyncExitStack() as stack:
+            durable = await stack.enter_async_context(connection(self._url, synchronous_commit="on"))
+            lazy = await stack.enter_async_context(connection(self._url, synchronous_commit="off"))
+
+            async def large() -> Connection:
+                if self._large is None:
+                    self._large = await stack.enter_async_context(
+                        connection(self._url, synchronous_commit="off", statement_seconds=LARGE_WINDOW_SECONDS)
+                    )
+                return self._large
+
+            cursor = Cursor(durable, lazy, self._owner)
+            await _stand_by(cursor)
+            HOLDS_LEASE.set(1)
+            try:
+                await self._publish_for_ever(cursor, lazy, large)
+            finally:
+                HOLDS_LEASE.set(0)
+                self._large = None
+                await self._publisher.replace()
+                await self._give_back(cursor)
+
+    async def _give_back(self, cursor: Cursor) -> None:
+        try:
+            async with asyncio.timeout(1):
+                await cursor.give_back()
+        except (*TRANSIENT, asyncpg.PostgresError):
+            log.info("relay.lease_not_returned", action="a standby takes over when it ends")
+
+    async def _publish_for_ever(self, cursor: Cursor, lazy: Connection, large: Any) -> None:
+        self._blocked = await cursor.keys_set_aside()
+        leased_at = time.monotonic()
+        while True:
+            if cursor.window is None:
+                await self._chores(cursor)
+                if not await self._anything(cursor):
+                    if time.monotonic() - leased_at > LEASE_SECONDS / 3:
+                        await cursor.renew()
+                        leased_at = time.monotonic()
+                    continue
+                await cursor.open()
+            await self._publish_window(cursor, lazy, large)
+            leased_at = time.monotonic()
+            if self._hinted() and not self._chores_are_due():
+                await cursor.close_and_open()
+            else:
+                await cursor.close()
+
+    def _hinted(self) -> bool:
+        hinted = self._hints.outbox.is_set()
+        self._hints.outbox.clear()
+        return hinted
+
+    async def _anything(self, cursor: Cursor) -> bool:
+        """Whether there is something to publish; if not, waits a moment or for a hint."""
+        if self._hinted() or await cursor.something_new():
+            return True
+        self._oldest = None
+        try:
+            await asyncio.wait_for(self._hints.outbox.wait(), IDLE_POLL_SECONDS)
+        except TimeoutError:
+            return False
+        return self._hinted()
+
+    def _chores_are_due(self) -> bool:
+        return time.monotonic() >= min(self._settle_at, self._clean_at)
+
+    async def _chores(self, cursor: Cursor) -> None:
+        """What is done between two windows now and then, also while there is no end of them."""
+        moment = time.monotonic()
+        if moment >= self._settle_at:
+            self._settle_at = moment + SETTLE_SECONDS
+            if await cursor.settle():
+                self._blocked = await cursor.keys_set_aside()
+                WAITING.set(await cursor.count_set_aside())
+        if moment >= self._clean_at:
+            slot_seconds = await cursor.clean()
+            self._clean_at = moment + min(CLEAN_SECONDS, slot_seconds / 4)
+            WAITING.set(await cursor.count_set_aside())
+
+    async def _publish_window(self, cursor: Cursor, lazy: Connection, large: Any) -> None:
+        """Send every row of the open window that is not yet acknowledged, or set it aside."""
+        window = cursor.window
+        if window is None:
+            raise MovedError
+        count = 0
+        async with aclosing(chunks(window, lazy, large)) as found:
+            while rows := await self._holding(cursor, _next(found)):
+                self._oldest = min(row["event_id"].int for row in rows) / (1000 << 80)  # a UUIDv7 begins with its time
+                started = time.perf_counter()
+                refusals = await self._holding(cursor, self._publish(window, rows))
+                count += len(rows)
+                # Closing the window compares with the last ordinal; the rows after it need no write of their own.
+                if refusals or len(rows) == CHUNK:
+                    await cursor.advance(rows[-1]["n"], refusals)
+                self._published(rows, refusals, time.perf_counter() - started)
+        WINDOW_ROWS.observe(count)
+
+    async def _publish(self, window: Window, rows: Sequence[Any]) -> Sequence[Refusal]:
+        waiting: list[Refusal] = []
+        if self._blocked:
+            waiting = [behind(row) for row in rows if key_of(row) in self._blocked]
+            rows = [row for row in rows if key_of(row) not in self._blocked]
+        position = f"{self._database}/{window.timeline}.{window.win}."
+        return waiting + (await self._publisher.send(position, rows) if rows else [])
+
+    async def _holding(self, cursor: Cursor, work: Awaitable[R]) -> R:
+        """Wait for something that may take long, keeping the lease meanwhile."""
+        task = asyncio.ensure_future(work)
+        try:
+            while not (await asyncio.wait({task}, timeout=LEASE_SECONDS / 3))[0]:
+                await cursor.renew()
+            return task.result()
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task}, timeout=STANDBY_POLL_SECONDS)
+
+    def _published(self, rows: Sequence[Any], refusals: Sequence[Refusal], seconds: float) -> None:
+        self._backoff = FIRST_BACKOFF_SECONDS
+        CHUNK_LATENCY.observe(seconds)
+        CHUNK_ROWS.observe(len(rows))
+        PUBLISHED.inc(len(rows) - len(refusals))
+        for refusal in refusals:
+            key = key_of(refusal.row)
+            SET_ASIDE.labels(refusal.row["topic"], refusal.reason).inc()
+            WAITING.inc()
+            if key not in self._blocked:
+                self._blocked.add(key)
+                log.error(
+                    "relay.set_aside",
+                    topic=refusal.row["topic"],
+                    key=refusal.row["key"].decode(errors="replace"),
+                    event_id=str(refusal.row["event_id"]),
+                    tenant_id=str(refusal.row["tenant_id"]),
+                    reason=refusal.reason,
+                    action="later events of this key wait behind it, all others flow; replay or discard it",
+                )
+
+    def _unpublished_age(self) -> float:
+        return 0.0 if self._oldest is None else max(0.0, now().timestamp() - self._oldest)
+
+
+async def _stand_by(cursor: Cursor) -> None:
+    """Wait for the lease, looking again when it ends and now and then before, for it may be given back."""
+    while True:
+        free_in = await cursor.lease()
+        if not free_in:
+            return
+        await asyncio.sleep(min(free_in, STANDBY_POLL_SECONDS))
+
+
+async def _next(found: AsyncGenerator[Sequence[Any], None]) -> Sequence[Any]:
+    """The next chunk, or none. The built-in `anext` with a default cannot be a task in Python 3.11."""
+    try:
+        return await anext(found)
+    except StopAsyncIteration:
+        return ()

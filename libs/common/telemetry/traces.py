@@ -1,0 +1,179 @@
+"""Traces: W3C Trace Context always, OpenTelemetry spans when the standard OTEL_ variables ask for them.
+
+A context travels as the text of a `traceparent`: in a request's header, a message, the outbox and Kafka. Every span says
+its parent, so nothing depends on which task runs where. While tracing is off, a span passes its parent's context on,
+records nothing, and no part of OpenTelemetry is loaded.
+"""
+
+import os
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self
+from uuid import UUID
+
+import structlog
+
+Kind = Literal["server", "client", "internal", "producer", "consumer"]
+Attributes = Mapping[str, str | int]
+
+MAX_LINKS = 64
+"""Of a batch's or chunk's messages, so many are linked; the count says how many there were."""
+TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+EXPORTERS = frozenset({"otlp", "console"})
+ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+PROTOCOL = "http/protobuf"
+
+log = structlog.get_logger(__name__)
+
+
+class Span:
+    """Something that takes time and belongs to a trace. This one is recorded nowhere."""
+
+    __slots__ = ("traceparent",)
+
+    def __init__(self, traceparent: str | None) -> None:
+        self.traceparent = traceparent
+        """What the messages sent and the calls made inside carry on."""
+
+    def note(self, name: str, value: str | int) -> None:
+        """Add an attribute."""
+
+    def fail(self, reason: str) -> None:
+        """What was tried did not succeed. The reason is a code or a type, never a text, which might hold a secret."""
+
+    def end(self) -> None:
+        """It is over now; a `with` statement says so by itself."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: TracebackType | None) -> None:
+        if error is not None:
+            self.fail(reason_of(error))
+        self.end()
+
+
+class Recorder(Protocol):
+    """Makes spans that are recorded."""
+
+    def start(
+        self,
+        name: str,
+        kind: Kind,
+        parent: str | None,
+        attributes: Attributes,
+        *,
+        links: Sequence[str] = (),
+        started_ns: int | None = None,
+    ) -> Span:
+        """A span that has begun now, or then."""
+
+
+_recorder: Recorder | None = None
+
+
+def recorder() -> Recorder | None:
+    """Where spans are recorded; None while tracing is off."""
+    return _recorder
+
+
+def record_with(new: Recorder | None) -> Recorder | None:
+    """Record spans there from now on; answers where they were recorded before."""
+    global _recorder
+    before, _recorder = _recorder, new
+    return before
+
+
+def start_tracing(service: str, process: str) -> None:
+    """Record spans if the environment asks for it; they are flushed when the process ends."""
+    names = exporters(os.environ)
+    if names:
+        from libs.common.telemetry.recording import OpenTelemetry
+
+        record_with(OpenTelemetry.exporting(names, service, process))
+
+
+def exporters(environment: Mapping[str, str]) -> frozenset[str]:
+    """Where spans go, as OpenTelemetry's own variables say; nowhere unless one of them asks."""
+    if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return frozenset()
+    implied = "otlp" if any(environment.get(name) for name in ENDPOINTS) else "none"
+    names = (environment.get("OTEL_TRACES_EXPORTER") or implied).split(",")
+    wanted = frozenset(name.strip().lower() for name in names) - {"", "none"}
+    protocol = next((value for name in PROTOCOLS if (value := environment.get(name))), PROTOCOL)
+    if wanted - EXPORTERS or ("otlp" in wanted and protocol != PROTOCOL):
+        unusable = {"exporters": sorted(wanted - EXPORTERS), "protocol": protocol}
+        log.warning("tracing.unusable", **unusable, action=f"exporters are otlp (over {PROTOCOL}) and console")
+    return (wanted & EXPORTERS) if protocol == PROTOCOL else wanted & {"console"}
+
+
+def fresh_traceparent() -> str:
+    """The context of a trace that begins here."""
+    text = secrets.token_hex(24)
+    return f"00-{text[:32]}-{text[32:]}-01"
+
+
+def trace_id_of(traceparent: str | None) -> dict[str, str]:
+    """The trace's id as a log line's member, if there is one."""
+    return {"trace_id": traceparent[3:35]} if traceparent else {}
+
+
+def reason_of(error: BaseException) -> str:
+    """A refusal's code, or else the error's type."""
+    return str(getattr(error, "code", None) or type(error).__qualname__)
+
+
+class RequestSpan:
+    """A request, as a SERVER span and on every log line written while it is answered."""
+
+    __slots__ = ("_bound", "_span", "traceparent")
+
+    def __init__(self, span: Span, request_id: str) -> None:
+        self._span = span
+        self.traceparent = span.traceparent
+        self._bound = structlog.contextvars.bind_contextvars(request_id=request_id, **trace_id_of(span.traceparent))
+
+    def of_tenant(self, tenant_id: UUID) -> None:
+        """The caller is known from here on."""
+        text = str(tenant_id)
+        self._span.note("cartwright.tenant.id", text)
+        self._bound = {**structlog.contextvars.bind_contextvars(tenant_id=text), **self._bound}
+
+    def answered(self, status: int) -> None:
+        """What the caller was told. Only a 5xx is a failure of ours."""
+        self._span.note("http.response.status_code", status)
+        if status >= 500:
+            self._span.fail(str(status))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self._span.__exit__(kind, error, traceback)
+        structlog.contextvars.reset_contextvars(**self._bound)
+
+
+def request_span(route: str, scope: Mapping[str, Any], *, request_id: str, traceparent: str | None) -> RequestSpan:
+    """A request (its ASGI scope) to this route, in its caller's trace, or in a new one."""
+    parent = traceparent if traceparent and TRACEPARENT.fullmatch(traceparent) else None
+    if _recorder is None:
+        return RequestSpan(Span(parent or fresh_traceparent()), request_id)
+    method = scope["method"]
+    attributes = {
+        "http.request.method": method,
+        "http.route": route,
+        "url.path": scope["path"],
+        "url.scheme": scope.get("scheme", "http"),
+        "cartwright.request.id": request_id,
+    }
+    return RequestSpan(_recorder.start(f"{method} {route}", "server", parent, attributes), request_id)
+
+
+def call_span(what: str, *, of: str, parent: str | None, attributes: Attributes) -> Span:
+    """A call to an outside system, as a CLIENT span."""
+    if _recorder is None:
+        return Span(parent)
+    return _recorder.start(what, "client", parent, {"service.peer.name": of, **attributes})

@@ -1,0 +1,126 @@
+"""What operators see and repair, through the operator surface alone."""
+
+import json
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from deploy.cli.publisher import Fact, Record, publishing
+from deploy.cli.shop import RefusedError
+from deploy.cli.tenants import operator
+from deploy.local.databases import database_url
+from tests.e2e.conftest import Market
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+def _stock(market: Market, sku: str, sequence: int, **content: Any) -> Fact:
+    kind = "stock.counted" if "quantity" in content else "stock.adjusted"
+    facts = {"location": "shop", **content} if "quantity" in content else {"location": "shop", "reason": "test", **content}
+    return Fact("inventory.v1", kind, "/test/inventory", market.shop.tenant_id, sku, sequence, facts)
+
+
+async def _publish(market: Market, *facts: Fact | Record) -> None:
+    async with publishing(market.api.stack) as publisher:
+        await publisher.publish(fact.record() if isinstance(fact, Fact) else fact for fact in facts)
+
+
+async def _parked(market: Market, service: str, **filters: str) -> list[dict[str, Any]]:
+    token = await operator(market.api).token()
+    query = "&".join(f"{name}={value}" for name, value in filters.items())
+    found = (await market.api.call(service, "GET", f"/ops/parked-messages?{query}", token=token)).body
+    items: list[dict[str, Any]] = found["items"]
+    return items
+
+
+async def test_a_delta_that_came_too_early_waits_and_is_applied_in_order_when_the_missing_one_arrives(market: Market) -> None:
+    await _publish(market, _stock(market, "GAPPY", 1, quantity=10), _stock(market, "GAPPY", 3, delta=-2))
+
+    async def waits() -> bool:
+        return [each["reason"] for each in await _parked(market, "checkout", type="stock.adjusted", state="parked")] == ["gap"]
+
+    await market.until(waits)
+    assert (await market.level("GAPPY"))["on_hand"] == 10
+    await _publish(market, _stock(market, "GAPPY", 2, delta=5), _stock(market, "GAPPY", 2, delta=5))
+
+    async def healed() -> bool:
+        return bool((await market.level("GAPPY"))["on_hand"] == 13)
+
+    await market.until(healed)
+    assert await _parked(market, "checkout", type="stock.adjusted") == []
+    replayed = await _parked(market, "checkout", type="stock.adjusted", state="replayed")
+    assert [each["offset"] for each in replayed]
+
+
+async def test_a_count_closes_a_gap_for_it_knows_better(market: Market) -> None:
+    await _publish(market, _stock(market, "COUNTED", 1, quantity=10), _stock(market, "COUNTED", 4, delta=7))
+
+    async def waits() -> bool:
+        return len(await _parked(market, "checkout", reason="gap")) == 1
+
+    await market.until(waits)
+    await _publish(market, _stock(market, "COUNTED", 9, quantity=3))
+
+    async def counted() -> bool:
+        return bool((await market.level("COUNTED"))["on_hand"] == 3 and not await _parked(market, "checkout", reason="gap"))
+
+    await market.until(counted)
+
+
+async def test_what_no_publisher_should_send_is_listed_with_its_reason(market: Market) -> None:
+    good = _stock(market, "FORGED", 1, quantity=1).record()
+    stranger = f"{uuid4()}:FORGED".encode()
+    await _publish(
+        market, Record(good.topic, stranger, good.value, good.headers), Record(good.topic, good.key, b"{", good.headers)
+    )
+
+    async def listed() -> bool:
+        reasons = {each["reason"] for each in await _parked(market, "checkout", state="rejected")}
+        return reasons >= {"tenant-mismatch", "schema"}
+
+    await market.until(listed)
+    [mismatch] = await _parked(market, "checkout", reason="tenant-mismatch")
+    token = await operator(market.api).token()
+    shown = (await market.api.call("checkout", "GET", f"/ops/parked-messages/{mismatch['id']}", token=token)).body
+    assert json.loads(shown["payload"])["sku"] == "FORGED"
+
+
+async def test_repairs_need_the_operators_permission_and_a_reason(market: Market) -> None:
+    shopkeeper = await market.shop._client.token()
+    with pytest.raises(RefusedError) as refused:
+        await market.api.call("checkout", "GET", "/ops/parked-messages", token=shopkeeper)
+    assert refused.value.status == 403
+    token = await operator(market.api).token()
+    [mismatch] = await _parked(market, "checkout", reason="tenant-mismatch")
+    path = f"/ops/parked-messages/{mismatch['id']}/discard"
+    with pytest.raises(RefusedError) as refused:
+        await market.api.call("checkout", "POST", path, token=token, body={"reason": " "})
+    assert (refused.value.status, refused.value.code) == (400, "reason-missing")
+    await market.api.call("checkout", "POST", path, token=token, body={"reason": "forged in a test"})
+    actions = (await market.api.call("checkout", "GET", "/ops/actions", token=token)).body["items"]
+    assert (actions[0]["action"], actions[0]["reason"], actions[0]["actor"]) == ("parked.discard", "forged in a test", "platform")
+
+
+async def test_a_rebuilt_projection_equals_the_old_one_mends_a_broken_one_and_repeats_no_effect(
+    market: Market, admin_url: str
+) -> None:
+    token = await operator(market.api).token()
+    worker = market.api.stack.services["cart"].ops[-1]
+
+    async def rebuild() -> dict[str, Any]:
+        url = f"{worker}/ops/projections/products/rebuild"
+        outcome: dict[str, Any] = (await market.api.ask(url, "POST", token=token, seconds=60)).body
+        return outcome
+
+    first = await rebuild()
+    assert first["rows"] >= 5
+    assert first["hash_before"] == first["hash_after"]
+    owner = await asyncpg.connect(database_url(admin_url, "cart", "owner", market.stack._prefixes[0]))
+    await owner.execute("UPDATE product SET name = 'broken' WHERE sku = 'SKU-1'")
+    published = await owner.fetchval("SELECT last_value FROM outbox_event_id_seq")
+    assert (await rebuild())["changed"]
+    assert (await rebuild())["hash_after"] == first["hash_after"]
+    assert await owner.fetchval("SELECT last_value FROM outbox_event_id_seq") == published
+    await owner.close()

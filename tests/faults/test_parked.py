@@ -1,0 +1,174 @@
+"""Poison in a hot partition: it stops nobody else, waits in order, and leaves in order once it is cured."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from libs.common.database import Database
+from libs.common.errors import ConflictError
+from libs.common.messaging.broker import Broker
+from libs.common.messaging.decision import Handlers, Message, Ref, World
+from libs.common.messaging.envelope import Reader
+from libs.common.messaging.hints import Hints
+from libs.common.messaging.inbox import Inbox, kafka_broker
+from libs.common.messaging.parked import ParkedMessages
+from libs.common.messaging.shell import Shell
+from tests.toy import COUNTERS, TALLIES, TOPIC, Bumped, Tally, Toy
+
+TOO_LARGE_FOR_A_COLUMN = 2**70
+OVERFLOW = -9
+
+
+class Ward:
+    """The toy's consumer with an illness that can be cured, and what operators see of it."""
+
+    def __init__(self, toy: Toy, tenant_id: UUID) -> None:
+        self.toy = toy
+        self.tenant_id = tenant_id
+        self.poisonous: set[int] = set()
+        self.applied: dict[UUID, list[int]] = {}
+        self.handlers = Handlers()
+        self.handlers.on(Bumped, lambda m: [Ref(Tally, m.data.counter_id)])(self._note)
+        self.inbox: Inbox
+        self.parked: ParkedMessages
+
+    def _note(self, world: World, message: Message[Bumped]) -> None:
+        value, counter_id = message.data.value, message.data.counter_id
+        if value in self.poisonous:
+            raise ValueError(f"{value} is poison")
+        known = world.get(Tally, counter_id) or Tally(tenant_id=world.tenant_id, id=counter_id)
+        applied = TOO_LARGE_FOR_A_COLUMN if value == OVERFLOW else known.applied + 1
+        in_order = value > known.last_sequence
+        world.save(replace(known, applied=applied, last_sequence=value, violations=known.violations + (not in_order)))
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator["Ward"]:
+        database = await Database.connect(self.toy.url("app"), application="ward", size=5)
+        hints = Hints(self.toy.url("app"))
+        await hints.start()
+        shell = Shell(database, (COUNTERS, TALLIES), self.handlers, service="toy", hints=hints)
+        broker = Broker(self.toy.settings)
+        kafka = kafka_broker(broker)
+        self.inbox = Inbox(shell, broker, group="tallies", topics=[TOPIC])
+        self.inbox.subscribe(kafka)
+        self.parked = ParkedMessages(shell, Reader(self.handlers.events(), topic_prefix=broker.prefix), self.inbox.group)
+        await kafka.start()
+        try:
+            yield self
+        finally:
+            await kafka.stop()
+            await hints.close()
+            await database.close()
+
+    async def send(self, *bumps: tuple[UUID, int]) -> None:
+        """Our own messages, in one partition, as a relay numbers them."""
+        producer = AIOKafkaProducer(bootstrap_servers=self.toy.settings.kafka_bootstrap_servers)
+        await producer.start()
+        for counter_id, value in bumps:
+            self.position = getattr(self, "position", 0) + 1
+            headers = {
+                "ce_id": str(uuid4()),
+                "ce_source": "/cartwright/toy",
+                "ce_type": "toy.bumped",
+                "ce_tenantid": str(self.tenant_id),
+                "ce_sequence": str(abs(value) + 1),
+                "ce_time": "2026-01-01T00:00:00Z",
+                "ce_relayposition": f"toy/1.1.{self.position}",
+            }
+            body = f'{{"counter_id":"{counter_id}","value":{value}}}'.encode()
+            key = f"{self.tenant_id}:{counter_id}".encode()
+            topic = self.toy.prefix + TOPIC
+            await producer.send_and_wait(topic, body, key, partition=0, headers=[(n, t.encode()) for n, t in headers.items()])
+        await producer.stop()
+
+    async def tallies(self) -> dict[UUID, tuple[int, int, int]]:
+        owner = await asyncpg.connect(self.toy.url("app"))
+        await owner.execute(f"BEGIN; SET LOCAL cartwright.tenant_ids = '{self.tenant_id}'")
+        rows = await owner.fetch("SELECT id, applied, last_sequence, violations FROM tally")
+        await owner.close()
+        return {row["id"]: (row["applied"], row["last_sequence"], row["violations"]) for row in rows}
+
+    async def until(self, condition: Callable[[], Any]) -> None:
+        async with asyncio.timeout(30):
+            while not await condition():
+                await asyncio.sleep(0.05)
+
+    async def set_aside(self) -> list[tuple[str, str]]:
+        return [(each["state"], each["reason"]) for each in await self.parked.search(limit=200)]
+
+
+@pytest.fixture
+async def ward(admin_url: str, bootstrap_servers: str, fresh_prefix: Callable[[str], str]) -> AsyncIterator[Ward]:
+    toy = Toy(admin_url, bootstrap_servers, fresh_prefix("ward"))
+    await toy.prepare()
+    async with Ward(toy, uuid4()).open() as ward:
+        yield ward
+
+
+async def test_other_keys_flow_and_a_replay_after_the_cure_restores_the_order(ward: Ward) -> None:
+    ill, well = uuid4(), uuid4()
+    ward.poisonous = {12}
+    await ward.send((ill, 11), (ill, 12), (well, 1), (ill, 13), (ill, 14), (well, 2))
+    await ward.until(lambda: _is(ward, {ill: (1, 11, 0), well: (2, 2, 0)}))
+    assert await ward.set_aside() == [("parked", "ValueError"), ("queued", "behind-parked"), ("queued", "behind-parked")]
+    poison, queued, _ = await ward.parked.search(limit=10)
+    with pytest.raises(ConflictError, match="not-first"):
+        await ward.parked.replay(queued["id"], actor="tester")
+    with pytest.raises(ConflictError, match="still-failing"):
+        await ward.parked.replay(poison["id"], actor="tester")
+    assert (await ward.parked.show(poison["id"]))["attempts"] == 1
+    ward.poisonous = set()
+    assert len((await ward.parked.replay(poison["id"], actor="tester"))["done"]) == 3
+    await ward.send((ill, 15))
+    await ward.until(lambda: _is(ward, {ill: (5, 15, 0), well: (2, 2, 0)}))
+    assert await ward.set_aside() == []
+    assert [each["action"] for each in await ward.parked.actions(limit=5)] == ["parked.replay"] * 2  # also the one that failed
+
+
+async def test_discarding_the_poison_lets_what_waited_behind_it_go_on(ward: Ward) -> None:
+    ill = uuid4()
+    ward.poisonous = {2}
+    await ward.send((ill, 1), (ill, 2), (ill, 3))
+    await ward.until(lambda: _is(ward, {ill: (1, 1, 0)}))
+    await ward.until(lambda: _count(ward, 2))
+    [poison, _] = await ward.parked.search(limit=10)
+    await ward.parked.discard(poison["id"], actor="tester", reason="nobody can cure it")
+    assert await ward.tallies() == {ill: (2, 3, 0)}
+    discarded = await ward.parked.show(poison["id"])
+    assert (discarded["state"], discarded["decided_by"], discarded["decision"]) == ("discarded", "tester", "nobody can cure it")
+
+
+async def test_a_message_that_the_database_will_never_take_is_found_in_its_batch_and_rejected_alone(ward: Ward) -> None:
+    culprit, well = uuid4(), [uuid4() for _ in range(10)]
+    await ward.send(*((counter, 1) for counter in well[:5]), (culprit, OVERFLOW), *((counter, 1) for counter in well[5:]))
+    await ward.until(lambda: _is(ward, dict.fromkeys(well, (1, 1, 0))))
+    assert await ward.set_aside() == [("rejected", "database")]
+
+
+async def test_when_most_of_a_batch_fails_the_consumer_stands_still_and_parks_nothing(ward: Ward) -> None:
+    counters = [uuid4() for _ in range(40)]
+    ward.poisonous = {1}
+    await ward.send(*((counter, 1) for counter in counters))
+
+    async def halted() -> bool:
+        return ward.inbox.halted is not None
+
+    await ward.until(halted)
+    ward.poisonous = set()
+    await ward.until(lambda: _is(ward, dict.fromkeys(counters, (1, 1, 0))))
+    assert len(await ward.set_aside()) < 20
+
+
+async def _is(ward: Ward, expected: dict[UUID, tuple[int, int, int]]) -> bool:
+    return await ward.tallies() == expected
+
+
+async def _count(ward: Ward, messages: int) -> bool:
+    return len(await ward.set_aside()) == messages

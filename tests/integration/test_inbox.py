@@ -1,0 +1,152 @@
+"""What no handler and no publisher should do, and some day one will: the inbox passes over nothing and stops for nothing."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
+
+from libs.common.contracts import Event, event
+from libs.common.messaging.broker import Broker
+from libs.common.messaging.decision import Handlers, IdentityMap, Message, Ref, World
+from libs.common.messaging.envelope import MAX_EVENT_BYTES
+from libs.common.messaging.inbox import Inbox, kafka_broker
+from libs.common.messaging.shell import Shell
+from tests.integration.conftest import drop
+from tests.toy import COUNTERS, SERVICE, TALLIES, Bumped, Tally, Toy, tally
+
+HUGE, HEALTHY = -2, 1
+
+
+@event("toy.v1", "toy.noted", aggregate="counter_id")
+class Noted(Event):
+    """Somebody had much to say."""
+
+    counter_id: UUID
+    text: str
+
+
+HANDLERS = Handlers()
+
+
+@HANDLERS.on(Bumped, lambda m: [Ref(Tally, m.data.counter_id)])
+def note(world: World, message: Message[Bumped]) -> None:
+    if message.data.value == HUGE:
+        world.publish(Noted(counter_id=message.data.counter_id, text="x" * MAX_EVENT_BYTES), 1)
+    tally(world, message)
+
+
+class Stumbling(Shell):
+    """A shell with a mistake in it that shows the first few times."""
+
+    mistakes = 3
+
+    async def store(self, connection: Any, aggregates: IdentityMap) -> None:
+        await super().store(connection, aggregates)
+        if aggregates.changed and self.mistakes:
+            self.mistakes -= 1
+            message = "a mistake of ours"
+            raise TypeError(message)
+
+
+@pytest.fixture
+async def toy(admin_url: str, bootstrap_servers: str, fresh_prefix: Callable[[str], str]) -> AsyncIterator[Toy]:
+    toy = Toy(admin_url, bootstrap_servers, fresh_prefix("inbox"))
+    await toy.prepare()
+    yield toy
+    await drop(admin_url, [toy.prefix + SERVICE])
+
+
+@pytest.fixture
+async def send(toy: Toy) -> AsyncIterator[Callable[..., Awaitable[None]]]:
+    """Publish a bump as a foreign system would."""
+    producer = AIOKafkaProducer(bootstrap_servers=toy.settings.kafka_bootstrap_servers)
+    await producer.start()
+
+    async def send(tenant: UUID, counter: UUID, value: int, *more: tuple[str, bytes | None]) -> None:
+        headers = {
+            "ce_id": str(uuid4()).encode(),
+            "ce_source": b"/x",
+            "ce_type": b"toy.bumped",
+            "ce_tenantid": str(tenant).encode(),
+            "ce_sequence": b"1",
+            "ce_time": b"2026-01-01T00:00:00Z",
+        }
+        body = f'{{"counter_id":"{counter}","value":{value}}}'.encode()
+        key = f"{tenant}:{counter}".encode()
+        await producer.send_and_wait(f"{toy.prefix}toy.v1", body, key, partition=0, headers=[*headers.items(), *more])
+
+    yield send
+    await producer.stop()
+
+
+async def _applied(toy: Toy, tenant: UUID, expected: int) -> int:
+    deadline = time.monotonic() + 30
+    while (applied := (await toy.totals([tenant]))["applied"]) < expected and time.monotonic() < deadline:
+        await asyncio.sleep(0.1)
+    return applied
+
+
+async def _refused(toy: Toy) -> list[tuple[Any, ...]]:
+    connection = await asyncpg.connect(toy.url("owner"))
+    try:
+        return [tuple(row) for row in await connection.fetch("SELECT state, reason FROM inbox_parked ORDER BY off")]
+    finally:
+        await connection.close()
+
+
+async def test_a_header_without_a_value_and_an_event_too_large_to_write_cost_nobody_else_anything(
+    toy: Toy, send: Callable[..., Awaitable[None]]
+) -> None:
+    tenant, counters = uuid4(), [uuid4() for _ in range(5)]
+    for number, counter in enumerate(counters):
+        await send(tenant, counter, HUGE if number == 2 else HEALTHY, ("x", None))
+    async with toy.shell() as plain:
+        shell = Shell(plain.database, (COUNTERS, TALLIES), HANDLERS, service=SERVICE, hints=plain._hints)
+        async with toy.member(shell):
+            assert await _applied(toy, tenant, 4) == 4
+            await send(tenant, counters[0], HEALTHY)
+            assert await _applied(toy, tenant, 5) == 5
+    assert await _refused(toy) == [("rejected", "event-too-large")]
+
+
+async def test_a_consumer_put_back_behind_what_is_stored_applies_nothing_twice(
+    toy: Toy, send: Callable[..., Awaitable[None]]
+) -> None:
+    tenant, counter = uuid4(), uuid4()
+    broker = Broker(toy.settings)
+    kafka = kafka_broker(broker)
+    async with toy.shell() as shell:
+        inbox = Inbox(shell, broker, group="tallies", topics=["toy.v1"])
+        inbox.subscribe(kafka)
+        await kafka.start()
+        for _ in range(3):
+            await send(tenant, counter, HEALTHY)
+        assert await _applied(toy, tenant, 3) == 3
+        # As a rebalance does whose own seek comes late: the inbox knows where it stands, the consumer does not.
+        inbox._subscriber.consumer.seek(TopicPartition(f"{toy.prefix}toy.v1", 0), 0)
+        await asyncio.sleep(1)
+        await send(tenant, counter, HEALTHY)
+        assert await _applied(toy, tenant, 4) == 4
+        await asyncio.sleep(1)
+        assert await _applied(toy, tenant, 4) == 4
+        await kafka.stop()
+
+
+async def test_a_mistake_of_our_own_is_tried_again_and_no_message_is_passed_over(
+    toy: Toy, send: Callable[..., Awaitable[None]]
+) -> None:
+    tenant, counter = uuid4(), uuid4()
+    async with toy.shell() as plain:
+        shell = Stumbling(plain.database, (COUNTERS, TALLIES), HANDLERS, service=SERVICE, hints=plain._hints)
+        async with toy.member(shell):
+            for _ in range(6):  # one poll after the other
+                await send(tenant, counter, HEALTHY)
+                await asyncio.sleep(0.3)
+            assert await _applied(toy, tenant, 6) == 6
+    assert shell.mistakes == 0
+    assert await _refused(toy) == []
