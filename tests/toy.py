@@ -22,13 +22,14 @@ from libs.common.messaging.decision import Aggregate, Handlers, Message, Ref, Wo
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.inbox import Inbox, kafka_broker
 from libs.common.messaging.relay import Relay
-from libs.common.messaging.schema import kernel_v1, kernel_v2
+from libs.common.messaging.schema import SLOT_SECONDS, kernel_v1, kernel_v2
 from libs.common.messaging.shell import Shell
 from libs.common.settings import Settings
 from libs.common.tenancy import protect
 
 SERVICE = "toy"
 TOPIC = "toy.v1"
+GROUP = "tallies"
 PARTITIONS = 6
 
 
@@ -125,10 +126,10 @@ class Toy:
     def url(self, role: Any) -> str:
         return database_url(self.admin_url, SERVICE, role, self.prefix)
 
-    async def prepare(self) -> None:
+    async def prepare(self, *, slot_seconds: int = SLOT_SECONDS) -> None:
         await provision(self.admin_url, SERVICE, self.prefix)
         owner = await asyncpg.connect(self.url("owner"))
-        for statement in (*kernel_v1(SERVICE), *kernel_v2(SERVICE)):
+        for statement in (*kernel_v1(SERVICE), *kernel_v2(SERVICE, slot_seconds=slot_seconds)):
             await owner.execute(statement)
         for rows in (COUNTERS, TALLIES):
             columns = ", ".join(
@@ -172,7 +173,7 @@ class Toy:
     async def member(self, shell: Shell) -> AsyncIterator[None]:
         broker = Broker(self.settings)
         kafka = kafka_broker(broker)
-        Inbox(shell, broker, group="tallies", topics=[TOPIC]).subscribe(kafka)
+        Inbox(shell, broker, group=GROUP, topics=[TOPIC]).subscribe(kafka)
         await kafka.start()
         try:
             yield

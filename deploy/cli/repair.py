@@ -1,7 +1,7 @@
 """`parked` and `rebuild`: what operators repair, through the operator surface that every process has."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -12,6 +12,7 @@ from deploy.cli.tenants import operator
 from deploy.local.description import StackDescription
 from deploy.local.sessions import running_stack
 
+ASK_SECONDS = 30
 REBUILD_SECONDS = 600
 
 
@@ -76,9 +77,8 @@ def rebuild(*, service: str, projection: str, json: bool) -> int:
     """Rebuild a projection in a worker of its service."""
 
     async def run(api: Api, token: str) -> dict[str, Any]:
-        worker = api.stack.services[service].ops[-1]
-        path = f"/ops/projections/{projection}/rebuild"
-        outcome: dict[str, Any] = (await api.ask(f"{worker}{path}", "POST", token=token, seconds=REBUILD_SECONDS)).body
+        url = f"{_worker(api.stack, service)}/ops/projections/{projection}/rebuild"
+        outcome: dict[str, Any] = (await api.ask(url, "POST", token=token, seconds=REBUILD_SECONDS)).body
         return outcome
 
     outcome = _with_operator(run)
@@ -100,17 +100,23 @@ def _with_operator(run: Callable[[Api, str], Awaitable[Any]]) -> Any:
     return asyncio.run(main())
 
 
-def _services(stack: StackDescription, service: str | None) -> Iterable[str]:
+def _worker(stack: StackDescription, service: str) -> str:
+    """A worker sees more than an API: the events that the broker refused, and projections to rebuild."""
+    [name] = _services(stack, service)
+    return stack.services[name].ops[-1]
+
+
+def _services(stack: StackDescription, service: str | None) -> Sequence[str]:
     if service is not None and service not in stack.services:
         raise CommandError(f"{service!r} is none of {', '.join(stack.services)}", ExitCode.USAGE)
-    return [service] if service else stack.services
+    return [service] if service else list(stack.services)
 
 
 async def _pages(api: Api, service: str, token: str, query: str) -> Any:
     cursor = ""
     while True:
         path = f"/ops/parked-messages?{query}&{urlencode({'cursor': cursor})}" if cursor else f"/ops/parked-messages?{query}"
-        page = (await api.call(service, "GET", path, token=token)).body
+        page = (await api.ask(_worker(api.stack, service) + path, "GET", token=token, seconds=ASK_SECONDS)).body
         for item in page["items"]:
             yield item
         cursor = page["next_cursor"]
@@ -126,7 +132,8 @@ async def _on_its_service(
     for name in _services(api.stack, service):
         try:
             path = f"/ops/parked-messages/{parked_id}{action}"
-            found: dict[str, Any] = (await api.call(name, method, path, token=token, body=body)).body
+            asked = await api.ask(_worker(api.stack, name) + path, method, token=token, body=body, seconds=ASK_SECONDS)
+            found: dict[str, Any] = asked.body
         except RefusedError as error:
             if error.code != "parked-message-not-found":
                 raise

@@ -118,11 +118,12 @@ class Api:
             content = orjson.dumps(body)
         return await self._answer(service, path, Request(method, self._bases[service] + path, headers, content))
 
-    async def ask(self, url: str, method: str, *, token: str, seconds: float) -> Reply:
+    async def ask(self, url: str, method: str, *, token: str, seconds: float, body: object = None) -> Reply:
         """Ask one process for something that may take long. Raises RefusedError on a 4xx or 500."""
         headers = {"Authorization": f"Bearer {token}"}
         timeout = aiohttp.ClientTimeout(total=seconds)
-        async with self._session.request(method, url, headers=headers, timeout=timeout) as response:
+        content = orjson.dumps(body) if body is not None else None
+        async with self._session.request(method, url, headers=headers, timeout=timeout, data=content) as response:
             reply = Reply(response.status, response.headers, _parsed(await response.read()))
         if reply.status >= _FIRST_REFUSAL:
             raise RefusedError(f"{method} {url}", reply.status, reply.body if isinstance(reply.body, dict) else {})

@@ -4,7 +4,8 @@ SQLAlchemy describes the tables and the rarer queries; everything runs on asyncp
 transactions on one core). Nothing here reads or writes a tenant's row outside `Database.transaction`.
 
 Tables without a tenant, and why: `outbox_cursor` and `inbox_position` are positions in streams that all tenants share;
-`inbox_parked` also holds messages whose tenant could not be believed; `alembic_version` is Alembic's.
+`inbox_message` remembers ids by their publisher, before anybody looks inside; `operator_action` is what operators of the
+platform did; `inbox_parked` also holds messages whose tenant could not be believed; `alembic_version` is Alembic's.
 """
 
 import asyncio
@@ -312,4 +313,4 @@ def run_migrations(metadata: "MetaData") -> None:
 
 def _not_the_kernel(name: str | None, kind: str, _parents: Any) -> bool:
     """The kernel's tables have types SQLAlchemy does not know; `messaging/schema.py` alone describes them."""
-    return not (kind == "table" and str(name).startswith(("outbox_", "inbox_", "idempotency_")))
+    return not (kind == "table" and str(name).startswith(("outbox_", "inbox_", "idempotency_", "operator_")))

@@ -32,23 +32,27 @@ TENANT = Table(
     PrimaryKeyConstraint("tenant_id", name="tenant_pkey"),
 )
 
-PRODUCT = Table(
-    "product",
-    METADATA,
-    Column("tenant_id", Uuid, nullable=False),
-    Column("sku", Text, nullable=False),
-    Column("version", BigInteger, nullable=False),
-    Column("sequence", BigInteger, nullable=False),
-    Column("name", Text, nullable=False),
-    Column("category", Text, nullable=False),
-    Column("weight_grams", Integer),
-    Column("prices", JSONB, nullable=False),
-    Column("described_sequence", BigInteger, nullable=False),
-    Column("withdrawn_sequence", BigInteger, nullable=False),
-    PrimaryKeyConstraint("tenant_id", "sku", name="product_pkey"),
-)
 
-PRODUCT_REBUILD = PRODUCT.to_metadata(METADATA, name="product_rebuild")
+def _product(name: str) -> Table:
+    return Table(
+        name,
+        METADATA,
+        Column("tenant_id", Uuid, nullable=False),
+        Column("sku", Text, nullable=False),
+        Column("version", BigInteger, nullable=False),
+        Column("sequence", BigInteger, nullable=False),
+        Column("name", Text, nullable=False),
+        Column("category", Text, nullable=False),
+        Column("weight_grams", Integer),
+        Column("prices", JSONB, nullable=False),
+        Column("described_sequence", BigInteger, nullable=False),
+        Column("withdrawn_sequence", BigInteger, nullable=False),
+        PrimaryKeyConstraint("tenant_id", "sku", name=f"{name}_pkey"),
+    )
+
+
+PRODUCT = _product("product")
+PRODUCT_REBUILD = _product("product_rebuild")
 """The products beside the products, while they are rebuilt from the catalogue's topic."""
 
 CART = Table(

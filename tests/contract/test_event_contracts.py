@@ -28,6 +28,7 @@ from libs.common.contracts.cart import CartReopened
 from libs.common.messaging.asyncapi import published_by
 from libs.common.messaging.decision import Message, Published
 from libs.common.messaging.envelope import encode
+from libs.common.messaging.headers import unpack
 
 Schema = dict[str, Any]
 NAME = "cart.v1/cart.changed.1"
@@ -251,7 +252,7 @@ def test_every_event_has_a_schema_under_the_name_that_its_header_says() -> None:
     event = CartReopened(cart_id=UUID(int=1), checkout_id=UUID(int=2))
     cause = Message(data=None, tenant_id=UUID(int=3), id="1", time=datetime.now(UTC))
     row = encode(Published(event, str(event.cart_id), 1, cause), source="/cartwright/cart", event_id=UUID(int=4), time=cause.time)
-    headers = dict(orjson.loads(row.headers))
+    headers = {name: value.decode() for name, value in unpack(row.headers)}
     schema = files.schemas()["cart.v1/cart.reopened.1"]
     assert schema["$id"] == headers["ce_dataschema"]
     assert schema["description"] == CartReopened.__doc__

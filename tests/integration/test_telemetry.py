@@ -1,12 +1,18 @@
 """One purchase is one trace, every line says where it belongs, and the documented metrics are those there are."""
 
 import asyncio
+import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, ClassVar
 from uuid import UUID, uuid4, uuid5
 
 import asyncpg
@@ -19,7 +25,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-import services.payments.jobs  # noqa: F401 - with the two above: whatever has metrics
+import libs.common.messaging.worker  # noqa: F401 - it has metrics, as has whatever else is imported here
 from libs.common.clock import new_id
 from libs.common.database import Database
 from libs.common.errors import ConflictError
@@ -35,6 +41,9 @@ from libs.common.telemetry.logs import add_subject
 from libs.common.telemetry.messages import chunk_span
 from libs.common.telemetry.recording import OpenTelemetry, resource
 from libs.common.telemetry.traces import MAX_LINKS, record_with
+from services.payments import jobs
+from services.payments.domain.operation import Operation, OperationKind, OperationState
+from services.payments.domain.outcome import Outcome, Throttled
 from tests import toy as toys
 from tests.toy import COUNTERS, SERVICE, TALLIES, TOPIC, Bump, Bumped, Counter, Tally, Toy, command
 
@@ -174,7 +183,7 @@ async def test_a_request_its_command_its_event_the_handling_and_what_that_publis
     assert {f"{span.context.trace_id:032x}" for span in chain} == {"a" * 32}
     assert request.parent is not None
     assert f"{request.parent.span_id:016x}" == "b" * 16
-    for parent, child in zip(chain, chain[1:], strict=False):
+    for parent, child in pairwise(chain):
         assert child.parent is not None
         assert child.parent.span_id == parent.context.span_id, f"{child.name} does not follow {parent.name}"
     kinds = [SpanKind.SERVER, SpanKind.INTERNAL, SpanKind.PRODUCER, SpanKind.CONSUMER, SpanKind.PRODUCER, SpanKind.CONSUMER]
@@ -189,8 +198,8 @@ async def test_spans_say_in_the_standards_words_what_was_asked_and_what_was_hand
     [request], handled = trace.named("POST /v1/counters/{counter_id}/bumps"), trace.named("process toy.bumped")[0]
     names = ("http.request.method", "http.route", "http.response.status_code")
     assert _said(request, *names) == ["POST", "/v1/counters/{counter_id}/bumps", 200]
-    names = ("messaging.system", "messaging.operation.type", "messaging.destination.name", "messaging.consumer.group.name")
-    assert _said(handled, *names) == ["kafka", "process", toy.prefix + TOPIC, toy.prefix + "echoes"]
+    of_message = ("messaging.system", "messaging.operation.type", "messaging.destination.name", "messaging.consumer.group.name")
+    assert _said(handled, *of_message) == ["kafka", "process", toy.prefix + TOPIC, toy.prefix + "echoes"]
     assert _said(handled, "cloudevents.event_type", "cartwright.tenant.id") == ["toy.bumped", str(TENANT)]
     assert handled.resource.attributes["service.name"] == SERVICE
     assert handled.resource.attributes["service.instance.id"]
@@ -257,7 +266,7 @@ async def test_a_request_without_a_trace_begins_one_and_its_event_carries_it_whe
     record_with(trace.recorder if on else None)
     for given in ({}, {"traceparent": f"00-{'0' * 32}-{'b' * 16}-01"}, {"traceparent": "rubbish"}):
         answer = await _post(shell, uuid4(), **given)
-        assert re.fullmatch(r"00-(?!0{32})[0-9a-f]{32}-[0-9a-f]{16}-01", answer.text)
+        assert re.fullmatch(r"00-(?!0{32})[0-9a-f]{32}-[0-9a-f]{16}-0[13]", answer.text)
     admin = await asyncpg.connect(toy.admin_url.rpartition("/")[0] + "/" + toy.prefix + SERVICE)
     stored = await admin.fetchval("SELECT headers FROM outbox_event ORDER BY id DESC LIMIT 1")
     await admin.close()
@@ -286,6 +295,75 @@ async def test_a_line_written_for_a_request_or_message_says_whose_it_is(shell: S
     assert afterwards.keys() == {"event", "log_level"}
 
 
+async def test_each_call_to_the_provider_is_a_span_of_the_trace_that_planned_it(trace: Trace) -> None:
+    at = command(TENANT, uuid4()).time
+    operation = Operation(
+        tenant_id=TENANT,
+        id=uuid4(),
+        payment_id=uuid4(),
+        kind=OperationKind.CAPTURE,
+        attempt=1,
+        idempotency_key="key",
+        request={},
+        state=OperationState.SENDING,
+        tries=1,
+        first_send_at=at,
+        due_at=at,
+        traceparent=CALLER,
+    )
+
+    async def answers() -> Outcome:
+        return Throttled(1)
+
+    async def fails() -> Outcome:
+        raise OSError("sk_test_1")
+
+    for call in (answers(), fails()):
+        await jobs._timed(operation, operation.kind, call, [])
+    throttled, unknown = trace.named("provider capture")
+    for span in (throttled, unknown):
+        assert span.kind is SpanKind.CLIENT
+        assert span.parent is not None
+        assert f"{span.parent.span_id:016x}" == "b" * 16
+        assert _said(span, "cartwright.operation.id") == [str(operation.id)]
+    assert throttled.status.status_code is StatusCode.UNSET
+    assert unknown.status.status_code is StatusCode.ERROR
+    assert "sk_test_1" not in unknown.to_json()
+
+
+class Collector(BaseHTTPRequestHandler):
+    """Takes traces in."""
+
+    received: ClassVar[list[tuple[str, bytes]]] = []
+
+    def do_POST(self) -> None:
+        self.received.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_process_that_ends_sends_what_it_has_recorded_to_the_collector_that_the_environment_names() -> None:
+    script = """
+from libs.common.telemetry import call_span, configure_logging
+configure_logging("info", "json", service="cart", process="worker")
+with call_span("the last thing it did", of="somebody", parent=None, attributes={}):
+    pass
+"""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Collector) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        ours = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+        environment = ours | {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{server.server_port}"}
+        subprocess.run([sys.executable, "-c", script], env=environment, cwd=ROOT, check=True)
+        server.shutdown()
+    [(path, body)] = Collector.received
+    assert path == "/v1/traces"
+    for said in (b"the last thing it did", b"service.name", b"cart", b"service.instance.id"):
+        assert said in body
+
+
 def _documented() -> set[str]:
     return set(re.findall(r"^\| `(cartwright_\w+)` \|", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE))
 
@@ -293,10 +371,9 @@ def _documented() -> set[str]:
 async def test_a_workers_metrics_are_the_documented_ones_and_say_what_happened(toy: Toy, shell: Shell) -> None:
     async with toy.relay("only"), consuming(toy, shell) as inbox:
         reporting = asyncio.create_task(inbox.report())
-        counter = uuid4()
-        await shell.execute(command(TENANT, counter))
+        lag = f'cartwright_inbox_lag{{partition="0",topic="{toy.prefix + TOPIC}"}}'
         deadline = time.monotonic() + 30
-        while not (scraped := await _scraped()).get(f'cartwright_inbox_lag{{partition="0",topic="{toy.prefix + TOPIC}"}}') == 0:
+        while (scraped := await _scraped()).get(lag) != 0:
             assert time.monotonic() < deadline, scraped
             await shell.execute(command(TENANT, uuid4()))
             await asyncio.sleep(0.2)

@@ -19,6 +19,7 @@ from libs.common.contracts import EVENTS, Event
 from libs.common.contracts.catalog import PriceChanged, ProductPublished
 from libs.common.messaging.decision import Message, Published
 from libs.common.messaging.envelope import MAX_EVENT_BYTES, EventTooLargeError, Invalid, Reader, Received, encode
+from libs.common.messaging.headers import unpack
 
 LANGUAGE = sorted(
     {
@@ -70,7 +71,7 @@ def written(event: Event, *, tenant_id: UUID = TENANT, sequence: int = 1, prefix
     message = Message(data=None, tenant_id=tenant_id, id="cause", time=NOW, actor="someone", correlation_id="request", **cause)
     published = Published(event, str(getattr(event, event.AGGREGATE)), sequence, message)
     row = encode(published, source="/cartwright/test", event_id=new_id(), time=NOW)
-    headers = [(name, value.encode()) for name, value in orjson.loads(row.headers)]
+    headers = unpack(row.headers)
     return Record(prefix + row.topic, row.key, row.payload, headers)
 
 

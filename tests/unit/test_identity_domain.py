@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from libs.common.auth import CLIENT, PLATFORM_OPERATOR, ROLES, SHOPPER, Keys, Verifier
 from libs.common.clock import PLATFORM
-from libs.common.errors import ConflictError, RejectedError, UnauthenticatedError
+from libs.common.errors import ConflictError, DeniedError, RejectedError, UnauthenticatedError
 from services.identity.api.tokens import NONCE_BYTES, RefreshTokens, TokenMint, jwk_of, seal, unseal
 from services.identity.domain import access, client, session, tenant
 from services.identity.domain.client import Client, Secret
@@ -205,8 +205,9 @@ async def test_what_is_minted_is_what_every_service_verifies() -> None:
         assert principal.tenant_id == (grant.tenant_id or PLATFORM)
     claims = jwt.decode(mint.mint(operator, uuid4(), now), options={"verify_signature": False})
     assert not {"tid", "sid"} & set(claims)
-    with pytest.raises(UnauthenticatedError):
-        await _verifier(private_key, "cart").verify(mint.mint(operator, uuid4(), now))
+    at_the_cart = await _verifier(private_key, "cart").verify(mint.mint(operator, uuid4(), now))
+    with pytest.raises(DeniedError):
+        at_the_cart.demand("carts:read")
     with pytest.raises(UnauthenticatedError, match="expired"):
         await _verifier(private_key, "cart").verify(mint.mint(shopper, uuid4(), now - timedelta(minutes=6)))
 

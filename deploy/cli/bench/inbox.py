@@ -8,7 +8,6 @@ the clock runs from a contender's first progress to its last, so that joining a 
 import argparse
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
@@ -18,7 +17,7 @@ import orjson
 import uvloop
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from deploy.cli.bench.figures import Rates, machine, say, settle, topic_log
+from deploy.cli.bench.figures import Rates, Spent, machine, say, settle, topic_log
 from deploy.cli.bench.place import Place, copy_into_outbox, durability
 from deploy.cli.bench.subject import EVENT_BYTES, SERVICE, TOPIC, readings
 from libs.common.database import Connection, Database
@@ -28,7 +27,7 @@ from libs.common.telemetry import configure_logging
 
 _SINGLE_SHARE: Final = 20
 """A transaction a message is measured on a twentieth of the messages: it takes that much longer for each."""
-_POLL_SECONDS: Final = 0.01
+_POLL_SECONDS: Final = 0.02
 _POLL_MS: Final = 200
 _PATIENCE_SECONDS: Final = 600
 
@@ -47,18 +46,18 @@ class Progress:
     """How far a contender was when it was first and last looked at."""
 
     def __init__(self) -> None:
-        self._first: tuple[float, int] | None = None
-        self._last = (0.0, 0)
+        self._first: tuple[Spent, int] | None = None
+        self._last = (Spent(0, 0), 0)
 
     def at(self, count: int) -> None:
         """Note that this many messages are done by now."""
-        self._last = (time.perf_counter(), count)
+        self._last = (Spent.now(), count)
         if count and self._first is None:
             self._first = self._last
 
-    def result(self) -> tuple[int, float]:
-        """The messages between the first look and the last, and the seconds."""
-        begun, already = self._first or (0.0, 0)
+    def result(self) -> tuple[int, Spent]:
+        """The messages between the first look and the last, and what they took."""
+        begun, already = self._first or self._last
         return self._last[1] - already, self._last[0] - begun
 
 
@@ -127,7 +126,7 @@ class Turns:
         self.rates.add("raw_consumer", *progress.result())
 
     async def _empty(self) -> None:
-        await self._database.execute("TRUNCATE tally, inbox_position")
+        await self._database.execute("TRUNCATE tally, inbox_position, inbox_parked")
 
     async def _require_exactly(self, count: int) -> None:
         """A figure counts only when the effects are right."""
@@ -206,7 +205,7 @@ async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "event_bytes": EVENT_BYTES,
         "records_per_poll": MAX_RECORDS,
         "rounds": arguments.rounds,
-        "machine": before,
+        "machine": {"before": before, "after": machine()},
     }
 
 

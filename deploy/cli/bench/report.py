@@ -7,7 +7,9 @@ from typing import Any
 def print_report(figures: Mapping[str, Any]) -> None:
     """Print the raw rates first, then everything else, one figure a line."""
     for contender, rates in figures["messages_per_second"].items():
-        print(f"{contender:<44} {rates['median']:>10,} a second  {rates['rounds']}")
+        print(
+            f"{contender:<44} {rates['median']:>10,} a second, {rates['cpu_microseconds_each']} µs of CPU each  {rates['rounds']}"
+        )
     for name, value in _lines({name: value for name, value in figures.items() if name != "messages_per_second"}):
         print(f"{name:<44} {value}")
 

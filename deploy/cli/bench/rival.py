@@ -23,6 +23,7 @@ from deploy.cli.bench.place import Place
 from deploy.cli.bench.subject import TOPIC
 from libs.common.database import Connection
 from libs.common.messaging.envelope import Row
+from libs.common.messaging.headers import unpack
 
 SETTINGS: Final[Mapping[str, Mapping[str, int]]] = MappingProxyType(
     {
@@ -38,7 +39,8 @@ _TABLE: Final = make_outbox_table(MetaData(), table_name="rival_outbox")
 async def prepare(connection: Connection) -> None:
     """Make its table, with the vacuum settings it recommends."""
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
-    for element in (CreateTable(_TABLE), *(CreateIndex(index) for index in _TABLE.indexes)):
+    elements: list[CreateTable | CreateIndex] = [CreateTable(_TABLE), *(CreateIndex(index) for index in _TABLE.indexes)]
+    for element in elements:
         await connection.execute(str(element.compile(dialect=dialect)))
     await connection.execute(outbox_autovacuum_ddl(_TABLE.name))
     await connection.execute(f"ALTER TABLE {_TABLE.name} OWNER TO bench_owner")
@@ -46,8 +48,13 @@ async def prepare(connection: Connection) -> None:
 
 async def copy_into_outbox(connection: Connection, rows: Sequence[Row]) -> None:
     """Put the same events, with the same headers, into its table."""
-    records = ((_QUEUE, row.payload, orjson.dumps(dict(orjson.loads(row.headers))).decode()) for row in rows)
+    records = ((_QUEUE, row.payload, _headers(row)) for row in rows)
     await connection.copy_records_to_table(_TABLE.name, records=records, columns=("queue", "payload", "headers"))
+
+
+def _headers(row: Row) -> str:
+    """An event's headers as the JSON object that its column wants."""
+    return orjson.dumps({name: value.decode() for name, value in unpack(row.headers)}).decode()
 
 
 async def wake(connection: Connection) -> None:
@@ -71,7 +78,7 @@ async def relaying(place: Place, settings: Mapping[str, int]) -> AsyncIterator[N
     outbox = OutboxBroker(engine, outbox_table=_TABLE, logger=None)
 
     @kafka.publisher(TOPIC)
-    @outbox.subscriber(_QUEUE, **settings)
+    @outbox.subscriber(_QUEUE, **settings)  # type: ignore[untyped-decorator]  # it has no types
     async def relay(message: OutboxMessage) -> Any:
         key = message.headers["ce_partitionkey"].encode()
         return KafkaResponse(message.body, headers=message.headers, key=key)

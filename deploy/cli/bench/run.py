@@ -48,6 +48,7 @@ async def _measure(command: Sequence[str]) -> dict[str, Any]:
     home.path.mkdir(parents=True, exist_ok=True)
     with home.hold():
         home.prepare()
+        _clear(home)
         infrastructure = Infrastructure(
             home,
             choose_ports(PORTS, {}, say, spread=True),

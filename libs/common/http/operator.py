@@ -28,24 +28,53 @@ class Rebuilds(Protocol):
         """Rebuild one projection and say what came of it."""
 
 
-def repair_routes(parked: ParkedMessages, verifier: Verifier, rebuilds: Rebuilds | None = None) -> list[Route]:
+class Parked(Protocol):
+    """One kind of messages that wait for a decision."""
+
+    async def show(self, parked_id: str) -> dict[str, Any]:
+        """One message whole."""
+
+    async def replay(self, parked_id: str, *, actor: str) -> dict[str, Any]:
+        """Try again, and what waits behind it."""
+
+    async def discard(self, parked_id: str, *, actor: str, reason: str) -> dict[str, Any]:
+        """Give it up."""
+
+
+class OutboxParked(Parked, Protocol):
+    """Events that the broker refused; only a worker sees them."""
+
+    async def search(self, *, tenant_id: UUID | None, reason: str | None, limit: int) -> list[dict[str, Any]]:
+        """What waits."""
+
+
+def repair_routes(
+    parked: ParkedMessages, verifier: Verifier, rebuilds: Rebuilds | None = None, outbox: OutboxParked | None = None
+) -> list[Route]:
     """The routes of `contracts.md` §6 under `/ops`."""
+
+    def of(request: Request) -> tuple[Parked, str]:
+        parked_id = request.path_params["id"]
+        return (outbox, parked_id) if outbox is not None and parked_id.startswith("outbox:") else (parked, parked_id)
 
     def route(path: str, method: str, permission: str, endpoint: Endpoint) -> Route:
         return Route(path, _guarded(verifier, permission, endpoint), methods=[method])
 
     async def search(request: Request, _: Principal) -> dict[str, Any]:
-        return await _search(parked, request)
+        return await _search(parked, outbox, request)
 
     async def show(request: Request, _: Principal) -> dict[str, Any]:
-        return await parked.show(request.path_params["id"])
+        kind, parked_id = of(request)
+        return await kind.show(parked_id)
 
     async def replay(request: Request, operator: Principal) -> dict[str, Any]:
-        return await parked.replay(request.path_params["id"], actor=operator.client_id)
+        kind, parked_id = of(request)
+        return await kind.replay(parked_id, actor=operator.client_id)
 
     async def discard(request: Request, operator: Principal) -> dict[str, Any]:
         reason = str((await _body(request)).get("reason", ""))
-        return await parked.discard(request.path_params["id"], actor=operator.client_id, reason=reason)
+        kind, parked_id = of(request)
+        return await kind.discard(parked_id, actor=operator.client_id, reason=reason)
 
     async def actions(request: Request, _: Principal) -> dict[str, Any]:
         return {"items": await parked.actions(limit=_limit(request))}
@@ -79,7 +108,7 @@ def _guarded(verifier: Verifier, permission: str, endpoint: Endpoint) -> Callabl
     return guarded
 
 
-async def _search(parked: ParkedMessages, request: Request) -> dict[str, Any]:
+async def _search(parked: ParkedMessages, outbox: OutboxParked | None, request: Request) -> dict[str, Any]:
     query, limit = request.query_params, _limit(request)
     try:
         tenant_id = UUID(query["tenant_id"]) if "tenant_id" in query else None
@@ -93,7 +122,11 @@ async def _search(parked: ParkedMessages, request: Request) -> dict[str, Any]:
         after=query.get("cursor", ""),
         limit=limit + 1,
     )
-    return {"items": found[:limit], "next_cursor": found[limit - 1]["id"] if len(found) > limit else None}
+    if len(found) > limit:
+        return {"items": found[:limit], "next_cursor": found[limit - 1]["id"]}
+    # Events that the broker refused come last, on the last page; there are never many.
+    refused = await outbox.search(tenant_id=tenant_id, reason=query.get("reason"), limit=MAX_PAGE) if outbox else []
+    return {"items": [*found, *refused], "next_cursor": None}
 
 
 def _limit(request: Request) -> int:

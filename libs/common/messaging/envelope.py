@@ -10,12 +10,12 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
-import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from libs.common.clock import PLATFORM, rfc3339
 from libs.common.contracts import EVENTS, Event
 from libs.common.messaging.decision import Message, Published
+from libs.common.messaging.headers import pack
 
 MAX_EVENT_BYTES = 900_000
 """Headers and payload together; a larger event is refused at insert, before the broker could."""
@@ -116,7 +116,7 @@ def encode(published: Published, *, source: str, event_id: UUID, time: datetime)
     if cause.traceparent:
         headers.append(("traceparent", cause.traceparent))
     payload = adapter(type(event)).dump_json(event, exclude_none=True)
-    row = Row(event_id, tenant_id, event.TOPIC, partition_key.encode(), orjson.dumps(headers), payload)
+    row = Row(event_id, tenant_id, event.TOPIC, partition_key.encode(), pack(headers), payload)
     if len(row.headers) + len(payload) > MAX_EVENT_BYTES:
         reason = f"{event.TYPE} of {published.aggregate_id} has {len(payload)} bytes; the limit is {MAX_EVENT_BYTES}"
         raise EventTooLargeError(reason)

@@ -101,7 +101,9 @@ class Hints:
             self._wake_everyone()
             while True:
                 try:
-                    await asyncio.wait_for(self._due.wait(), 5)
+                    # Python 3.11's wait_for would swallow a cancellation that comes together with the event.
+                    async with asyncio.timeout(5):
+                        await self._due.wait()
                 except TimeoutError:
                     await connection.execute("SELECT 1")
                     continue

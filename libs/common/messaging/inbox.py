@@ -36,6 +36,7 @@ from libs.common.messaging.broker import Broker
 from libs.common.messaging.envelope import EventTooLargeError, Invalid, KafkaRecord, Reader
 from libs.common.messaging.shell import Shell
 from libs.common.telemetry import Counter, Gauge, Histogram
+from libs.common.telemetry.traces import trace_id_of
 
 MAX_RECORDS = 1_000
 PARK_SHARE = 0.5
@@ -185,6 +186,8 @@ class Inbox:
                 topic=record.topic,
                 partition=record.partition,
                 offset=record.offset,
+                tenant_id=str(refusal.tenant_id or ""),
+                **trace_id_of(_traceparent(record)),
                 action="./cartwright parked list; other keys go on",
             )
         self._shell.committed(applied.aggregates)
@@ -292,6 +295,11 @@ def _security(arguments: Mapping[str, Any]) -> BaseSecurity:
         arguments["sasl_mechanism"]
     ]
     return mechanism(username=arguments["sasl_plain_username"], password=arguments["sasl_plain_password"], ssl_context=context)
+
+
+def _traceparent(record: KafkaRecord) -> str | None:
+    value = dict(record.headers).get("traceparent")
+    return value.decode(errors="replace") if value else None
 
 
 async def _parse(records: tuple[KafkaRecord, ...]) -> KafkaMessage:

@@ -145,7 +145,7 @@ def kernel_v2(service: str, *, slot_seconds: int = SLOT_SECONDS) -> Sequence[str
     app, relay, owner = f"{service}_app", f"{service}_relay", f"{service}_owner"
     return [
         *_rotation(relay, slot_seconds),
-        *_set_aside(app, relay, owner),
+        *_set_aside(relay, owner),
         *_message_ids(app),
         *_repairs(app, relay),
     ]
@@ -205,8 +205,8 @@ EXCEPTION WHEN lock_not_available THEN
 END $$"""
 
 
-def _set_aside(app: str, relay: str, owner: str) -> Sequence[str]:
-    """Events the broker refused, each with the later ones of its key."""
+def _set_aside(relay: str, owner: str) -> Sequence[str]:
+    """Events the broker refused, each with the later ones of its key. The app's role has no business with them."""
     return [
         """CREATE TABLE outbox_parked (
             timeline bigint NOT NULL,
@@ -233,27 +233,26 @@ def _set_aside(app: str, relay: str, owner: str) -> Sequence[str]:
         "CREATE INDEX outbox_parked_asked ON outbox_parked (state) WHERE state IN ('replaying', 'discarding')",
         "ALTER TABLE outbox_parked ENABLE ROW LEVEL SECURITY",
         "ALTER TABLE outbox_parked FORCE ROW LEVEL SECURITY",
-        f"CREATE POLICY tenant_is_present ON outbox_parked FOR SELECT TO {app} USING ({TENANT_IS_PRESENT})",
         f"CREATE POLICY relay_sets_aside ON outbox_parked TO {relay}, {owner} USING (true) WITH CHECK (true)",
-        f"GRANT SELECT ON outbox_parked TO {app}",
         f"GRANT SELECT, INSERT, UPDATE ON outbox_parked TO {relay}",
         # The relay cannot write events. What it may do is have those it had read put back, by this function, unchanged.
         f"CREATE POLICY owner_puts_back ON outbox_event FOR INSERT TO {owner} WITH CHECK (true)",
         _SETTLE,
-        "REVOKE ALL ON FUNCTION outbox_settle() FROM PUBLIC",
-        f"GRANT EXECUTE ON FUNCTION outbox_settle() TO {relay}",
+        "REVOKE ALL ON FUNCTION outbox_settle(text) FROM PUBLIC",
+        f"GRANT EXECUTE ON FUNCTION outbox_settle(text) TO {relay}",
     ]
 
 
 # Between two windows everything before is published or set aside, and what comes after is in neither. Events put back
 # here keep their ids: they come before the later ones of their key, whether those wait already or not. A new id would
 # put them behind.
-_SETTLE = """CREATE FUNCTION outbox_settle() RETURNS bigint
+_SETTLE = """CREATE FUNCTION outbox_settle(who text) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     put_back bigint;
 BEGIN
-    PERFORM FROM outbox_cursor WHERE hi IS NULL FOR UPDATE;
+    -- A relay that has lost its lease must not: the one that holds it would not know which keys are free again.
+    PERFORM FROM outbox_cursor WHERE hi IS NULL AND owner = who FOR UPDATE;
     IF NOT FOUND THEN
         RETURN 0;
     END IF;

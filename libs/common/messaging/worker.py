@@ -28,6 +28,7 @@ from libs.common.messaging.inbox import Inbox, kafka_broker
 from libs.common.messaging.parked import ParkedMessages
 from libs.common.messaging.rebuild import Rebuilder
 from libs.common.messaging.relay import Relay
+from libs.common.messaging.relay.set_aside import OutboxParked
 from libs.common.messaging.shell import Shell
 from libs.common.settings import Settings, SettingsError
 from libs.common.telemetry import Gauge, configure_logging
@@ -92,6 +93,7 @@ async def _run(
     inbox.subscribe(kafka)
     parked = ParkedMessages(shell, inbox.reader, inbox.group)
     verifier = Verifier(Keys(settings.jwks_url), issuer=settings.issuer, audience=name)
+    outbox = OutboxParked(settings.relay_database_url.get_secret_value())
     rebuilder = Rebuilder(shell, broker, group=name, projections=projections)
     relay = Relay(settings.relay_database_url.get_secret_value(), database=name, broker=broker, hints=hints)
     await hints.start()
@@ -103,7 +105,7 @@ async def _run(
         *(asyncio.create_task(job(Worker(shell, settings)), name=job.__name__) for job in jobs),
     ]
     described = Route("/asyncapi.json", _asyncapi(name, handlers))
-    surface = operator_app(_readiness(database, kafka, inbox), described, *repair_routes(parked, verifier, rebuilder))
+    surface = operator_app(_readiness(database, kafka, inbox), described, *repair_routes(parked, verifier, rebuilder, outbox))
     serving = asyncio.create_task(serve(surface, settings), name="http")
     await _until_something_ends([serving, *tasks])
     await kafka.stop()

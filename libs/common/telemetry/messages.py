@@ -199,7 +199,7 @@ def chunk_span(rows: Sequence[Mapping[str, Any]]) -> Span:
 
 def _stored_context(headers: bytes) -> str | None:
     """What the insert stored. What the relay cannot read it sets aside itself, so here it is only left out."""
-    from libs.common.messaging.relay.headers import unpack
+    from libs.common.messaging.headers import unpack
 
     try:
         return dict(unpack(headers)).get("traceparent", b"").decode()

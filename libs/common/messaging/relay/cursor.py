@@ -22,8 +22,8 @@ TIMELINE = "('x' || lpad(substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), 16
 """Rises with each promotion of a standby. A window keeps the one it was opened under: its positions never change."""
 
 STATE = f"""timeline, win, lo::text, hi::text, last_n,
-    (SELECT count(*) > {CHUNK} FROM (SELECT FROM outbox_event e WHERE e.txid >= pg_snapshot_xmax(lo) LIMIT {CHUNK + 1}) AS waiting)
-    AS is_large"""  # noqa: S608 - our own constants
+    (SELECT count(*) > {CHUNK} FROM (
+        SELECT FROM outbox_event e WHERE e.txid >= pg_snapshot_xmax(lo) LIMIT {CHUNK + 1}) AS beyond) AS is_large"""  # noqa: S608 - our own constants
 
 LEASE = f"""UPDATE outbox_cursor SET owner = $1, lease_until = clock_timestamp() + make_interval(secs => $2),
     timeline = CASE WHEN hi IS NULL THEN {TIMELINE} ELSE timeline END
@@ -161,7 +161,7 @@ class Cursor:
         """Carry out what operators decided; only between windows. Answers whether there was anything."""
         if not await self._lazy.fetchval(DECIDED):
             return False
-        await self._durable.execute("SELECT outbox_settle()")
+        await self._durable.execute("SELECT outbox_settle($1)", self._owner)
         return True
 
     async def clean(self) -> int:

@@ -21,6 +21,7 @@ from libs.common.messaging.relay.cursor import CHUNK, LEASE_SECONDS, Cursor, Mov
 from libs.common.messaging.relay.publisher import Publisher, Refusal, TopicRefusedError, behind, key_of
 from libs.common.messaging.relay.window import chunks
 from libs.common.telemetry import Counter, Gauge, Histogram
+from libs.common.telemetry.messages import chunk_span
 
 IDLE_POLL_SECONDS = 0.05
 STANDBY_POLL_SECONDS = 1.0
@@ -156,7 +157,8 @@ class Relay:
             return True
         self._oldest = None
         try:
-            await asyncio.wait_for(self._hints.outbox.wait(), IDLE_POLL_SECONDS)
+            async with asyncio.timeout(IDLE_POLL_SECONDS):  # 3.11's wait_for would swallow a cancellation now and then
+                await self._hints.outbox.wait()
         except TimeoutError:
             return False
         return self._hinted()
@@ -201,7 +203,11 @@ class Relay:
             waiting = [behind(row) for row in rows if key_of(row) in self._blocked]
             rows = [row for row in rows if key_of(row) not in self._blocked]
         position = f"{self._database}/{window.timeline}.{window.win}."
-        return waiting + (await self._publisher.send(position, rows) if rows else [])
+        return [*waiting, *(await self._send(position, rows) if rows else [])]
+
+    async def _send(self, position: str, rows: Sequence[Any]) -> Sequence[Refusal]:
+        with chunk_span(rows):
+            return await self._publisher.send(position, rows)
 
     async def _holding(self, cursor: Cursor, work: Awaitable[R]) -> R:
         """Wait for something that may take long, keeping the lease meanwhile."""

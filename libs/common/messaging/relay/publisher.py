@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka import errors as kafka
 
 from libs.common.messaging.broker import Broker
-from libs.common.messaging.relay.headers import UnreadableHeadersError, unpack
+from libs.common.messaging.headers import UnreadableHeadersError, unpack
 from libs.common.messaging.relay.partitions import murmurs
 
 ACK_SECONDS = 30

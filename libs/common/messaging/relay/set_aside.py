@@ -10,14 +10,19 @@ An event is published once, unless a relay that had been given up for dead wakes
 somebody raised the topic's limit in between; a replay then publishes it a second time.
 """
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from libs.common.clock import new_id
+import asyncpg
+
+from libs.common.clock import new_id, rfc3339
 from libs.common.database import Connection
-from libs.common.errors import MalformedError
+from libs.common.errors import MalformedError, NotFoundError
+from libs.common.messaging.headers import unpack
 
 LIST = """SELECT event_id, tenant_id, topic, key, state, reason, detail, octet_length(payload) AS payload_bytes, parked_at,
     decided_at, decided_by, decision FROM outbox_parked
@@ -86,3 +91,74 @@ async def discard(relay: Connection, *, event_id: UUID, actor: str, reason: str)
 
 def _count(status: str) -> int:
     return int(status.rpartition(" ")[2])
+
+
+ONE = "SELECT topic, key, headers, payload FROM outbox_parked WHERE event_id = $1 AND state = 'parked' ORDER BY id LIMIT 1"
+PREFIX = "outbox:"
+
+
+class OutboxParked:
+    """Set-aside events for the operator surface, under ids that begin with `outbox:`."""
+
+    def __init__(self, relay_url: str) -> None:
+        self._url = relay_url
+
+    @asynccontextmanager
+    async def _relay(self) -> AsyncIterator[Connection]:
+        """Operators are rare: a connection each time, under the role that may see these rows."""
+        relay = await asyncpg.connect(self._url, timeout=5, command_timeout=10, server_settings={"application_name": "operator"})
+        try:
+            yield relay
+        finally:
+            await relay.close()
+
+    async def search(self, *, tenant_id: UUID | None, reason: str | None, limit: int) -> list[dict[str, Any]]:
+        """What waits, as parked messages are listed."""
+        async with self._relay() as relay:
+            found = await listed(relay, tenant_id=tenant_id, reason=reason, limit=limit)
+        return [{**_plain(each.as_dict()), "id": f"{PREFIX}{each.event_id}", "type": None} for each in found]
+
+    async def show(self, parked_id: str) -> dict[str, Any]:
+        """One event whole."""
+        async with self._relay() as relay:
+            row = await self._one(relay, parked_id)
+        headers = [[name, (value or b"").decode(errors="backslashreplace")] for name, value in unpack(row["headers"])]
+        payload = row["payload"].decode(errors="backslashreplace")
+        key = row["key"].decode(errors="backslashreplace")
+        return {"id": parked_id, "topic": row["topic"], "key": key, "headers": headers, "payload": payload}
+
+    async def replay(self, parked_id: str, *, actor: str) -> dict[str, Any]:
+        """Ask for every waiting event of its key to be published, in order."""
+        async with self._relay() as relay:
+            row = await self._one(relay, parked_id)
+            count = await replay(
+                relay, topic=row["topic"], key=row["key"].decode(), actor=actor, reason="replayed by an operator"
+            )
+        return {"id": parked_id, "action": "replay", "done": [parked_id], "events": count}
+
+    async def discard(self, parked_id: str, *, actor: str, reason: str) -> dict[str, Any]:
+        """Ask for it never to be published."""
+        async with self._relay() as relay:
+            await self._one(relay, parked_id)
+            await discard(relay, event_id=UUID(parked_id.removeprefix(PREFIX)), actor=actor, reason=reason)
+        return {"id": parked_id, "action": "discard", "done": [parked_id]}
+
+    async def _one(self, relay: Connection, parked_id: str) -> Any:
+        try:
+            row = await relay.fetchrow(ONE, UUID(parked_id.removeprefix(PREFIX)))
+        except ValueError:
+            row = None
+        if row is None:
+            raise NotFoundError("parked-message-not-found", "no such event waits for a decision")
+        return row
+
+
+def _plain(members: dict[str, Any]) -> dict[str, Any]:
+    """Times and ids as text, for JSON."""
+    return {name: _text(value) for name, value in members.items()}
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return rfc3339(value)
+    return str(value) if isinstance(value, UUID) else value

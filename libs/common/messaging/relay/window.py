@@ -12,7 +12,8 @@ from typing import Any
 from libs.common.database import Connection
 from libs.common.messaging.relay.cursor import CHUNK, Window
 
-# Ranked over narrow rows, then joined with the wide ones; the slot lets the join look into one partition only.
+# Ranked over narrow rows; the wide ones are fetched one by one in that order, by the slot's index: any other join would
+# read rows that were published long ago, or sort payloads. LATERAL with LIMIT leaves the planner no other.
 ROWS = """WITH visible AS (
     SELECT slot, txid, id, tenant_id FROM outbox_event
         WHERE txid >= $1::text::xid8 AND pg_visible_in_snapshot(txid, $3::text::pg_snapshot)
@@ -22,10 +23,13 @@ ROWS = """WITH visible AS (
 ), fair AS (
     SELECT slot, txid, id, row_number() OVER (PARTITION BY tenant_id ORDER BY id) AS round FROM visible
 ), numbered AS (
-    SELECT slot, txid, id, row_number() OVER (ORDER BY round, id) AS n FROM fair
+    SELECT slot, txid, id, round, row_number() OVER (ORDER BY round, id) AS n FROM fair
 )
-SELECT n, e.id, e.event_id, e.tenant_id, e.topic, e.key, e.headers, e.payload
-FROM numbered JOIN outbox_event e USING (slot, txid, id) WHERE n > $4 ORDER BY n"""
+SELECT n, numbered.id, e.event_id, e.tenant_id, e.topic, e.key, e.headers, e.payload
+FROM numbered CROSS JOIN LATERAL (
+    SELECT * FROM outbox_event e WHERE e.slot = numbered.slot AND e.txid = numbered.txid AND e.id = numbered.id LIMIT 1
+) e
+WHERE n > $4 ORDER BY round, numbered.id"""
 
 SOME_ROWS = f"{ROWS} LIMIT {CHUNK + 1}"
 
