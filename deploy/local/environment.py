@@ -17,7 +17,10 @@ ProcessKind = Literal["api", "worker"]
 PLATFORM_CLIENT_ID: Final = "platform"
 """The client id of the first platform operator, whom `migrate identity` makes."""
 
-_PASSED_ON: Final = ("LOG_LEVEL", "LOG_FORMAT", "DRAIN_SECONDS", "CHECKOUT_TTL_SECONDS")
+_PASSED_ON: Final = (
+    *("LOG_LEVEL", "LOG_FORMAT", "DRAIN_SECONDS", "CHECKOUT_TTL_SECONDS"),
+    *("INBOX_PARK_SHARE", "INBOX_REMEMBERED_DAYS"),
+)
 _KAFKA_SECURITY: Final = tuple(
     f"KAFKA_{name}" for name in ("SECURITY_PROTOCOL", "SASL_MECHANISM", "SASL_USERNAME", "SASL_PASSWORD", "SSL_CAFILE")
 )

@@ -36,6 +36,7 @@ KNOWN = frozenset(
         "LOG_FORMAT",
         "DRAIN_SECONDS",
         "INBOX_PARK_SHARE",
+        "INBOX_REMEMBERED_DAYS",
         "CHECKOUT_TTL_SECONDS",
     ]
 )
@@ -69,6 +70,8 @@ class Settings(BaseSettings):
     drain_seconds: int = 10
     inbox_park_share: float = 0.5
     """When more of a batch than this would be parked, the consumer stands still instead."""
+    inbox_remembered_days: int = 14
+    """How long the message ids of foreign publishers are kept; an older delta is refused."""
 
     @classmethod
     def read(cls) -> Self:

@@ -248,7 +248,8 @@ def test_writing_repairs_what_differs_adds_what_is_missing_and_removes_what_is_n
 
 
 def test_every_event_has_a_schema_under_the_name_that_its_header_says() -> None:
-    assert len(files.schemas()) == len(EVENTS)
+    published = [event for event in EVENTS.values() if event.__module__.startswith("libs.common.contracts")]
+    assert len(files.schemas()) == len(published)
     event = CartReopened(cart_id=UUID(int=1), checkout_id=UUID(int=2))
     cause = Message(data=None, tenant_id=UUID(int=3), id="1", time=datetime.now(UTC))
     row = encode(Published(event, str(event.cart_id), 1, cause), source="/cartwright/cart", event_id=UUID(int=4), time=cause.time)

@@ -42,6 +42,8 @@ class Place:
 
     admin_url: str
     bootstrap_servers: str
+    prefix: str = ""
+    """Tells databases on one server apart; the topic is the same for all."""
 
     @classmethod
     def from_environment(cls) -> Self:
@@ -50,7 +52,7 @@ class Place:
 
     def url(self, role: Role) -> str:
         """Where one of the service's roles connects."""
-        return database_url(self.admin_url, SERVICE, role)
+        return database_url(self.admin_url, SERVICE, role, self.prefix)
 
     def broker(self) -> Broker:
         """The cluster as the kernel sees it."""
@@ -58,7 +60,7 @@ class Place:
 
     async def prepare(self) -> None:
         """Make the database, its tables and the topic."""
-        await provision(self.admin_url, SERVICE)
+        await provision(self.admin_url, SERVICE, self.prefix)
         dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
         tally = str(CreateTable(TALLIES.table).compile(dialect=dialect))
         owner = await asyncpg.connect(self.url("owner"))
@@ -70,7 +72,7 @@ class Place:
     @asynccontextmanager
     async def superuser(self) -> AsyncIterator[Connection]:
         """A connection for filling and emptying tables, which row-level security does not hold."""
-        connection = await asyncpg.connect(self.admin_url, database=SERVICE)
+        connection = await asyncpg.connect(self.admin_url, database=self.prefix + SERVICE)
         try:
             yield connection
         finally:

@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any, Final
 
 import psutil
@@ -48,11 +49,11 @@ async def relaying(place: Place) -> AsyncIterator[Hints]:
 class Turns:
     """One turn of each contender, as often as asked."""
 
-    def __init__(self, place: Place, log: Log, database: Connection, rows: Sequence[Row]) -> None:
+    def __init__(self, log: Log, place: Place, database: Connection, rows: Sequence[Row]) -> None:
         self.rates = Rates()
-        self._place, self._log, self._database, self._rows = place, log, database, rows
+        self._log, self._place, self._database, self._rows = log, place, database, rows
 
-    async def send_loop(self, name: str = "send_loop") -> None:
+    async def send_loop(self) -> None:
         """The baseline: a plain loop of sends with the relay's own producer, every message ready in memory."""
         messages = [(row.key, row.payload, _headers(row, n)) for n, row in enumerate(self._rows)]
         producer = await self._place.broker().producer()
@@ -63,21 +64,21 @@ class Turns:
         for key, value, headers in messages:
             await producer.send(TOPIC, value, key=key, headers=headers)
         await producer.flush()
-        self.rates.add(name, len(messages), await self._log.until(wanted) - begun)
+        self.rates.add("send_loop", len(messages), await self._log.until(wanted) - begun)
         await producer.stop()
 
-    async def relay(self, name: str = "relay") -> None:
-        """The subject, on whatever the outbox already holds."""
-        async with relaying(self._place) as hints:
-            await self._publish(hints, self._rows[:1])
+    async def relay(self, name: str, place: Place, database: Connection) -> None:
+        """The subject, on one of the databases."""
+        async with relaying(place) as hints:
+            await self._publish(hints, database, self._rows[:1])
             settle()
-            self.rates.add(name, len(self._rows), await self._publish(hints, self._rows))
+            self.rates.add(name, len(self._rows), await self._publish(hints, database, self._rows))
 
-    async def _publish(self, hints: Hints, rows: Sequence[Row]) -> Spent:
+    async def _publish(self, hints: Hints, database: Connection, rows: Sequence[Row]) -> Spent:
         """Commit rows, say so as the shell does, and wait; answers what it took."""
         wanted = await self._log.length() + len(rows)
-        async with self._database.transaction():
-            await copy_into_outbox(self._database, rows)
+        async with database.transaction():
+            await copy_into_outbox(database, rows)
             begun = Spent.now()
         hints.give(outbox=True, changed=())
         return await self._log.until(wanted) - begun
@@ -98,18 +99,14 @@ class Turns:
             begun = Spent.now()
         return await self._log.until(wanted) - begun
 
-    async def empty(self) -> None:
-        """Leave the outbox as at the beginning of its life."""
-        await self._database.execute("TRUNCATE outbox_event")
-
 
 def _headers(row: Row, n: int) -> list[tuple[str, bytes]]:
     """What the relay sends with a row: its headers, and a position."""
     return [*unpack(row.headers), ("ce_relayposition", f"{SERVICE}/1.1.{n}".encode())]
 
 
-async def publish_history(database: Connection, row: Row, count: int) -> float:
-    """Fill the outbox with rows of the usual size that count as published; answers the gigabytes it then has."""
+async def publish_history(database: Connection, row: Row, count: int) -> None:
+    """Fill the outbox with rows of the usual size that count as published."""
     await database.execute(
         """INSERT INTO outbox_event (event_id, tenant_id, topic, key, headers, payload)
         SELECT gen_random_uuid(), $1, $2, $3, $4, $5 FROM generate_series(1, $6::int)""",
@@ -119,8 +116,12 @@ async def publish_history(database: Connection, row: Row, count: int) -> float:
     await database.execute("VACUUM (ANALYZE) outbox_event", timeout=3_600)
     await database.execute("UPDATE outbox_cursor SET lo = pg_current_snapshot(), hi = NULL")
     await database.execute("CHECKPOINT", timeout=3_600)
+
+
+async def outbox_gigabytes(database: Connection) -> float:
+    """How large the outbox is."""
     total = "SELECT sum(pg_total_relation_size(relid)) FROM pg_partition_tree('outbox_event')"
-    return float(await database.fetchval(total)) / 1e9
+    return round(float(await database.fetchval(total)) / 1e9, 2)
 
 
 async def idle(place: Place, database: Connection) -> dict[str, float]:
@@ -147,49 +148,42 @@ def _cpu_seconds(processes: Sequence[psutil.Process]) -> float:
     return sum(sum(process.cpu_times()[:2]) for process in processes)
 
 
-async def compare(turns: Turns, rounds: int) -> None:
-    """Give every contender its turn in every round."""
+async def compare(turns: Turns, rounds: int, new: tuple[Place, Connection], old: tuple[Place, Connection]) -> None:
+    """Give every contender its turn in every round: the relay on a new outbox, and on one with a history."""
     for number in range(1, rounds + 1):
         say(f"round {number} of {rounds}")
         await turns.send_loop()
-        await turns.relay()
+        await turns.relay("relay", *new)
+        await turns.relay("relay_after_history", *old)
         for name in rival.SETTINGS:
             await turns.rival(name)
-        await turns.empty()
-
-
-async def flatness(turns: Turns, database: Connection, row: Row, published: int, rounds: int) -> dict[str, Any]:
-    """The relay once more with many rows behind it, beside the loop again: it tells whether the machine has changed."""
-    say(f"filling the outbox with {published:,} published rows")
-    gigabytes = await publish_history(database, row, published)
-    for _ in range(rounds):
-        await turns.send_loop("send_loop_after_history")
-        await turns.relay("relay_after_history")
-    rates = turns.rates
-    relative = rates.ratio("relay_after_history", "send_loop_after_history") / rates.ratio("relay", "send_loop")
-    return {
-        "ratio_to_empty_outbox": rates.ratio("relay_after_history", "relay"),
-        "same_with_the_send_loop_as_the_clock": round(relative, 3),
-        "rows_already_published": published,
-        "outbox_gigabytes": round(gigabytes, 2),
-    }
+        await new[1].execute("TRUNCATE outbox_event")
 
 
 async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Take every figure of the relay."""
     place = Place.from_environment()
+    old_place = replace(place, prefix="old_")
     await place.prepare()
+    await old_place.prepare()
     before = machine()
     rows = list(readings(arguments.rows))
-    async with topic_log(place.bootstrap_servers) as log, place.superuser() as database:
+    async with (
+        topic_log(place.bootstrap_servers) as log,
+        place.superuser() as database,
+        old_place.superuser() as old_database,
+    ):
+        say(f"filling an outbox with {arguments.published:,} published rows")
+        await publish_history(old_database, rows[0], arguments.published)
         await rival.prepare(database)
-        turns = Turns(place, log, database, rows)
-        await compare(turns, arguments.rounds)
+        turns = Turns(log, place, database, rows)
+        await compare(turns, arguments.rounds, (place, database), (old_place, old_database))
+        gigabytes = await outbox_gigabytes(old_database)
         async with relaying(place):
             say(f"latency at {arguments.rate} events a second for {arguments.seconds} s")
             waited = await latency(arguments.rate, arguments.seconds)
+        say("idling")
         resting = await idle(place, database)
-        flat = await flatness(turns, database, rows[0], arguments.published, arguments.rounds)
     strongest = max(rival.SETTINGS, key=turns.rates.median)
     return {
         "ratio_to_send_loop": turns.rates.ratio("relay", "send_loop"),
@@ -198,7 +192,11 @@ async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "faststream_outbox_setting": {"name": strongest, **rival.SETTINGS[strongest]},
         **waited,
         "idle": resting,
-        "flatness": flat,
+        "flatness": {
+            "ratio_to_new_outbox": turns.rates.ratio("relay_after_history", "relay"),
+            "rows_already_published": arguments.published,
+            "outbox_gigabytes": gigabytes,
+        },
         "messages_per_second": turns.rates.as_json(),
         **await durability(place),
         **sizes(rows),

@@ -24,8 +24,6 @@ from libs.common.telemetry.messages import BatchSpans
 
 ARRIVAL_GRACE = timedelta(seconds=60)
 """How long a message may wait for something it refers to that may still be on its way."""
-REMEMBERED_DAYS = 14
-"""How long the ids of foreign deltas are kept; an older one cannot be told from a repetition."""
 FEWEST_FAILURES = 20
 
 DUPLICATES = Counter("cartwright_inbox_duplicates_total", "Messages seen before, dropped", ["topic"])
@@ -69,11 +67,12 @@ SELECT $1, * FROM unnest($2::text[], $3::text[], $4::date[]) ON CONFLICT DO NOTH
 class Batch:
     """Applies batches of one consumer group."""
 
-    def __init__(self, shell: Shell, reader: Reader, group: str, *, park_share: float) -> None:
+    def __init__(self, shell: Shell, reader: Reader, group: str, *, park_share: float, remembered_days: int) -> None:
         self._shell = shell
         self._reader = reader
         self._group = group
         self._park_share = park_share
+        self._remembered_days = remembered_days
 
     async def apply(self, read: Read, stored: Mapping[TopicPartition, int]) -> Applied:
         """Apply what was read in one transaction. Raises FencedError unless the database stands where we think."""
@@ -112,8 +111,8 @@ class Batch:
         deltas = [found for found in fresh if found.position is None and self._is_delta(found)]
         if not deltas:
             return list(fresh)
-        oldest = now() - timedelta(days=REMEMBERED_DAYS)
-        why = f"older than the {REMEMBERED_DAYS} days that ids are kept for"
+        oldest = now() - timedelta(days=self._remembered_days)
+        why = f"older than the {self._remembered_days} days that ids are kept for"
         refusals.extend(Refusal.rejected(found, "too-old", why) for found in deltas if found.message.time < oldest)
         young = [found.message for found in deltas if found.message.time >= oldest]
         rows = await connection.fetch(

@@ -7,9 +7,9 @@ the tenant, the inbox or the outbox.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import Any, ClassVar, Generic, TypeVar, cast
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 from uuid import UUID
 
 from libs.common.contracts import Event
@@ -31,10 +31,29 @@ class Aggregate:
         """What identifies it within its tenant."""
         return getattr(self, self.KEY)
 
+    def stepped(self, event_count: int) -> Self:
+        """The same state, one version on. Written out, for `replace` takes three times as long and this runs a message."""
+        copy = object.__new__(type(self))
+        for name in _names(type(self)):
+            object.__setattr__(copy, name, getattr(self, name))
+        object.__setattr__(copy, "version", self.version + 1)
+        object.__setattr__(copy, "sequence", self.sequence + event_count)
+        return copy
+
     @property
     def is_news(self) -> bool:
         """Whether somebody may be waiting for it to be as it is now."""
         return True
+
+
+_NAMES: dict[type[Aggregate], tuple[str, ...]] = {}
+
+
+def _names(kind: type[Aggregate]) -> tuple[str, ...]:
+    names = _NAMES.get(kind)
+    if names is None:
+        names = _NAMES[kind] = tuple(field.name for field in fields(kind))
+    return names
 
 
 A = TypeVar("A", bound=Aggregate)
@@ -139,7 +158,7 @@ class World:
     def save(self, state: A, *events: Event) -> A:
         """Record the aggregate's next state and what it publishes; answers the state as it will be stored."""
         first = state.sequence + 1
-        state = replace(state, version=state.version + 1, sequence=state.sequence + len(events))
+        state = state.stepped(len(events))
         self._saved[type(state), state.tenant_id, state.key] = state
         for sequence, event in enumerate(events, first):
             self.publish(event, sequence)

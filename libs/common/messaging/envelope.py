@@ -4,9 +4,10 @@ Reading trusts nothing: whatever a record holds, the answer is a message, a reas
 this service does not react to.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -150,38 +151,55 @@ class Reader:
         type_ = raw["ce_type"].decode()
         if (record.topic, type_) not in self._wanted_types:
             return None if (record.topic, type_) in self._known else Invalid(record, "unknown-type", type_)
-        headers = {name: value.decode() for name, value in raw.items()}
-        version = int(headers["ce_dataschema"].rpartition(":")[2]) if "ce_dataschema" in headers else 1
+        _demand_text(raw)
+        version = int(raw["ce_dataschema"].rpartition(b":")[2]) if "ce_dataschema" in raw else 1
         data_type = self._wanted.get((record.topic, type_, version))
         if data_type is None:
             return Invalid(record, "unknown-version", f"{type_} version {version}")
         data = adapter(data_type).validate_json(record.value or b"")
-        tenant_id = UUID(headers["ce_tenantid"])
-        mismatch = self._mismatch(record, tenant_id, str(getattr(data, data_type.AGGREGATE)), headers)
+        tenant_id = _tenant(raw["ce_tenantid"].decode())
+        mismatch = self._mismatch(record, tenant_id, getattr(data, data_type.AGGREGATE), raw)
         if mismatch:
             return Invalid(record, "tenant-mismatch", mismatch)
-        origin, position = parse_position(headers.get("ce_relayposition", ""))
+        origin, position = parse_position(raw.get("ce_relayposition", b"").decode())
+        traceparent = raw.get("traceparent")
         message = Message(
             data=data,
             tenant_id=tenant_id,
-            id=headers["ce_id"],
-            time=_moment(headers["ce_time"]),
-            source=headers["ce_source"],
-            actor=headers.get("ce_actor", ""),
-            correlation_id=headers.get("ce_correlationid", ""),
-            traceparent=headers.get("traceparent"),
-            sequence=_sequence(headers["ce_sequence"]),
+            id=raw["ce_id"].decode(),
+            time=_moment(raw["ce_time"].decode()),
+            source=raw["ce_source"].decode(),
+            actor=raw.get("ce_actor", b"").decode(),
+            correlation_id=raw.get("ce_correlationid", b"").decode(),
+            traceparent=traceparent.decode() if traceparent is not None else None,
+            sequence=_sequence(raw["ce_sequence"].decode()),
         )
         return Received(record, message, origin, position)
 
     @staticmethod
-    def _mismatch(record: KafkaRecord, tenant_id: UUID, aggregate_id: str, headers: dict[str, str]) -> str | None:
+    def _mismatch(record: KafkaRecord, tenant_id: UUID, aggregate_id: object, raw: Mapping[str, bytes]) -> str | None:
         """Header, key and payload must name the same tenant and aggregate: none of them alone is believed."""
         key = (record.key or b"").decode()
-        expected = {f"{tenant_id}:{aggregate_id}", f"{tenant_id}:{headers.get('ce_subject', aggregate_id)}"}
-        if key in expected or (tenant_id == PLATFORM and key == aggregate_id):
+        tenant, _, named = key.partition(":")
+        is_ours = tenant == raw["ce_tenantid"].decode() or tenant == str(tenant_id)
+        if is_ours and (named == str(aggregate_id) or named == raw.get("ce_subject", b"").decode()):
             return None
-        return f"the key {key!r} is not of tenant {tenant_id} and aggregate {aggregate_id!r}"
+        if tenant_id == PLATFORM and key == str(aggregate_id):
+            return None
+        return f"the key {key!r} is not of tenant {tenant_id} and aggregate {str(aggregate_id)!r}"
+
+
+@lru_cache(maxsize=10_000)
+def _tenant(text: str) -> UUID:
+    """There are few tenants and many messages, and making a UUID costs as much as reading the payload."""
+    return UUID(text)
+
+
+def _demand_text(raw: Mapping[str, bytes]) -> None:
+    """Every header must be UTF-8, also those that nobody here reads."""
+    if not b"".join(raw.values()).isascii():
+        for value in raw.values():
+            value.decode()
 
 
 def _moment(text: str) -> datetime:

@@ -8,6 +8,7 @@ parked, later messages of its key queue behind it, and every other key flows on 
 
 import asyncio
 import time
+from collections import Counter as Counts
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -23,7 +24,6 @@ from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLS
 from libs.common.database import PASSING, passes_by_itself
 from libs.common.errors import ConflictError
 from libs.common.messaging.batch import (
-    REMEMBERED_DAYS,
     Applied,
     Batch,
     FencedError,
@@ -40,6 +40,8 @@ from libs.common.telemetry.traces import trace_id_of
 
 MAX_RECORDS = 1_000
 PARK_SHARE = 0.5
+REMEMBERED_DAYS = 14
+"""How long the ids of foreign deltas are kept; an older one cannot be told from a repetition."""
 IDLE_POSITION_SECONDS = 5.0
 REPORT_SECONDS = 1.0
 ROTATE_SECONDS = 3_600.0
@@ -63,7 +65,14 @@ class Inbox:
     """One consumer group of a service, as one member of it."""
 
     def __init__(
-        self, shell: Shell, broker: Broker, *, group: str, topics: Sequence[str], park_share: float = PARK_SHARE
+        self,
+        shell: Shell,
+        broker: Broker,
+        *,
+        group: str,
+        topics: Sequence[str],
+        park_share: float = PARK_SHARE,
+        remembered_days: int = REMEMBERED_DAYS,
     ) -> None:
         self.reader = Reader(shell.handlers.events(), topic_prefix=broker.prefix)
         self.group = broker.prefix + group
@@ -71,7 +80,8 @@ class Inbox:
         """Why the consumer stands still, while it does."""
         self._shell = shell
         self._topics = [broker.topic(topic) for topic in topics]
-        self._batch = Batch(shell, self.reader, self.group, park_share=park_share)
+        self._batch = Batch(shell, self.reader, self.group, park_share=park_share, remembered_days=remembered_days)
+        self._remembered_days = remembered_days
         self._stored: dict[TopicPartition, int] = {}
         """The offset that the database has, as far as we know; what is not in here has not been sought."""
         self._moved_at: dict[TopicPartition, float] = {}
@@ -173,8 +183,8 @@ class Inbox:
         for partition, offset in applied.offsets.items():
             self._stored[partition] = offset
             self._moved_at[partition] = moment
-        for found in applied.applied:
-            APPLIED.labels(found.record.topic).inc()
+        for topic, count in Counts(found.record.topic for found in applied.applied).items():
+            APPLIED.labels(topic).inc(count)
         for refusal in applied.refusals:
             record = refusal.record
             REFUSED.labels(record.topic, refusal.state, refusal.reason).inc()
@@ -250,7 +260,7 @@ class Inbox:
         """Make tomorrow's partition of the message ids, and drop those past their retention."""
         try:
             async with self._shell.database.acquire() as connection:
-                await connection.execute("SELECT inbox_message_rotate($1)", REMEMBERED_DAYS)
+                await connection.execute("SELECT inbox_message_rotate($1)", self._remembered_days)
         except (*PASSING, asyncpg.PostgresError) as error:
             log.warning("inbox.rotation_failed", error=str(error), action="ids go to the default partition until it works")
 

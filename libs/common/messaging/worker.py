@@ -89,7 +89,14 @@ async def _run(
     shell = Shell(database, rows, handlers, service=name, hints=hints, announce=announce)
     broker = Broker(settings)
     kafka = kafka_broker(broker)
-    inbox = Inbox(shell, broker, group=name, topics=topics, park_share=settings.inbox_park_share)
+    inbox = Inbox(
+        shell,
+        broker,
+        group=name,
+        topics=topics,
+        park_share=settings.inbox_park_share,
+        remembered_days=settings.inbox_remembered_days,
+    )
     inbox.subscribe(kafka)
     parked = ParkedMessages(shell, inbox.reader, inbox.group)
     verifier = Verifier(Keys(settings.jwks_url), issuer=settings.issuer, audience=name)
