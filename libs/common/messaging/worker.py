@@ -1,6 +1,7 @@
 """The life of a worker process: consumers, relay and timers, with an operator surface and no FastAPI."""
 
 import asyncio
+import gc
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
@@ -104,6 +105,9 @@ async def _run(
     rebuilder = Rebuilder(shell, broker, group=name, projections=projections)
     relay = Relay(settings.relay_database_url.get_secret_value(), database=name, broker=broker, hints=hints)
     await hints.start()
+    # What was loaded to start lives as long as the process: the collector need not walk it in the middle of every batch.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
     tasks = [
         asyncio.create_task(relay.run(), name="relay"),
         asyncio.create_task(_consume(kafka), name="consumer"),
