@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, get_type_hin
 from uuid import UUID
 
 import asyncpg
-from sqlalchemy import Executable, Table
+from sqlalchemy import BigInteger, Column, Executable, PrimaryKeyConstraint, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
@@ -87,6 +87,21 @@ class Statement:
     async def fetchrow(self, connection: Connection, **parameters: Any) -> asyncpg.Record | None:
         """Run it; the first row, if any."""
         return await connection.fetchrow(self.sql, *self.arguments(parameters))
+
+
+def tenant_table(metadata: "MetaData") -> Table:
+    """Where a service other than identity keeps what it knows of its tenants (`tenancy.Tenant`)."""
+    numbers = [Column(name, BigInteger, nullable=False) for name in ("version", "sequence", "tenant_version")]
+    texts = [Column(name, Text, nullable=False) for name in ("slug", "status", "currency", "country")]
+    return Table(
+        "tenant",
+        metadata,
+        Column("tenant_id", Uuid, nullable=False),
+        *numbers,
+        *texts,
+        Column("settings", JSONB, nullable=False),
+        PrimaryKeyConstraint("tenant_id", name="tenant_pkey"),
+    )
 
 
 A = TypeVar("A", bound=Aggregate)

@@ -10,12 +10,13 @@ from fastapi import Path, Query, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from libs.common.clock import new_id, rfc3339
+from libs.common.contracts.checkout import OrderLine
 from libs.common.errors import NotFoundError
 from libs.common.http.paging import Page, decode_cursor, page, text_key
 from libs.common.http.routes import Call, Caller, Routes, guard, reply
 from libs.common.messaging.shell import Answer, Replayed
 from services.checkout import handlers, repository
-from services.checkout.domain.saga import Checkout, CheckoutState, Order, Quote
+from services.checkout.domain.saga import Checkout, CheckoutState, Order, Quote, QuoteLine
 from services.checkout.domain.stock import Stock
 
 ROUTES = Routes()
@@ -59,8 +60,8 @@ class NewCheckout(_Body):
     billing_address: Address | None = None
 
 
-class QuoteLineModel(BaseModel):
-    """One line of a quote."""
+class LineModel(BaseModel):
+    """One line of a quote, and of the order it becomes."""
 
     line_id: str
     sku: str
@@ -73,7 +74,7 @@ class QuoteLineModel(BaseModel):
 class QuoteModel(BaseModel):
     """What the order costs, fixed."""
 
-    lines: list[QuoteLineModel]
+    lines: list[LineModel]
     subtotal_minor: int
     discount_minor: int
     shipping_minor: int
@@ -97,17 +98,6 @@ class CheckoutModel(BaseModel):
     expires_at: str
 
 
-class OrderLineModel(BaseModel):
-    """One line of an order."""
-
-    line_id: str
-    sku: str
-    name: str
-    quantity: int
-    unit_minor: int
-    total_minor: int
-
-
 class OrderModel(BaseModel):
     """An order as clients see it."""
 
@@ -117,7 +107,7 @@ class OrderModel(BaseModel):
     payment_state: str
     fulfilment_state: str
     currency: str
-    lines: list[OrderLineModel]
+    lines: list[LineModel]
     subtotal_minor: int
     discount_minor: int
     shipping_minor: int
@@ -148,20 +138,22 @@ class StockModel(BaseModel):
     locations: list[LevelModel]
 
 
+def line_model(line: QuoteLine | OrderLine) -> LineModel:
+    """A line for an answer."""
+    return LineModel(
+        line_id=line.line_id,
+        sku=line.sku,
+        name=line.name,
+        quantity=line.quantity,
+        unit_minor=line.unit_minor,
+        total_minor=line.total_minor,
+    )
+
+
 def quote_model(quote: Quote) -> QuoteModel:
     """A quote for an answer."""
     return QuoteModel(
-        lines=[
-            QuoteLineModel(
-                line_id=line.line_id,
-                sku=line.sku,
-                name=line.name,
-                quantity=line.quantity,
-                unit_minor=line.unit_minor,
-                total_minor=line.total_minor,
-            )
-            for line in quote.lines
-        ],
+        lines=[line_model(line) for line in quote.lines],
         subtotal_minor=quote.subtotal_minor,
         discount_minor=quote.discount_minor,
         shipping_minor=quote.shipping_minor,
@@ -196,17 +188,7 @@ def order_model(order: Order) -> OrderModel:
         payment_state=order.payment_state,
         fulfilment_state=order.fulfilment_state,
         currency=order.currency,
-        lines=[
-            OrderLineModel(
-                line_id=line.line_id,
-                sku=line.sku,
-                name=line.name,
-                quantity=line.quantity,
-                unit_minor=line.unit_minor,
-                total_minor=line.total_minor,
-            )
-            for line in order.lines
-        ],
+        lines=[line_model(line) for line in order.lines],
         subtotal_minor=order.subtotal_minor,
         discount_minor=order.discount_minor,
         shipping_minor=order.shipping_minor,

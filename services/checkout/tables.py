@@ -15,6 +15,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+from libs.common.database import tenant_table
+
 METADATA = MetaData()
 
 
@@ -36,20 +38,7 @@ def _bigint(name: str, *, nullable: bool = False) -> Column[object]:
     return Column(name, BigInteger, nullable=nullable)
 
 
-TENANT = Table(
-    "tenant",
-    METADATA,
-    Column("tenant_id", Uuid, nullable=False),
-    _bigint("version"),
-    _bigint("sequence"),
-    Column("slug", Text, nullable=False),
-    Column("status", Text, nullable=False),
-    Column("currency", Text, nullable=False),
-    Column("country", Text, nullable=False),
-    Column("settings", JSONB, nullable=False),
-    _bigint("tenant_version"),
-    PrimaryKeyConstraint("tenant_id", name="tenant_pkey"),
-)
+TENANT = tenant_table(METADATA)
 
 CART_CLAIM = _aggregate("cart_claim", Column("id", Uuid, nullable=False), Column("checkout_id", Uuid, nullable=False))
 

@@ -19,22 +19,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+from libs.common.database import tenant_table
+
 METADATA = MetaData()
 
-TENANT = Table(
-    "tenant",
-    METADATA,
-    Column("tenant_id", Uuid, nullable=False),
-    Column("version", BigInteger, nullable=False),
-    Column("sequence", BigInteger, nullable=False),
-    Column("slug", Text, nullable=False),
-    Column("status", Text, nullable=False),
-    Column("currency", Text, nullable=False),
-    Column("country", Text, nullable=False),
-    Column("settings", JSONB, nullable=False),
-    Column("tenant_version", BigInteger, nullable=False),
-    PrimaryKeyConstraint("tenant_id", name="tenant_pkey"),
-)
+TENANT = tenant_table(METADATA)
 
 PAYMENT = Table(
     "payment",

@@ -95,7 +95,7 @@ class Call:
         self.service: Service = request.app.state.service
         self.shell = self.service.shell
         self._principal = principal
-        self._rule = rule
+        self.rule = rule
         self.request_id = request.state.request_id
         self.preferences = _preferences(headers.get("prefer", ""))
         self.traceparent: str = request.state.span.traceparent
@@ -243,8 +243,8 @@ async def _refusal(error: RequestValidationError, call: Call) -> CartwrightError
         return NotFoundError("not-found", "there is nothing here for you")
     if any(location[0] == "header" for location, _ in problems):
         return MalformedError("bad-header", "; ".join(f"{location[-1]}: {message}" for location, message in problems))
-    if call._rule.exists is not None:  # noqa: SLF001 - the route's own guard
-        await call._rule.exists(call)  # noqa: SLF001
+    if call.rule.exists is not None:
+        await call.rule.exists(call)
     errors = [{"pointer": "/" + "/".join(location[1:]), "detail": message} for location, message in problems]
     return RejectedError("schema", "the request breaks its schema; see errors", errors=errors)
 
