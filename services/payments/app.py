@@ -15,7 +15,7 @@ def api() -> None:
 def worker() -> None:
     """Consume, carry out what the provider is to be asked, and publish the outbox."""
     from libs.common.messaging.worker import run_worker
-    from services.payments.jobs import operate
+    from services.payments.jobs import JOBS
 
     run_worker(
         "payments",
@@ -23,5 +23,5 @@ def worker() -> None:
         rows=repository.ROWS,
         handlers=handlers.HANDLERS,
         topics=consumers.TOPICS,
-        jobs=(operate,),
+        jobs=JOBS,
     )

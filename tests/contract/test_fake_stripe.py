@@ -30,7 +30,7 @@ from deploy.local.fake_stripe.intents import TRANSITIONS, Change, Intent, Status
 from deploy.local.fake_stripe.journal import Journal
 from deploy.local.fake_stripe.listing import Listing, Window
 from services.payments.domain.outcome import Declined, IntentStatus, Outcome, Rejected, Succeeded, Throttled, Unknown
-from services.payments.gateway import StripeGateway
+from services.payments.gateway.stripe import StripeGateway
 
 ROOT = Path(__file__).parents[2]
 INTENTS = "/v1/payment_intents"

@@ -41,9 +41,9 @@ from libs.common.telemetry.logs import add_subject
 from libs.common.telemetry.messages import chunk_span
 from libs.common.telemetry.recording import OpenTelemetry, resource
 from libs.common.telemetry.traces import MAX_LINKS, record_with
-from services.payments import jobs
 from services.payments.domain.operation import Operation, OperationKind, OperationState
 from services.payments.domain.outcome import Outcome, Throttled
+from services.payments.jobs import executor
 from tests import toy as toys
 from tests.toy import COUNTERS, SERVICE, TALLIES, TOPIC, Bump, Bumped, Counter, Tally, Toy, command
 
@@ -319,7 +319,7 @@ async def test_each_call_to_the_provider_is_a_span_of_the_trace_that_planned_it(
         raise OSError("sk_test_1")
 
     for call in (answers(), fails()):
-        await jobs._timed(operation, operation.kind, call, [])
+        await executor._timed(operation, operation.kind, call, [])
     throttled, unknown = trace.named("provider capture")
     for span in (throttled, unknown):
         assert span.kind is SpanKind.CLIENT

@@ -53,7 +53,7 @@ def test_an_api_process_loads_no_faststream_no_alembic_and_no_stripe(service: st
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_worker_process_loads_no_fastapi_no_alembic_and_stripe_only_to_pay(service: str) -> None:
-    jobs = "import services.payments.jobs, services.payments.gateway" if service == "payments" else ""
+    jobs = "import services.payments.jobs, services.payments.gateway.stripe" if service == "payments" else ""
     loaded = _loaded(
         f"import services.{service}.app, libs.common.messaging.worker\n{jobs}\n{CONFIGURE.format(service, 'worker')}"
     )

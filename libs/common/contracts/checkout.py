@@ -44,6 +44,8 @@ class PaymentRequested(Event):
     capture: Literal["on-confirmation", "on-shipment"]
     quote_hash: str
     subject_id: UUID
+    confirmation: Text | None = None
+    """`client`: the payer confirms in their own browser, and `method` is empty. Absent: we confirm with `method`."""
 
 
 @event("checkout.v1", "payment.void-requested", aggregate="checkout_id")
@@ -55,9 +57,40 @@ class PaymentVoidRequested(Event):
     reason: FailureReason
 
 
+@event("checkout.v1", "refund.requested", aggregate="refund_id")
+class RefundRequested(Event):
+    """Give this much of a captured payment back."""
+
+    refund_id: UUID
+    payment_id: UUID
+    checkout_id: UUID
+    order_id: UUID
+    amount_minor: Minor
+    currency: Currency
+    reason: Text
+
+
 @event("checkout.v1", "checkout.failed", aggregate="checkout_id")
 class CheckoutFailed(Event):
     """The checkout ended without an order; no money is held for it."""
+
+    checkout_id: UUID
+    cart_id: UUID
+    reason: FailureReason
+
+
+@event("checkout.v1", "checkout.canceled", aggregate="checkout_id")
+class CheckoutCanceled(Event):
+    """The buyer changed their mind, and no money is held for it."""
+
+    checkout_id: UUID
+    cart_id: UUID
+    reason: FailureReason
+
+
+@event("checkout.v1", "checkout.expired", aggregate="checkout_id")
+class CheckoutExpired(Event):
+    """It took too long, and no money is held for it."""
 
     checkout_id: UUID
     cart_id: UUID
@@ -110,3 +143,43 @@ class OrderConfirmed(Event):
     lines: tuple[OrderLine, ...]
     totals: Totals
     placed_at: datetime
+
+
+@event("order.v1", "order.canceled", aggregate="order_id")
+class OrderCanceled(Event):
+    """The order is off and its stock is free again. Money that is held for it is to be let go of, money taken given back."""
+
+    order_id: UUID
+    checkout_id: UUID
+    cart_id: UUID
+    payment_id: UUID
+    reason: Text
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OrderQuantity:
+    """So many of one line of an order."""
+
+    line_id: str
+    quantity: Quantity
+
+
+@event("order.v1", "order.refunded", aggregate="order_id")
+class OrderRefunded(Event):
+    """The buyer has this much of the order's money back; `refunded_minor` in all."""
+
+    order_id: UUID
+    refund_id: UUID
+    amount_minor: Minor
+    currency: Currency
+    refunded_minor: Minor
+    lines: tuple[OrderQuantity, ...]
+
+
+@event("order.v1", "order.fulfilled", aggregate="order_id")
+class OrderFulfilled(Event):
+    """A shipment of the order left the house."""
+
+    order_id: UUID
+    shipment_id: Text
+    lines: tuple[OrderQuantity, ...]

@@ -18,6 +18,14 @@ class PaymentAuthorized(Event):
     expires_at: datetime | None = None
 
 
+@event("payment.v1", "payment.action-required", aggregate="payment_id")
+class PaymentActionRequired(Event):
+    """The payer has to do something (3-D Secure). What, only the payer may ask payments."""
+
+    payment_id: UUID
+    checkout_id: UUID
+
+
 @event("payment.v1", "payment.declined", aggregate="payment_id")
 class PaymentDeclined(Event):
     """The issuer said no, or the provider refused: nothing is held, and nothing will be."""
@@ -52,6 +60,79 @@ class PaymentVoided(Event):
 
     payment_id: UUID
     checkout_id: UUID
+
+
+@event("payment.v1", "payment.expired", aggregate="payment_id")
+class PaymentExpired(Event):
+    """The hold lapsed before it was captured: nothing is held any more."""
+
+    payment_id: UUID
+    checkout_id: UUID
+
+
+@event("payment.v1", "refund.pending", aggregate="refund_id")
+class RefundPending(Event):
+    """The provider has taken the refund on; the money is on its way back, or will be."""
+
+    refund_id: UUID
+    payment_id: UUID
+    checkout_id: UUID
+    order_id: UUID
+    amount_minor: Minor
+    currency: Currency
+
+
+@event("payment.v1", "refund.succeeded", aggregate="refund_id")
+class RefundSucceeded(Event):
+    """The buyer has this much back; `refunded_minor` of the payment in all."""
+
+    refund_id: UUID
+    payment_id: UUID
+    checkout_id: UUID
+    order_id: UUID
+    amount_minor: Minor
+    currency: Currency
+    refunded_minor: Minor
+
+
+@event("payment.v1", "refund.failed", aggregate="refund_id")
+class RefundFailed(Event):
+    """The money did not go back, or came back to us: it may be refunded again. May follow `refund.succeeded`."""
+
+    refund_id: UUID
+    payment_id: UUID
+    checkout_id: UUID
+    order_id: UUID
+    amount_minor: Minor
+    currency: Currency
+    code: Text
+    refunded_minor: Minor
+
+
+@event("payment.v1", "dispute.opened", aggregate="dispute_id")
+class DisputeOpened(Event):
+    """The buyer's bank contests this much of the payment."""
+
+    dispute_id: UUID
+    payment_id: UUID
+    checkout_id: UUID
+    order_id: UUID
+    amount_minor: Minor
+    currency: Currency
+    reason: Text
+
+
+@event("payment.v1", "dispute.closed", aggregate="dispute_id")
+class DisputeClosed(Event):
+    """The case is over: `won`, `lost`, or `warning_closed` (it never became a dispute)."""
+
+    dispute_id: UUID
+    payment_id: UUID
+    checkout_id: UUID
+    order_id: UUID
+    amount_minor: Minor
+    currency: Currency
+    outcome: Text
 
 
 @event("payment.v1", "provider.called", aggregate="payment_id")

@@ -10,8 +10,8 @@ from libs.common.clock import rfc3339
 from libs.common.errors import NotFoundError
 from libs.common.http.paging import Page, decode_cursor, page
 from libs.common.http.routes import Caller, Routes, guard, reply
-from services.payments import repository
 from services.payments.domain.payment import Payment, PaymentState
+from services.payments.repository import payments as repository
 
 ROUTES = Routes()
 NIL = UUID(int=0)

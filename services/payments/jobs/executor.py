@@ -21,7 +21,6 @@ from libs.common.errors import ConflictError, UnavailableError
 from libs.common.messaging.decision import Aggregate, Message
 from libs.common.messaging.shell import Failure, Shell
 from libs.common.telemetry import Counter, Gauge, Histogram, Span, bound, call_span
-from services.payments import repository
 from services.payments.domain.operation import (
     CALL_SECONDS,
     CLAIMED_LEASE,
@@ -31,11 +30,12 @@ from services.payments.domain.operation import (
     wants_reading,
 )
 from services.payments.domain.outcome import Outcome, Unknown, name_of
-from services.payments.handlers import Call, RecordOutcome
+from services.payments.handlers.payments import Call, RecordOutcome
+from services.payments.repository import payments as repository
 
 if TYPE_CHECKING:
     from libs.common.messaging.worker import Worker
-    from services.payments.gateway import PaymentGateway
+    from services.payments.gateway.protocol import PaymentGateway
 
 IN_FLIGHT = 100
 """Calls at once. Together with the provider's latency this bounds the throughput, and connections do not."""
@@ -62,7 +62,7 @@ log = structlog.get_logger(__name__)
 
 async def operate(worker: "Worker") -> None:
     """Carry out provider operations for as long as the worker lives, then leave none half done that can be finished."""
-    from services.payments.gateway import StripeGateway
+    from services.payments.gateway.stripe import StripeGateway
 
     settings = worker.settings
     gateway = StripeGateway(settings.stripe_api_key.get_secret_value(), settings.stripe_api_base, timeout_seconds=CALL_SECONDS)

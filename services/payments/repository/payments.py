@@ -1,4 +1,4 @@
-"""All SQL of the payments service."""
+"""Payments, and the operations asked of the provider."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -17,9 +17,6 @@ from services.payments.domain.payment import Payment
 TENANTS = Rows(tables.TENANT, Tenant)
 PAYMENTS = Rows(tables.PAYMENT, Payment)
 OPERATIONS = Rows(tables.OPERATION, Operation)
-
-ROWS = (TENANTS, PAYMENTS, OPERATIONS)
-"""Every aggregate of this service, in the order in which they are locked."""
 
 
 @cache

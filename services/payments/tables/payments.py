@@ -1,4 +1,4 @@
-"""The payments service's tables. The tenant leads every key; the constraints say what the machine may never leave behind."""
+"""Payments, and the operations asked of the provider."""
 
 from sqlalchemy import (
     BigInteger,
@@ -9,7 +9,6 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
-    MetaData,
     PrimaryKeyConstraint,
     Table,
     Text,
@@ -20,8 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from libs.common.database import tenant_table
-
-METADATA = MetaData()
+from services.payments.tables.metadata import METADATA
 
 TENANT = tenant_table(METADATA)
 

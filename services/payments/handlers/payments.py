@@ -1,4 +1,4 @@
-"""Which command or event goes to which decision, and what is loaded for it."""
+"""A payment: requested, voided, captured, and what its calls to the provider came to."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,15 +9,14 @@ from libs.common.contracts.checkout import OrderConfirmed, PaymentRequested, Pay
 from libs.common.contracts.identity import TenantUpdated
 from libs.common.contracts.payments import ProviderCalled, TenantProvisioned
 from libs.common.errors import NotFoundError, NotYetError
-from libs.common.messaging.decision import Handlers, Message, Ref, World
+from libs.common.messaging.decision import Message, Ref, World
 from libs.common.tenancy import Tenant, project_tenant, tenant_ref
 from services.payments.domain import payment as machine
 from services.payments.domain.operation import Operation
 from services.payments.domain.outcome import Outcome
 from services.payments.domain.payment import Decision, Payment
 from services.payments.domain.recording import record
-
-HANDLERS = Handlers()
+from services.payments.handlers.table import HANDLERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,6 @@
+"""Which command or event goes to which decision, and what is loaded for it."""
+
+from services.payments.handlers import payments
+from services.payments.handlers.table import HANDLERS
+
+__all__ = ["HANDLERS", "payments"]

@@ -1,0 +1,5 @@
+"""What the tables of this service belong to."""
+
+from sqlalchemy import MetaData
+
+METADATA = MetaData()
