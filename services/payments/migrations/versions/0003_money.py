@@ -1,4 +1,4 @@
-"""What money does after it was held."""
+"""Payments in full: attempts, captures by the part, client-side confirmation, expiry."""
 
 from alembic import op
 

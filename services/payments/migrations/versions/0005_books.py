@@ -1,4 +1,4 @@
-"""Reconciliations, and the breaks they found."""
+"""Refunds, disputes and the ledger."""
 
 from alembic import op
 
