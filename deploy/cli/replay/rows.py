@@ -64,6 +64,14 @@ class Purchase:
         return f"guest:{self.number}" if self.customer is None else f"customer:{self.customer}"
 
 
+@dataclass(slots=True)
+class Cancellation:
+    """One cancellation invoice, its rows as they stand in the file; None where cells do not fit the header."""
+
+    number: str
+    rows: list[Mapping[str, str] | None] = field(default_factory=list)
+
+
 @dataclass(frozen=True, slots=True)
 class Product:
     """One code at one price."""
@@ -77,11 +85,18 @@ class Product:
 class History:
     """The first invoices of a file: what to buy, which products that takes, and what was left out and why."""
 
-    invoices_read: int = 0
+    invoices: list[Purchase | Cancellation] = field(default_factory=list)
+    """All of them, in the order of their first rows."""
     purchases: list[Purchase] = field(default_factory=list)
+    """Those with something to buy."""
     products: dict[str, Product] = field(default_factory=dict)
     skipped: Counter[SkippedInvoice] = field(default_factory=Counter)
     rows_skipped: Counter[SkippedRow] = field(default_factory=Counter)
+
+    @property
+    def invoices_read(self) -> int:
+        """How many there are, cancellations included."""
+        return len(self.invoices)
 
     def wanted(self) -> Counter[str]:
         """How many of each SKU all purchases take together."""
@@ -97,19 +112,21 @@ def read_history(lines: Iterable[str], invoices: int | None = None) -> History:
     Rows of one invoice need not stand together. Raises HistoryError when it is no CSV of this shape.
     """
     history = History()
-    found: dict[str, Purchase | None] = {}
+    found: dict[str, Purchase | Cancellation] = {}
     for number, cells in _cells(lines):
         if number and number not in found:
             if len(found) == invoices:
                 continue
-            found[number] = None if number.startswith("C") else Purchase(number)
+            found[number] = Cancellation(number) if number.startswith("C") else Purchase(number)
         # A row that names no invoice belongs to none, and is malformed.
-        purchase = found[number] if number else Purchase(number)
-        if purchase is not None:
-            _take(history, purchase, cells)
-    history.invoices_read = len(found)
-    history.purchases = [it for it in found.values() if it is not None and it.quantities]
-    history.skipped["cancellation"] = sum(it is None for it in found.values())
+        invoice = found[number] if number else Purchase(number)
+        if isinstance(invoice, Purchase):
+            _take(history, invoice, cells)
+        else:
+            invoice.rows.append(cells)
+    history.invoices = list(found.values())
+    history.purchases = [it for it in history.invoices if isinstance(it, Purchase) and it.quantities]
+    history.skipped["cancellation"] = sum(isinstance(it, Cancellation) for it in history.invoices)
     history.skipped["no_purchasable_line"] = len(found) - history.skipped["cancellation"] - len(history.purchases)
     return history
 
@@ -119,8 +136,8 @@ def classify(cells: Mapping[str, str]) -> Row | SkippedRow:
     code = cells["StockCode"].strip()
     try:
         unit_minor = _minor(cells["UnitPrice"])
-        quantity = _integer(cells["Quantity"])
-        customer = _integer(cells["CustomerID"]) if cells["CustomerID"].strip() else None
+        quantity = integer(cells["Quantity"])
+        customer = integer(cells["CustomerID"]) if cells["CustomerID"].strip() else None
     except ValueError:
         return "malformed"
     sku = f"{code}.{max(unit_minor, 0)}"
@@ -179,8 +196,8 @@ def _minor(text: str) -> int:
     return amount_minor
 
 
-def _integer(text: str) -> int:
-    """Read an integer, also as a spreadsheet writes it (`17850.0`)."""
+def integer(text: str) -> int:
+    """Read an integer, also as a spreadsheet writes it (`17850.0`). Raises ValueError."""
     whole = _INTEGER.fullmatch(text.strip())
     if whole is None:
         raise ValueError(text)
