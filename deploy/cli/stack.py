@@ -124,12 +124,19 @@ def _join_running(home: "Home", faults: object, *, repair: bool) -> int:
 
 
 def _read_faults(file: Path | None) -> object:
+    """Read the plan before anything is started, so that a mistake in it is told at once."""
     if file is None:
         return None
+    from deploy.local.fake_stripe.faults import PlanError, read_plan
+
     try:
-        return json.loads(file.read_text())
+        plan = json.loads(file.read_text())
+        read_plan(plan)
+    except PlanError as error:
+        raise CommandError(f"--faults {file} is no fault plan: {error}", ExitCode.USAGE) from error
     except (OSError, ValueError) as error:
         raise CommandError(f"--faults {file} cannot be read as JSON: {error}", ExitCode.USAGE) from error
+    return plan
 
 
 def _show(stack: "StackDescription") -> None:

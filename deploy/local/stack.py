@@ -29,6 +29,11 @@ from deploy.local.topics import create_topics, declared_topics
 
 _REAL_STRIPE: Final = "https://api.stripe.com"
 _LONGEST_PAUSE_SECONDS: Final = 30
+_TOLD_EVENTS: Final = (
+    *("payment_intent.amount_capturable_updated", "payment_intent.canceled", "payment_intent.payment_failed"),
+    *("payment_intent.requires_action", "payment_intent.succeeded", "refund.*", "charge.dispute.*"),
+)
+"""What payments can learn something from."""
 
 
 class Stack:
@@ -154,6 +159,13 @@ class Stack:
         await self._parts[name].kill()
         self._record()
 
+    @property
+    def admin_url(self) -> str:
+        """Return where Postgres's administrator connects, password included."""
+        if self._wiring is None:
+            raise StackError("the stack has not been started")
+        return self._wiring.admin_url
+
     def pids(self) -> dict[str, int]:
         """Return the process id of every part that runs, by name."""
         return {name: pid for name, part in self._parts.items() if (pid := part.pid) is not None}
@@ -236,6 +248,8 @@ class Stack:
         await in_parallel(*first)
         self._record()
         await in_parallel(*(self._start_and_say(name) for name in self._service_names()))
+        if {"stripe", "payments.api"} <= self._parts.keys():
+            await self._have_payments_told()
 
     async def _start_databases(self, infrastructure: Infrastructure) -> None:
         await infrastructure.start_database()
@@ -259,6 +273,19 @@ class Stack:
         if not self._parts[name].running:
             await self._parts[name].start()
             self._say(f"{name} runs again")
+
+    async def _have_payments_told(self) -> None:
+        """Have the fake Stripe send each tenant's events to that tenant's address at payments."""
+        assert self._wiring
+        webhooks = {
+            "api_key": self._wiring.stripe_api_key,
+            "url": address(self._ports["payments.api"]) + "/v1/webhooks/stripe/{tenant_id}",
+            "secret": self._wiring.stripe_webhook_secret,
+            "enabled_events": _TOLD_EVENTS,
+        }
+        url = f"{address(self._ports['stripe'])}/_control/webhooks"
+        if await readiness.status(url, method="PUT", body=webhooks) != readiness.OK:
+            raise StackError("the fake Stripe does not take the address of the payments service's webhooks")
 
     def _service_names(self) -> list[str]:
         return [name for name in self._parts if "." in name]

@@ -7,157 +7,33 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
-import aiohttp
 import pytest
 import stripe
 
+from deploy.local.fake_stripe.api import SERVED
 from deploy.local.fake_stripe.books import Answer, Books
+from deploy.local.fake_stripe.cards import CARDS
 from deploy.local.fake_stripe.errors import StripeError
+from deploy.local.fake_stripe.faults import Fault
 from deploy.local.fake_stripe.idempotency import LIFETIME_SECONDS, Ask, Keys, Place, Stored
-from deploy.local.fake_stripe.intents import TRANSITIONS, Change, Intent, Status, Verb
+from deploy.local.fake_stripe.intents import TRANSITIONS, Verb
 from deploy.local.fake_stripe.journal import Journal
 from deploy.local.fake_stripe.listing import Listing, Window
+from deploy.local.fake_stripe.records import Change, Intent, Status
 from services.payments.domain.outcome import Declined, IntentStatus, Outcome, Rejected, Succeeded, Throttled, Unknown
 from services.payments.gateway.stripe import StripeGateway
-
-ROOT = Path(__file__).parents[2]
-INTENTS = "/v1/payment_intents"
-BASIC = {"amount": "1250", "currency": "gbp", "capture_method": "manual", "allowed_payment_method_types[]": "card"}
-VISA, DECLINED, POOR = "pm_card_visa", "pm_card_chargeDeclined", "pm_card_chargeDeclinedInsufficientFunds"
-
-
-# --- The real process ---------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Process:
-    """One running fake."""
-
-    child: subprocess.Popen[str]
-    url: str
-    state: Path
-
-    def kill(self) -> None:
-        """End it as a crash would."""
-        self.child.send_signal(signal.SIGKILL)
-        self.child.wait(10)
-        if self.child.stdout is not None:
-            self.child.stdout.close()
-
-
-def started(state: Path) -> Process:
-    """Start a fake on a free port and wait for the line that names it."""
-    command = [sys.executable, "-m", "deploy.local.fake_stripe", "--port", "0", "--state", str(state)]
-    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert child.stdout is not None
-    line = child.stdout.readline()
-    assert "http://" in line, f"the fake did not start: {line!r}, exit {child.poll()}"
-    return Process(child, line.split()[-1], state)
-
-
-@pytest.fixture
-def start() -> Iterator[Callable[[Path], Process]]:
-    """Start fakes that a test may kill, and leave none running."""
-    children: list[Process] = []
-
-    def start_one(state: Path) -> Process:
-        children.append(started(state))
-        return children[-1]
-
-    yield start_one
-    for child in children:
-        child.kill()
-
-
-@pytest.fixture(scope="module")
-def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    """One fake for the module; each test has an account of its own, which sees nothing of the others."""
-    running = started(tmp_path_factory.mktemp("stripe") / "journal")
-    yield running
-    running.kill()
-
-
-@dataclass
-class Reply:
-    """A raw answer."""
-
-    status: int
-    headers: dict[str, str]
-    raw: bytes
-    json: dict[str, Any]
-
-    @property
-    def error(self) -> dict[str, Any]:
-        """The error object."""
-        found: dict[str, Any] = self.json["error"]
-        return found
-
-
-class Account:
-    """A raw client for one API key, and the SDK for the same."""
-
-    def __init__(self, url: str, session: aiohttp.ClientSession, api_key: str | None = None) -> None:
-        self.url, self.session = url, session
-        self.api_key = api_key or f"sk_test_{uuid4().hex}"
-        self.transport = stripe.AIOHTTPClient(timeout=aiohttp.ClientTimeout(total=5))
-        self.sdk = stripe.StripeClient(
-            self.api_key, base_addresses={"api": url}, http_client=self.transport, max_network_retries=0
-        ).v1
-
-    async def ask(
-        self,
-        method: str,
-        path: str,
-        form: dict[str, str] | None = None,
-        *,
-        key: str | None = None,
-        headers: dict[str, str] | None = None,
-    ) -> Reply:
-        """Make one request."""
-        sent = {"Authorization": f"Bearer {self.api_key}"} | ({"Idempotency-Key": key} if key else {}) | (headers or {})
-        query, body = (form, None) if method == "GET" else (None, form or {})
-        async with self.session.request(method, self.url + path, headers=sent, params=query, data=body) as answer:
-            raw = await answer.read()
-            return Reply(answer.status, {k.lower(): v for k, v in answer.headers.items()}, raw, await answer.json())
-
-    async def create(self, key: str | None = None, **form: str) -> Reply:
-        """Create an intent with the usual parameters."""
-        return await self.ask("POST", INTENTS, BASIC | form, key=key)
-
-    async def faults(self, *rules: dict[str, Any]) -> None:
-        """Put a fault plan in force."""
-        async with self.session.put(self.url + "/_control/faults", json=list(rules)) as answer:
-            assert answer.status == 200, await answer.text()
-
-
-@asynccontextmanager
-async def account_at(url: str, api_key: str | None = None) -> AsyncIterator[Account]:
-    """Open an account and close its connections."""
-    async with aiohttp.ClientSession() as session:
-        opened = Account(url, session, api_key)
-        yield opened
-        await opened.transport.close_async()  # type: ignore[no-untyped-call]
-
-
-@pytest.fixture
-async def account(process: Process) -> AsyncIterator[Account]:
-    """Open a fresh account, and leave no fault in force."""
-    async with account_at(process.url) as opened:
-        yield opened
-        await opened.faults()
-
+from tests.contract.fakes import BASIC, DECLINED, INTENTS, POOR, ROOT, VISA, Account, Process, account_at
 
 # --- Idempotency keys ---------------------------------------------------------------------------------------------
 
@@ -334,12 +210,13 @@ SETUPS: dict[Status, tuple[dict[str, str], str | None]] = {
     Status.REQUIRES_CONFIRMATION: ({"payment_method": VISA}, None),
     Status.REQUIRES_CAPTURE: ({"payment_method": VISA, "confirm": "true"}, None),
     Status.SUCCEEDED: ({"payment_method": VISA, "confirm": "true", "capture_method": "automatic"}, None),
+    Status.REQUIRES_ACTION: ({"payment_method": "pm_card_authenticationRequired", "confirm": "true"}, None),
     Status.CANCELED: ({}, "cancel"),
 }
 
 
 @pytest.mark.parametrize("status", SETUPS)
-@pytest.mark.parametrize("verb", Verb)
+@pytest.mark.parametrize("verb", [Verb.CONFIRM, Verb.CAPTURE, Verb.CANCEL])
 async def test_a_move_outside_the_table_is_refused_and_changes_nothing(account: Account, status: Status, verb: Verb) -> None:
     """TRANSITIONS is what the fake does, for each state a client can reach and each verb."""
     form, then = SETUPS[status]
@@ -566,20 +443,21 @@ def test_a_journal_of_superseded_lines_shrinks_at_the_next_start(tmp_path: Path)
         automatic=False,
     )
     for number in range(3):
-        books.record(account, Change(replace(intent, id=f"pi_{number}")), None)
+        books.record(account, Change(replace(intent, id=f"pi_{number}")), None, at=now)
     for number in range(10_000):
         asked = Ask(f"k{number}", INTENTS, "f")
         stored_at = now - (LIFETIME_SECONDS if number < 8000 else 0)
         answer = Answer(asked, 200, "req_1", stored_at, b'{"n":%d}' % number)
-        books.record(account, Change(replace(intent, id="pi_0", description=str(number))), answer)
+        books.record(account, Change(replace(intent, id="pi_0", description=str(number))), answer, at=now)
     books.close()
     before = path.stat().st_size
 
     for _ in range(2):
         books = Books(Journal(path), now)
         account = books.account("sk_test_x")
-        assert list(account.intents) == account.intent_order.page(Window()).ids[::-1] == ["pi_0", "pi_1", "pi_2"]
-        assert account.intents["pi_0"].description == "9999"
+        assert [intent.id for intent in account.intents] == ["pi_0", "pi_1", "pi_2"]
+        assert account.intents.listing().page(Window()).ids == ["pi_2", "pi_1", "pi_0"]
+        assert account.intents.get("pi_0").description == "9999"
         assert len(account.keys) == 2000
         stored = account.keys.begin(Ask("k9000", INTENTS, "f"), now)
         assert stored is not None
@@ -631,8 +509,11 @@ async def test_the_gateway_tells_authorized_captured_canceled_and_declined_apart
     canceled = await gateway.cancel_intent("v1", void)
     assert isinstance(canceled, Succeeded)
     assert canceled.status is IntentStatus.CANCELED
-    assert await gateway.confirm_intent("a2", poor, POOR) == Declined("insufficient_funds", poor)
-    assert await gateway.retrieve_intent(poor) == Declined("insufficient_funds", poor)
+    declined = await gateway.confirm_intent("a2", poor, POOR)
+    assert isinstance(declined, Declined)
+    assert (declined.code, declined.intent_id) == ("insufficient_funds", poor)
+    assert declined.charge_id is not None
+    assert await gateway.retrieve_intent(poor) == declined
 
 
 async def test_the_gateway_calls_definite_only_what_stripe_promises_changed_nothing(
@@ -645,7 +526,7 @@ async def test_the_gateway_calls_definite_only_what_stripe_promises_changed_noth
         assert isinstance(outcome, Rejected), outcome
         return outcome.code
 
-    assert code(await gateway.capture_intent("c1", intent)) == "wrong-state"
+    assert code(await gateway.capture_intent("c1", intent, 1250)) == "wrong-state"
     assert code(await gateway.retrieve_intent("pi_none")) == "not-found"
     assert code(await gateway.capture_intent("c2", intent, 0)) == "amount-out-of-range"
     stranger = StripeGateway("pk_live_no", account.url)
@@ -654,7 +535,7 @@ async def test_the_gateway_calls_definite_only_what_stripe_promises_changed_noth
     await gateway.confirm_intent("a1", intent, VISA)
     assert await gateway.confirm_intent("a1", intent, POOR) == Unknown("key-used-for-another-request")
     await account.faults({"match": {"path": f"{INTENTS}/{intent}/capture"}, "fault": "429"})
-    assert await gateway.capture_intent("c3", intent) == Throttled(None)
+    assert await gateway.capture_intent("c3", intent, 1250) == Throttled(None)
 
 
 @pytest.mark.parametrize("fault", ["reset_before", "reset_after", "hang", "500", "500_after", "409", "latency"])
@@ -668,14 +549,14 @@ async def test_an_unknown_outcome_is_resolved_by_the_same_key_or_by_reading(
     rule = {"match": match, "fault": fault, "times": 1, "delay_ms": 900 if fault == "latency" else 0}
     await account.faults(rule)
 
-    assert isinstance(await gateway.capture_intent("c1", intent), Unknown)
+    assert isinstance(await gateway.capture_intent("c1", intent, 1250), Unknown)
     meanwhile = await gateway.retrieve_intent(intent)
     assert isinstance(meanwhile, Succeeded)
     happened = fault in {"reset_after", "hang", "500_after"}
     assert meanwhile.status is (IntentStatus.CAPTURED if happened else IntentStatus.AUTHORIZED)
     if fault == "latency":  # the provider had the request all the time, and acts on it late
         await asyncio.sleep(0.6)
-    again = await gateway.capture_intent("c1", intent)
+    again = await gateway.capture_intent("c1", intent, 1250)
     truth = await gateway.retrieve_intent(intent)
     assert isinstance(truth, Succeeded)
     if fault in {"500", "500_after"}:  # stored: the same key never tells, the object does
@@ -720,3 +601,19 @@ async def test_reset_forgets_objects_and_keys_for_good(start: Callable[[Path], P
         account.url = running.url
         assert [row["amount"] for row in (await account.ask("GET", INTENTS)).json["data"]] == [2]
     assert running.state.stat().st_mode & 0o077 == 0
+
+
+# --- The README ---------------------------------------------------------------------------------------------------
+
+
+def test_each_idempotency_rule_of_the_readme_has_its_test_and_every_path_and_card_its_row() -> None:
+    readme = (ROOT / "deploy/local/fake_stripe/README.md").read_text()
+    named = re.findall(r"`(test_\w+)`", readme)
+    written = "".join(file.read_text() for file in Path(__file__).parent.glob("test_fake_stripe*.py"))
+    assert len(named) >= 9
+    assert [name for name in named if f"def {name}(" not in written] == []
+    assert [served.path for served in SERVED if f"{served.path}`" not in readme and f"{served.path}," not in readme] == []
+    assert [fault for fault in Fault if f"`{fault}`" not in readme] == []
+    endings = [card.removeprefix("pm_card_") for card in CARDS]
+    shown = [name.removeprefix("pm_card_").lstrip("…_") for name in re.findall(r"`(pm_card_\w+|…\w+)`", readme)]
+    assert [card for card in endings if not any(card.endswith(name) for name in shown)] == []

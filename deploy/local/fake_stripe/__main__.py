@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import socket
 import sys
 import time
 from pathlib import Path
 
 import uvicorn
+import uvloop
 
+from deploy.local.fake_stripe import passing
 from deploy.local.fake_stripe.api import Api, application
 from deploy.local.fake_stripe.books import Books
 from deploy.local.fake_stripe.connection import Protocol
@@ -31,10 +34,22 @@ def main() -> int:
         return _ENVIRONMENT_PREVENTS
     host, port = listener.getsockname()[:2]
     print(f"fake Stripe on http://{host}:{port}", flush=True)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(books, listener))
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        books.close()
+    return 0
+
+
+async def _serve(books: Books, listener: socket.socket) -> None:
+    """Answer requests, send webhooks and let time pass until told to stop."""
+    api = Api(books)
     config = uvicorn.Config(
-        application(Api(books)),
+        application(api),
         http=Protocol,
-        loop="uvloop",
         ws="none",
         lifespan="off",
         access_log=False,
@@ -44,11 +59,11 @@ def main() -> int:
         timeout_keep_alive=_IDLE_SECONDS,
         timeout_graceful_shutdown=1,
     )
-    try:
-        uvicorn.Server(config).run(sockets=[listener])
-    finally:
-        books.close()
-    return 0
+    async with asyncio.TaskGroup() as tasks:
+        behind = [tasks.create_task(passing.run(books)), tasks.create_task(api.sender.run())]
+        await uvicorn.Server(config).serve(sockets=[listener])
+        for task in behind:
+            task.cancel()
 
 
 def _options() -> argparse.Namespace:

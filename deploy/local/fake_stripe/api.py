@@ -10,7 +10,7 @@ import asyncio
 import time
 from base64 import b64decode
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from secrets import token_hex
 
 import orjson
@@ -19,18 +19,24 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from deploy.local.fake_stripe import control, endpoints, errors
-from deploy.local.fake_stripe.books import Account, Answer, Books
+from deploy.local.fake_stripe import control, errors, page
+from deploy.local.fake_stripe.accounts import Account
+from deploy.local.fake_stripe.books import Answer, Books
 from deploy.local.fake_stripe.connection import ConnectionCutError, abort, hang_up_awaited
-from deploy.local.fake_stripe.endpoints import Call, Endpoint
+from deploy.local.fake_stripe.delivery import Sender
+from deploy.local.fake_stripe.endpoints import account, disputes, payment_intents, refunds
+from deploy.local.fake_stripe.endpoints.call import Call, Endpoint
 from deploy.local.fake_stripe.errors import StripeError
 from deploy.local.fake_stripe.faults import Fault, Plan, Rule
 from deploy.local.fake_stripe.form import Form, Pairs, fingerprint, pairs_of
 from deploy.local.fake_stripe.idempotency import Ask
 from deploy.local.fake_stripe.intents import WrongStateError
-from deploy.local.fake_stripe.objects import DEFAULT_VERSION, intent_object
+from deploy.local.fake_stripe.limits import Limiter, Rates
+from deploy.local.fake_stripe.objects.payments import intent_object
+from deploy.local.fake_stripe.objects.telling import DEFAULT_VERSION
 
 _KEY_PREFIXES = ("sk_test_", "rk_test_")
+_PUBLISHABLE = "pk_test_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,22 @@ class Reply:
     body: bytes
     replay_of: str | None = None
     should_retry: bool | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """An endpoint and where it is served; those `open_to_clients` take a publishable key."""
+
+    method: str
+    path: str
+    endpoint: Endpoint
+    open_to_clients: bool = False
+
+    @property
+    def name(self) -> str:
+        """What rate limits call it."""
+        return f"{self.method} {self.path}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,46 +75,62 @@ class Asked:
     pairs: Pairs
     form: Form
     rule: Rule | None
+    public: bool = False
 
 
 class Api:
-    """The ASGI application's parts: the books and the fault plan in force."""
+    """The ASGI application's parts: the books, the sender of webhooks, the fault plan and the rate limits in force."""
 
     def __init__(self, books: Books, clock: Callable[[], float] = time.time) -> None:
         self.books = books
         self.plan = Plan()
+        self.limiter = Limiter(Rates(), time.monotonic)
+        self.sender = Sender(books, lambda: self.plan)
         self._clock = clock
 
-    async def answer(self, request: Request, endpoint: Endpoint) -> Response:
+    def now(self) -> int:
+        """Return the fake's own time, in Unix seconds."""
+        return self.books.moment(self._clock())
+
+    async def answer(self, request: Request, served: Served) -> Response:
         """Serve one Stripe request, turning every refusal into Stripe's error body."""
         request_id = f"req_{token_hex(7)}"
         try:
-            asked = await self._admit(request, request_id)
-            reply = await (self._write if request.method == "POST" else self._read)(asked, endpoint)
+            asked = await self._admit(request, request_id, served)
+            reply = await (self._write if request.method == "POST" else self._read)(asked, served.endpoint)
         except StripeError as error:
             reply = _refusal(error)
         except ConnectionCutError:
             return Response()  # goes nowhere: the server drops what it cannot send
         return _respond(request, request_id, reply)
 
-    async def _admit(self, request: Request, request_id: str) -> Asked:
+    async def _admit(self, request: Request, request_id: str, served: Served) -> Asked:
         headers = request.headers
-        account = self.books.account(_api_key(headers), headers.get("stripe-account", ""))
         if request.method == "POST":
             _require_form_encoding(headers)
             pairs = pairs_of(await request.body())
         else:
             pairs = pairs_of(request.scope["query_string"])
         form = Form.parse(pairs)
+        key = _api_key(headers, form)
+        public = key.startswith(_PUBLISHABLE)
+        if public:
+            if not served.open_to_clients:
+                raise errors.secret_key_required()
+            key = "sk_test_" + key.removeprefix(_PUBLISHABLE)
+        account = self.books.account(key, headers.get("stripe-account", ""))
+        if self.limiter:
+            self.limiter.admit(account.name, served.name)
         rule = self._strike(request, account, form) if self.plan else None
         if rule is not None and rule.fault is Fault.TOO_MANY:
-            raise errors.too_many_requests()
-        return Asked(request, request_id, account, pairs, form, rule)
+            raise errors.too_many_requests("global-rate")
+        return Asked(request, request_id, account, pairs, form, rule, public)
 
     def _strike(self, request: Request, account: Account, form: Form) -> Rule | None:
         def metadata() -> Mapping[str, str]:
-            intent = account.intents.get(request.path_params.get("id", ""))
-            return (intent.metadata if intent else {}) | form.metadata()
+            named = request.path_params.get("id") or form.text("payment_intent") or form.text("charge")
+            found = account.subject(named)
+            return {**(account.metadata_of(found) if found else {}), **form.metadata()}
 
         return self.plan.strike(request.method, request.url.path, metadata)
 
@@ -100,7 +138,10 @@ class Api:
         await _before(asked)
         if asked.rule is not None and asked.rule.fault in {Fault.ERROR, Fault.ERROR_AFTER}:
             raise errors.internal()
-        reply = Reply(200, orjson.dumps(endpoint(self._call(asked)).body))
+        call = self._call(asked)
+        done = endpoint(call)
+        self.books.record(asked.account, done.change, None, at=call.now, request_id=asked.request_id)
+        reply = Reply(200, orjson.dumps(done.body))
         await _after(asked)
         return reply
 
@@ -115,7 +156,7 @@ class Api:
             return reply
         path = asked.request.url.path
         ask = Ask(key, path, fingerprint(path, asked.pairs))
-        stored = asked.account.keys.begin(ask, self._now())
+        stored = asked.account.keys.begin(ask, self.now())
         if stored is not None:
             await _before(asked)
             await _after(asked)
@@ -147,49 +188,84 @@ class Api:
                 raise
             reply = _refusal(error)
         answer = Answer(ask, reply.status, asked.request_id, call.now, reply.body) if ask else None
-        self.books.record(asked.account, change, answer)
+        self.books.record(asked.account, change, answer, at=call.now, request_id=asked.request_id)
         return reply
 
     def _call(self, asked: Asked) -> Call:
-        version = asked.request.headers.get("stripe-version", DEFAULT_VERSION)
-        return Call(asked.account, asked.request.path_params.get("id", ""), asked.form, self._now(), version)
+        headers = asked.request.headers
+        return Call(
+            account=asked.account,
+            object_id=asked.request.path_params.get("id", ""),
+            form=asked.form,
+            now=self.now(),
+            version=headers.get("stripe-version", DEFAULT_VERSION),
+            base=f"{asked.request.scope['scheme']}://{headers.get('host', '')}",
+            public=asked.public,
+        )
 
-    def _now(self) -> int:
-        return self.books.moment(self._clock())
+
+_INTENTS, _DISPUTES, _ENDPOINTS = "/v1/payment_intents", "/v1/disputes", "/v1/webhook_endpoints"
+SERVED = (
+    Served("POST", _INTENTS, payment_intents.create_intent),
+    Served("POST", _INTENTS + "/{id}/confirm", payment_intents.confirm_intent, open_to_clients=True),
+    Served("POST", _INTENTS + "/{id}/capture", payment_intents.capture_intent),
+    Served("POST", _INTENTS + "/{id}/cancel", payment_intents.cancel_intent),
+    Served("GET", _INTENTS, payment_intents.list_intents),
+    Served("GET", _INTENTS + "/{id}", payment_intents.retrieve_intent, open_to_clients=True),
+    Served("GET", "/v1/charges", payment_intents.list_charges),
+    Served("GET", "/v1/charges/{id}", payment_intents.retrieve_charge),
+    Served("POST", "/v1/refunds", refunds.create_refund),
+    Served("POST", "/v1/refunds/{id}/cancel", refunds.cancel_refund),
+    Served("GET", "/v1/refunds", refunds.list_refunds),
+    Served("GET", "/v1/refunds/{id}", refunds.retrieve_refund),
+    Served("POST", _DISPUTES + "/{id}", disputes.update_dispute),
+    Served("POST", _DISPUTES + "/{id}/close", disputes.close_dispute),
+    Served("GET", _DISPUTES, disputes.list_disputes),
+    Served("GET", _DISPUTES + "/{id}", disputes.retrieve_dispute),
+    Served("GET", "/v1/balance", account.retrieve_balance),
+    Served("GET", "/v1/balance_transactions", account.list_transactions),
+    Served("GET", "/v1/balance_transactions/{id}", account.retrieve_transaction),
+    Served("GET", "/v1/events", account.list_events),
+    Served("GET", "/v1/events/{id}", account.retrieve_event),
+    Served("GET", "/v1/account", account.retrieve_account),
+    Served("POST", _ENDPOINTS, account.create_endpoint),
+    Served("POST", _ENDPOINTS + "/{id}", account.update_endpoint),
+    Served("DELETE", _ENDPOINTS + "/{id}", account.delete_endpoint),
+    Served("GET", _ENDPOINTS, account.list_endpoints),
+    Served("GET", _ENDPOINTS + "/{id}", account.retrieve_endpoint),
+)
+"""Everything of Stripe's that is served."""
 
 
 def application(api: Api) -> Starlette:
-    """Return the ASGI application: Stripe's paths under /v1, ours under /_control."""
+    """Return the ASGI application: Stripe's paths under /v1, the page of a challenge, ours under /_control."""
 
-    def route(path: str, method: str, endpoint: Endpoint) -> Route:
+    def route(served: Served) -> Route:
         async def serve(request: Request) -> Response:
-            return await api.answer(request, endpoint)
+            return await api.answer(request, served)
 
-        return Route(path, serve, methods=[method])
+        return Route(served.path, serve, methods=[served.method])
 
     async def unknown(request: Request) -> Response:
         reply = _refusal(errors.unknown_path(request.method, request.url.path))
         return _respond(request, f"req_{token_hex(7)}", reply)
 
-    intents = "/v1/payment_intents"
     return Starlette(
         routes=[
-            route(intents, "POST", endpoints.create_intent),
-            route(intents + "/{id}/confirm", "POST", endpoints.confirm_intent),
-            route(intents + "/{id}/capture", "POST", endpoints.capture_intent),
-            route(intents + "/{id}/cancel", "POST", endpoints.cancel_intent),
-            route(intents, "GET", endpoints.list_intents),
-            route(intents + "/{id}", "GET", endpoints.retrieve_intent),
-            route("/v1/charges", "GET", endpoints.list_charges),
-            route("/v1/charges/{id}", "GET", endpoints.retrieve_charge),
+            *(route(served) for served in SERVED),
+            *page.routes(api),
             *control.routes(api),
             Route("/{path:path}", unknown, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
         ]
     )
 
 
-def _api_key(headers: Mapping[str, str]) -> str:
-    scheme, _, credential = headers.get("authorization", "").partition(" ")
+def _api_key(headers: Mapping[str, str], form: Form) -> str:
+    """Return the key a request came with; Stripe.js sends its publishable one as a parameter."""
+    authorization = headers.get("authorization")
+    if authorization is None and (key := form.text("key") or "").startswith(_PUBLISHABLE):
+        return key
+    scheme, _, credential = (authorization or "").partition(" ")
     if scheme.lower() == "basic":
         try:
             credential = b64decode(credential, validate=True).decode().partition(":")[0]
@@ -201,7 +277,7 @@ def _api_key(headers: Mapping[str, str]) -> str:
             "Bearer auth (e.g. 'Authorization: Bearer YOUR_SECRET_KEY')."
         )
         raise errors.unauthorized(message)
-    if not credential.startswith(_KEY_PREFIXES):
+    if not credential.startswith((*_KEY_PREFIXES, _PUBLISHABLE)):
         message = f"Invalid API Key provided: {credential[:8]}****. A test key begins with sk_test_ or rk_test_."
         raise errors.unauthorized(message)
     return credential
@@ -242,7 +318,7 @@ def _refusal(error: StripeError) -> Reply:
     # A conflict ends by itself, so a retry is worth while; the same key would only replay a stored answer.
     conflict = error.status == errors.CONFLICT
     should_retry = True if conflict else _retry_advice(error.status)
-    return Reply(error.status, orjson.dumps(error.body()), should_retry=should_retry)
+    return Reply(error.status, orjson.dumps(error.body()), should_retry=should_retry, headers=error.headers)
 
 
 def _retry_advice(status: int) -> bool | None:
@@ -252,8 +328,10 @@ def _retry_advice(status: int) -> bool | None:
 def _respond(request: Request, request_id: str, reply: Reply) -> Response:
     asked = request.headers
     headers = {
+        "access-control-allow-origin": "*",
         "request-id": request_id,
         "stripe-version": asked.get("stripe-version", DEFAULT_VERSION),
+        **reply.headers,
     }
     if key := asked.get("idempotency-key"):
         headers["idempotency-key"] = key

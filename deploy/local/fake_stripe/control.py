@@ -1,8 +1,10 @@
-"""What is ours and not Stripe's: readiness, reset, the fault plan and a summary of the money, under /_control."""
+"""What is ours and not Stripe's, under /_control: readiness, reset, faults, limits, the clock and what banks decide."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -10,53 +12,276 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from deploy.local.fake_stripe import disputes, passing, refunds
+from deploy.local.fake_stripe.delivery import KnobError, Knobs, read_knobs
+from deploy.local.fake_stripe.endpoints.account import new_secret
+from deploy.local.fake_stripe.endpoints.call import Call, View, new_id
+from deploy.local.fake_stripe.errors import StripeError
 from deploy.local.fake_stripe.faults import Plan, PlanError, read_plan
-from deploy.local.fake_stripe.intents import Status
+from deploy.local.fake_stripe.form import Form
+from deploy.local.fake_stripe.limits import Limiter, LimitError, Rates, read_rates
+from deploy.local.fake_stripe.objects.telling import DEFAULT_VERSION, endpoint_object
+from deploy.local.fake_stripe.page import authenticate, find_intent
+from deploy.local.fake_stripe.records import Change, Charge, DisputeStatus, RefundStatus, Status, WebhookEndpoint
 
 if TYPE_CHECKING:
+    from deploy.local.fake_stripe.accounts import Account
     from deploy.local.fake_stripe.api import Api
     from deploy.local.fake_stripe.books import Books
+    from deploy.local.fake_stripe.shelf import Shelf, Thing
+
+Asked = dict[str, Any]
+Verb = Callable[["Control", Request, Asked], object]
+
+
+class ControlError(ValueError):
+    """A control request that cannot be carried out; the message says why."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Control:
+    """The control verbs of one fake; each takes the request and its JSON, and returns what to answer."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
+    def readyz(self, _: Request, __: Asked) -> object:
+        """Tell that it serves."""
+        return {"status": "ready"}
+
+    def reset(self, _: Request, __: Asked) -> object:
+        """Forget everything, in memory and on disk."""
+        self._api.books.clear()
+        self._api.sender.forget()
+        self._api.sender.knobs = Knobs()
+        self._api.plan = Plan()
+        self._api.limiter = Limiter(Rates(), self._api.limiter.clock)
+        return {"status": "empty"}
+
+    def faults(self, request: Request, asked: Asked) -> object:
+        """Show, set or lift the fault plan."""
+        if request.method == "PUT":
+            self._api.plan = read_plan(asked.get("rules"))
+        elif request.method == "DELETE":
+            self._api.plan = Plan()
+        return self._api.plan.view()
+
+    def limits(self, request: Request, asked: Asked) -> object:
+        """Show, set or lift the rate limits."""
+        if request.method != "GET":
+            rates = read_rates(asked) if request.method == "PUT" else Rates()
+            self._api.limiter = Limiter(rates, self._api.limiter.clock)
+        return self._api.limiter.rates.view()
+
+    def clock(self, request: Request, asked: Asked) -> object:
+        """Show the fake's time or put it forward, with all that this brings."""
+        books = self._api.books
+        if request.method == "POST":
+            seconds = asked.get("advance_seconds")
+            if not isinstance(seconds, int) or seconds < 0:
+                raise ControlError("advance_seconds is a whole number of seconds, not below 0")
+            books.advance(seconds)
+            passing.pass_time(books, self._api.now())
+        return {"now": self._api.now(), "ahead_seconds": books.ahead_seconds}
+
+    def ledger(self, request: Request, _: Asked) -> object:
+        """Sum up the money by a metadata entry."""
+        return _summary(self._api.books, request.query_params.get("by", "tenant_id"))
+
+    def authentication(self, request: Request, asked: Asked) -> object:
+        """End a 3-D Secure challenge without its page."""
+        if asked.get("outcome") not in {"succeed", "fail"}:
+            raise ControlError("outcome is succeed or fail")
+        found = find_intent(self._api, request.path_params["id"])
+        if found is None:
+            raise ControlError("there is no such payment intent", 404)
+        authenticate(self._api, *found, passed=asked["outcome"] == "succeed")
+        return self._seen(found[0], found[0].intents.get(found[1].id))
+
+    def refund(self, request: Request, asked: Asked) -> object:
+        """Let the bank decide about a refund."""
+        account, refund = self._find(lambda account: account.refunds, request.path_params["id"])
+        failure = asked.get("failure_reason")
+        if failure not in {None, *refunds.FAILURES}:
+            raise ControlError(f"failure_reason is one of {', '.join(refunds.FAILURES)}")
+        to = _one_of(RefundStatus, asked.get("status"))
+        now, charge = self._api.now(), account.charges.get(refund.charge)
+        change = refunds.end(refund, charge, to, now=now, new_id=new_id, failure=failure)
+        self._record(account, change)
+        return self._seen(account, account.refunds.get(refund.id))
+
+    def open_dispute(self, _: Request, asked: Asked) -> object:
+        """Let a cardholder dispute a charge, whatever card paid it."""
+        account, charge = self._charge(asked)
+        reason = asked.get("reason", "fraudulent")
+        amount = asked.get("amount")
+        if reason not in disputes.REASONS:
+            raise ControlError(f"reason is one of {', '.join(disputes.REASONS)}")
+        if amount is not None and not (isinstance(amount, int) and 0 < amount <= charge.amount_captured):
+            raise ControlError("amount is a whole number up to what was captured")
+        if not charge.amount_captured:
+            raise ControlError("only a captured charge can be disputed")
+        inquiry = bool(asked.get("inquiry", False))
+        change = disputes.opened(charge, reason, inquiry=inquiry, amount=amount, now=self._api.now(), new_id=new_id)
+        self._record(account, change)
+        return self._seen(account, change.disputes[0])
+
+    def dispute(self, request: Request, asked: Asked) -> object:
+        """Let the issuer move a dispute on."""
+        account, dispute = self._find(lambda account: account.disputes, request.path_params["id"])
+        to = _one_of(DisputeStatus, asked.get("status"))
+        self._record(account, disputes.moved(dispute, to, now=self._api.now(), new_id=new_id))
+        return self._seen(account, account.disputes.get(dispute.id))
+
+    def webhooks(self, request: Request, asked: Asked) -> object:
+        """Show how the sending goes; set or lift the template endpoint of an account, and the sender's patience."""
+        sender = self._api.sender
+        if request.method == "PUT":
+            sender.knobs = read_knobs(asked, sender.knobs)
+            if "url" in asked:
+                self._put_template(self._account(request, asked), asked)
+        elif request.method == "DELETE":
+            account = self._account(request, asked)
+            for endpoint in [endpoint for endpoint in account.endpoints if endpoint.template]:
+                self._record(account, Change(endpoint=replace(endpoint, deleted=True)))
+        rows = [
+            {"account": account.name, "template": endpoint.template, **endpoint_object(endpoint)}
+            for account in self._api.books.accounts()
+            for endpoint in account.endpoints
+        ]
+        return sender.view() | {"endpoints": rows}
+
+    def hurry(self, _: Request, __: Asked) -> object:
+        """Make every waiting delivery due now."""
+        self._api.sender.hurry()
+        return self._api.sender.view()
+
+    def roll(self, request: Request, asked: Asked) -> object:
+        """Give an endpoint a new secret; the old one signs too for a while (24 hours unless told)."""
+        account, endpoint = self._find(lambda account: account.endpoints, request.path_params["id"])
+        seconds = int(asked.get("expires_in_seconds", 24 * 3600))
+        secrets = (str(asked.get("secret") or new_secret()), endpoint.secrets[0])
+        rolled = replace(endpoint, secrets=secrets, old_until=self._api.now() + seconds)
+        self._record(account, Change(endpoint=rolled))
+        return endpoint_object(rolled, with_secret=True)
+
+    def resend(self, request: Request, _: Asked) -> object:
+        """Send an event again to every endpoint that wants its type, as a person at the dashboard can."""
+        for account in self._api.books.accounts():
+            if (event := account.events().find(request.path_params["id"])) is not None:
+                for endpoint in account.endpoints:
+                    self._api.books.owe(account, event, endpoint)
+                return self._api.sender.view()
+        raise ControlError("there is no such event", 404)
+
+    def _put_template(self, account: Account, asked: Asked) -> None:
+        secrets = asked.get("secrets") or [asked.get("secret") or new_secret()]
+        before = next((endpoint for endpoint in account.endpoints if endpoint.template), None)
+        if not str(asked["url"]).startswith(("http://", "https://")):
+            raise ControlError("url begins with http:// or https://")
+        endpoint = WebhookEndpoint(
+            id=before.id if before else new_id("we"),
+            url=str(asked["url"]),
+            secrets=tuple(str(secret) for secret in secrets),
+            enabled_events=tuple(str(kind) for kind in asked.get("enabled_events") or ["*"]),
+            created=before.created if before else self._api.now(),
+            api_version=asked.get("api_version"),
+            template=True,
+        )
+        if endpoint != before:
+            self._record(account, Change(endpoint=endpoint))
+
+    def _account(self, request: Request, asked: Asked) -> Account:
+        """Return the account a control request is about: `api_key` (and `connected`), or the key it came with."""
+        key = asked.get("api_key") or request.headers.get("authorization", "").removeprefix("Bearer ")
+        if not key:
+            raise ControlError("say whose webhooks: api_key, or the key as Authorization: Bearer")
+        return self._api.books.account(str(key), str(asked.get("connected", "")))
+
+    def _charge(self, asked: Asked) -> tuple[Account, Charge]:
+        for account in self._api.books.accounts():
+            intent = account.intents.find(asked.get("payment_intent"))
+            charge = account.charges.find(asked.get("charge")) or (account.charge_of(intent) if intent else None)
+            if charge is not None:
+                return account, charge
+        raise ControlError("there is no such charge: give charge or payment_intent", 404)
+
+    def _find(self, shelf_of: Callable[[Account], Shelf[Any]], object_id: str) -> tuple[Account, Any]:
+        for account in self._api.books.accounts():
+            if (found := shelf_of(account).find(object_id)) is not None:
+                return account, found
+        raise ControlError(f"there is no {object_id}", 404)
+
+    def _record(self, account: Account, change: Change) -> None:
+        self._api.books.record(account, change, None, at=self._api.now())
+
+    def _seen(self, account: Account, thing: Thing) -> object:
+        return View(Call(account, "", Form({}), self._api.now(), DEFAULT_VERSION)).render(thing)
+
+
+_VERBS: Mapping[str, tuple[tuple[str, ...], Verb]] = {
+    "readyz": (("GET",), Control.readyz),
+    "reset": (("POST",), Control.reset),
+    "faults": (("GET", "PUT", "DELETE"), Control.faults),
+    "limits": (("GET", "PUT", "DELETE"), Control.limits),
+    "clock": (("GET", "POST"), Control.clock),
+    "ledger": (("GET",), Control.ledger),
+    "payment_intents/{id}/authentication": (("POST",), Control.authentication),
+    "refunds/{id}": (("POST",), Control.refund),
+    "disputes": (("POST",), Control.open_dispute),
+    "disputes/{id}": (("POST",), Control.dispute),
+    "webhooks": (("GET", "PUT", "DELETE"), Control.webhooks),
+    "webhooks/hurry": (("POST",), Control.hurry),
+    "webhook_endpoints/{id}/roll": (("POST",), Control.roll),
+    "events/{id}/resend": (("POST",), Control.resend),
+}
 
 
 def routes(api: Api) -> list[Route]:
     """Return the control routes of one fake."""
-
-    async def readyz(_: Request) -> Response:
-        return _json({"status": "ready"})
-
-    async def reset(_: Request) -> Response:
-        api.books.clear()
-        api.plan = Plan()
-        return _json({"status": "empty"})
-
-    async def faults(request: Request) -> Response:
-        if request.method == "PUT":
-            try:
-                api.plan = read_plan(orjson.loads(await request.body()))
-            except (PlanError, orjson.JSONDecodeError) as error:
-                return _json({"error": str(error)}, 400)
-        elif request.method == "DELETE":
-            api.plan = Plan()
-        return _json(api.plan.view())
-
-    async def ledger(request: Request) -> Response:
-        return _json(_summary(api.books, request.query_params.get("by", "tenant_id")))
-
+    control = Control(api)
     return [
-        Route("/_control/readyz", readyz, methods=["GET"]),
-        Route("/_control/reset", reset, methods=["POST"]),
-        Route("/_control/faults", faults, methods=["GET", "PUT", "DELETE"]),
-        Route("/_control/ledger", ledger, methods=["GET"]),
+        Route(f"/_control/{path}", _serving(control, verb), methods=list(methods)) for path, (methods, verb) in _VERBS.items()
     ]
 
 
+def _serving(control: Control, verb: Verb) -> Callable[[Request], Awaitable[Response]]:
+    async def serve(request: Request) -> Response:
+        try:
+            return _json(verb(control, request, _asked(await request.body())))
+        except ControlError as error:
+            return _json({"error": str(error)}, error.status)
+        except (PlanError, LimitError, KnobError, StripeError, orjson.JSONDecodeError) as error:
+            return _json({"error": str(error)}, 400)
+
+    return serve
+
+
+def _asked(body: bytes) -> Asked:
+    """Read the JSON of a control request; a bare list is a fault plan's rules."""
+    document = orjson.loads(body) if body else {}
+    if isinstance(document, list):
+        return {"rules": document}
+    if not isinstance(document, dict):
+        raise ControlError("a control request is a JSON object")
+    return document
+
+
+def _one_of(kind: type[RefundStatus | DisputeStatus], value: object) -> Any:
+    try:
+        return kind(str(value))
+    except ValueError as error:
+        raise ControlError(f"status is one of {', '.join(kind)}") from error
+
+
 def _summary(books: Books, name: str) -> dict[str, Any]:
-    """Sum every account's intents by the metadata entry `name` and currency."""
-    rows: defaultdict[tuple[str, str, str], dict[str, int]] = defaultdict(
-        lambda: {"intents": 0, "held_count": 0, "held_minor": 0, "captured_count": 0, "captured_minor": 0}
-    )
+    """Sum every account's intents, refunds and disputes by the metadata entry `name` and currency."""
+    rows: defaultdict[tuple[str, str, str], defaultdict[str, int]] = defaultdict(lambda: defaultdict(int, _NOTHING))
     for account in books.accounts():
-        for intent in account.intents.values():
+        for intent in account.intents:
             row = rows[account.name, intent.metadata.get(name, ""), intent.currency]
             row["intents"] += 1
             if intent.status is Status.REQUIRES_CAPTURE:
@@ -65,6 +290,15 @@ def _summary(books: Books, name: str) -> dict[str, Any]:
             if intent.amount_received:
                 row["captured_count"] += 1
                 row["captured_minor"] += intent.amount_received
+        for charge in account.charges:
+            row = rows[account.name, account.metadata_of(charge).get(name, ""), charge.currency]
+            row["refunded_minor"] += charge.amount_refunded
+        for transaction in account.transactions:
+            if transaction.type != "adjustment":
+                continue
+            case = account.disputes.get(transaction.source)
+            row = rows[account.name, account.metadata_of(case).get(name, ""), case.currency]
+            row["disputed_minor"] -= transaction.amount
     return {
         "by": name,
         "rows": [
@@ -72,6 +306,17 @@ def _summary(books: Books, name: str) -> dict[str, Any]:
             for (account, value, currency), sums in sorted(rows.items())
         ],
     }
+
+
+_NOTHING = {
+    "intents": 0,
+    "held_count": 0,
+    "held_minor": 0,
+    "captured_count": 0,
+    "captured_minor": 0,
+    "refunded_minor": 0,
+    "disputed_minor": 0,
+}
 
 
 def _json(body: object, status: int = 200) -> Response:

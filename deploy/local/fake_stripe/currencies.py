@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 CURRENCIES = frozenset(
     """
     aed afn all amd ang aoa ars aud awg azn bam bbd bdt bgn bhd bif bmd bnd bob brl bsd bwp byn bzd cad cdf chf clp
@@ -11,3 +13,13 @@ CURRENCIES = frozenset(
     sle sos srd std szl thb tjs tnd top try ttd twd tzs uah ugx usd uyu uzs vnd vuv wst xaf xcd xof xpf yer zar zmw
     """.split()  # noqa: SIM905 - 135 codes read better as a paragraph
 )
+
+_SYMBOLS = MappingProxyType({"usd": "$", "gbp": "£", "eur": "€", "jpy": "¥"})
+_WITHOUT_MINOR_UNIT = frozenset("bif clp djf gnf jpy kmf krw mga pyg rwf ugx vnd vuv xaf xof xpf".split())  # noqa: SIM905 - as above
+
+
+def spelled(amount: int, currency: str) -> str:
+    """Spell an amount as Stripe's messages do: `$12.50`, `¥1250`, `12.50 chf`."""
+    number = str(amount) if currency in _WITHOUT_MINOR_UNIT else f"{amount // 100}.{amount % 100:02}"
+    symbol = _SYMBOLS.get(currency)
+    return f"{symbol}{number}" if symbol else f"{number} {currency}"

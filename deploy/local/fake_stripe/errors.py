@@ -19,6 +19,7 @@ class StripeError(Exception):
         super().__init__(message)
         self.status = status
         self.executed = executed
+        self.headers: dict[str, str] = {}
         self.members: dict[str, Any] = {"type": kind, "message": message, **members}
         if code := members.get("code"):
             self.members["doc_url"] = DOCS + str(code).replace("_", "-")
@@ -55,10 +56,18 @@ def key_in_use(key: str) -> StripeError:
     return StripeError(409, "invalid_request_error", message, code="idempotency_key_in_use")
 
 
-def too_many_requests() -> StripeError:
+def secret_key_required() -> StripeError:
+    """Refuse a publishable key where it has no business: 401, never stored."""
+    message = "This API call cannot be made with a publishable API key. Please use a secret API key."
+    return StripeError(401, "invalid_request_error", message, code="secret_key_required")
+
+
+def too_many_requests(reason: str) -> StripeError:
     """Refuse by the rate limiter, which stands before the idempotency layer: 429, nothing happened."""
     message = "Request rate limit exceeded. Slow down and retry with exponential back-off."
-    return StripeError(429, "invalid_request_error", message, code="rate_limit")
+    error = StripeError(429, "invalid_request_error", message, code="rate_limit")
+    error.headers["stripe-rate-limited-reason"] = reason
+    return error
 
 
 def internal() -> StripeError:

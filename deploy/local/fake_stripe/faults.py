@@ -1,4 +1,4 @@
-"""The fault plan: rules that make chosen requests late, lost or wrong, set over `/_control/faults`."""
+"""The fault plan: rules that make chosen requests and webhooks late, lost or wrong, set over `/_control/faults`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,13 @@ class Fault(StrEnum):
     ERROR_AFTER = "500_after"
     TOO_MANY = "429"
     CONFLICT = "409"
+    WEBHOOK_LOSS = "webhook_loss"
+    WEBHOOK_DUPLICATE = "webhook_duplicate"
+    WEBHOOK_DELAY = "webhook_delay"
+    WEBHOOK_REORDER = "webhook_reorder"
+
+
+_OF_WEBHOOKS = frozenset({Fault.WEBHOOK_LOSS, Fault.WEBHOOK_DUPLICATE, Fault.WEBHOOK_DELAY, Fault.WEBHOOK_REORDER})
 
 
 class PlanError(ValueError):
@@ -29,11 +36,12 @@ class PlanError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule: which requests (all, unless it says), what happens, how often."""
+    """One rule: which requests or which events (all, unless it says), what happens, how often."""
 
     fault: Fault
     method: str | None = None
     path: str | None = None
+    event: str | None = None
     metadata: tuple[tuple[str, str], ...] = ()
     delay_ms: float = 0
     times: int | None = None
@@ -48,6 +56,12 @@ class Rule:
             return False
         return not self.metadata or set(self.metadata) <= set(metadata().items())
 
+    def fits_event(self, kind: str, metadata: Callable[[], Mapping[str, str]]) -> bool:
+        """Tell whether the rule speaks of an event of this type; `event` may hold `*`."""
+        if self.event is not None and not fnmatchcase(kind, self.event):
+            return False
+        return not self.metadata or set(self.metadata) <= set(metadata().items())
+
 
 class Plan:
     """The rules in force, with their counts and their own seeded chance."""
@@ -58,19 +72,39 @@ class Plan:
         # The draws decide which test requests fail, and must be the same in every run.
         self._chance = [Random(rule.seed) for rule in self.rules]  # noqa: S311
 
+        numbered = list(enumerate(self.rules))
+        self._of_requests = [(index, rule) for index, rule in numbered if rule.fault not in _OF_WEBHOOKS]
+        self._of_webhooks = [(index, rule) for index, rule in numbered if rule.fault in _OF_WEBHOOKS]
+
     def __bool__(self) -> bool:
-        return bool(self.rules)
+        """Tell whether a request may be struck."""
+        return bool(self._of_requests)
 
     def strike(self, method: str, path: str, metadata: Callable[[], Mapping[str, str]]) -> Rule | None:
         """Return the first rule that strikes this request, counting it."""
-        for index, rule in enumerate(self.rules):
-            spent = rule.times is not None and self.struck[index] >= rule.times
-            if spent or not rule.fits(method, path, metadata):
-                continue
-            if self._chance[index].random() < rule.probability:
-                self.struck[index] += 1
+        for index, rule in self._of_requests:
+            if not self._is_spent(index) and rule.fits(method, path, metadata) and self._draws(index):
                 return rule
         return None
+
+    def strike_webhook(self, kind: str, metadata: Callable[[], Mapping[str, str]]) -> list[tuple[Fault, float]]:
+        """Return every fault that strikes the sending of an event, with its delay in seconds; a reordering draws its own."""
+        struck = []
+        for index, rule in self._of_webhooks:
+            if not self._is_spent(index) and rule.fits_event(kind, metadata) and self._draws(index):
+                share = self._chance[index].random() if rule.fault is Fault.WEBHOOK_REORDER else 1.0
+                struck.append((rule.fault, share * rule.delay_ms / 1000))
+        return struck
+
+    def _is_spent(self, index: int) -> bool:
+        times = self.rules[index].times
+        return times is not None and self.struck[index] >= times
+
+    def _draws(self, index: int) -> bool:
+        if self._chance[index].random() >= self.rules[index].probability:
+            return False
+        self.struck[index] += 1
+        return True
 
     def view(self) -> dict[str, Any]:
         """Return the plan with the number of requests each rule has struck."""
@@ -87,7 +121,7 @@ def read_plan(document: object) -> Plan:
 
 
 _RULE_MEMBERS = frozenset({"match", "fault", "delay_ms", "times", "probability", "seed"})
-_MATCH_MEMBERS = frozenset({"method", "path", "metadata"})
+_MATCH_MEMBERS = frozenset({"method", "path", "event", "metadata"})
 
 
 def _read_rule(number: int, rule: object) -> Rule:
@@ -100,6 +134,7 @@ def _read_rule(number: int, rule: object) -> Rule:
             fault=Fault(str(members.get("fault"))),
             method=str(match["method"]).upper() if "method" in match else None,
             path=str(match["path"]) if "path" in match else None,
+            event=str(match["event"]) if "event" in match else None,
             metadata=tuple((str(key), str(value)) for key, value in dict(match.get("metadata", {})).items()),
             delay_ms=max(0.0, float(members.get("delay_ms", 0))),
             times=None if times is None else int(times),
@@ -122,7 +157,7 @@ def _object(value: object, where: str, allowed: frozenset[str]) -> dict[str, Any
 
 
 def _rule_view(rule: Rule, struck: int) -> dict[str, Any]:
-    match = {"method": rule.method, "path": rule.path, "metadata": dict(rule.metadata) or None}
+    match = {"method": rule.method, "path": rule.path, "event": rule.event, "metadata": dict(rule.metadata) or None}
     return {
         "match": {name: value for name, value in match.items() if value is not None},
         "fault": rule.fault,

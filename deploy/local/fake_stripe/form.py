@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping
 from hashlib import blake2b
 from typing import TypeAlias
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_plus
 
 import orjson
 
@@ -24,7 +24,13 @@ _METADATA_LIMITS = (50, 40, 500)
 def pairs_of(raw: bytes | str) -> Pairs:
     """Decode a body or a query string into its pairs, in the order they were sent."""
     text = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else raw
-    return parse_qsl(text, keep_blank_values=True) if text else []
+    # The SDKs escape the brackets of every name; undone at one blow, most names and values have nothing left to unescape.
+    pieces = text.replace("%5B", "[").replace("%5D", "]").split("&")
+    return [(_unescaped(name), _unescaped(value)) for name, _, value in (piece.partition("=") for piece in pieces if piece)]
+
+
+def _unescaped(text: str) -> str:
+    return unquote_plus(text) if "%" in text or "+" in text else text
 
 
 def fingerprint(path: str, pairs: Pairs) -> str:

@@ -10,32 +10,27 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Any
 
-from deploy.local.fake_stripe.cards import Card
+from deploy.local.fake_stripe import balance, disputes
+from deploy.local.fake_stripe.cards import CARDS, Card
 from deploy.local.fake_stripe.errors import StripeError
+from deploy.local.fake_stripe.records import Challenge, Change, Charge, Decline, Intent, Status
 
 HOLD_SECONDS = 7 * 24 * 3600
 """How long an authorization holds; the truth for a client is the charge's `capture_before`."""
 
-
-class Status(StrEnum):
-    """The seven states of a PaymentIntent."""
-
-    REQUIRES_PAYMENT_METHOD = "requires_payment_method"
-    REQUIRES_CONFIRMATION = "requires_confirmation"
-    REQUIRES_ACTION = "requires_action"
-    PROCESSING = "processing"
-    REQUIRES_CAPTURE = "requires_capture"
-    SUCCEEDED = "succeeded"
-    CANCELED = "canceled"
+MOST_CAPTURES = 50
 
 
 class Verb(StrEnum):
-    """What a client may ask of an intent."""
+    """What moves an intent: the client's requests, the cardholder's authentication, and time."""
 
     CONFIRM = "confirm"
+    AUTHENTICATE = "authenticate"
     CAPTURE = "capture"
     CANCEL = "cancel"
+    EXPIRE = "expire"
 
 
 _CONFIRMED = frozenset(
@@ -58,7 +53,19 @@ TRANSITIONS: Mapping[Verb, Mapping[Status, frozenset[Status]]] = MappingProxyTyp
                 Status.REQUIRES_ACTION: _CONFIRMED,
             }
         ),
-        Verb.CAPTURE: MappingProxyType({Status.REQUIRES_CAPTURE: frozenset({Status.SUCCEEDED})}),
+        Verb.AUTHENTICATE: MappingProxyType(
+            {
+                Status.REQUIRES_ACTION: frozenset(
+                    {
+                        Status.REQUIRES_PAYMENT_METHOD,  # not authenticated, or declined after it
+                        Status.REQUIRES_CONFIRMATION,  # with manual confirmation the server has the last word
+                        Status.REQUIRES_CAPTURE,
+                        Status.SUCCEEDED,
+                    }
+                )
+            }
+        ),
+        Verb.CAPTURE: MappingProxyType({Status.REQUIRES_CAPTURE: frozenset({Status.REQUIRES_CAPTURE, Status.SUCCEEDED})}),
         Verb.CANCEL: MappingProxyType(
             {
                 Status.REQUIRES_PAYMENT_METHOD: _CANCELED,
@@ -68,6 +75,7 @@ TRANSITIONS: Mapping[Verb, Mapping[Status, frozenset[Status]]] = MappingProxyTyp
                 Status.PROCESSING: _CANCELED,
             }
         ),
+        Verb.EXPIRE: MappingProxyType({Status.REQUIRES_CAPTURE: frozenset({Status.CANCELED, Status.SUCCEEDED})}),
     }
 )
 
@@ -75,82 +83,20 @@ _REFUSALS = MappingProxyType(
     {
         Verb.CONFIRM: "You cannot confirm this PaymentIntent because it has a status of {status}. "
         "Only a PaymentIntent with one of the following statuses may be confirmed: {legal}.",
+        Verb.AUTHENTICATE: "This PaymentIntent has a status of {status}; there is nothing to authenticate.",
         Verb.CAPTURE: "This PaymentIntent could not be captured because it has a status of {status}. "
         "Only a PaymentIntent with one of the following statuses may be captured: {legal}.",
         Verb.CANCEL: "You cannot cancel this PaymentIntent because it has a status of {status}. "
         "Only a PaymentIntent with one of the following statuses may be canceled: {legal}.",
+        Verb.EXPIRE: "This PaymentIntent has a status of {status}; there is no hold to expire.",
     }
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Decline:
-    """The issuer's last refusal, kept on the intent until it is confirmed again."""
-
-    code: str
-    decline_code: str
-    message: str
-    charge: str
-    payment_method: str
-    advice_code: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Charge:
-    """One attempt at the card: held, captured or failed. Amounts are in minor units, times in Unix seconds."""
-
-    id: str
-    payment_intent: str
-    amount: int
-    currency: str
-    created: int
-    payment_method: str
-    metadata: dict[str, str]
-    customer: str | None = None
-    amount_captured: int = 0
-    captured: bool = False
-    released: bool = False
-    capture_before: int | None = None
-    decline: Decline | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Intent:
-    """One PaymentIntent. Amounts are in minor units, times in Unix seconds."""
-
-    id: str
-    client_secret: str
-    amount: int
-    currency: str
-    created: int
-    status: Status
-    capture_method: str
-    confirmation_method: str
-    metadata: dict[str, str]
-    payment_method_types: list[str]
-    automatic: bool
-    allowed_payment_method_types: list[str] | None = None
-    allow_redirects: str | None = None
-    payment_method: str | None = None
-    customer: str | None = None
-    description: str | None = None
-    receipt_email: str | None = None
-    statement_descriptor: str | None = None
-    statement_descriptor_suffix: str | None = None
-    amount_capturable: int = 0
-    amount_received: int = 0
-    canceled_at: int | None = None
-    cancellation_reason: str | None = None
-    latest_charge: str | None = None
-    last_error: Decline | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What one call did: the intent after it, and the charge it made or changed."""
-
-    intent: Intent
-    charge: Charge | None = None
+_CLOSED = ("charge.captured", "payment_intent.succeeded")
+_PARTLY = ("charge.updated", "payment_intent.amount_capturable_updated")
+_NOT_AUTHENTICATED = (
+    "The provided PaymentMethod has failed authentication. You can provide payment_method_data or a new PaymentMethod "
+    "to attempt to fulfill this PaymentIntent again."
+)
 
 
 class WrongStateError(StripeError):
@@ -162,8 +108,20 @@ class WrongStateError(StripeError):
         self.intent = intent
 
 
-def confirm(intent: Intent, card: Card | None, *, now: int, new_id: Callable[[str], str], return_url: str | None) -> Change:
-    """Put the amount to the card: hold it, capture it at once, or come back declined."""
+@dataclass(frozen=True, slots=True)
+class Occasion:
+    """The circumstances of a confirmation: when, where the buyer returns to, who is there, where a challenge is held."""
+
+    now: int
+    new_id: Callable[[str], str]
+    return_url: str | None = None
+    off_session: bool = False
+    refuse_challenge: bool = False
+    page_of: Callable[[Intent], str] = lambda intent: intent.id
+
+
+def confirm(intent: Intent, card: Card | None, occasion: Occasion) -> Change:
+    """Put the amount to the card: hold it, capture it at once, ask for authentication, or come back declined."""
     _require(intent, Verb.CONFIRM)
     if card is None:
         raise WrongStateError(
@@ -172,89 +130,234 @@ def confirm(intent: Intent, card: Card | None, *, now: int, new_id: Callable[[st
             "You can either update the PaymentIntent with a payment method and then confirm it again, "
             "or confirm it again directly with a payment method.",
         )
-    _require_return_url(intent, return_url)
-    attempt = Charge(
-        id=new_id("ch"),
-        payment_intent=intent.id,
-        amount=intent.amount,
-        currency=intent.currency,
-        created=now,
-        payment_method=card.payment_method,
-        metadata=intent.metadata,
-        customer=intent.customer,
-    )
-    if card.decline_code is not None:
-        return _declined(intent, attempt, card, card.decline_code)
-    return _accepted(intent, attempt, now)
+    _require_return_url(intent, occasion.return_url)
+    if _must_authenticate(intent, card):
+        if occasion.off_session or occasion.refuse_challenge:
+            return _declined(intent, _attempt(intent, card, occasion), card, Verb.CONFIRM, _without_authentication(card))
+        return _challenged(intent, card, occasion)
+    return _put_to_issuer(intent, card, Verb.CONFIRM, occasion)
 
 
-def capture(intent: Intent, charge: Charge, amount: int | None, metadata: Mapping[str, str]) -> Change:
-    """Take the held amount, or a part of it; the rest is released (Stripe's single capture)."""
+def authenticate(intent: Intent, *, passed: bool, occasion: Occasion) -> Change:
+    """Let the cardholder pass or fail the challenge; who passes is charged, unless the server is to confirm again."""
+    _require(intent, Verb.AUTHENTICATE)
+    card = CARDS[intent.payment_method or ""]
+    if not passed:
+        error = Decline(
+            code="payment_intent_authentication_failure",
+            decline_code=None,
+            message=_NOT_AUTHENTICATED,
+            charge=None,
+            payment_method=card.payment_method,
+            kind="invalid_request_error",
+        )
+        to = Status.REQUIRES_PAYMENT_METHOD
+        back = _moved(intent, Verb.AUTHENTICATE, to, payment_method=None, last_error=error, challenge=None)
+        return Change(back, events=("payment_intent.payment_failed",))
+    if intent.confirmation_method == "manual":
+        to = Status.REQUIRES_CONFIRMATION
+        return Change(_moved(intent, Verb.AUTHENTICATE, to, challenge=None, authenticated=True))
+    return _put_to_issuer(replace(intent, challenge=None, authenticated=True), card, Verb.AUTHENTICATE, occasion)
+
+
+def capture(
+    intent: Intent,
+    charge: Charge,
+    amount: int | None,
+    metadata: Mapping[str, str],
+    *,
+    final: bool = True,
+    now: int,
+    new_id: Callable[[str], str],
+) -> Change:
+    """Take the held amount, or a part of it; the rest is released unless the capture is not the final one."""
     _require(intent, Verb.CAPTURE)
     taken = intent.amount_capturable if amount is None else amount
-    if taken > intent.amount_capturable:
-        message = f"The amount_to_capture {taken} is greater than the amount_capturable {intent.amount_capturable}."
-        raise StripeError(
-            400,
-            "invalid_request_error",
-            message,
-            executed=True,
-            code="amount_too_large",
-            param="amount_to_capture",
-        )
-    after = replace(
-        _moved(intent, Verb.CAPTURE, Status.SUCCEEDED),
-        amount_capturable=0,
-        amount_received=taken,
-        metadata={**intent.metadata, **metadata},
+    _require_capturable(intent, charge, taken, final=final)
+    rest = intent.amount_capturable - taken
+    closes = final or not rest
+    after = _moved(
+        intent,
+        Verb.CAPTURE,
+        Status.SUCCEEDED if closes else Status.REQUIRES_CAPTURE,
+        amount_capturable=0 if closes else rest,
+        amount_received=intent.amount_received + taken,
+        metadata={**intent.metadata, **metadata} if metadata else intent.metadata,
     )
-    return Change(after, replace(charge, captured=True, amount_captured=taken))
+    return _taken(after, charge, taken, closes=closes, released=rest if closes else 0, now=now, new_id=new_id)
 
 
 def cancel(intent: Intent, charge: Charge | None, *, reason: str | None, now: int) -> Change:
     """End the intent; an amount still held is released."""
     _require(intent, Verb.CANCEL)
-    after = replace(
-        _moved(intent, Verb.CANCEL, Status.CANCELED),
+    if intent.amount_received:
+        raise WrongStateError(
+            intent,
+            "You cannot cancel this PaymentIntent because a part of it was captured. "
+            "Capture an amount of 0 as the final capture to release the rest.",
+        )
+    after = _moved(
+        intent,
+        Verb.CANCEL,
+        Status.CANCELED,
         amount_capturable=0,
         canceled_at=now,
         cancellation_reason=reason,
+        challenge=None,
     )
-    held = charge is not None and intent.status is Status.REQUIRES_CAPTURE
-    return Change(after, replace(charge, released=True) if charge is not None and held else None)
+    if charge is None or intent.status is not Status.REQUIRES_CAPTURE:
+        return Change(after, events=("payment_intent.canceled",))
+    released = replace(charge, amount_released=charge.amount)
+    return Change(after, released, events=("charge.refunded", "payment_intent.canceled"))
 
 
-def _accepted(intent: Intent, attempt: Charge, now: int) -> Change:
-    held = replace(intent, payment_method=attempt.payment_method, latest_charge=attempt.id, last_error=None)
-    if intent.capture_method == "manual":
-        after = replace(_moved(held, Verb.CONFIRM, Status.REQUIRES_CAPTURE), amount_capturable=intent.amount)
-        return Change(after, replace(attempt, capture_before=now + HOLD_SECONDS))
-    after = replace(_moved(held, Verb.CONFIRM, Status.SUCCEEDED), amount_received=intent.amount)
-    return Change(after, replace(attempt, captured=True, amount_captured=intent.amount))
+def expire(intent: Intent, charge: Charge, *, now: int) -> Change:
+    """Let the hold lapse: canceled, or closed with what was captured of it."""
+    _require(intent, Verb.EXPIRE)
+    released = replace(charge, amount_released=intent.amount_capturable)
+    if intent.amount_received:
+        after = _moved(intent, Verb.EXPIRE, Status.SUCCEEDED, amount_capturable=0)
+        return Change(after, replace(released, captured=True), events=("charge.captured", "payment_intent.succeeded"))
+    after = _moved(
+        intent,
+        Verb.EXPIRE,
+        Status.CANCELED,
+        amount_capturable=0,
+        canceled_at=now,
+        cancellation_reason="expired",
+    )
+    return Change(after, released, events=("charge.expired", "payment_intent.canceled"))
 
 
-def _declined(intent: Intent, attempt: Charge, card: Card, decline_code: str) -> Change:
-    decline = Decline(
-        code=card.error_code,
-        decline_code=decline_code,
-        message=card.message,
-        charge=attempt.id,
+def _must_authenticate(intent: Intent, card: Card) -> bool:
+    if intent.authenticated:
+        return False
+    asked = intent.request_challenge in {"any", "challenge"}
+    return card.challenge == "always" or (asked and card.challenge == "on-request")
+
+
+def _challenged(intent: Intent, card: Card, occasion: Occasion) -> Change:
+    after = _moved(
+        intent,
+        Verb.CONFIRM,
+        Status.REQUIRES_ACTION,
         payment_method=card.payment_method,
-        advice_code=card.advice_code,
+        challenge=Challenge(occasion.page_of(intent), occasion.return_url),
+        last_error=None,
     )
-    after = replace(
-        _moved(intent, Verb.CONFIRM, Status.REQUIRES_PAYMENT_METHOD),
+    return Change(after, events=("payment_intent.requires_action",))
+
+
+def _attempt(intent: Intent, card: Card, occasion: Occasion, *, capture_before: int | None = None) -> Charge:
+    return Charge(
+        id=occasion.new_id("ch"),
+        payment_intent=intent.id,
+        amount=intent.amount,
+        currency=intent.currency,
+        created=occasion.now,
+        payment_method=card.payment_method,
+        metadata=intent.metadata,
+        customer=intent.customer,
+        multicapture=intent.multicapture,
+        authenticated=intent.authenticated,
+        capture_before=capture_before,
+    )
+
+
+def _put_to_issuer(intent: Intent, card: Card, verb: Verb, occasion: Occasion) -> Change:
+    if card.error_code is not None:
+        decline = Decline(
+            code=card.error_code,
+            decline_code=card.decline_code,
+            message=card.message,
+            charge=None,
+            payment_method=card.payment_method,
+            advice_code=card.advice_code,
+            blocked=card.blocked,
+        )
+        return _declined(intent, _attempt(intent, card, occasion), card, verb, decline)
+    held = intent.capture_method == "manual"
+    attempt = _attempt(intent, card, occasion, capture_before=occasion.now + HOLD_SECONDS if held else None)
+    after = _moved(
+        intent,
+        verb,
+        Status.REQUIRES_CAPTURE if held else Status.SUCCEEDED,
+        payment_method=card.payment_method,
+        latest_charge=attempt.id,
+        last_error=None,
+        amount_capturable=intent.amount if held else 0,
+        amount_received=0 if held else intent.amount,
+    )
+    if held:
+        return Change(after, attempt, events=("charge.succeeded", "payment_intent.amount_capturable_updated"))
+    taken = _taken(after, attempt, intent.amount, closes=True, released=0, now=occasion.now, new_id=occasion.new_id)
+    return replace(taken, events=("charge.succeeded", *taken.events[1:]))
+
+
+def _declined(intent: Intent, attempt: Charge, card: Card, verb: Verb, decline: Decline) -> Change:
+    decline = replace(decline, charge=attempt.id, payment_method=card.payment_method)
+    after = _moved(
+        intent,
+        verb,
+        Status.REQUIRES_PAYMENT_METHOD,
         payment_method=None,
         latest_charge=attempt.id,
         last_error=decline,
+        challenge=None,
+        authenticated=False,
     )
-    return Change(after, replace(attempt, decline=decline))
+    events = ("charge.failed", "payment_intent.payment_failed")
+    return Change(after, replace(attempt, decline=decline), events=events)
+
+
+def _without_authentication(card: Card) -> Decline:
+    return Decline(
+        code="authentication_required",
+        decline_code="authentication_required",
+        message="Your card was declined. This transaction requires authentication.",
+        charge=None,
+        payment_method=card.payment_method,
+    )
+
+
+def _taken(
+    intent: Intent, charge: Charge, amount: int, *, closes: bool, released: int, now: int, new_id: Callable[[str], str]
+) -> Change:
+    """Book a capture, and open the disputes that the card is there for once it is closed."""
+    transactions = (balance.captured(charge, amount, now=now, new_id=new_id),) if amount else ()
+    booked = replace(
+        charge,
+        captured=closes,
+        amount_captured=charge.amount_captured + amount,
+        amount_released=released,
+        capture_count=charge.capture_count + 1,
+        balance_transaction=transactions[0].id if transactions else charge.balance_transaction,
+    )
+    change = Change(intent, booked, transactions=transactions, events=_CLOSED if closes else _PARTLY)
+    card = CARDS[charge.payment_method]
+    return disputes.opened_by_card(change, card, now=now, new_id=new_id) if card.disputes and closes else change
 
 
 def _require(intent: Intent, verb: Verb) -> None:
     legal = TRANSITIONS[verb]
     if intent.status not in legal:
         raise WrongStateError(intent, _REFUSALS[verb].format(status=intent.status, legal=", ".join(legal)))
+
+
+def _require_capturable(intent: Intent, charge: Charge, amount: int, *, final: bool) -> None:
+    param, code = "amount_to_capture", "amount_too_large"
+    if amount > intent.amount_capturable:
+        message = f"The amount_to_capture {amount} is greater than the amount_capturable {intent.amount_capturable}."
+    elif not final and not charge.multicapture:
+        param, code = "final_capture", "parameter_invalid_empty"
+        message = "The `final_capture` parameter can be false only if multicapture is available for this PaymentIntent."
+    elif charge.capture_count >= MOST_CAPTURES:
+        message = f"A PaymentIntent can be captured up to {MOST_CAPTURES} times."
+    elif not amount and not final:
+        code, message = "parameter_invalid_integer", "An amount of 0 can only be the final capture."
+    else:
+        return
+    raise StripeError(400, "invalid_request_error", message, executed=True, code=code, param=param)
 
 
 def _require_return_url(intent: Intent, return_url: str | None) -> None:
@@ -270,8 +373,9 @@ def _require_return_url(intent: Intent, return_url: str | None) -> None:
         raise StripeError(400, "invalid_request_error", message, executed=True, param="return_url")
 
 
-def _moved(intent: Intent, verb: Verb, to: Status) -> Intent:
+def _moved(intent: Intent, verb: Verb, to: Status, **changes: Any) -> Intent:
+    """Return the intent in its next state, with what else changes: one copy, since copies are what a call costs most."""
     if to not in TRANSITIONS[verb][intent.status]:
         message = f"{verb} may not lead from {intent.status} to {to}"
         raise ValueError(message)
-    return replace(intent, status=to)
+    return replace(intent, status=to, **changes)

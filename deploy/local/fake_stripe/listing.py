@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from deploy.local.fake_stripe.errors import invalid, missing_object
@@ -40,6 +41,9 @@ class Listing:
 
     def __contains__(self, object_id: object) -> bool:
         return object_id in self._position
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ids)
 
     def add(self, object_id: str, created: int) -> None:
         """Append an id unless it is known."""
