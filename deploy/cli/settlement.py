@@ -23,6 +23,8 @@ class Settlement:
     captured: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     """Amounts in minor units by checkout id; one entry a PaymentIntent."""
     pending: set[str] = field(default_factory=set)
+    checkouts: dict[str, str] = field(default_factory=dict)
+    """Whose each PaymentIntent is: checkout id by the provider's id."""
 
     @property
     def captured_total_minor(self) -> int:
@@ -38,11 +40,22 @@ async def read_settlement(api: Api, tenant_id: UUID, checkout_ids: Collection[st
         checkout_id = metadata.get("checkout_id", "")
         if metadata.get("tenant_id") != str(tenant_id) or checkout_id not in checkout_ids:
             continue
+        settlement.checkouts[intent["id"]] = checkout_id
         if intent["status"] == "succeeded":
             settlement.captured[checkout_id].append(intent["amount_received"])
         elif intent["status"] in _PENDING:
             settlement.pending.add(checkout_id)
     return settlement
+
+
+async def read_refunds(api: Api, settlement: Settlement) -> dict[str, int]:
+    """Return how much of each checkout's money the provider's own list says went back."""
+    refunded: dict[str, int] = defaultdict(int)
+    async for refund in api.provider_refunds():
+        checkout_id = settlement.checkouts.get(refund["payment_intent"])
+        if checkout_id is not None and refund["status"] == "succeeded":
+            refunded[checkout_id] += refund["amount"]
+    return refunded
 
 
 async def settled(api: Api, tenant_id: UUID, checkout_ids: Collection[str], bought: Collection[str]) -> Settlement:

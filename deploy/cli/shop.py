@@ -152,14 +152,29 @@ class Api:
 
     async def provider_intents(self) -> AsyncIterator[dict[str, Any]]:
         """Yield every PaymentIntent on the provider's own list, newest first."""
+        async for intent in self._provider_list("/v1/payment_intents"):
+            yield intent
+
+    async def provider_refunds(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield every refund on the provider's own list, newest first."""
+        async for refund in self._provider_list("/v1/refunds"):
+            yield refund
+
+    async def provider_control(self, path: str) -> dict[str, Any]:
+        """Ask the fake provider about itself (`/_control/…`)."""
+        request = Request("GET", f"{self.stack.stripe_api_base}/_control/{path}", {}, None)
+        told: dict[str, Any] = (await self._answer("provider", path, request)).body
+        return told
+
+    async def _provider_list(self, path: str) -> AsyncIterator[dict[str, Any]]:
         headers = {"Authorization": f"Bearer {self.stack.stripe_api_key}"}
         query: dict[str, str | int] = {"limit": _PROVIDER_PAGE}
         while True:
-            path = f"/v1/payment_intents?{urlencode(query)}"
-            request = Request("GET", f"{self.stack.stripe_api_base}{path}", headers, None)
-            page = (await self._answer("provider", path, request)).body
-            for intent in page["data"]:
-                yield intent
+            asked = f"{path}?{urlencode(query)}"
+            request = Request("GET", f"{self.stack.stripe_api_base}{asked}", headers, None)
+            page = (await self._answer("provider", asked, request)).body
+            for item in page["data"]:
+                yield item
             if not page["has_more"]:
                 return
             query["starting_after"] = page["data"][-1]["id"]
@@ -228,10 +243,37 @@ class Shop:
         self.tenant_id = tenant_id
         self._client = TokenSource(lambda: api.grant(client_id, secret))
 
+    async def token(self) -> str:
+        """Return a token of the shop's own client."""
+        return await self._client.token()
+
     async def orders(self) -> AsyncIterator[dict[str, Any]]:
         """Yield every order of the tenant."""
         async for order in self._everything("checkout", "/v1/orders"):
             yield order
+
+    async def order(self, order_id: str) -> dict[str, Any]:
+        """Return one order, with its refunds."""
+        found: dict[str, Any] = (
+            await self.api.call("checkout", "GET", f"/v1/orders/{order_id}", token=await self._client.token())
+        ).body
+        return found
+
+    async def refund(self, order_id: str, *, key: str, lines: Mapping[str, int], reason: str) -> dict[str, Any]:
+        """Give so many of some lines of an order back, by line id, and put the goods back on the shelf."""
+        body = {
+            "lines": [{"line_id": line_id, "quantity": quantity} for line_id, quantity in lines.items()],
+            "restock": True,
+            "reason": reason,
+        }
+        path, token = f"/v1/orders/{order_id}/refunds", await self._client.token()
+        asked: dict[str, Any] = (await self.api.call("checkout", "POST", path, token=token, body=body, key=key)).body
+        return asked
+
+    async def ledger_entries(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield every entry of the tenant's ledger."""
+        async for entry in self._everything("payments", "/v1/ledger/entries"):
+            yield entry
 
     async def products(self) -> AsyncIterator[dict[str, Any]]:
         """Yield every product that can be put in a cart."""
