@@ -23,6 +23,7 @@ from deploy.cli.bench.subject import EVENT_BYTES, SERVICE, TOPIC, readings
 from libs.common.database import Connection, Database
 from libs.common.messaging.inbox import MAX_RECORDS, Inbox, kafka_broker
 from libs.common.messaging.relay import Relay
+from libs.common.messaging.worker import calm_collector
 from libs.common.telemetry import configure_logging
 
 _SINGLE_SHARE: Final = 20
@@ -215,6 +216,7 @@ def main() -> None:
     for option in ("rows", "rounds"):
         parser.add_argument(f"--{option}", type=int, required=True)
     configure_logging("warning", "json")
+    calm_collector()
     print(json.dumps(uvloop.run(measure(parser.parse_args()))))
 
 

@@ -10,7 +10,12 @@ def print_report(figures: Mapping[str, Any]) -> None:
         print(
             f"{contender:<44} {rates['median']:>10,} a second, {rates['cpu_microseconds_each']} µs of CPU each  {rates['rounds']}"
         )
-    for name, value in _lines({name: value for name, value in figures.items() if name != "messages_per_second"}):
+    print_figures({name: value for name, value in figures.items() if name != "messages_per_second"})
+
+
+def print_figures(figures: Mapping[str, Any]) -> None:
+    """Print every figure, one a line."""
+    for name, value in _lines(figures):
         print(f"{name:<44} {value}")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from deploy.cli.bench.environment import bench_python
-from deploy.cli.bench.report import print_report
+from deploy.cli.bench.report import print_figures, print_report
 from deploy.cli.errors import CommandError, ExitCode
 from deploy.cli.output import print_json, progress
 from deploy.local.environment import child_environment, refuse_unknown_variables, variable
@@ -21,7 +21,7 @@ from deploy.local.infrastructure import PORTS, Infrastructure
 from deploy.local.ports import choose_ports
 from deploy.local.state import Home, default_home
 
-Subject = Literal["relay", "inbox"]
+Subject = Literal["relay", "inbox", "payments"]
 
 _LINE_BYTES: Final = 1 << 20
 
@@ -35,6 +35,8 @@ def run(subject: Subject, options: Mapping[str, int], *, json: bool) -> int:
     figures = asyncio.run(_measure([str(python), "-P", "-m", module, *arguments]))
     if json:
         print_json(figures)
+    elif subject == "payments":
+        print_figures(figures)
     else:
         print_report(figures)
     return ExitCode.DONE

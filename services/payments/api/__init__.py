@@ -1,8 +1,17 @@
-"""HTTP in: payments to look at and to act upon. They are made by `payment.requested` alone."""
+"""HTTP in: payments to look at and to act upon, and the books. Payments are made by `payment.requested` alone."""
 
 from libs.common.http.routes import Routes
-from services.payments.api import payments
+from services.payments.api import accounts, disputes, ledger, operations, payments, reconciliations, refunds, webhooks
 
 ROUTES = Routes()
-for part in (payments.ROUTES,):
+for part in (
+    payments.ROUTES,
+    refunds.ROUTES,
+    disputes.ROUTES,
+    ledger.ROUTES,
+    reconciliations.ROUTES,
+    operations.ROUTES,
+    accounts.ROUTES,
+    webhooks.ROUTES,
+):
     ROUTES.include_router(part)

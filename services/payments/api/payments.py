@@ -1,26 +1,61 @@
-"""HTTP in: payments to look at. They are made by `payment.requested` alone."""
+"""HTTP in: payments to look at and to act upon. They are made by `payment.requested` alone."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import Query, Response
-from pydantic import BaseModel
+import structlog
+from fastapi import Body, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.clock import rfc3339
 from libs.common.errors import NotFoundError
 from libs.common.http.paging import Page, decode_cursor, page
-from libs.common.http.routes import Caller, Routes, guard, reply
+from libs.common.http.routes import Call, Caller, Routes, guard, reply
+from libs.common.messaging.shell import Answer, Replayed
+from services.payments.domain.operation import Verdict
+from services.payments.domain.outcome import Declined, IntentStatus, Succeeded, name_of
 from services.payments.domain.payment import Payment, PaymentState
+from services.payments.handlers.observations import ObserveIntent
+from services.payments.handlers.payments import CapturePayment, ResolvePayment, VoidPayment
 from services.payments.repository import payments as repository
 
 ROUTES = Routes()
 NIL = UUID(int=0)
+MOST_MINOR = 9_000_000_000_000_000
+BY_HAND = "requested"
 
 Limit = Annotated[int, Query(ge=1, le=200)]
 
+log = structlog.get_logger(__name__)
+
+
+class CaptureRequest(BaseModel):
+    """So much of what is held; no amount is all of it. `final`: what is left is let go."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    amount_minor: Annotated[int, Field(ge=1, le=MOST_MINOR, strict=True)] | None = None
+    final: bool = True
+
+
+class ResolveRequest(BaseModel):
+    """What a person says of an outcome that nobody knows. It counts once the provider has been read and does not object."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    verdict: Verdict
+    reason: Annotated[str, Field(min_length=1, max_length=500)]
+
+
+class NextAction(BaseModel):
+    """What the payer is to do: confirm with a method, or authenticate, at `url` where there is a page for it."""
+
+    type: Literal["confirm", "authenticate"]
+    url: str | None
+
 
 class PaymentModel(BaseModel):
-    """A payment as clients see it."""
+    """A payment as clients see it. `client_secret` and `next_action` are its payer's alone, while there is something to do."""
 
     id: UUID
     state: str
@@ -28,15 +63,21 @@ class PaymentModel(BaseModel):
     order_id: UUID | None
     amount_minor: int
     currency: str
+    capture: str
+    confirmation: str
     authorized_minor: int
     captured_minor: int
+    refunding_minor: int
+    refunded_minor: int
     decline_code: str | None
     expires_at: str | None
     created_at: str
+    client_secret: str | None = None
+    next_action: NextAction | None = None
 
 
-def payment_model(payment: Payment) -> PaymentModel:
-    """A payment for an answer."""
+def payment_model(payment: Payment, seen: Succeeded | None = None) -> PaymentModel:
+    """A payment for an answer, with what its payer alone may see."""
     return PaymentModel(
         id=payment.id,
         state=payment.state,
@@ -44,12 +85,31 @@ def payment_model(payment: Payment) -> PaymentModel:
         order_id=payment.order_id if payment.is_requested else None,
         amount_minor=payment.amount_minor,
         currency=payment.currency,
+        capture=payment.capture,
+        confirmation=payment.confirmation,
         authorized_minor=payment.authorized_minor,
         captured_minor=payment.captured_minor,
+        refunding_minor=payment.refunding_minor,
+        refunded_minor=payment.refunded_minor,
         decline_code=payment.decline_code,
         expires_at=rfc3339(payment.expires_at) if payment.expires_at else None,
         created_at=rfc3339(payment.created_at),
+        client_secret=seen.client_secret if seen else None,
+        next_action=_next_action(seen) if seen else None,
     )
+
+
+def _next_action(seen: Succeeded) -> NextAction | None:
+    match seen.status:
+        case IntentStatus.NEEDS_METHOD | IntentStatus.NEEDS_CONFIRMATION:
+            return NextAction(type="confirm", url=None)
+        case IntentStatus.NEEDS_ACTION:
+            return NextAction(type="authenticate", url=seen.action_url)
+        case IntentStatus.PROCESSING | IntentStatus.AUTHORIZED | IntentStatus.CAPTURED | IntentStatus.CANCELED:
+            return None
+
+
+# --- Looking ------------------------------------------------------------------------------------------------------
 
 
 @ROUTES.get("/v1/payments", response_model=Page[PaymentModel])
@@ -75,12 +135,84 @@ async def list_payments(
 @ROUTES.get("/v1/payments/{payment_id}", response_model=PaymentModel)
 @guard("payments:read")
 async def read_payment(call: Caller, payment_id: UUID) -> Response:
-    """One payment."""
+    """One payment; to its payer, with what they are to do."""
+    payment = await _load(call, payment_id)
+    if _is_payers_turn(call, payment):
+        return await _read_for_payer(call, payment)
+    etag = f'"{payment.version}"'
+    if call.request.headers.get("if-none-match") == etag:
+        return reply(304, None, ETag=etag)
+    return reply(200, payment_model(payment), ETag=etag)
+
+
+async def _load(call: Call, payment_id: UUID) -> Payment:
     async with call.shell.database.transaction([call.tenant_id]) as connection:
         found = await repository.PAYMENTS.load(connection, [(call.tenant_id, payment_id)], lock=False)
     if not found or not call.principal.may_see(found[0].subject_id):
         raise NotFoundError("payment-not-found", "there is no such payment for you")
-    etag = f'"{found[0].version}"'
-    if call.request.headers.get("if-none-match") == etag:
-        return reply(304, None, ETag=etag)
-    return reply(200, payment_model(found[0]), ETag=etag)
+    return found[0]
+
+
+def _is_payers_turn(call: Call, payment: Payment) -> bool:
+    is_payer = call.principal.is_shopper and call.principal.subject == payment.subject_id
+    return is_payer and payment.state is PaymentState.REQUIRES_ACTION and payment.intent_id is not None
+
+
+async def _read_for_payer(call: Call, payment: Payment) -> Response:
+    """What only the payer may see is kept nowhere: it is read now. If the payer has done their part, that is noticed too."""
+    gateway = await call.service.extras["gateways"].of(payment.tenant_id)
+    seen = await gateway.retrieve_intent(payment.intent_id)
+    if not isinstance(seen, Succeeded | Declined):
+        log.warning("payment.not_read", payment_id=str(payment.id), outcome=name_of(seen), action="answered without the secret")
+        return reply(200, payment_model(payment), Cache_Control="no-store")
+    if isinstance(seen, Declined) or seen.status in {IntentStatus.AUTHORIZED, IntentStatus.CAPTURED, IntentStatus.CANCELED}:
+        await call.execute(ObserveIntent(payment_id=payment.id, seen=seen, by_api=True))
+        payment = await _load(call, payment.id)
+    shown = seen if isinstance(seen, Succeeded) and _is_payers_turn(call, payment) else None
+    return reply(200, payment_model(payment, shown), Cache_Control="no-store")
+
+
+# --- Acting -------------------------------------------------------------------------------------------------------
+
+
+async def _payment_of_path(call: Call) -> None:
+    await _load(call, UUID(call.request.path_params["payment_id"]))
+
+
+@ROUTES.post("/v1/payments/{payment_id}/capture", response_model=PaymentModel, status_code=202)
+@guard("payments:capture", idempotent=True, exists=_payment_of_path)
+async def capture(call: Caller, payment_id: UUID, wanted: Annotated[CaptureRequest | None, Body()] = None) -> Response:
+    """Take so much of what is held, or all of it."""
+    wanted = wanted or CaptureRequest()
+    return await _act(call, CapturePayment(payment_id=payment_id, amount_minor=wanted.amount_minor, final=wanted.final))
+
+
+@ROUTES.post("/v1/payments/{payment_id}/void", response_model=PaymentModel, status_code=202)
+@guard("payments:void", idempotent=True)
+async def void(call: Caller, payment_id: UUID) -> Response:
+    """Let go of what is held."""
+    return await _act(call, VoidPayment(payment_id=payment_id, reason=BY_HAND))
+
+
+@ROUTES.post("/v1/payments/{payment_id}/resolve", response_model=PaymentModel, status_code=202)
+@guard("payments:resolve", idempotent=True, exists=_payment_of_path)
+async def resolve(call: Caller, payment_id: UUID, wanted: ResolveRequest) -> Response:
+    """Have the payment's unknown outcomes looked into now. `did-not-happen` counts if the provider's object agrees."""
+    async with call.shell.database.transaction([call.tenant_id]) as connection:
+        unknown = await repository.unknown_operations(connection, call.tenant_id, payment_id)
+    command = ResolvePayment(payment_id=payment_id, operation_ids=tuple(unknown), verdict=wanted.verdict, reason=wanted.reason)
+    return await _act(call, command)
+
+
+async def _act(call: Call, command: CapturePayment | VoidPayment | ResolvePayment) -> Response:
+    """202 while the provider is being asked, 200 once there is nothing to wait for; a repetition shows the payment as it is."""
+
+    def remember(payment: Payment) -> Answer:
+        return Answer(202, headers={"resource": str(payment.id)})
+
+    done: Any = await call.execute_once(command, remember)
+    replayed = isinstance(done, Replayed)
+    payment = await _load(call, UUID(done.answer.headers["resource"])) if replayed else done
+    headers = {"Idempotent_Replayed": "true"} if replayed else {}
+    status = 200 if payment.operation_id is None else 202
+    return reply(status, payment_model(payment), Location=f"/v1/payments/{payment.id}", ETag=f'"{payment.version}"', **headers)

@@ -1,4 +1,5 @@
 """What payments decides. Pure.
 
-The machine (`payment.py`), its calls to the provider (`operation.py`, `outcome.py`), and what comes of them (`recording.py`).
+A payment and its attempts (`payment.py`, `attempt.py`), what is asked of it (`asking.py`), what the provider is asked for it
+(`planning.py`, `operation.py`, `outcome.py`), and what comes of that (`recording.py`) or is seen besides (`observing.py`).
 """

@@ -3,6 +3,7 @@
 Here is decided how long it belongs to whom, when it is looked into again, and what an answer is worth.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -15,6 +16,7 @@ from services.payments.domain.outcome import (
     IntentStatus,
     Outcome,
     Rejected,
+    SeenRefund,
     Succeeded,
     Throttled,
     Unknown,
@@ -31,8 +33,18 @@ CLAIMED_LEASE = timedelta(seconds=30)
 KEY_LIFETIME = timedelta(hours=20)
 """How long a key may be sent again: the provider may forget one after 24 hours, and would then act a second time."""
 UNKNOWN_WAITS = tuple(timedelta(seconds=seconds) for seconds in (5, 30, 120, 600, 3_600, 21_600))
-"""When an unknown outcome is looked into again, by try; the last wait repeats until a person steps in."""
+"""When an unknown outcome is looked into again, by how often it was unknown. After the last it also waits for a person."""
 MAX_THROTTLED_SECONDS = 60.0
+SURE_AFTER = 2
+"""So many unknown outcomes before a stored failure is believed of a call that nothing but its key keeps from repeating."""
+
+SPENT_KEY = "spent-key"
+"""Under its key the provider will never do anything more, and what was asked did not happen: ask under the next one."""
+DID_NOT_HAPPEN = "did-not-happen"
+"""A person said so, and the provider's object does not contradict."""
+NOT_FOUND = "not-found"
+OPERATIONS_DUE = "operations-due"
+"""What is called out when a process that makes no calls has planned one, or a person wants one looked into."""
 
 
 class OperationKind(StrEnum):
@@ -42,6 +54,7 @@ class OperationKind(StrEnum):
     CONFIRM = "confirm"
     CAPTURE = "capture"
     CANCEL = "cancel"
+    REFUND = "refund"
 
 
 class OperationState(StrEnum):
@@ -56,21 +69,21 @@ class OperationState(StrEnum):
 
 OPEN = frozenset({OperationState.SENDING, OperationState.UNKNOWN})
 
-ACHIEVED: dict[OperationKind, frozenset[IntentStatus]] = {
-    OperationKind.CREATE: frozenset({IntentStatus.NEEDS_CONFIRMATION}),
-    OperationKind.CONFIRM: frozenset({IntentStatus.AUTHORIZED, IntentStatus.NEEDS_ACTION}),
-    OperationKind.CAPTURE: frozenset({IntentStatus.CAPTURED}),
-    OperationKind.CANCEL: frozenset({IntentStatus.CANCELED}),
-}
-"""Where the provider's object stands once the operation has had its effect."""
 
-FORECLOSED: dict[OperationKind, frozenset[IntentStatus]] = {
-    OperationKind.CREATE: frozenset(),
-    OperationKind.CONFIRM: frozenset({IntentStatus.CANCELED}),
-    OperationKind.CAPTURE: frozenset({IntentStatus.CANCELED}),
-    OperationKind.CANCEL: frozenset({IntentStatus.CAPTURED}),
-}
-"""Where it stands when the operation can never have one any more."""
+class Verdict(StrEnum):
+    """What a person may say of an outcome that nobody knows."""
+
+    READ_AGAIN = "read-again"
+    DID_NOT_HAPPEN = "did-not-happen"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resolution:
+    """A person's word on an operation. It counts once the provider's object has been read and agrees."""
+
+    verdict: Verdict
+    reason: str
+    by: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,38 +92,67 @@ class Operation(Aggregate):
 
     id: UUID
     payment_id: UUID
+    refund_id: UUID | None = None
+    """Of a refund: which one."""
     kind: OperationKind
+    ordinal: int = 1
+    """Which one of its kind: the number of the attempt or the capture."""
     attempt: int
     """Rises, and the key with it, only after a definite failure that is to be tried again."""
     idempotency_key: str
     request: dict[str, Any]
     """The exact parameters of the call, the same for every try."""
+    total_minor: int | None = None
+    """Of a capture: what the provider will have taken of the payment in all, once it has had its effect."""
     state: OperationState
     tries: int
     """How often somebody took it up; an outcome counts only for the try it was obtained in."""
+    unknown_count: int = 0
+    """How often its outcome was unknown."""
     first_send_at: datetime
     due_at: datetime | None
     """Until then it is whoever's took it up last; afterwards anybody's. None: it is over."""
     outcome: dict[str, Any] | None = None
+    resolution: Resolution | None = None
     traceparent: str | None = None
+
+    @property
+    def news(self) -> Iterable[str]:
+        """What those who make calls wait for."""
+        return () if self.due_at is None else (OPERATIONS_DUE,)
 
     @property
     def intent_id(self) -> str | None:
         """The provider's object, once one is known."""
         return self.request.get("intent_id")
 
+    @property
+    def is_final(self) -> bool:
+        """Of a capture: whether it lets go of what it does not take."""
+        return bool(self.request.get("final", True))
+
+    @property
+    def awaits_person(self) -> bool:
+        """Whether the ladder has ended, and it is in the queue of what a person must look into."""
+        return self.state is OperationState.UNKNOWN and self.unknown_count > len(UNKNOWN_WAITS)
+
     def may_send(self, now: datetime) -> bool:
-        """Whether the provider still remembers the key for certain."""
-        return now - self.first_send_at < KEY_LIFETIME
+        """Whether the provider still remembers the key for certain, and nobody has said that it shall not be sent."""
+        return not self.is_ruled_out and now - self.first_send_at < KEY_LIFETIME
+
+    @property
+    def is_ruled_out(self) -> bool:
+        """Whether a person has said that it did not happen: then it is only read, to see whether that can be."""
+        return self.resolution is not None and self.resolution.verdict is Verdict.DID_NOT_HAPPEN
 
     def is_held(self, now: datetime) -> bool:
         """Whether there is time left for a whole call before somebody else may take it up."""
         return self.due_at is not None and now + timedelta(seconds=CALL_SECONDS) <= self.due_at
 
 
-def operation_id(payment_id: UUID, kind: OperationKind, attempt: int) -> UUID:
+def operation_id(payment_id: UUID, kind: OperationKind, ordinal: int, attempt: int) -> UUID:
     """The same for the same intention, so that a lost row comes back under the same key."""
-    return uuid5(payment_id, f"{kind}:{attempt}")
+    return uuid5(payment_id, f"{kind}:{attempt}" if ordinal == 1 else f"{kind}:{ordinal}:{attempt}")
 
 
 def idempotency_key(operation: UUID) -> str:
@@ -118,49 +160,124 @@ def idempotency_key(operation: UUID) -> str:
     return f"cartwright-{operation}"
 
 
-def wants_reading(operation: Operation, outcome: Outcome) -> bool:
-    """Whether the provider's object must be read before anything is concluded from this answer.
+# --- Where the provider's object stands ---------------------------------------------------------------------------
 
-    A refusal, too, says nothing of where the object stands: an earlier try may have moved it.
-    """
-    if operation.intent_id is None:
-        return False
-    match outcome:
-        case Succeeded():
-            return outcome.status not in ACHIEVED[operation.kind]
-        case Declined():
-            return operation.kind is not OperationKind.CONFIRM
-        case Rejected() | Unknown():
-            return True
-        case Throttled():
+
+def achieved(operation: Operation, seen: Succeeded) -> bool:
+    """Whether the provider's payment is as the operation wants it."""
+    match operation.kind:
+        case OperationKind.CREATE:
+            # Whatever became of it since: it is there, and its id is what creating it is for.
+            return seen.status is not IntentStatus.CANCELED
+        case OperationKind.CONFIRM:
+            return seen.status in {IntentStatus.AUTHORIZED, IntentStatus.NEEDS_ACTION}
+        case OperationKind.CAPTURE:
+            ended = {IntentStatus.CAPTURED} if operation.is_final else {IntentStatus.CAPTURED, IntentStatus.AUTHORIZED}
+            return seen.status in ended and seen.amount_received_minor >= (operation.total_minor or 0)
+        case OperationKind.CANCEL:
+            return seen.status is IntentStatus.CANCELED
+        case OperationKind.REFUND:
             return False
 
 
-def conclude(kind: OperationKind, outcome: Outcome, read: Outcome) -> Outcome:
+def foreclosed(operation: Operation, seen: Succeeded) -> bool:
+    """Whether the provider's payment has come to an end in which the operation can have no effect any more."""
+    match operation.kind:
+        case OperationKind.CREATE | OperationKind.CONFIRM:
+            return seen.status is IntentStatus.CANCELED
+        case OperationKind.CAPTURE:
+            # Canceled, or ended with less than was asked for: by its own expiry after a part, or by somebody else.
+            return seen.status in {IntentStatus.CANCELED, IntentStatus.CAPTURED} and not achieved(operation, seen)
+        case OperationKind.CANCEL:
+            return seen.status is IntentStatus.CAPTURED
+        case OperationKind.REFUND:
+            return False
+
+
+def wants_reading(operation: Operation, outcome: Outcome) -> bool:
+    """Whether the provider's object must be read before anything is concluded from this answer.
+
+    A refusal, too, says nothing of where the object stands: an earlier try may have moved it. Of a first try that was
+    to make the object there is nothing to read yet: it is sent again first.
+    """
+    match outcome:
+        case Succeeded():
+            return not achieved(operation, outcome)
+        case SeenRefund() | Throttled():
+            return False
+        case Declined():
+            return operation.kind is not OperationKind.CONFIRM
+        case Rejected() | Unknown():
+            makes_it = operation.kind in {OperationKind.CREATE, OperationKind.REFUND}
+            return not makes_it or operation.tries > 1 or (isinstance(outcome, Unknown) and outcome.stored)
+
+
+def conclude(operation: Operation, outcome: Outcome, read: Outcome) -> Outcome:
     """What an answer and a later reading of the object come to. A reading that says nothing leaves it unknown."""
     match read:
         case Succeeded():
-            if read.status in ACHIEVED[kind] | FORECLOSED[kind]:
+            if achieved(operation, read) or foreclosed(operation, read):
                 return read
-            return Unknown("processing") if read.status is IntentStatus.PROCESSING else outcome
+            return Unknown("processing") if read.status is IntentStatus.PROCESSING else _without_effect(operation, outcome)
+        case SeenRefund():
+            return read
         case Declined():
-            return read if kind is OperationKind.CONFIRM else outcome
+            declined = operation.kind in {OperationKind.CREATE, OperationKind.CONFIRM}
+            return read if declined else _without_effect(operation, outcome)
+        case Rejected() if read.code == NOT_FOUND:
+            return _not_found(operation, outcome)
         case Rejected() | Unknown() | Throttled():
             return Unknown(f"{name_of(outcome)}, and could not be read: {name_of(read)}")
 
 
-def judge(kind: OperationKind, outcome: Outcome, *, as_asked: bool) -> Outcome:
+def _without_effect(operation: Operation, outcome: Outcome) -> Outcome:
+    """What an answer is worth when the object is there and shows nothing of what was asked."""
+    if operation.is_ruled_out:
+        stands = operation.kind is OperationKind.CANCEL
+        return Unknown("the hold stands") if stands else Rejected(DID_NOT_HAPPEN, "a person said so")
+    if isinstance(outcome, Unknown) and outcome.stored and _is_safe_to_repeat(operation):
+        return Rejected(SPENT_KEY, outcome.reason)
+    return outcome
+
+
+def _not_found(operation: Operation, outcome: Outcome) -> Outcome:
+    """What an answer is worth when there is no object. One that was there and is not any more is for a person."""
+    if operation.is_ruled_out:
+        return Rejected(DID_NOT_HAPPEN, "a person said so")
+    if operation.kind in {OperationKind.CREATE, OperationKind.REFUND}:
+        return _without_effect(operation, outcome)
+    return Unknown(f"{name_of(outcome)}, and its object is not found")
+
+
+def _is_safe_to_repeat(operation: Operation) -> bool:
+    """Whether a second effect is refused by the state of the provider's object, or the first has had time enough to show."""
+    match operation.kind:
+        case OperationKind.CREATE | OperationKind.CONFIRM | OperationKind.CANCEL:
+            return True
+        case OperationKind.CAPTURE:
+            return operation.is_final or operation.unknown_count >= SURE_AFTER
+        case OperationKind.REFUND:
+            return operation.unknown_count >= SURE_AFTER
+
+
+def judge(operation: Operation, outcome: Outcome, *, as_asked: bool) -> Outcome:
     """Take nothing for an end that is none. `as_asked`: the amounts and the currency are those of the payment."""
     match outcome:
         case Succeeded():
-            if outcome.status not in ACHIEVED[kind] | FORECLOSED[kind]:
+            if not achieved(operation, outcome) and not foreclosed(operation, outcome):
                 return Unknown(f"the provider's payment is {outcome.status}")
             return outcome if as_asked else Unknown("the provider's amounts are not the payment's")
+        case SeenRefund():
+            return outcome if as_asked else Unknown("the provider's refund is not this one")
         case Declined() | Rejected():
             # A hold that the provider will not release is still a hold.
-            return Unknown(f"cancel refused: {outcome.code}") if kind is OperationKind.CANCEL else outcome
+            stands = operation.kind is OperationKind.CANCEL and outcome.code not in {SPENT_KEY, DID_NOT_HAPPEN}
+            return Unknown(f"cancel refused: {outcome.code}") if stands else outcome
         case Unknown() | Throttled():
             return outcome
+
+
+# --- What becomes of the operation --------------------------------------------------------------------------------
 
 
 def settle(operation: Operation, outcome: Outcome, now: datetime) -> Operation:
@@ -168,15 +285,20 @@ def settle(operation: Operation, outcome: Outcome, now: datetime) -> Operation:
     operation = replace(operation, outcome=summary_of(outcome))
     match outcome:
         case Succeeded():
-            achieved = outcome.status in ACHIEVED[operation.kind]
-            return _over(operation, OperationState.SUCCEEDED if achieved else OperationState.REJECTED)
+            done = achieved(operation, outcome)
+            return _over(operation, OperationState.SUCCEEDED if done else OperationState.REJECTED)
+        case SeenRefund():
+            return _over(operation, OperationState.SUCCEEDED)
         case Declined():
             return _over(operation, OperationState.DECLINED)
         case Rejected():
             return _over(operation, OperationState.REJECTED)
         case Unknown():
-            wait = UNKNOWN_WAITS[min(operation.tries, len(UNKNOWN_WAITS)) - 1]
-            return replace(operation, state=OperationState.UNKNOWN, due_at=now + wait)
+            count = operation.unknown_count + 1
+            wait = UNKNOWN_WAITS[min(count, len(UNKNOWN_WAITS)) - 1]
+            # What a person said was looked into, and the provider does not bear it out.
+            unknown = replace(operation, unknown_count=count, resolution=None)
+            return replace(unknown, state=OperationState.UNKNOWN, due_at=now + wait)
         case Throttled():
             seconds = max(outcome.retry_after or 0.0, 2.0 ** min(operation.tries - 1, 5))
             return replace(operation, due_at=now + timedelta(seconds=min(seconds, MAX_THROTTLED_SECONDS)))
@@ -186,3 +308,37 @@ def settle(operation: Operation, outcome: Outcome, now: datetime) -> Operation:
 
 def _over(operation: Operation, state: OperationState) -> Operation:
     return replace(operation, state=state, due_at=None)
+
+
+def rotated(operation: Operation, now: datetime) -> Operation:
+    """The same intention under the next key."""
+    identity = operation_id(operation.payment_id, operation.kind, operation.ordinal, operation.attempt + 1)
+    return replace(
+        operation,
+        version=0,
+        sequence=0,
+        id=identity,
+        attempt=operation.attempt + 1,
+        idempotency_key=idempotency_key(identity),
+        state=OperationState.SENDING,
+        tries=1,
+        unknown_count=0,
+        first_send_at=now,
+        due_at=now + PLANNED_LEASE,
+        outcome=None,
+        resolution=None,
+    )
+
+
+def resolve(operation: Operation, resolution: Resolution, now: datetime) -> Operation | None:
+    """Have an unknown outcome looked into at once, with what a person says of it. None: there is nothing to resolve."""
+    if operation.state is not OperationState.UNKNOWN:
+        return None
+    return replace(operation, resolution=resolution, due_at=now)
+
+
+def hurry(operation: Operation, now: datetime) -> Operation | None:
+    """Have an unknown outcome looked into now, for the provider has just spoken of its object. None: nothing to hurry."""
+    if operation.state is not OperationState.UNKNOWN or operation.due_at is None or operation.due_at <= now:
+        return None
+    return replace(operation, due_at=now)

@@ -1,6 +1,7 @@
 """What a call to the provider came to, in our words: what a gateway answers with, and what decisions are made of."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeAlias
@@ -21,6 +22,41 @@ class IntentStatus(StrEnum):
     CANCELED = "canceled"
 
 
+class RefundStatus(StrEnum):
+    """Where the provider's refund stands. One that succeeded may still fail later."""
+
+    PENDING = "pending"
+    REQUIRES_ACTION = "requires_action"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
+class DisputeStatus(StrEnum):
+    """Where the buyer's bank's case stands."""
+
+    WARNING_NEEDS_RESPONSE = "warning_needs_response"
+    WARNING_UNDER_REVIEW = "warning_under_review"
+    WARNING_CLOSED = "warning_closed"
+    NEEDS_RESPONSE = "needs_response"
+    UNDER_REVIEW = "under_review"
+    WON = "won"
+    LOST = "lost"
+    PREVENTED = "prevented"
+
+
+class TransactionKind(StrEnum):
+    """Why the balance at the provider moved."""
+
+    CHARGE = "charge"
+    REFUND = "refund"
+    REFUND_FAILURE = "refund_failure"
+    DISPUTE = "dispute"
+    DISPUTE_REVERSAL = "dispute_reversal"
+    FEE = "fee"
+    OTHER = "other"
+
+
 @dataclass(frozen=True, slots=True)
 class Succeeded:
     """The provider did as asked (or was read); amounts in minor units of the lower-case ISO 4217 `currency`."""
@@ -34,9 +70,30 @@ class Succeeded:
     charge_id: str | None = None
     expires_at: datetime | None = None
     """When an authorization lapses, as far as the provider told with this answer."""
-    client_secret: str | None = None
-    action_url: str | None = None
+    client_secret: str | None = field(default=None, repr=False)
+    action_url: str | None = field(default=None, repr=False)
     """Where the payer completes a challenge, while the status is `needs_action`."""
+    fee_minor: int | None = None
+    """What the provider kept of the money it took, when the answer told."""
+    transaction_id: str | None = None
+    """The movement of the provider's balance that says so."""
+    disputed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SeenRefund:
+    """A refund as the provider has it: what asking for one came to, or what was read of it."""
+
+    provider_id: str
+    intent_id: str | None
+    charge_id: str | None
+    amount_minor: int
+    currency: str
+    """In lower case, as everywhere at the provider's."""
+    status: RefundStatus
+    failure_code: str | None
+    metadata: Mapping[str, str]
+    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +102,8 @@ class Declined:
 
     code: str
     intent_id: str | None
+    charge_id: str | None = None
+    """The charge that failed, if the provider told: it tells one decline of a payment from the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +119,8 @@ class Unknown:
     """It may or may not have happened. Retry under the same key with the same parameters, or read the object."""
 
     reason: str
+    stored: bool = False
+    """The provider has stored this failure under the key (it said the answer was a replay): it will say nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +130,64 @@ class Throttled:
     retry_after: float | None
 
 
-Outcome: TypeAlias = Succeeded | Declined | Rejected | Unknown | Throttled
+Outcome: TypeAlias = Succeeded | SeenRefund | Declined | Rejected | Unknown | Throttled
 Verdict: TypeAlias = Succeeded | Declined | Rejected
-"""An outcome that ends its operation."""
+"""An outcome that ends an operation on the provider's payment."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeenIntent:
+    """A payment as the provider lists it."""
+
+    intent_id: str
+    status: IntentStatus
+    amount_minor: int
+    currency: str
+    amount_capturable_minor: int
+    amount_received_minor: int
+    metadata: Mapping[str, str]
+    created_at: datetime
+    charge_id: str | None = None
+    expires_at: datetime | None = None
+    fee_minor: int | None = None
+    disputed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SeenDispute:
+    """A dispute as the provider has it, with the money it moved so far."""
+
+    provider_id: str
+    intent_id: str | None
+    charge_id: str | None
+    amount_minor: int
+    currency: str
+    status: DisputeStatus
+    reason: str
+    respond_by: datetime | None
+    withdrawn_minor: int
+    reinstated_minor: int
+    fee_minor: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SeenTransaction:
+    """One movement of the balance at the provider. `net_minor = amount_minor - fee_minor`, with the provider's signs."""
+
+    provider_id: str
+    kind: TransactionKind
+    source_id: str | None
+    amount_minor: int
+    fee_minor: int
+    net_minor: int
+    currency: str
+    created_at: datetime
 
 
 def name_of(outcome: Outcome) -> str:
     """One word for logs, metrics and the order's story."""
-    return type(outcome).__name__.lower()
+    return "succeeded" if isinstance(outcome, SeenRefund) else type(outcome).__name__.lower()
 
 
 def summary_of(outcome: Outcome) -> dict[str, Any]:

@@ -1,40 +1,30 @@
-"""The payment machine: from a request to money held, taken, let go or refused. One decision a function, no I/O.
+"""The payment machine: its states, what a payment is, and how it ends without money. No I/O.
 
-A decision says the payment's next state, what it publishes, and the operation it plans. A state in `WORKING` has one
-open operation, `unknown` has one whose outcome nobody knows, every other state has none.
+A state in `WORKING` has one open operation, `unknown` has one whose outcome nobody knows, every other state has none.
+What is asked of a payment stands in `asking.py`, what the provider is asked for it in `planning.py`; what the provider's
+answers make of it in `recording.py`, and what is seen of its object without our having asked in `observing.py`.
 """
 
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 from uuid import UUID
 
 from libs.common.contracts import Event
-from libs.common.contracts.checkout import PaymentRequested, PaymentVoidRequested
-from libs.common.contracts.payments import (
-    PaymentDeclined,
-    PaymentVoided,
-)
+from libs.common.contracts.payments import PaymentDeclined, PaymentVoided
 from libs.common.errors import ConflictError
 from libs.common.messaging.decision import Aggregate
-from libs.common.money import CURRENCIES
-from services.payments.domain.operation import (
-    PLANNED_LEASE,
-    Operation,
-    OperationKind,
-    OperationState,
-    idempotency_key,
-    operation_id,
-)
+from services.payments.domain.attempt import Attempt
+from services.payments.domain.operation import Operation
 
 CaptureMode: TypeAlias = Literal["on-confirmation", "on-shipment"]
+Confirmation: TypeAlias = Literal["server", "client"]
+"""Who puts the method to the issuer: we, or the payer's own browser."""
 
 NOBODY = UUID(int=0)
 NO_CURRENCY = "XXX"
 """ISO 4217's code for none: the payment was voided before it was requested, if it ever is."""
-AMOUNT_NOT_PAYABLE = "amount-not-payable"
-CURRENCY_NOT_SUPPORTED = "currency-not-supported"
 
 
 class PaymentState(StrEnum):
@@ -53,28 +43,43 @@ class PaymentState(StrEnum):
     UNKNOWN = "unknown"
 
 
+class OrderStanding(StrEnum):
+    """What checkout has said of the order that the payment is for."""
+
+    AWAITED = "awaited"
+    CONFIRMED = "confirmed"
+    CANCELED = "canceled"
+
+
 S = PaymentState
 TRANSITIONS: dict[PaymentState, frozenset[PaymentState]] = {
     S.CREATED: frozenset({S.AUTHORIZING, S.DECLINED, S.VOIDED}),
     S.AUTHORIZING: frozenset({S.REQUIRES_ACTION, S.AUTHORIZED, S.DECLINED, S.VOIDING, S.VOIDED, S.UNKNOWN}),
-    S.REQUIRES_ACTION: frozenset({S.AUTHORIZED, S.DECLINED, S.VOIDING}),
-    S.AUTHORIZED: frozenset({S.CAPTURING, S.VOIDING, S.EXPIRED}),
-    S.CAPTURING: frozenset({S.CAPTURED, S.VOIDING, S.VOIDED, S.UNKNOWN}),
-    S.VOIDING: frozenset({S.VOIDED, S.CAPTURED, S.UNKNOWN}),
+    S.REQUIRES_ACTION: frozenset({S.AUTHORIZED, S.DECLINED, S.VOIDING, S.VOIDED, S.CAPTURED}),
+    S.AUTHORIZED: frozenset({S.CAPTURING, S.CAPTURED, S.VOIDING, S.EXPIRED}),
+    # Back to authorized after a part that was not the last, or was refused.
+    S.CAPTURING: frozenset({S.CAPTURED, S.AUTHORIZED, S.VOIDING, S.VOIDED, S.EXPIRED, S.UNKNOWN}),
+    S.VOIDING: frozenset({S.VOIDED, S.DECLINED, S.CAPTURED, S.UNKNOWN}),
     # Back to what it was doing: an unknown outcome decides nothing by itself.
     S.UNKNOWN: frozenset({S.AUTHORIZING, S.CAPTURING, S.VOIDING}),
+    # Money on a payment that is over is the provider's anomaly: it is let go of, or known to be owed back.
+    S.DECLINED: frozenset({S.VOIDING, S.CAPTURED}),
     S.CAPTURED: frozenset(),
     S.VOIDED: frozenset(),
-    S.DECLINED: frozenset(),
     S.EXPIRED: frozenset(),
 }
 WORKING = frozenset({S.AUTHORIZING, S.CAPTURING, S.VOIDING})
 """Where a payment has an open operation that nobody despairs of."""
+OVER = frozenset({S.CAPTURED, S.VOIDED, S.DECLINED, S.EXPIRED})
+"""Where nothing is held any more, and nothing more is wanted of the provider."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Payment(Aggregate):
-    """An amount that one checkout holds and its order takes. `captured ≤ authorized ≤ amount`, always."""
+    """An amount that one checkout holds and its order takes.
+
+    `refunding + refunded ≤ captured` and `captured + capturing ≤ authorized ≤ amount`, always.
+    """
 
     id: UUID
     checkout_id: UUID
@@ -84,24 +89,77 @@ class Payment(Aggregate):
     currency: str = NO_CURRENCY
     method: str = ""
     capture: CaptureMode = "on-confirmation"
+    confirmation: Confirmation = "server"
     quote_hash: str = ""
     state: PaymentState = S.CREATED
     intent_id: str | None = None
+    charge_id: str | None = None
     authorized_minor: int = 0
+    capturing_minor: int = 0
+    """What the capture takes that is under way."""
+    capturing_final: bool = True
+    """Whether that capture lets go of what it does not take."""
     captured_minor: int = 0
+    """What was taken so far."""
+    refunding_minor: int = 0
+    """What of it is set aside for refunds that are under way."""
+    refunded_minor: int = 0
+    attempt_count: int = 0
+    """How often a method was put to its issuer, as far as anybody told us."""
+    capture_count: int = 0
     decline_code: str | None = None
     expires_at: datetime | None = None
     """When the hold lapses by itself."""
+    order_standing: OrderStanding = OrderStanding.AWAITED
     requested_capture: bool = False
-    """The order is confirmed: the money is taken as soon as it is held."""
+    """The order is confirmed, or has left the house: the money is taken as soon as it is held."""
     void_reason: str | None = None
     """The checkout wants nothing held: what is, is let go as soon as that can be done."""
+    operation_id: UUID | None = None
+    """The operation that it waits for. Refunds are not among these: they have operations of their own."""
+    operation_attempt: int = 1
+    operation_at: datetime | None = None
+    """When that was planned, and so the earliest that it can have been sent."""
+    look_at: datetime | None = None
+    """When the payment is looked at again if nothing has happened by then."""
+    look_count: int = 0
+    """How often that was done in this state."""
     created_at: datetime
 
     @property
     def is_requested(self) -> bool:
         """False for one that was voided before anybody heard of it."""
         return self.currency != NO_CURRENCY
+
+    @property
+    def held_minor(self) -> int:
+        """What is held and was not taken yet."""
+        return self.authorized_minor - self.captured_minor
+
+    @property
+    def is_unwanted(self) -> bool:
+        """Whether nothing is to be held. A confirmed order outlives the wish to void: checkout's last word."""
+        return self.void_reason is not None and self.order_standing is not OrderStanding.CONFIRMED
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OrderPayment(Aggregate):
+    """Which payment an order is paid with, where a shipment captures it: shipments are told of by order."""
+
+    KEY: ClassVar[str] = "order_id"
+    order_id: UUID
+    payment_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Money that has just become ours."""
+
+    amount_minor: int
+    fee_minor: int | None
+    """What the provider kept of it, if it said."""
+    reference: str
+    """What the provider calls the movement or, while it has not said, its object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +169,9 @@ class Decision:
     payment: Payment
     events: tuple[Event, ...] = ()
     planned: Operation | None = None
+    attempts: tuple[Attempt, ...] = ()
+    """Attempts that began or ended with it."""
+    taken: Taken | None = None
 
 
 def move(payment: Payment, to: PaymentState) -> Payment:
@@ -119,118 +180,6 @@ def move(payment: Payment, to: PaymentState) -> Payment:
         message = f"a payment that is {payment.state} cannot become {to}"
         raise ConflictError("payment-state", message, state=str(payment.state))
     return replace(payment, state=to)
-
-
-# --- What the checkout asks ---------------------------------------------------------------------------------------
-
-
-def request(known: Payment | None, tenant_id: UUID, asked: PaymentRequested, now: datetime) -> Decision | None:
-    """Begin a payment; one that is there stays as it is. None: nothing to do."""
-    if known is not None and known.is_requested:
-        return None
-    payment = replace(
-        known or Payment(tenant_id=tenant_id, id=asked.payment_id, checkout_id=asked.checkout_id, created_at=now),
-        order_id=asked.order_id,
-        subject_id=asked.subject_id,
-        amount_minor=asked.amount_minor,
-        currency=asked.currency,
-        method=asked.method,
-        capture=asked.capture,
-        quote_hash=asked.quote_hash,
-    )
-    if known is not None:
-        return Decision(payment)
-    refusal = _refusal(payment)
-    if refusal is not None:
-        return Decision(*decline(payment, refusal))
-    return work(move(payment, S.AUTHORIZING), (), now)
-
-
-def _refusal(payment: Payment) -> str | None:
-    """Why the provider need not even be asked, if so."""
-    if payment.currency not in CURRENCIES:
-        return CURRENCY_NOT_SUPPORTED
-    return None if payment.amount_minor > 0 else AMOUNT_NOT_PAYABLE
-
-
-def void(known: Payment | None, tenant_id: UUID, asked: PaymentVoidRequested, now: datetime) -> Decision | None:
-    """Let go of what is held, or as soon as it is known to be; of nothing, at once. None: nothing to do."""
-    if known is None:
-        never = Payment(tenant_id=tenant_id, id=asked.payment_id, checkout_id=asked.checkout_id, created_at=now)
-        return Decision(*release(replace(never, void_reason=asked.reason)))
-    if known.void_reason is not None:
-        return None
-    payment = replace(known, void_reason=asked.reason)
-    match payment.state:
-        case S.AUTHORIZED | S.REQUIRES_ACTION:
-            return work(move(payment, S.VOIDING), (), now)
-        case S.CREATED | S.AUTHORIZING | S.UNKNOWN:
-            return Decision(payment)
-        case S.CAPTURING | S.CAPTURED | S.VOIDING:
-            # Remembered as well: money that was taken although it was not wanted is owed back.
-            return Decision(payment)
-        case S.VOIDED | S.DECLINED | S.EXPIRED:
-            return None
-
-
-def capture(payment: Payment, now: datetime) -> Decision | None:
-    """The order is confirmed: take the money, or as soon as it is held. None: nothing to do."""
-    if payment.capture != "on-confirmation" or payment.requested_capture:
-        return None
-    payment = replace(payment, requested_capture=True)
-    if payment.state is S.AUTHORIZED:
-        return work(move(payment, S.CAPTURING), (), now)
-    return Decision(payment)
-
-
-# --- What the provider is asked -----------------------------------------------------------------------------------
-
-
-def work(payment: Payment, events: tuple[Event, ...], now: datetime) -> Decision:
-    """Plan what the payment's state calls for, if it calls for anything."""
-    return Decision(payment, events, plan(payment, now) if payment.state in WORKING else None)
-
-
-def plan(payment: Payment, now: datetime) -> Operation:
-    """The operation that a working payment waits for: a function of the payment, so that a lost one is made again."""
-    kind, parameters = _due_operation(payment)
-    identity = operation_id(payment.id, kind, 1)
-    return Operation(
-        tenant_id=payment.tenant_id,
-        id=identity,
-        payment_id=payment.id,
-        kind=kind,
-        attempt=1,
-        idempotency_key=idempotency_key(identity),
-        request=parameters,
-        state=OperationState.SENDING,
-        tries=1,
-        first_send_at=now,
-        due_at=now + PLANNED_LEASE,
-    )
-
-
-def _due_operation(payment: Payment) -> tuple[OperationKind, dict[str, Any]]:
-    intent = {"intent_id": payment.intent_id}
-    if payment.state is S.CAPTURING:
-        return OperationKind.CAPTURE, {**intent, "amount_minor": payment.authorized_minor}
-    if payment.state is S.VOIDING:
-        return OperationKind.CANCEL, intent
-    if payment.intent_id is not None:
-        return OperationKind.CONFIRM, {**intent, "method": payment.method}
-    return OperationKind.CREATE, {
-        "amount_minor": payment.amount_minor,
-        "currency": payment.currency,
-        "method": payment.method,
-        "capture": "manual",
-        "metadata": {
-            "tenant_id": str(payment.tenant_id),
-            "payment_id": str(payment.id),
-            "checkout_id": str(payment.checkout_id),
-            "order_id": str(payment.order_id),
-            "quote_hash": payment.quote_hash,
-        },
-    }
 
 
 # --- How it ends without money -------------------------------------------------------------------------------------
@@ -243,6 +192,8 @@ def decline(payment: Payment, code: str) -> tuple[Payment, tuple[Event, ...]]:
 
 
 def release(payment: Payment) -> tuple[Payment, tuple[Event, ...]]:
-    """Nothing is held any more, or never was."""
+    """Nothing is held any more, or never was. Of one that was declined before, everybody has been told."""
+    if payment.decline_code is not None:
+        return move(payment, S.DECLINED), ()
     voided = PaymentVoided(payment_id=payment.id, checkout_id=payment.checkout_id)
     return move(payment, S.VOIDED), (voided,)

@@ -1,24 +1,41 @@
 """What the provider's answers make of a payment. An answer counts once, for the try it was obtained in."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TypeAlias
 
 from libs.common.contracts import Event
-from libs.common.contracts.payments import PaymentAuthorized, PaymentCaptured, PaymentUnknown
+from libs.common.contracts.payments import (
+    PaymentActionRequired,
+    PaymentAuthorized,
+    PaymentCaptured,
+    PaymentExpired,
+    PaymentUnknown,
+)
 from libs.common.errors import ConflictError
-from services.payments.domain.operation import OPEN, Operation, OperationKind, judge, settle
+from services.payments.domain.attempt import Attempt, AttemptState, end_attempt, open_attempt
+from services.payments.domain.operation import (
+    DID_NOT_HAPPEN,
+    OPEN,
+    SPENT_KEY,
+    Operation,
+    OperationKind,
+    judge,
+    rotated,
+    settle,
+)
 from services.payments.domain.outcome import (
     Declined,
     IntentStatus,
     Outcome,
     Rejected,
+    SeenRefund,
     Succeeded,
     Throttled,
     Unknown,
-    Verdict,
 )
-from services.payments.domain.payment import Decision, Payment, PaymentState, S, decline, move, release, work
+from services.payments.domain.payment import Decision, Payment, PaymentState, S, Taken, decline, move, release
+from services.payments.domain.planning import awaiting, let_go, look_again, take, work
 
 PROVIDER_REJECTED = "provider-rejected"
 
@@ -30,6 +47,9 @@ DOING: dict[OperationKind, PaymentState] = {
 }
 """The state in which a payment has an open operation of each kind."""
 
+Ending: TypeAlias = Succeeded | Declined | Rejected
+"""An outcome that ends an operation on the provider's payment."""
+
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
@@ -39,39 +59,45 @@ class Recorded:
     decision: Decision
 
 
-def record(payment: Payment, operation: Operation, tries: int, outcome: Outcome, now: datetime) -> Recorded | None:
-    """Decide upon the outcome of one try. None: the operation is over, or in other hands; this is a late twin."""
-    if operation.state not in OPEN or operation.tries != tries:
-        return None
-    outcome = judge(operation.kind, outcome, as_asked=_as_asked(payment, operation.kind, outcome))
-    return Recorded(settle(operation, outcome, now), _follow(payment, operation.kind, outcome, now))
+def counts(operation: Operation, tries: int) -> bool:
+    """Whether an outcome of this try still says anything: not if the operation is over, or in other hands."""
+    return operation.state in OPEN and operation.tries == tries
 
 
-def _as_asked(payment: Payment, kind: OperationKind, outcome: Outcome) -> bool:
+def record(payment: Payment, operation: Operation, attempt: Attempt | None, outcome: Outcome, now: datetime) -> Recorded:
+    """Decide upon the outcome of a try that counts; `attempt` is the one that the operation may end."""
+    outcome = judge(operation, outcome, as_asked=_as_asked(payment, operation, outcome))
+    return Recorded(settle(operation, outcome, now), _follow(payment, operation, attempt, outcome, now))
+
+
+def is_whole(payment: Payment, seen: Succeeded) -> bool:
     """Whether the provider speaks of this payment's money, and of no more of it than there can be."""
+    same = payment.intent_id in {None, seen.intent_id}
+    there_is = seen.amount_capturable_minor + seen.amount_received_minor <= payment.amount_minor
+    return same and there_is and seen.currency.upper() == payment.currency and seen.amount_minor == payment.amount_minor
+
+
+def _as_asked(payment: Payment, operation: Operation, outcome: Outcome) -> bool:
+    """Whether the provider did with this payment's money what it was asked to, and to no more of it than there can be."""
     if not isinstance(outcome, Succeeded):
-        return True
-    whole = outcome.currency.upper() == payment.currency and outcome.amount_minor == payment.amount_minor
-    if kind is not OperationKind.CREATE:
-        whole = whole and outcome.intent_id == payment.intent_id
-    match outcome.status:
-        case IntentStatus.AUTHORIZED:
-            return whole and outcome.amount_capturable_minor == payment.amount_minor
-        case IntentStatus.CAPTURED:
-            asked = payment.authorized_minor
-            exact = kind is not OperationKind.CAPTURE or outcome.amount_received_minor == asked
-            return whole and exact and 0 < outcome.amount_received_minor <= asked
-        case (
-            IntentStatus.NEEDS_METHOD
-            | IntentStatus.NEEDS_CONFIRMATION
-            | IntentStatus.NEEDS_ACTION
-            | IntentStatus.PROCESSING
-            | IntentStatus.CANCELED
-        ):
-            return whole
+        return not isinstance(outcome, SeenRefund)
+    taken_minor = outcome.amount_received_minor
+    match operation.kind:
+        case OperationKind.CREATE:
+            amounts = True
+        case OperationKind.CONFIRM:
+            amounts = outcome.status is not IntentStatus.AUTHORIZED or outcome.amount_capturable_minor == payment.amount_minor
+        case OperationKind.CAPTURE:
+            least = max(1, payment.captured_minor)
+            amounts = outcome.status is IntentStatus.CANCELED or least <= taken_minor <= (operation.total_minor or 0)
+        case OperationKind.CANCEL:
+            amounts = outcome.status is not IntentStatus.CAPTURED or 0 < taken_minor <= payment.amount_minor
+        case OperationKind.REFUND:
+            amounts = False
+    return amounts and is_whole(payment, outcome)
 
 
-def _follow(payment: Payment, kind: OperationKind, outcome: Outcome, now: datetime) -> Decision:
+def _follow(payment: Payment, operation: Operation, attempt: Attempt | None, outcome: Outcome, now: datetime) -> Decision:
     match outcome:
         case Throttled():
             return Decision(payment)
@@ -79,99 +105,191 @@ def _follow(payment: Payment, kind: OperationKind, outcome: Outcome, now: dateti
             if payment.state is S.UNKNOWN:
                 return Decision(payment)
             unknown = PaymentUnknown(payment_id=payment.id, checkout_id=payment.checkout_id)
-            return Decision(move(payment, S.UNKNOWN), (unknown,))
+            return Decision(look_again(move(payment, S.UNKNOWN), now), (unknown,))
+        case Rejected(code=code) if code == SPENT_KEY:
+            again = rotated(operation, now)
+            return Decision(awaiting(_known(payment, operation.kind), again.id, again.attempt, now), (), again)
         case Succeeded() | Declined() | Rejected():
-            known = move(payment, DOING[kind]) if payment.state is S.UNKNOWN else payment
-            payment, events = _end(known, kind, outcome)
-            return work(payment, tuple(events), now)
+            return _end(_known(payment, operation.kind), operation.kind, attempt, outcome, now)
+        case SeenRefund():
+            raise ConflictError("not-a-refund", "a refund's outcome was recorded for an operation on the payment")
 
 
-def _end(payment: Payment, kind: OperationKind, verdict: Verdict) -> tuple[Payment, Sequence[Event]]:
+def _known(payment: Payment, kind: OperationKind) -> Payment:
+    """Back to what it was doing, now that it is known what came of it."""
+    return move(payment, DOING[kind]) if payment.state is S.UNKNOWN else payment
+
+
+def _end(payment: Payment, kind: OperationKind, attempt: Attempt | None, ending: Ending, now: datetime) -> Decision:
     match kind:
         case OperationKind.CREATE:
-            return _created(payment, verdict)
+            return _created(payment, ending, now)
         case OperationKind.CONFIRM:
-            return _confirmed(payment, verdict)
+            return _confirmed(payment, attempt, ending, now)
         case OperationKind.CAPTURE:
-            return _captured(payment, verdict)
+            return _captured(payment, ending, now)
         case OperationKind.CANCEL:
-            return _canceled(payment, verdict)
+            return _canceled(payment, attempt, ending, now)
+        case OperationKind.REFUND:
+            raise ConflictError("not-a-payment", "a refund's operation was recorded for its payment")
 
 
-def _created(payment: Payment, verdict: Verdict) -> tuple[Payment, Sequence[Event]]:
-    match verdict:
-        case Succeeded():
-            payment = replace(payment, intent_id=verdict.intent_id)
-            return (move(payment, S.VOIDING) if _is_unwanted(payment) else payment), ()
-        case Declined():
-            return decline(payment, verdict.code)
-        case Rejected():
-            return decline(payment, PROVIDER_REJECTED)
+# --- Authorizing ----------------------------------------------------------------------------------------------------
 
 
-def _confirmed(payment: Payment, verdict: Verdict) -> tuple[Payment, Sequence[Event]]:
-    match verdict:
+def _created(payment: Payment, ending: Ending, now: datetime) -> Decision:
+    match ending:
         case Succeeded(status=IntentStatus.CANCELED):
-            return release(payment)
-        case Succeeded(status=IntentStatus.NEEDS_ACTION):
-            return move(payment, S.VOIDING if _is_unwanted(payment) else S.REQUIRES_ACTION), ()
+            return work(*release(replace(payment, intent_id=ending.intent_id)), now)
         case Succeeded():
-            return _authorized(payment, verdict)
+            return _made(replace(payment, intent_id=ending.intent_id), now)
+        case Declined(intent_id=str(found)) if payment.confirmation == "client":
+            # Found with a decline of a method that we did not choose: its payer may try another.
+            return _made(replace(payment, intent_id=found), now)
         case Declined():
-            return decline(payment, verdict.code)
+            return work(*decline(replace(payment, intent_id=ending.intent_id), ending.code), now)
         case Rejected():
-            return decline(payment, PROVIDER_REJECTED)
+            return work(*decline(payment, _why(ending)), now)
 
 
-def _authorized(payment: Payment, verdict: Succeeded) -> tuple[Payment, Sequence[Event]]:
-    held = replace(payment, authorized_minor=verdict.amount_capturable_minor, expires_at=verdict.expires_at)
-    if _is_unwanted(held):
-        return move(held, S.VOIDING), ()
-    authorized = PaymentAuthorized(
+def _made(payment: Payment, now: datetime) -> Decision:
+    """The provider's payment is there: let go of it, or go on."""
+    if payment.is_unwanted:
+        return work(move(payment, S.VOIDING), (), now)
+    return _attempt(replace(payment, attempt_count=1), now)
+
+
+def _attempt(payment: Payment, now: datetime) -> Decision:
+    """Put the method to the issuer, or have the payer's browser do so."""
+    begun = open_attempt(payment.tenant_id, payment.id, payment.attempt_count, payment.method, now)
+    if payment.confirmation == "server":
+        return work(payment, (), now, attempts=(begun,))
+    return work(move(payment, S.REQUIRES_ACTION), (_action_required(payment),), now, attempts=(begun,))
+
+
+def _action_required(payment: Payment) -> Event:
+    return PaymentActionRequired(payment_id=payment.id, checkout_id=payment.checkout_id)
+
+
+def _confirmed(payment: Payment, attempt: Attempt | None, ending: Ending, now: datetime) -> Decision:
+    match ending:
+        case Succeeded(status=IntentStatus.CANCELED):
+            return work(*release(payment), now, attempts=end_attempt(attempt, AttemptState.ABANDONED))
+        case Succeeded(status=IntentStatus.NEEDS_ACTION):
+            if payment.is_unwanted:
+                return work(move(payment, S.VOIDING), (), now)
+            return work(move(payment, S.REQUIRES_ACTION), (_action_required(payment),), now)
+        case Succeeded():
+            return authorized(payment, attempt, ending, now)
+        case Declined():
+            return declined(payment, attempt, ending, now)
+        case Rejected():
+            return work(*decline(payment, _why(ending)), now, attempts=end_attempt(attempt, AttemptState.ABANDONED))
+
+
+def _why(rejected: Rejected) -> str:
+    return DID_NOT_HAPPEN if rejected.code == DID_NOT_HAPPEN else PROVIDER_REJECTED
+
+
+def declined(payment: Payment, attempt: Attempt | None, ending: Declined, now: datetime) -> Decision:
+    """The issuer said no to the method we put to it."""
+    ended = end_attempt(attempt, AttemptState.DECLINED, code=ending.code, charge_id=ending.charge_id)
+    return work(*decline(payment, ending.code), now, attempts=ended)
+
+
+def authorized(payment: Payment, attempt: Attempt | None, seen: Succeeded, now: datetime) -> Decision:
+    """The money is held: said so, and taken or let go of at once if that was asked for meanwhile."""
+    ended = end_attempt(attempt, AttemptState.SUCCEEDED, charge_id=seen.charge_id)
+    held = replace(payment, authorized_minor=seen.amount_capturable_minor, expires_at=seen.expires_at, charge_id=seen.charge_id)
+    if held.is_unwanted:
+        return work(move(held, S.VOIDING), (), now, attempts=ended)
+    event = PaymentAuthorized(
         payment_id=held.id,
         checkout_id=held.checkout_id,
         amount_minor=held.authorized_minor,
         currency=held.currency,
         expires_at=held.expires_at,
     )
-    held = move(held, S.AUTHORIZED)
-    return (move(held, S.CAPTURING) if held.requested_capture else held), (authorized,)
+    return replace(_hold(move(held, S.AUTHORIZED), (event,), now), attempts=ended)
 
 
-def _captured(payment: Payment, verdict: Verdict) -> tuple[Payment, Sequence[Event]]:
-    match verdict:
+def _hold(held: Payment, events: tuple[Event, ...], now: datetime) -> Decision:
+    """What is held and authorized: kept, taken or let go of."""
+    if held.is_unwanted:
+        return let_go(held, events, now)
+    if held.requested_capture:
+        return take(held, held.held_minor, final=True, now=now, events=events)
+    return work(held, events, now)
+
+
+# --- Capturing ------------------------------------------------------------------------------------------------------
+
+
+def _captured(payment: Payment, ending: Ending, now: datetime) -> Decision:
+    match ending:
         case Succeeded(status=IntentStatus.CANCELED):
-            return release(payment)
+            return lapsed(payment, now)
         case Succeeded():
-            return _take(payment, verdict)
+            return taken(payment, ending, now)
         case Declined() | Rejected():
-            # It will never be ours, so it must not stay held either.
-            return move(payment, S.VOIDING), ()
+            refused = replace(payment, capturing_minor=0)
+            if refused.requested_capture and refused.captured_minor == 0:
+                # It will never be ours, so it must not stay held either.
+                return work(move(refused, S.VOIDING), (), now)
+            # Somebody asked for a part, and can be told that it was refused; what is held stays held.
+            return _hold(replace(move(refused, S.AUTHORIZED), requested_capture=False), (), now)
 
 
-def _canceled(payment: Payment, verdict: Verdict) -> tuple[Payment, Sequence[Event]]:
-    match verdict:
+def taken(payment: Payment, seen: Succeeded, now: datetime) -> Decision:
+    """The provider has taken so much of it in all; the payment's end, unless the rest is still held."""
+    amount_minor = max(0, seen.amount_received_minor - payment.captured_minor)
+    after = replace(
+        payment,
+        captured_minor=payment.captured_minor + amount_minor,
+        authorized_minor=max(payment.authorized_minor, seen.amount_received_minor),
+        capturing_minor=0,
+        charge_id=seen.charge_id or payment.charge_id,
+    )
+    events = (_money_taken(after, amount_minor),) if amount_minor else ()
+    if seen.status is IntentStatus.CAPTURED:
+        decision = work(move(after, S.CAPTURED), events, now)
+    else:
+        decision = _hold(after if after.state is S.AUTHORIZED else move(after, S.AUTHORIZED), events, now)
+    reference = seen.transaction_id or after.charge_id or seen.intent_id
+    return replace(decision, taken=Taken(amount_minor, seen.fee_minor, reference))
+
+
+def _money_taken(payment: Payment, amount_minor: int) -> Event:
+    return PaymentCaptured(
+        payment_id=payment.id,
+        checkout_id=payment.checkout_id,
+        order_id=payment.order_id,
+        amount_minor=amount_minor,
+        captured_minor=payment.captured_minor,
+    )
+
+
+def lapsed(payment: Payment, now: datetime) -> Decision:
+    """The provider let go of what was held. What was taken of it before stays taken."""
+    payment = replace(payment, capturing_minor=0)
+    if payment.captured_minor > 0:
+        return work(move(payment, S.CAPTURED), (), now)
+    expired = PaymentExpired(payment_id=payment.id, checkout_id=payment.checkout_id)
+    return work(move(payment, S.EXPIRED), (expired,), now)
+
+
+# --- Voiding --------------------------------------------------------------------------------------------------------
+
+
+def _canceled(payment: Payment, attempt: Attempt | None, ending: Ending, now: datetime) -> Decision:
+    match ending:
         case Succeeded(status=IntentStatus.CAPTURED):
-            return _take(payment, verdict)
+            return replace(taken(payment, ending, now), attempts=end_attempt(attempt, AttemptState.SUCCEEDED))
         case Succeeded():
-            return release(payment)
+            return work(*release(payment), now, attempts=end_attempt(attempt, AttemptState.ABANDONED))
+        case Rejected(code=code) if code == DID_NOT_HAPPEN:
+            # The provider has no such object, and a person vouches that nothing is held.
+            return work(*release(payment), now, attempts=end_attempt(attempt, AttemptState.ABANDONED))
         case Declined() | Rejected():
             # `judge` lets none through: a refused cancel decides nothing.
-            raise ConflictError("hold-stands", f"the provider would not release it: {verdict.code}")
-
-
-def _is_unwanted(payment: Payment) -> bool:
-    """A confirmed order outlives the wish to void: checkout's last word."""
-    return payment.void_reason is not None and not payment.requested_capture
-
-
-def _take(payment: Payment, verdict: Succeeded) -> tuple[Payment, tuple[Event, ...]]:
-    taken = replace(move(payment, S.CAPTURED), captured_minor=verdict.amount_received_minor)
-    captured = PaymentCaptured(
-        payment_id=taken.id,
-        checkout_id=taken.checkout_id,
-        order_id=taken.order_id,
-        amount_minor=taken.captured_minor,
-        captured_minor=taken.captured_minor,
-    )
-    return taken, (captured,)
+            raise ConflictError("hold-stands", f"the provider would not release it: {ending.code}")

@@ -1,49 +1,86 @@
-"""A payment: requested, voided, captured, and what its calls to the provider came to."""
+"""A payment: requested, voided, captured; by the checkout and its order, by a shipment, by hand."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
+import structlog
+
 from libs.common.contracts import Event
-from libs.common.contracts.checkout import OrderConfirmed, PaymentRequested, PaymentVoidRequested
+from libs.common.contracts.checkout import OrderCanceled, OrderConfirmed, PaymentRequested, PaymentVoidRequested
+from libs.common.contracts.fulfilment import ShipmentDispatched
 from libs.common.contracts.identity import TenantUpdated
-from libs.common.contracts.payments import ProviderCalled, TenantProvisioned
-from libs.common.errors import NotFoundError, NotYetError
+from libs.common.contracts.payments import TenantProvisioned
+from libs.common.errors import ConflictError, NotFoundError, NotYetError
 from libs.common.messaging.decision import Message, Ref, World
 from libs.common.tenancy import Tenant, project_tenant, tenant_ref
-from services.payments.domain import payment as machine
-from services.payments.domain.operation import Operation
-from services.payments.domain.outcome import Outcome
-from services.payments.domain.payment import Decision, Payment
-from services.payments.domain.recording import record
+from services.payments.domain import asking, ledger
+from services.payments.domain.operation import Operation, Resolution, Verdict, resolve
+from services.payments.domain.payment import Decision, OrderPayment, OrderStanding, Payment, PaymentState
+from services.payments.handlers.ledger import post
+from services.payments.handlers.refunds import refund_in_full
 from services.payments.handlers.table import HANDLERS
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """One call that was made to the provider, and how long it took."""
-
-    kind: str
-    outcome: str
-    duration_ms: int
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecordOutcome:
-    """Take note of what became of one try of an operation. No event: it comes from our own executor."""
+class CapturePayment:
+    """Take so much of what is held, or all of it; what a final capture leaves is let go."""
 
     payment_id: UUID
-    operation_id: UUID
-    tries: int
-    outcome: Outcome
-    calls: tuple[Call, ...]
+    amount_minor: int | None
+    final: bool
 
 
-def _save(world: World, message: Message[Any], decision: Decision, *before: Event) -> None:
-    """Store the payment, what it publishes, and the operation it plans, which carries on the message's trace."""
-    world.save(decision.payment, *before, *decision.events)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoidPayment:
+    """Let go of what is held."""
+
+    payment_id: UUID
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolvePayment:
+    """Have unknown outcomes looked into at once, with what a person says of them."""
+
+    payment_id: UUID
+    operation_ids: tuple[UUID, ...]
+    verdict: Verdict
+    reason: str
+
+
+def save_payment(world: World, message: Message[Any], decision: Decision, *before: Event, at_once: bool = False) -> Payment:
+    """Store a payment and all that was decided with it. The operation it plans carries on the message's trace.
+
+    `at_once`: this process makes no calls, and whoever does may take the operation up. Answers the payment as stored.
+    """
+    payment = world.save(decision.payment, *before, *decision.events)
+    for attempt in decision.attempts:
+        world.save(attempt)
     if decision.planned is not None:
-        world.save(replace(decision.planned, traceparent=message.traceparent))
+        due_at = world.now if at_once else decision.planned.due_at
+        world.save(replace(decision.planned, due_at=due_at, traceparent=message.traceparent))
+    if decision.taken is not None:
+        taken = decision.taken
+        post(world, ledger.captured(payment, taken.amount_minor, taken.reference))
+        post(world, ledger.fee(payment, taken.fee_minor or 0, taken.reference))
+    if payment.state is PaymentState.CAPTURED and payment.order_standing is OrderStanding.CANCELED:
+        refund_in_full(world, message, payment, "order-canceled")
+    return payment
+
+
+def known_payment(world: World, payment_id: UUID) -> Payment:
+    """A payment that somebody has been told of. Raises NotFoundError."""
+    payment = world.get(Payment, payment_id)
+    if payment is None:
+        raise NotFoundError("payment-not-found", f"there is no payment {payment_id}")
+    return payment
+
+
+# --- By the checkout and its order --------------------------------------------------------------------------------
 
 
 @HANDLERS.on(PaymentRequested, lambda m: [Ref(Payment, m.data.payment_id), tenant_ref(m)])
@@ -51,57 +88,108 @@ def request_payment(world: World, message: Message[PaymentRequested]) -> None:
     """Begin a payment, unless it is there."""
     if world.get(Tenant, world.tenant_id) is None:
         raise NotYetError("unknown-tenant", f"tenant {world.tenant_id} is not known here yet")
-    known = world.get(Payment, message.data.payment_id)
-    decision = machine.request(known, world.tenant_id, message.data, world.now)
-    if decision is not None:
-        _save(world, message, decision)
+    asked = message.data
+    known = world.get(Payment, asked.payment_id)
+    decision = asking.request(known, world.tenant_id, asked, world.now)
+    if decision is None:
+        return
+    save_payment(world, message, decision)
+    if asked.capture == "on-shipment":
+        world.save(OrderPayment(tenant_id=world.tenant_id, order_id=asked.order_id, payment_id=asked.payment_id))
 
 
 @HANDLERS.on(PaymentVoidRequested, lambda m: [Ref(Payment, m.data.payment_id)])
-def void_payment(world: World, message: Message[PaymentVoidRequested]) -> None:
+def void_requested_payment(world: World, message: Message[PaymentVoidRequested]) -> None:
     """Hold nothing for this checkout, as soon as that can be."""
     known = world.get(Payment, message.data.payment_id)
-    decision = machine.void(known, world.tenant_id, message.data, world.now)
+    decision = asking.void(known, world.tenant_id, message.data, world.now)
     if decision is not None:
-        _save(world, message, decision)
+        save_payment(world, message, decision)
 
 
 @HANDLERS.on(OrderConfirmed, lambda m: [Ref(Payment, m.data.payment_id)])
-def capture_payment(world: World, message: Message[OrderConfirmed]) -> None:
-    """Take the money that is held for the order."""
-    payment = world.get(Payment, message.data.payment_id)
-    if payment is None:
-        # An order was confirmed upon our own word, so the row was lost: a person must see this.
-        raise NotFoundError("payment-not-found", f"order {message.data.order_id} was confirmed for an unknown payment")
-    decision = machine.capture(payment, world.now)
+def confirm_order(world: World, message: Message[OrderConfirmed]) -> None:
+    """Take the money that is held for the order, unless its shipment decides."""
+    # An order was confirmed upon our own word, so if there is no row it was lost: a person must see this.
+    decision = asking.confirm_order(known_payment(world, message.data.payment_id), world.now)
     if decision is not None:
-        _save(world, message, decision)
+        save_payment(world, message, decision)
 
 
-@HANDLERS.on(RecordOutcome, lambda m: [Ref(Payment, m.data.payment_id), Ref(Operation, m.data.operation_id)])
-def record_outcome(world: World, message: Message[RecordOutcome]) -> bool:
-    """Answers whether it counted: a late twin's outcome changes nothing."""
+@HANDLERS.on(OrderCanceled, lambda m: [Ref(Payment, m.data.payment_id)])
+def cancel_order(world: World, message: Message[OrderCanceled]) -> None:
+    """Let go of the money that is held for the order, and give back what was taken."""
+    decision = asking.cancel_order(known_payment(world, message.data.payment_id), message.data.reason, world.now)
+    if decision is not None:
+        save_payment(world, message, decision)
+
+
+def _paid_with(world: World, message: Message[ShipmentDispatched]) -> Iterable[Ref]:
+    order = world.get(OrderPayment, message.data.order_id)
+    return [Ref(Payment, order.payment_id)] if order else []
+
+
+@HANDLERS.on(ShipmentDispatched, lambda m: [Ref(OrderPayment, m.data.order_id, shared=True)], more=_paid_with)
+def dispatch(world: World, message: Message[ShipmentDispatched]) -> None:
+    """Take the money of an order that is paid when it leaves the house. Of any other there is nothing to do."""
+    order = world.get(OrderPayment, message.data.order_id)
+    payment = world.get(Payment, order.payment_id) if order else None
+    decision = asking.dispatch(payment, world.now) if payment else None
+    if decision is not None:
+        save_payment(world, message, decision)
+
+
+# --- By hand ------------------------------------------------------------------------------------------------------
+
+
+@HANDLERS.on(CapturePayment, lambda m: [Ref(Payment, m.data.payment_id)])
+def capture_payment(world: World, message: Message[CapturePayment]) -> Payment:
+    """Answers the payment as it is then."""
     command = message.data
-    payment, operation = world.get(Payment, command.payment_id), world.get(Operation, command.operation_id)
-    if payment is None or operation is None:
-        return False
-    recorded = record(payment, operation, command.tries, command.outcome, world.now)
-    if recorded is None:
-        return False
-    world.save(recorded.operation)
-    _save(world, message, recorded.decision, *(_provider_called(payment, operation, call) for call in command.calls))
-    return True
+    payment = known_payment(world, command.payment_id)
+    decision = asking.capture(payment, command.amount_minor, final=command.final, now=world.now)
+    return save_payment(world, message, decision, at_once=True)
 
 
-def _provider_called(payment: Payment, operation: Operation, call: Call) -> ProviderCalled:
-    return ProviderCalled(
-        payment_id=payment.id,
-        checkout_id=payment.checkout_id,
-        kind=call.kind,
-        attempt=operation.attempt,
-        outcome=call.outcome,
-        duration_ms=call.duration_ms,
-    )
+@HANDLERS.on(VoidPayment, lambda m: [Ref(Payment, m.data.payment_id)])
+def void_payment(world: World, message: Message[VoidPayment]) -> Payment:
+    """Answers the payment as it is then."""
+    payment = known_payment(world, message.data.payment_id)
+    decision = asking.void_by_hand(payment, message.data.reason, world.now)
+    return payment if decision is None else save_payment(world, message, decision, at_once=True)
+
+
+def _unknown_ones(message: Message[ResolvePayment]) -> Iterable[Ref]:
+    yield Ref(Payment, message.data.payment_id)
+    for operation_id in message.data.operation_ids:
+        yield Ref(Operation, operation_id)
+
+
+@HANDLERS.on(ResolvePayment, _unknown_ones)
+def resolve_payment(world: World, message: Message[ResolvePayment]) -> Payment:
+    """Answers the payment, whose outcome is known once the provider has been read. Raises ConflictError if it is known."""
+    command = message.data
+    payment = known_payment(world, command.payment_id)
+    resolution = Resolution(verdict=command.verdict, reason=command.reason, by=message.actor)
+    asked = [each for key in command.operation_ids if (each := world.get(Operation, key)) is not None]
+    resolved = [each for operation in asked if (each := resolve(operation, resolution, world.now)) is not None]
+    if not resolved:
+        raise ConflictError("nothing-unknown", "no outcome of this payment is unknown", state=str(payment.state))
+    for operation in resolved:
+        log.warning(
+            "operation.resolution_asked",
+            operation_id=str(operation.id),
+            payment_id=str(payment.id),
+            verdict=command.verdict,
+            reason=command.reason,
+            actor=message.actor,
+            action="the provider is read before it counts",
+        )
+        world.save(operation)
+    return payment
+
+
+# --- Tenants ------------------------------------------------------------------------------------------------------
 
 
 @HANDLERS.on(TenantUpdated, lambda m: [Ref(Tenant, m.data.tenant_id)])

@@ -6,9 +6,9 @@ the same key.
 """
 
 import asyncio
-import time
 from collections import deque
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -20,22 +20,15 @@ from libs.common.database import TRANSIENT
 from libs.common.errors import ConflictError, UnavailableError
 from libs.common.messaging.decision import Aggregate, Message
 from libs.common.messaging.shell import Failure, Shell
-from libs.common.telemetry import Counter, Gauge, Histogram, Span, bound, call_span
-from services.payments.domain.operation import (
-    CALL_SECONDS,
-    CLAIMED_LEASE,
-    Operation,
-    OperationKind,
-    conclude,
-    wants_reading,
-)
-from services.payments.domain.outcome import Outcome, Unknown, name_of
-from services.payments.handlers.payments import Call, RecordOutcome
+from libs.common.telemetry import Counter, Gauge, bound
+from services.payments.domain.operation import CLAIMED_LEASE, OPERATIONS_DUE, Operation
+from services.payments.domain.outcome import name_of
+from services.payments.handlers.outcomes import Call, RecordOutcome
+from services.payments.jobs.calling import GatewayOf, carry_out
 from services.payments.repository import payments as repository
 
 if TYPE_CHECKING:
     from libs.common.messaging.worker import Worker
-    from services.payments.gateway.protocol import PaymentGateway
 
 IN_FLIGHT = 100
 """Calls at once. Together with the provider's latency this bounds the throughput, and connections do not."""
@@ -43,13 +36,9 @@ MAX_RECORDED = 500
 RECOVERY_SECONDS = 1.0
 BACKLOG_SECONDS = 0.05
 DRAIN_SECONDS = 4
-READ = "retrieve"
 AWAY: tuple[type[BaseException], ...] = (UnavailableError, *TRANSIENT)
 """The database does not answer just now."""
 
-CALLS = Counter("cartwright_provider_calls_total", "Calls to the payment provider", ["kind", "outcome"])
-CALL_DURATION = Histogram("cartwright_provider_call_seconds", "From sending to the answer", ["kind"])
-CALLS_IN_FLIGHT = Gauge("cartwright_provider_calls_in_flight", "Calls that have no answer yet")
 OPEN_COUNT = Gauge("cartwright_provider_operations_open", "Operations whose outcome is not recorded")
 OPEN_SECONDS = Gauge("cartwright_provider_operations_oldest_seconds", "Age of the oldest of them")
 TAKEN_UP = Counter(
@@ -62,11 +51,7 @@ log = structlog.get_logger(__name__)
 
 async def operate(worker: "Worker") -> None:
     """Carry out provider operations for as long as the worker lives, then leave none half done that can be finished."""
-    from services.payments.gateway.stripe import StripeGateway
-
-    settings = worker.settings
-    gateway = StripeGateway(settings.stripe_api_key.get_secret_value(), settings.stripe_api_base, timeout_seconds=CALL_SECONDS)
-    executor = Executor(worker.shell, gateway)
+    executor = Executor(worker.shell, worker.extras["gateways"].of)
     worker.shell.after_commit.append(executor.committed)
     try:
         async with asyncio.TaskGroup() as group:
@@ -74,15 +59,14 @@ async def operate(worker: "Worker") -> None:
             group.create_task(executor.recover(), name="recovery")
     finally:
         await executor.drain()
-        await gateway.close()
 
 
 class Executor:
     """Calls the provider for the operations of one process, so many at once, and records what it answered."""
 
-    def __init__(self, shell: Shell, gateway: "PaymentGateway", *, in_flight: int = IN_FLIGHT) -> None:
+    def __init__(self, shell: Shell, gateway_of: GatewayOf, *, in_flight: int = IN_FLIGHT) -> None:
         self._shell = shell
-        self._gateway = gateway
+        self._gateway_of = gateway_of
         self._in_flight = in_flight
         self._held: dict[UUID, Operation] = {}
         """Taken up here, and not recorded yet."""
@@ -95,9 +79,9 @@ class Executor:
         self._draining = False
 
     def committed(self, changed: Sequence[Aggregate]) -> None:
-        """Take up what has just been planned here: the plan itself says that it is ours for a while."""
+        """Take up what has just been planned here, if the plan says that it is ours for a while."""
         for state in changed:
-            if isinstance(state, Operation) and state.version == 1:
+            if isinstance(state, Operation) and state.version == 1 and state.is_held(now()):
                 self._take(state)
 
     def _take(self, operation: Operation) -> None:
@@ -134,12 +118,13 @@ class Executor:
             self._overdue.append(operation)
             return
         calls: list[Call] = []
-        outcome = await self._send(operation, calls)
-        if wants_reading(operation, outcome):
-            outcome = conclude(operation.kind, outcome, await self._read(operation, calls))
+        outcome = await carry_out(operation, self._gateway_of, calls)
         command = RecordOutcome(
             payment_id=operation.payment_id,
             operation_id=operation.id,
+            kind=operation.kind,
+            ordinal=operation.ordinal,
+            refund_id=operation.refund_id,
             tries=operation.tries,
             outcome=outcome,
             calls=tuple(calls),
@@ -151,35 +136,11 @@ class Executor:
                 id=f"{operation.id}:{operation.tries}",
                 time=now(),
                 source=self._shell.source,
-                actor=self._shell.source,
+                actor=operation.resolution.by if operation.resolution else self._shell.source,
                 traceparent=operation.traceparent,
             )
         )
         self._recordable.set()
-
-    async def _send(self, operation: Operation, calls: list[Call]) -> Outcome:
-        if not operation.may_send(now()):
-            log.error("operation.too_old", operation_id=str(operation.id), action="read only; a person must resolve it")
-            return Unknown("the key is too old to be sent again")
-        return await _timed(operation, operation.kind, self._request(operation), calls)
-
-    async def _read(self, operation: Operation, calls: list[Call]) -> Outcome:
-        if operation.intent_id is None or not operation.is_held(now()):
-            return Unknown("no time was left to read it")
-        return await _timed(operation, READ, self._gateway.retrieve_intent(operation.intent_id), calls)
-
-    def _request(self, operation: Operation) -> Awaitable[Outcome]:
-        """The call, with exactly the parameters that were recorded."""
-        key, parameters = operation.idempotency_key, operation.request
-        match operation.kind:
-            case OperationKind.CREATE:
-                return self._gateway.create_intent(key, **parameters)
-            case OperationKind.CONFIRM:
-                return self._gateway.confirm_intent(key, **parameters)
-            case OperationKind.CAPTURE:
-                return self._gateway.capture_intent(key, **parameters)
-            case OperationKind.CANCEL:
-                return self._gateway.cancel_intent(key, **parameters)
 
     # --- Recording ------------------------------------------------------------------------------------------------
 
@@ -221,14 +182,18 @@ class Executor:
     # --- Recovering -----------------------------------------------------------------------------------------------
 
     async def recover(self) -> None:
-        """Take up operations that nobody has any more, at once and then every second."""
+        """Take up operations that nobody has any more: at once, then every second, and when another process calls."""
         while True:
-            took = 0
-            try:
-                took = await self._take_up_due()
-            except AWAY as error:
-                log.warning("recovery.waiting", error=str(error), action="trying again in a second")
-            await asyncio.sleep(BACKLOG_SECONDS if took else RECOVERY_SECONDS)
+            with self._shell.hints.expect(OPERATIONS_DUE) as hint:
+                took = 0
+                try:
+                    took = await self._take_up_due()
+                except AWAY as error:
+                    log.warning("recovery.waiting", error=str(error), action="trying again in a second")
+                if not took:
+                    await _first_of(hint, RECOVERY_SECONDS)
+                    continue
+            await asyncio.sleep(BACKLOG_SECONDS)
 
     async def _take_up_due(self) -> int:
         database, own = self._shell.database, self._overdue[: self._in_flight]
@@ -275,33 +240,11 @@ class Executor:
                 await repository.give_back_operations(connection, operations)
 
 
-async def _timed(operation: Operation, kind: str, call: Awaitable[Outcome], calls: list[Call]) -> Outcome:
-    """Make a call and measure it. Whatever else it may raise, the provider may have acted."""
-    started = time.perf_counter()
-    with CALLS_IN_FLIGHT.track_inprogress(), _span(operation, kind) as span:
-        try:
-            outcome = await call
-        except Exception as error:
-            log.exception("provider.call_failed", kind=kind, action="its outcome is unknown")
-            outcome = Unknown(type(error).__name__)
-        span.note("cartwright.provider.outcome", name_of(outcome))
-        if isinstance(outcome, Unknown):
-            span.fail(name_of(outcome))
-    seconds = time.perf_counter() - started
-    CALLS.labels(kind, name_of(outcome)).inc()
-    CALL_DURATION.labels(kind).observe(seconds)
-    calls.append(Call(kind=kind, outcome=name_of(outcome), duration_ms=round(seconds * 1000)))
-    return outcome
-
-
-def _span(operation: Operation, kind: str) -> Span:
-    attributes: dict[str, str | int] = {
-        "cartwright.tenant.id": str(operation.tenant_id),
-        "cartwright.payment.id": str(operation.payment_id),
-        "cartwright.operation.id": str(operation.id),
-        "cartwright.operation.tries": operation.tries,
-    }
-    return call_span(f"provider {kind}", of="payment-provider", parent=operation.traceparent, attributes=attributes)
+async def _first_of(hint: "asyncio.Future[None]", seconds: float) -> None:
+    """Wait for the hint, which may be lost: at most so long."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await hint
 
 
 def _note(message: Message[RecordOutcome], answer: Any) -> None:

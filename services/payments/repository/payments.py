@@ -1,6 +1,7 @@
-"""Payments, and the operations asked of the provider."""
+"""Payments, the attempts beneath them, and the operations asked of the provider."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from typing import Any
@@ -11,11 +12,14 @@ from sqlalchemy import bindparam, select
 from libs.common.database import Connection, Rows, Statement
 from libs.common.tenancy import Tenant
 from services.payments import tables
-from services.payments.domain.operation import Operation
-from services.payments.domain.payment import Payment
+from services.payments.domain.attempt import Attempt
+from services.payments.domain.operation import UNKNOWN_WAITS, Operation
+from services.payments.domain.payment import OrderPayment, Payment
 
 TENANTS = Rows(tables.TENANT, Tenant)
 PAYMENTS = Rows(tables.PAYMENT, Payment)
+ATTEMPTS = Rows(tables.ATTEMPT, Attempt)
+ORDER_PAYMENTS = Rows(tables.ORDER_PAYMENT, OrderPayment)
 OPERATIONS = Rows(tables.OPERATION, Operation)
 
 
@@ -83,3 +87,38 @@ async def open_operations(connection: Connection) -> tuple[int, float]:
     """How many operations are open, and for how many seconds the oldest of them has been."""
     row = await connection.fetchrow(OPEN)
     return (row["open_count"], row["oldest_seconds"]) if row else (0, 0.0)
+
+
+DUE_PAYMENTS = "SELECT tenant_id, id FROM payments_due($1)"
+
+WATCHED = "SELECT unknown_count, oldest_unknown_seconds, queued_count, challenged_count FROM payments_watched($1)"
+
+UNKNOWN = """SELECT id FROM operation WHERE tenant_id = $1 AND payment_id = $2 AND state = 'unknown' ORDER BY id"""
+
+
+async def due_payments(connection: Connection, how_many: int) -> Sequence[tuple[UUID, UUID]]:
+    """Payments, whosever they are, that nothing was heard of for too long: (tenant, id), the longest due first."""
+    return [(row["tenant_id"], row["id"]) for row in await connection.fetch(DUE_PAYMENTS, how_many)]
+
+
+async def unknown_operations(connection: Connection, tenant_id: UUID, payment_id: UUID) -> Sequence[UUID]:
+    """The operations of a payment, its refunds' among them, whose outcome nobody knows."""
+    return [row["id"] for row in await connection.fetch(UNKNOWN, tenant_id, payment_id)]
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What an operator keeps an eye on, over all tenants."""
+
+    unknown_count: int
+    oldest_unknown_seconds: float
+    queued_count: int
+    """Of the unknown ones, those whose ladder has ended: a person must look into them."""
+    challenged_count: int
+    """Payments that wait for their payer."""
+
+
+async def watched(connection: Connection) -> Watched:
+    """How many outcomes are unknown and since when, and how many payments wait for a person."""
+    row = await connection.fetchrow(WATCHED, len(UNKNOWN_WAITS))
+    return Watched(**row) if row else Watched(0, 0.0, 0, 0)

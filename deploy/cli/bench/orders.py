@@ -1,0 +1,278 @@
+"""How many orders the whole stack takes on this machine, load generator included, and what each of them costs.
+
+One order: a guest's session, a cart, five lines put one by one, a checkout that waits for its end. It counts once its money
+is captured, by the provider's own count. Closed loops of so many clients give the rate; the latency that matters to a
+buyer is taken at a fixed rate of arrivals, which no slow answer holds back.
+"""
+
+import asyncio
+import random
+import shutil
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+from uuid import uuid4
+
+import asyncpg
+import uvloop
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from deploy.cli.bench.figures import machine, percentile
+from deploy.cli.bench.report import print_figures
+from deploy.cli.errors import CommandError, ExitCode
+from deploy.cli.output import print_json, progress
+from deploy.cli.replay.cpu import OWN, cpu_seconds
+from deploy.cli.shop import Api, Shop, connected
+from deploy.cli.supply import Offer, supply
+from deploy.cli.tenants import Wish, onboarded
+from deploy.local.stack import Stack
+from deploy.local.state import default_home
+from deploy.local.topics import declared_topics
+
+CURRENCY: Final = "GBP"
+CARD: Final = "pm_card_visa"
+LINES: Final = 5
+WAIT_SECONDS: Final = 30
+PRODUCTS: Final = 500
+STOCK: Final = 1_000_000
+ARRIVALS_PER_SECOND: Final = 20
+WARM_ORDERS: Final = 200
+_CAPTURE_PATIENCE_SECONDS: Final = 60
+_LOAD: Final = "load generator"
+
+Basket = Callable[[], dict[str, int]]
+
+
+@dataclass(slots=True)
+class Run:
+    """The orders of one turn."""
+
+    whole_ms: list[float] = field(default_factory=list)
+    final_ms: list[float] = field(default_factory=list)
+    outcomes: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    """From the first request to the last capture."""
+
+    @property
+    def confirmed(self) -> int:
+        """How many became orders."""
+        return self.outcomes.get("confirmed", 0)
+
+    def latencies(self) -> dict[str, float | None]:
+        """Whole orders and their final calls."""
+        if not self.whole_ms:
+            return {"order_p50_ms": None, "order_p99_ms": None, "final_call_p50_ms": None, "final_call_p99_ms": None}
+        return {
+            "order_p50_ms": round(percentile(self.whole_ms, 0.5), 1),
+            "order_p99_ms": round(percentile(self.whole_ms, 0.99), 1),
+            "final_call_p50_ms": round(percentile(self.final_ms, 0.5), 1),
+            "final_call_p99_ms": round(percentile(self.final_ms, 0.99), 1),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """What the stack has used so far."""
+
+    cpu: dict[str, float]
+    wal_bytes: int
+    messages: int
+
+
+class Place:
+    """A stack of its own, and a shop in it."""
+
+    def __init__(self, stack: Stack, api: Api, shop: Shop, admin: asyncpg.Connection, log: AIOKafkaConsumer) -> None:
+        """Borrow everything."""
+        self.api = api
+        self.shop = shop
+        self._stack = stack
+        self._admin = admin
+        self._log = log
+
+    async def meter(self) -> Meter:
+        """Read every counter."""
+        cpu = cpu_seconds(self._stack.home.path)
+        cpu[_LOAD] = cpu.pop(OWN)
+        wal = await self._admin.fetchval("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint")
+        return Meter(cpu, wal, await self._messages())
+
+    async def captured(self) -> int:
+        """How many captures the provider has for this shop."""
+        rows = (await self.api.provider_control("ledger?by=tenant_id"))["rows"]
+        return sum(row["captured_count"] for row in rows if row["tenant_id"] == str(self.shop.tenant_id))
+
+    async def _messages(self) -> int:
+        declared = declared_topics()
+        partitions = [TopicPartition(topic.name, part) for topic in declared for part in range(topic.partitions)]
+        return sum((await self._log.end_offsets(partitions)).values())
+
+
+def anything() -> dict[str, int]:
+    """Five different products, any of them."""
+    return {f"BENCH-{number}": 1 for number in random.sample(range(PRODUCTS), LINES)}
+
+
+def the_hot_one() -> dict[str, int]:
+    """One product that everybody wants, in the place of one of the five."""
+    basket = dict(list(anything().items())[: LINES - 1])
+    return {"BENCH-HOT": 1, **basket}
+
+
+async def place_order(shop: Shop, basket: dict[str, int], run: Run) -> None:
+    """Buy one basket as a guest."""
+    begun = time.perf_counter()
+    shopper = shop.shopper(f"guest:{uuid4()}", guest=True)
+    cart_id = await shopper.new_cart()
+    for sku, quantity in basket.items():
+        await shopper.put_line(cart_id, sku, quantity)
+    called = time.perf_counter()
+    checkout = await shopper.check_out(cart_id, key=str(uuid4()), method=CARD, wait_seconds=WAIT_SECONDS)
+    ended = time.perf_counter()
+    outcome = checkout["state"] if checkout["state"] == "confirmed" else f"{checkout['state']} {checkout.get('reason', '')}"
+    run.outcomes[outcome] = run.outcomes.get(outcome, 0) + 1
+    run.whole_ms.append((ended - begun) * 1000)
+    run.final_ms.append((ended - called) * 1000)
+
+
+async def closed(place: Place, clients: int, seconds: float, basket: Basket) -> Run:
+    """So many clients, each beginning its next order when the last has ended; until all of them are captured."""
+    run, captured = Run(), await place.captured()
+    begun = time.perf_counter()
+    end = begun + seconds
+
+    async def client() -> None:
+        while time.perf_counter() < end:
+            await place_order(place.shop, basket(), run)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(clients):
+            group.create_task(client())
+    await _all_captured(place, captured + run.confirmed)
+    run.seconds = time.perf_counter() - begun
+    return run
+
+
+async def arriving(place: Place, per_second: int, seconds: float, basket: Basket) -> Run:
+    """Orders that begin at a fixed rate, whatever becomes of those before them."""
+    run, captured = Run(), await place.captured()
+    begun = time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        for number in range(int(per_second * seconds)):
+            await asyncio.sleep(max(0.0, begun + number / per_second - time.perf_counter()))
+            group.create_task(place_order(place.shop, basket(), run))
+    await _all_captured(place, captured + run.confirmed)
+    run.seconds = time.perf_counter() - begun
+    return run
+
+
+async def _all_captured(place: Place, wanted: int) -> None:
+    end = time.monotonic() + _CAPTURE_PATIENCE_SECONDS
+    while (captured := await place.captured()) < wanted:
+        if time.monotonic() > end:
+            raise CommandError(f"{wanted - captured} confirmed orders were not captured within {_CAPTURE_PATIENCE_SECONDS} s")
+        await asyncio.sleep(0.02)
+
+
+async def measured(place: Place, name: str, turn: Callable[[], Awaitable[Run]], say: Callable[[str], None]) -> dict[str, Any]:
+    """One turn, with what an order of it cost."""
+    before = await place.meter()
+    run = await turn()
+    after = await place.meter()
+    orders = max(run.confirmed, 1)
+    cost = {who: (used - before.cpu.get(who, 0.0)) * 1000 / orders for who, used in after.cpu.items()}
+    all_ms, rate, latencies = round(sum(cost.values()), 1), round(run.confirmed / run.seconds, 1), run.latencies()
+    say(
+        f"{name:<16} {rate:>6} orders/s, {all_ms} ms of CPU an order; order p50 {latencies['order_p50_ms']} "
+        f"p99 {latencies['order_p99_ms']} ms, final call p99 {latencies['final_call_p99_ms']} ms"
+    )
+    return {
+        "orders_per_second": rate,
+        **latencies,
+        "orders": run.confirmed,
+        "not_confirmed": {outcome: count for outcome, count in run.outcomes.items() if outcome != "confirmed"},
+        "cpu_ms_per_order": {
+            "all": all_ms,
+            **{who: round(spent, 1) for who, spent in sorted(cost.items(), key=lambda each: -each[1])},
+        },
+        "wal_bytes_per_order": round((after.wal_bytes - before.wal_bytes) / orders),
+        "messages_per_order": round((after.messages - before.messages) / orders, 1),
+    }
+
+
+async def bench_orders(clients: Sequence[int], seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
+    """Every number of clients in turn, then a fixed rate of arrivals."""
+    async with _place(max(clients), say) as place:
+        by_clients = {}
+        for count in clients:
+            by_clients[str(count)] = await measured(
+                place, f"{count} clients", partial(closed, place, count, seconds, anything), say
+            )
+        name = f"{ARRIVALS_PER_SECOND} a second"
+        at_rate = await measured(place, name, partial(arriving, place, ARRIVALS_PER_SECOND, seconds, anything), say)
+    best = max(by_clients.values(), key=lambda figures: figures["orders_per_second"])
+    return {
+        **{name: best[name] for name in ("orders_per_second", "order_p50_ms", "order_p99_ms", "cpu_ms_per_order")},
+        "final_call_p99_ms": at_rate["final_call_p99_ms"],
+        "by_clients": by_clients,
+        f"at_{ARRIVALS_PER_SECOND}_per_second": at_rate,
+        "machine": machine(),
+    }
+
+
+async def bench_hot_sku(clients: int, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
+    """One product in every basket, beside baskets that hardly meet, turn after turn."""
+    async with _place(clients, say) as place:
+        cold = await measured(place, "cold", partial(closed, place, clients, seconds, anything), say)
+        hot = await measured(place, "hot", partial(closed, place, clients, seconds, the_hot_one), say)
+    ratio = round(hot["orders_per_second"] / cold["orders_per_second"], 3)
+    return {"ratio_to_cold": ratio, "hot": hot, "cold": cold, "clients": clients, "machine": machine()}
+
+
+@asynccontextmanager
+async def _place(clients: int, say: Callable[[str], None]) -> AsyncIterator[Place]:
+    """A fresh stack with a supplied shop, warmed by some orders, gone afterwards."""
+    home = default_home() / "bench"
+    shutil.rmtree(home, ignore_errors=True)
+    async with AsyncExitStack() as opened:
+        stack = await opened.enter_async_context(Stack.from_environment(home, say=say))
+        api = await opened.enter_async_context(connected(stack.description(), connections=clients + 8))
+        admin = await asyncpg.connect(stack.admin_url)
+        opened.push_async_callback(admin.close)
+        log = AIOKafkaConsumer(bootstrap_servers=stack.description().kafka_bootstrap_servers)
+        await log.start()
+        opened.push_async_callback(log.stop)
+        shop = (await onboarded(api, Wish.of("bench", currency=CURRENCY))).shop(api)
+        offers = [Offer(f"BENCH-{number}", f"Product {number}", "bench", 100 + number, STOCK) for number in range(PRODUCTS)]
+        await supply(shop, CURRENCY, [*offers, Offer("BENCH-HOT", "The hot one", "bench", 999, STOCK)], say)
+        say(f"warming up with {WARM_ORDERS} orders")
+        place = Place(stack, api, shop, admin, log)
+        await _warm_up(place)
+        yield place
+
+
+async def _warm_up(place: Place) -> None:
+    run = Run()
+    for _ in range(WARM_ORDERS // 8):
+        await asyncio.gather(*(place_order(place.shop, anything(), run) for _ in range(8)))
+
+
+def run_orders(clients: Sequence[int], seconds: float, *, json: bool) -> int:
+    """Measure orders and print the figures."""
+    return _told(uvloop.run(bench_orders(clients, seconds, progress())), json=json)
+
+
+def run_hot_sku(clients: int, seconds: float, *, json: bool) -> int:
+    """Measure one product that everybody wants, and print the figures."""
+    return _told(uvloop.run(bench_hot_sku(clients, seconds, progress())), json=json)
+
+
+def _told(figures: dict[str, Any], *, json: bool) -> int:
+    if json:
+        print_json(figures)
+    else:
+        print_figures(figures)
+    return ExitCode.DONE

@@ -1,0 +1,211 @@
+"""HTTP in: the ledger, to look at and to take away."""
+
+import csv
+import io
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import Query, Response
+from pydantic import AwareDatetime, BaseModel
+from starlette.responses import StreamingResponse
+
+from libs.common.clock import now, rfc3339
+from libs.common.errors import RejectedError
+from libs.common.http.paging import Page, decode_cursor, page
+from libs.common.http.routes import Call, Caller, Routes, guard
+from services.payments.domain.ledger import Entry, EntryKind
+from services.payments.repository import ledger as repository
+from services.payments.repository.ledger import BEGINNING, Balance, Place
+
+ROUTES = Routes()
+EXPORT_PAGE = 1_000
+
+Limit = Annotated[int, Query(ge=1, le=200)]
+
+
+class _NotAcceptableError(RejectedError):
+    status = 406
+
+
+class AccountModel(BaseModel):
+    """An account in one currency: what went in and out, and what is in it, seen from its own side."""
+
+    code: str
+    currency: str
+    debited_minor: int
+    credited_minor: int
+    balance_minor: int
+
+
+class EntryModel(BaseModel):
+    """A transfer from one account to another."""
+
+    id: UUID
+    posted_at: str
+    kind: str
+    debit: str
+    credit: str
+    amount_minor: int
+    currency: str
+    payment_id: UUID
+    reference: str
+
+
+def account_model(balance: Balance) -> AccountModel:
+    """An account for an answer."""
+    return AccountModel(
+        code=balance.code,
+        currency=balance.currency,
+        debited_minor=balance.debited_minor,
+        credited_minor=balance.credited_minor,
+        balance_minor=balance.balance_minor,
+    )
+
+
+def entry_model(entry: Entry) -> EntryModel:
+    """An entry for an answer."""
+    return EntryModel(
+        id=entry.id,
+        posted_at=rfc3339(_place(entry).posted_at),
+        kind=entry.kind,
+        debit=entry.debit,
+        credit=entry.credit,
+        amount_minor=entry.amount_minor,
+        currency=entry.currency,
+        payment_id=entry.payment_id,
+        reference=entry.reference,
+    )
+
+
+@ROUTES.get("/v1/ledger/accounts", response_model=Page[AccountModel])
+@guard("ledger:read")
+async def list_accounts(call: Caller) -> Response:
+    """Every account that was ever posted to, with its balance, by currency."""
+    async with call.shell.database.transaction([call.tenant_id]) as connection:
+        balances = await repository.balances(connection, call.tenant_id)
+    return page([account_model(balance) for balance in balances], len(balances), lambda account: account.code)
+
+
+# --- Entries -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Export:
+    """A format in which entries are taken away, line by line."""
+
+    head: str
+    lines: Callable[[Sequence[Entry]], str]
+
+
+def _csv(entries: Sequence[Entry]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\r\n")
+    for entry in entries:
+        writer.writerow(entry_model(entry).model_dump(mode="json").values())
+    return text.getvalue()
+
+
+def _ndjson(entries: Sequence[Entry]) -> str:
+    return "".join(entry_model(entry).model_dump_json() + "\n" for entry in entries)
+
+
+JSON = "application/json"
+EXPORTS: Mapping[str, _Export] = {
+    "text/csv": _Export(",".join(EntryModel.model_fields) + "\r\n", _csv),
+    "application/x-ndjson": _Export("", _ndjson),
+}
+"""RFC 4180, and a JSON object a line."""
+
+
+@ROUTES.get("/v1/ledger/entries", response_model=Page[EntryModel])
+@guard("ledger:read")
+async def list_entries(
+    call: Caller,
+    payment_id: UUID | None = None,
+    kind: EntryKind | None = None,
+    posted_after: AwareDatetime | None = None,
+    posted_before: AwareDatetime | None = None,
+    limit: Limit = 50,
+    cursor: str | None = None,
+) -> Response:
+    """Entries in the order of posting: a page of JSON, or by `Accept` all of them as `text/csv` or `application/x-ndjson`."""
+    chosen = acceptable(call.request.headers.get("accept", "*/*"), [JSON, *EXPORTS])
+    wanted = {"payment_id": payment_id, "kind": kind, "posted_after": posted_after, "posted_before": posted_before}
+    filters: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
+    after = decode_cursor(cursor, BEGINNING, _parse_place)
+    if chosen != JSON:
+        return await _exported(call, filters, after, chosen)
+    found = await _page(call, filters, after, limit + 1)
+    places = {entry.id: _cursor(_place(entry)) for entry in found}
+    return page([entry_model(entry) for entry in found], limit, lambda entry: places[entry.id])
+
+
+async def _exported(call: Call, filters: dict[str, Any], after: Place, media_type: str) -> Response:
+    """All entries up to now, a page at a time: no transaction is open while the reader takes its time."""
+    filters = {"posted_before": now(), **filters}
+    export = EXPORTS[media_type]
+    first = await _page(call, filters, after, EXPORT_PAGE)  # before the answer begins, so that it may still be a refusal
+
+    async def lines() -> AsyncIterator[str]:
+        yield export.head
+        found = first
+        while found:
+            yield export.lines(found)
+            found = await _page(call, filters, _place(found[-1]), EXPORT_PAGE) if len(found) == EXPORT_PAGE else []
+
+    return StreamingResponse(lines(), media_type=media_type)
+
+
+async def _page(call: Call, filters: Mapping[str, Any], after: Place, limit: int) -> Sequence[Entry]:
+    async with call.shell.database.transaction([call.tenant_id]) as connection:
+        return await repository.entries(connection, call.tenant_id, filters, after=after, limit=limit)
+
+
+def _place(entry: Entry) -> Place:
+    if entry.posted_at is None:
+        message = "an entry that was read has been posted"
+        raise TypeError(message)
+    return Place(entry.posted_at, entry.id)
+
+
+def _cursor(place: Place) -> str:
+    return f"{rfc3339(place.posted_at)} {place.id}"
+
+
+def _parse_place(cursor: str) -> Place:
+    posted_at, _, identity = cursor.partition(" ")
+    place = Place(datetime.fromisoformat(posted_at), UUID(identity))
+    if place.posted_at.tzinfo is None:
+        raise ValueError(cursor)
+    return place
+
+
+def acceptable(accept: str, offered: Sequence[str]) -> str:
+    """The media type that a caller likes best (RFC 9110 §12.5.1), the first of equals. Raises 406 if it likes none."""
+    ranges = [_range(part) for part in accept.split(",") if part.strip()] or [("*/*", 1.0)]
+    weights = [(_weight(media_type, ranges), media_type) for media_type in offered]
+    best = max(weight for weight, _ in weights)
+    if best <= 0:
+        raise _NotAcceptableError("not-acceptable", f"this is to be had as {', '.join(offered)}")
+    return next(media_type for weight, media_type in weights if weight == best)
+
+
+def _range(part: str) -> tuple[str, float]:
+    media_range, *parameters = (piece.strip().lower() for piece in part.split(";"))
+    quality = next((value[2:] for value in parameters if value.startswith("q=")), "1")
+    try:
+        return media_range, min(max(float(quality), 0.0), 1.0)
+    except ValueError:
+        return media_range, 0.0
+
+
+def _weight(media_type: str, ranges: Sequence[tuple[str, float]]) -> float:
+    """The weight of the most specific range that fits."""
+    for fitting in (media_type, media_type.partition("/")[0] + "/*", "*/*"):
+        for media_range, quality in ranges:
+            if media_range == fitting:
+                return quality
+    return 0.0

@@ -1,0 +1,121 @@
+"""HTTP in, for the platform's operators: outcomes that nobody knows, whosever payments they are of, and how they end."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from libs.common.clock import rfc3339
+from libs.common.http.paging import Page, decode_cursor, page
+from libs.common.http.routes import Call, Caller, Routes, guard, reply
+from services.payments.api.platform import require_platform
+from services.payments.domain.operation import Operation, Verdict
+from services.payments.domain.payment import Payment
+from services.payments.handlers.payments import ResolvePayment
+from services.payments.repository import reconciliation as repository
+from services.payments.repository.payments import OPERATIONS, PAYMENTS, unknown_operations
+
+ROUTES = Routes()
+BEGINNING: repository.Place = (datetime(2000, 1, 1, tzinfo=UTC), UUID(int=0))
+
+Limit = Annotated[int, Query(ge=1, le=200)]
+
+
+class UnknownModel(BaseModel):
+    """One outcome that nobody knows: the payment it is of, and what was asked of the provider."""
+
+    tenant_id: UUID
+    payment_id: UUID
+    operation_id: UUID
+    refund_id: UUID | None
+    kind: str
+    attempt: int
+    tries: int
+    awaits_person: bool
+    intent_id: str | None
+    amount_minor: int
+    currency: str
+    first_sent_at: str
+    next_look_at: str | None
+    outcome: dict[str, Any] | None
+
+
+class Word(BaseModel):
+    """What a person says of a payment's unknown outcomes. It counts once the provider was read and does not contradict."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tenant_id: UUID
+    verdict: Verdict
+    reason: Annotated[str, Field(min_length=1, max_length=500)]
+
+
+class ResolvingModel(BaseModel):
+    """Which outcomes are looked into now."""
+
+    tenant_id: UUID
+    payment_id: UUID
+    state: str
+    operation_ids: list[UUID]
+
+
+@ROUTES.get("/ops/payments/unknown", response_model=Page[UnknownModel])
+@guard("ops:read")
+async def list_unknown(call: Caller, tenant_id: UUID | None = None, limit: Limit = 50, cursor: str | None = None) -> Response:
+    """Outcomes that nobody knows, of all tenants or of one, the oldest first."""
+    require_platform(call)
+    found = await _unknown(call, tenant_id, decode_cursor(cursor, BEGINNING, _place), limit + 1)
+    return page([_model(*each) for each in found], limit, lambda each: f"{each.first_sent_at}|{each.operation_id}")
+
+
+@ROUTES.post("/ops/payments/{payment_id}/resolve", response_model=ResolvingModel, status_code=202)
+@guard("ops:repair")
+async def resolve_unknown(call: Caller, payment_id: UUID, word: Word) -> Response:
+    """Have a payment's unknown outcomes looked into at once, with what a person says of them."""
+    require_platform(call)
+    async with call.shell.database.transaction([word.tenant_id]) as connection:
+        keys = await unknown_operations(connection, word.tenant_id, payment_id)
+    command = ResolvePayment(payment_id=payment_id, operation_ids=tuple(keys), verdict=word.verdict, reason=word.reason)
+    payment: Payment = await call.execute(command, tenant_id=word.tenant_id)
+    state = str(payment.state)
+    return reply(202, ResolvingModel(tenant_id=word.tenant_id, payment_id=payment_id, state=state, operation_ids=list(keys)))
+
+
+async def _unknown(
+    call: Call, tenant_id: UUID | None, after: repository.Place, limit: int
+) -> Sequence[tuple[Operation, Payment]]:
+    database = call.shell.database
+    async with database.acquire() as connection:
+        keys = await repository.unknown_operations(connection, tenant_id, after=after, limit=limit)
+    async with database.transaction({tenant for tenant, _ in keys}) as connection:
+        operations = {each.id: each for each in await OPERATIONS.load(connection, keys, lock=False)}
+        owners = sorted({(each.tenant_id, each.payment_id) for each in operations.values()})
+        payments = {each.id: each for each in await PAYMENTS.load(connection, owners, lock=False)}
+    return [(operations[key], payments[operations[key].payment_id]) for _, key in keys if key in operations]
+
+
+def _model(operation: Operation, payment: Payment) -> UnknownModel:
+    return UnknownModel(
+        tenant_id=operation.tenant_id,
+        payment_id=operation.payment_id,
+        operation_id=operation.id,
+        refund_id=operation.refund_id,
+        kind=str(operation.kind),
+        attempt=operation.attempt,
+        tries=operation.tries,
+        awaits_person=operation.awaits_person,
+        intent_id=payment.intent_id,
+        amount_minor=operation.request.get("amount_minor", payment.amount_minor),
+        currency=payment.currency,
+        first_sent_at=rfc3339(operation.first_send_at),
+        next_look_at=rfc3339(operation.due_at) if operation.due_at else None,
+        outcome=operation.outcome,
+    )
+
+
+def _place(cursor: str) -> repository.Place:
+    moment, _, key = cursor.partition("|")
+    return datetime.fromisoformat(moment), UUID(key)

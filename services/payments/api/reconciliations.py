@@ -1,0 +1,215 @@
+"""HTTP in: how a tenant's books compared with the provider's, and what an operator may have compared or resolved.
+
+Routes under `/ops` are for the platform's operators, over all tenants; whoever has a tenant is not let in.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from libs.common.clock import new_id, now, rfc3339
+from libs.common.errors import ConflictError, NotFoundError
+from libs.common.http.paging import Page, decode_cursor, page
+from libs.common.http.routes import Call, Caller, Routes, guard, reply
+from services.payments.api.platform import require_platform
+from services.payments.domain.comparison import COLUMNS
+from services.payments.domain.reconciliation import DEEP, GRACE, Break, Reconciliation
+from services.payments.handlers.reconciliation import RequestReconciliation
+from services.payments.repository import reconciliation as repository
+from services.payments.repository.payments import TENANTS
+
+ROUTES = Routes()
+SHOWN_BREAKS = 200
+LAST = UUID(int=(1 << 128) - 1)
+BEGINNING: repository.Place = (datetime(2000, 1, 1, tzinfo=UTC), UUID(int=0))
+
+Limit = Annotated[int, Query(ge=1, le=200)]
+
+
+class SumsModel(BaseModel):
+    """What one side comes to."""
+
+    gross_minor: int
+    refunded_minor: int
+    disputed_minor: int
+    fees_minor: int
+    net_minor: int
+
+
+class TotalsModel(BaseModel):
+    """Both sides' sums over what was made in the window, in one currency."""
+
+    currency: str
+    ours: SumsModel
+    theirs: SumsModel
+
+
+class BreakModel(BaseModel):
+    """A difference between the provider and us."""
+
+    id: UUID
+    kind: str
+    subject: str
+    our_id: UUID | None
+    provider_id: str | None
+    payment_id: UUID | None
+    currency: str
+    ours: dict[str, Any] | None
+    theirs: dict[str, Any] | None
+    repair: str | None
+    state: str
+    first_seen_at: str
+    last_seen_at: str
+    seen_count: int
+    closed_at: str | None
+
+
+class ReconciliationModel(BaseModel):
+    """One comparison of the books."""
+
+    id: UUID
+    state: str
+    window_from: str
+    window_to: str
+    started_at: str
+    finished_at: str | None
+    counts: dict[str, int]
+    totals: list[TotalsModel]
+
+
+class ReportModel(ReconciliationModel):
+    """The same with its breaks, the oldest first."""
+
+    tenant_id: UUID
+    breaks: list[BreakModel]
+    has_more_breaks: bool
+    error: str | None
+
+
+def _run_members(run: Reconciliation) -> dict[str, Any]:
+    return {
+        "id": run.id,
+        "state": str(run.state),
+        "window_from": rfc3339(run.window_from),
+        "window_to": rfc3339(run.window_to),
+        "started_at": rfc3339(run.started_at),
+        "finished_at": rfc3339(run.finished_at) if run.finished_at else None,
+        "counts": run.counts,
+        "totals": [
+            TotalsModel(currency=currency, ours=_sums(sides["ours"]), theirs=_sums(sides["theirs"]))
+            for currency, sides in sorted(run.totals.items())
+        ],
+    }
+
+
+def _sums(sums: dict[str, int]) -> SumsModel:
+    return SumsModel(**{f"{column}_minor": sums[column] for column in COLUMNS})
+
+
+def _break_model(found: Break) -> BreakModel:
+    return BreakModel(
+        id=found.id,
+        kind=str(found.kind),
+        subject=str(found.subject),
+        our_id=found.our_id,
+        provider_id=found.provider_id,
+        payment_id=found.payment_id,
+        currency=found.currency,
+        ours=found.ours,
+        theirs=found.theirs,
+        repair=found.repair,
+        state=str(found.state),
+        first_seen_at=rfc3339(found.first_seen_at),
+        last_seen_at=rfc3339(found.last_seen_at),
+        seen_count=found.seen_count,
+        closed_at=rfc3339(found.closed_at) if found.closed_at else None,
+    )
+
+
+# --- The tenant's own ---------------------------------------------------------------------------------------------
+
+
+@ROUTES.get("/v1/reconciliations", response_model=Page[ReconciliationModel])
+@guard("ledger:read")
+async def list_reconciliations(call: Caller, limit: Limit = 50, cursor: str | None = None) -> Response:
+    """The comparisons of the tenant's books with the provider's, the newest first."""
+    before = decode_cursor(cursor, LAST, UUID)
+    async with call.shell.database.transaction([call.tenant_id]) as connection:
+        found = await repository.reconciliations(connection, call.tenant_id, before=before, limit=limit + 1)
+    return page([ReconciliationModel(**_run_members(run)) for run in found], limit, lambda run: str(run.id))
+
+
+@ROUTES.get("/v1/reconciliations/{reconciliation_id}", response_model=ReportModel)
+@guard("ledger:read")
+async def read_reconciliation(call: Caller, reconciliation_id: UUID) -> Response:
+    """One comparison, with the breaks that were there while it ran."""
+    return reply(200, await _report(call, call.tenant_id, reconciliation_id, for_operators=False))
+
+
+async def _report(call: Call, tenant_id: UUID, reconciliation_id: UUID, *, for_operators: bool) -> ReportModel:
+    async with call.shell.database.transaction([tenant_id]) as connection:
+        found = await repository.RECONCILIATIONS.load(connection, [(tenant_id, reconciliation_id)], lock=False)
+        if not found:
+            raise NotFoundError("reconciliation-not-found", "there is no such reconciliation for you")
+        breaks = await repository.breaks_during(connection, found[0], after=BEGINNING, limit=SHOWN_BREAKS + 1)
+    return ReportModel(
+        **_run_members(found[0]),
+        tenant_id=tenant_id,
+        breaks=[_break_model(each) for each in breaks[:SHOWN_BREAKS]],
+        has_more_breaks=len(breaks) > SHOWN_BREAKS,
+        error=found[0].error if for_operators else None,
+    )
+
+
+# --- For operators ------------------------------------------------------------------------------------------------
+
+
+class ReconciliationRequest(BaseModel):
+    """Whose books, how far back, and how young a difference may be to count as on its way."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tenant_id: UUID
+    days: Annotated[int, Field(ge=1, le=400)] = DEEP.days
+    grace_seconds: Annotated[int, Field(ge=0, le=86_400)] = int(GRACE.total_seconds())
+
+
+class RequestedModel(BaseModel):
+    """Where to look for what comes of it."""
+
+    tenant_id: UUID
+    reconciliation_id: UUID
+
+
+@ROUTES.post("/ops/reconciliations", response_model=RequestedModel, status_code=202)
+@guard("ops:repair")
+async def request_reconciliation(call: Caller, wanted: ReconciliationRequest) -> Response:
+    """Have a tenant reconciled now, by whichever worker is free."""
+    require_platform(call)
+    async with call.shell.database.transaction([wanted.tenant_id]) as connection:
+        if not await TENANTS.load(connection, [(wanted.tenant_id, wanted.tenant_id)], lock=False):
+            raise NotFoundError("tenant-not-found", "payments knows no such tenant")
+        running = await repository.open_reconciliation(connection, wanted.tenant_id)
+    if running is not None:
+        raise ConflictError("running", "the tenant is being reconciled", reconciliation_id=str(running), retry_after=1)
+    moment = now()
+    command = RequestReconciliation(
+        reconciliation_id=new_id(),
+        window_from=moment - timedelta(days=wanted.days),
+        window_to=moment,
+        grace=timedelta(seconds=wanted.grace_seconds),
+        requested_by=call.principal.client_id,
+    )
+    await call.execute(command, tenant_id=wanted.tenant_id)
+    return reply(202, RequestedModel(tenant_id=wanted.tenant_id, reconciliation_id=command.reconciliation_id))
+
+
+@ROUTES.get("/ops/reconciliations/{tenant_id}/{reconciliation_id}", response_model=ReportModel)
+@guard("ops:read")
+async def show_reconciliation(call: Caller, tenant_id: UUID, reconciliation_id: UUID) -> Response:
+    """What came of one."""
+    require_platform(call)
+    return reply(200, await _report(call, tenant_id, reconciliation_id, for_operators=True))

@@ -1,0 +1,105 @@
+"""HTTP in: give money back, and look at how that goes."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from libs.common.clock import new_id, rfc3339
+from libs.common.errors import NotFoundError
+from libs.common.http.routes import Call, Caller, Routes, guard, reply
+from libs.common.messaging.shell import Answer, Replayed
+from services.payments.domain.refund import Refund
+from services.payments.handlers.refunds import RequestRefund
+from services.payments.repository.payments import PAYMENTS
+from services.payments.repository.refunds import REFUNDS
+
+ROUTES = Routes()
+MOST_MINOR = 9_000_000_000_000_000
+
+
+class NewRefund(BaseModel):
+    """So much of a payment, and why; no amount is all that is left."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    amount_minor: Annotated[int, Field(ge=1, le=MOST_MINOR, strict=True)] | None = None
+    reason: Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class RefundModel(BaseModel):
+    """A refund as clients see it."""
+
+    id: UUID
+    state: str
+    payment_id: UUID
+    order_id: UUID
+    amount_minor: int
+    currency: str
+    reason: str
+    failure_code: str | None
+    created_at: str
+
+
+def refund_model(refund: Refund) -> RefundModel:
+    """A refund for an answer."""
+    return RefundModel(
+        id=refund.id,
+        state=refund.state,
+        payment_id=refund.payment_id,
+        order_id=refund.order_id,
+        amount_minor=refund.amount_minor,
+        currency=refund.currency,
+        reason=refund.reason,
+        failure_code=refund.failure_code,
+        created_at=rfc3339(refund.created_at),
+    )
+
+
+async def _payment_of_path(call: Call) -> None:
+    async with call.shell.database.transaction([call.tenant_id]) as connection:
+        key = (call.tenant_id, UUID(call.request.path_params["payment_id"]))
+        if not await PAYMENTS.load(connection, [key], lock=False):
+            raise NotFoundError("payment-not-found", "there is no such payment for you")
+
+
+@ROUTES.post("/v1/payments/{payment_id}/refunds", response_model=RefundModel, status_code=202)
+@guard("refunds:write", idempotent=True, exists=_payment_of_path)
+async def refund_payment(call: Caller, payment_id: UUID, wanted: NewRefund) -> Response:
+    """Give so much of a captured payment back, or all that is left of it."""
+    command = RequestRefund(payment_id=payment_id, refund_id=new_id(), amount_minor=wanted.amount_minor, reason=wanted.reason)
+
+    def remember(refund: Refund) -> Answer:
+        return Answer(202, headers={"resource": str(refund.id)})
+
+    made: Any = await call.execute_once(command, remember)
+    if isinstance(made, Replayed):
+        return _accepted(await _load(call, UUID(made.answer.headers["resource"])), Idempotent_Replayed="true")
+    return _accepted(made)
+
+
+def _accepted(refund: Refund, **headers: str) -> Response:
+    return reply(202, refund_model(refund), Location=f"/v1/refunds/{refund.id}", **headers)
+
+
+async def _load(call: Call, refund_id: UUID) -> Refund:
+    async with call.shell.database.transaction([call.tenant_id]) as connection:
+        found = await REFUNDS.load(connection, [(call.tenant_id, refund_id)], lock=False)
+        if found and call.principal.is_shopper:
+            payments = await PAYMENTS.load(connection, [(call.tenant_id, found[0].payment_id)], lock=False)
+            found = found if payments and call.principal.may_see(payments[0].subject_id) else []
+    if not found:
+        raise NotFoundError("refund-not-found", "there is no such refund for you")
+    return found[0]
+
+
+@ROUTES.get("/v1/refunds/{refund_id}", response_model=RefundModel)
+@guard("payments:read")
+async def read_refund(call: Caller, refund_id: UUID) -> Response:
+    """One refund; a shopper sees those of their own payments."""
+    refund = await _load(call, refund_id)
+    etag = f'"{refund.version}"'
+    if call.request.headers.get("if-none-match") == etag:
+        return reply(304, None, ETag=etag)
+    return reply(200, refund_model(refund), ETag=etag)

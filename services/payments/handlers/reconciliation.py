@@ -1,0 +1,165 @@
+"""Reconciliations: asked for, taken up, what they find, and their end. All commands; none of it is anybody else's event."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from libs.common.errors import ConflictError, NotFoundError
+from libs.common.messaging.decision import Message, Ref, World
+from services.payments.domain import ledger
+from services.payments.domain import reconciliation as machine
+from services.payments.domain.comparison import Found, Totals
+from services.payments.domain.payment import Payment
+from services.payments.domain.reconciliation import Break, BreakState, Reconciliation
+from services.payments.handlers.ledger import post
+from services.payments.handlers.table import HANDLERS
+
+TAKEN_OVER = "reconciliation-taken-over"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestReconciliation:
+    """Have a tenant's books compared over a window; by the schedule, or by an operator who is named."""
+
+    reconciliation_id: UUID
+    window_from: datetime
+    window_to: datetime
+    grace: timedelta = machine.GRACE
+    requested_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakeUpReconciliation:
+    """Begin it, or go on where whoever had it fell silent."""
+
+    reconciliation_id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordFindings:
+    """Put on record what one stretch of a comparison found. It also says that the one who runs it is alive."""
+
+    reconciliation_id: UUID
+    tries: int
+    found: tuple[Found, ...] = ()
+    repaired: tuple[Found, ...] = ()
+    gone: tuple[UUID, ...] = ()
+    """Open breaks that were looked for again and are no more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishReconciliation:
+    """It is done."""
+
+    reconciliation_id: UUID
+    tries: int
+    counts: dict[str, int]
+    totals: Totals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterruptReconciliation:
+    """The provider or the database fell silent in the middle of it."""
+
+    reconciliation_id: UUID
+    tries: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostFee:
+    """Put a fee into the ledger that the provider's balance shows and the ledger lacks."""
+
+    payment_id: UUID
+    amount_minor: int
+    reference: str
+
+
+def _run(message: Message[Any]) -> list[Ref]:
+    return [Ref(Reconciliation, message.data.reconciliation_id)]
+
+
+def _run_and_breaks(message: Message[RecordFindings]) -> list[Ref]:
+    command = message.data
+    keys = [each.key(message.tenant_id) for each in (*command.found, *command.repaired)]
+    return [*_run(message), *(Ref(Break, key) for key in (*keys, *command.gone))]
+
+
+@HANDLERS.on(RequestReconciliation, _run)
+def request_reconciliation(world: World, message: Message[RequestReconciliation]) -> Reconciliation:
+    """Answers the run as it is, should this have been asked before."""
+    command = message.data
+    known = world.get(Reconciliation, command.reconciliation_id)
+    if known is not None:
+        return known
+    return world.save(
+        Reconciliation(
+            tenant_id=world.tenant_id,
+            id=command.reconciliation_id,
+            window_from=command.window_from,
+            window_to=command.window_to,
+            grace_seconds=int(command.grace.total_seconds()),
+            requested_by=command.requested_by,
+            due_at=world.now,
+            started_at=world.now,
+        )
+    )
+
+
+@HANDLERS.on(TakeUpReconciliation, _run)
+def take_up_reconciliation(world: World, message: Message[TakeUpReconciliation]) -> Reconciliation | None:
+    """Answers the run, which is now the caller's. None: somebody else has it, or it is over."""
+    known = world.get(Reconciliation, message.data.reconciliation_id)
+    if known is None:
+        raise NotFoundError("reconciliation-not-found", "there is no such reconciliation")
+    taken = machine.take_up(known, world.now)
+    return None if taken is None else world.save(taken)
+
+
+@HANDLERS.on(RecordFindings, _run_and_breaks)
+def record_findings(world: World, message: Message[RecordFindings]) -> None:
+    """Breaks found again keep their age. Raises ConflictError when the run is in other hands."""
+    command = message.data
+    run = _own(world, command.reconciliation_id, command.tries)
+    for repaired, differences in ((False, command.found), (True, command.repaired)):
+        for found in differences:
+            known = world.get(Break, found.key(world.tenant_id))
+            world.save(machine.found_again(known, found, run, world.now, repaired=repaired))
+    for key in command.gone:
+        known = world.get(Break, key)
+        if known is not None and known.state is BreakState.OPEN:
+            world.save(machine.gone(known, world.now))
+    world.save(machine.hold(run, world.now))
+
+
+@HANDLERS.on(FinishReconciliation, _run)
+def finish_reconciliation(world: World, message: Message[FinishReconciliation]) -> None:
+    """Nothing more will be found. Raises ConflictError when the run is in other hands."""
+    command = message.data
+    run = _own(world, command.reconciliation_id, command.tries)
+    world.save(machine.finish(run, command.counts, command.totals, world.now))
+
+
+@HANDLERS.on(InterruptReconciliation, _run)
+def interrupt_reconciliation(world: World, message: Message[InterruptReconciliation]) -> Reconciliation:
+    """Later again, or never. Raises ConflictError when the run is in other hands."""
+    command = message.data
+    run = _own(world, command.reconciliation_id, command.tries)
+    return world.save(machine.interrupt(run, command.why, world.now))
+
+
+@HANDLERS.on(PostFee, lambda m: [Ref(Payment, m.data.payment_id, shared=True)])
+def post_fee(world: World, message: Message[PostFee]) -> None:
+    """Once, however often it is found: the entry's id follows from the movement it tells of."""
+    payment = world.get(Payment, message.data.payment_id)
+    if payment is None:
+        raise NotFoundError("payment-not-found", f"the provider took a fee of an unknown payment: {message.data.reference}")
+    post(world, ledger.fee(payment, message.data.amount_minor, message.data.reference))
+
+
+def _own(world: World, reconciliation_id: UUID, tries: int) -> Reconciliation:
+    run = world.get(Reconciliation, reconciliation_id)
+    if run is None or not machine.belongs_to(run, tries):
+        raise ConflictError(TAKEN_OVER, "somebody else has this reconciliation by now")
+    return run

@@ -1,0 +1,179 @@
+"""What happens to refunds: asked for by checkout, by the tenant's staff and by ourselves, and told of by the provider."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid5
+
+import structlog
+
+from libs.common.contracts.checkout import RefundRequested
+from libs.common.errors import ConflictError, NotFoundError, RejectedError
+from libs.common.messaging.decision import Message, Ref, World
+from services.payments.domain import refund as machine
+from services.payments.domain.operation import OPEN, Operation, hurry
+from services.payments.domain.outcome import SeenRefund
+from services.payments.domain.payment import Payment
+from services.payments.domain.refund import ASKING, Refund, RefundDecision
+from services.payments.handlers.ledger import post
+from services.payments.handlers.table import HANDLERS
+
+NO_LEASE = timedelta(0)
+"""For plans of processes that make no calls: whoever does may take them up at once."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRefund:
+    """Give so much of a captured payment back, or all that is left of it."""
+
+    payment_id: UUID
+    refund_id: UUID
+    amount_minor: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefundOrphan:
+    """Give back what is left of a payment that was captured for no order. It is looked at again before anything is done."""
+
+    payment_id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReviveRefund:
+    """Plan a refund's call again if its row was lost."""
+
+    payment_id: UUID
+    refund_id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObserveRefund:
+    """Take note of where the provider says that a refund stands."""
+
+    payment_id: UUID
+    seen: SeenRefund
+
+    @property
+    def refund_id(self) -> UUID:
+        """Ours by the provider's metadata; one without was made elsewhere."""
+        try:
+            return UUID(self.seen.metadata["refund_id"])
+        except (KeyError, ValueError):
+            return machine.found_refund_id(self.payment_id, self.seen.provider_id)
+
+
+def save_refund(world: World, message: Message[Any], decision: RefundDecision) -> Refund:
+    """Store a refund, its payment's numbers, the call that it plans, and its entries; answers the refund as stored."""
+    if decision.payment != world.get(Payment, decision.payment.id):
+        world.save(decision.payment)
+    refund = world.save(decision.refund, *decision.events)
+    if decision.planned is not None:
+        world.save(replace(decision.planned, traceparent=message.traceparent))
+    post(world, decision.entries)
+    return refund
+
+
+def refund_in_full(world: World, message: Message[Any], payment: Payment, reason: str) -> None:
+    """Give back all that is left of a payment, if anything is. Its id follows from the payment as it stands."""
+    if machine.left_minor(payment) > 0:
+        refund_id = uuid5(payment.id, f"all:{payment.version}")
+        save_refund(world, message, machine.plan_refund(payment, refund_id, None, reason, world.now))
+
+
+@HANDLERS.on(RefundRequested, lambda m: [Ref(Payment, m.data.payment_id), Ref(Refund, m.data.refund_id)])
+def request_order_refund(world: World, message: Message[RefundRequested]) -> None:
+    """Give a part of an order's payment back; what cannot be is answered with `refund.failed`."""
+    asked = message.data
+    payment = world.get(Payment, asked.payment_id)
+    if payment is None:
+        # The order says that its money was taken, so the row was lost: a person must see this.
+        raise NotFoundError("payment-not-found", f"refund {asked.refund_id} is of an unknown payment")
+    if world.get(Refund, asked.refund_id) is not None:
+        return
+    if asked.currency == payment.currency:
+        decision = _planned_or_refused(payment, asked, world.now)
+    else:
+        decision = machine.refuse(payment, asked.refund_id, asked.amount_minor, asked.reason, machine.OTHER_CURRENCY, world.now)
+    save_refund(world, message, decision)
+
+
+def _planned_or_refused(payment: Payment, asked: RefundRequested, now: datetime) -> RefundDecision:
+    try:
+        return machine.plan_refund(payment, asked.refund_id, asked.amount_minor, asked.reason, now)
+    except (ConflictError, RejectedError) as error:
+        return machine.refuse(payment, asked.refund_id, asked.amount_minor, asked.reason, error.code, now)
+
+
+@HANDLERS.on(RequestRefund, lambda m: [Ref(Payment, m.data.payment_id), Ref(Refund, m.data.refund_id)])
+def request_refund(world: World, message: Message[RequestRefund]) -> Refund:
+    """The same from our own API, which refuses at once what cannot be."""
+    asked = message.data
+    payment, known = world.get(Payment, asked.payment_id), world.get(Refund, asked.refund_id)
+    if payment is None:
+        raise NotFoundError("payment-not-found", "there is no such payment for you")
+    if known is not None:
+        return known
+    decision = machine.plan_refund(payment, asked.refund_id, asked.amount_minor, asked.reason, world.now, lease=NO_LEASE)
+    return save_refund(world, message, decision)
+
+
+@HANDLERS.on(RefundOrphan, lambda m: [Ref(Payment, m.data.payment_id)])
+def refund_orphan(world: World, message: Message[RefundOrphan]) -> bool:
+    """Answers whether there was anything to give back."""
+    payment = world.get(Payment, message.data.payment_id)
+    if payment is None or not machine.is_orphaned(payment):
+        return False
+    refund_in_full(world, message, payment, machine.ORPHANED)
+    return True
+
+
+def _asked_for(message: Message[ObserveRefund] | Message[ReviveRefund]) -> Iterable[Ref]:
+    return Ref(Payment, message.data.payment_id), Ref(Refund, message.data.refund_id)
+
+
+def _its_call(world: World, message: Message[ObserveRefund] | Message[ReviveRefund]) -> Iterable[Ref]:
+    """The operation of the refund's present key."""
+    refund = world.get(Refund, message.data.refund_id)
+    return [Ref(Operation, machine.refund_operation_id(refund.id, refund.attempt))] if refund else []
+
+
+@HANDLERS.on(ReviveRefund, _asked_for, more=_its_call)
+def revive_refund(world: World, message: Message[ReviveRefund]) -> bool:
+    """Answers whether the call had been lost, and is planned again under its key."""
+    payment, refund = world.get(Payment, message.data.payment_id), world.get(Refund, message.data.refund_id)
+    if payment is None or refund is None or refund.state not in ASKING:
+        return False
+    if world.get(Operation, machine.refund_operation_id(refund.id, refund.attempt)) is not None:
+        return False
+    log.warning("refund.revived", refund_id=str(refund.id), action="its call was lost, and is planned again under its key")
+    planned = machine.operation_of(payment, refund, world.now, NO_LEASE)
+    world.save(replace(planned, traceparent=message.traceparent))
+    return True
+
+
+@HANDLERS.on(ObserveRefund, _asked_for, more=_its_call)
+def observe_refund(world: World, message: Message[ObserveRefund]) -> bool:
+    """Answers whether it changed anything. A call that may be in flight is its own executor's to conclude upon."""
+    command, seen = message.data, message.data.seen
+    payment, refund = world.get(Payment, command.payment_id), world.get(Refund, command.refund_id)
+    if payment is None:
+        raise NotFoundError("payment-not-found", f"the provider tells of a refund of an unknown payment: {seen.provider_id}")
+    if refund is None:
+        save_refund(world, message, machine.adopt(payment, command.refund_id, seen, world.now))
+        return True
+    if refund.payment_id != payment.id or not machine.is_of(seen, payment, refund):
+        raise ConflictError(machine.DIFFERS, f"what the provider says of {seen.provider_id} is not of this refund")
+    operation = world.get(Operation, machine.refund_operation_id(refund.id, refund.attempt))
+    if operation is not None and operation.state in OPEN:
+        hurried = hurry(operation, world.now)
+        if hurried is not None:
+            world.save(hurried)
+        return hurried is not None
+    decision = machine.follow(payment, refund, seen)
+    if decision is not None:
+        save_refund(world, message, decision)
+    return decision is not None

@@ -1,0 +1,122 @@
+"""The ledger: entries are added, accounts opened by their first entry, and nothing is ever changed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache, cached_property
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import and_, bindparam, or_, select
+
+from libs.common.database import Connection, Rows, Statement
+from services.payments import tables
+from services.payments.domain.ledger import CREDITED, Account, Entry
+
+
+class _Entries(Rows[Entry]):
+    """Rows that are only ever added, so they have no version. The app's role may not change one, nor lock one."""
+
+    LEFT_OUT = frozenset({"version", "sequence"})
+
+    @cached_property
+    def _save(self) -> str:
+        """Insert what is not there, and the accounts that it needs, in one order for all who do the same."""
+        arrays = ", ".join(f"${index}::{self._type(name)}[]" for index, name in enumerate(self._names, 2))
+        names = ", ".join(f'"{name}"' for name in self._names)
+        return (
+            f"WITH v AS (SELECT * FROM unnest($1::bigint[], {arrays}) AS v(stored_version, {names})), "  # noqa: S608 - our own names
+            "opened AS (INSERT INTO ledger_account (tenant_id, currency, code) "
+            "SELECT n.tenant_id, n.currency, n.code FROM (SELECT tenant_id, currency, debit AS code FROM v "
+            "UNION SELECT tenant_id, currency, credit FROM v) n WHERE NOT EXISTS (SELECT FROM ledger_account a "
+            "WHERE a.tenant_id = n.tenant_id AND a.currency = n.currency AND a.code = n.code) "
+            "ORDER BY 1, 2, 3 ON CONFLICT DO NOTHING), "
+            f"posted AS (INSERT INTO ledger_entry ({names}) SELECT {names} FROM v ORDER BY tenant_id, id "
+            "ON CONFLICT (tenant_id, id) DO NOTHING) "
+            "SELECT count(*) FROM v"
+        )
+
+    async def load(self, connection: Connection, wanted: Sequence[tuple[UUID, Any]], *, lock: bool) -> list[Entry]:  # noqa: ARG002
+        """The stored ones among the wanted. What never changes needs no lock."""
+        return await super().load(connection, wanted, lock=False)
+
+
+ENTRIES = _Entries(tables.LEDGER_ENTRY, Entry)
+
+
+class Place(NamedTuple):
+    """Where an entry stands in the order of posting."""
+
+    posted_at: datetime
+    id: UUID
+
+
+BEGINNING = Place(datetime.min.replace(tzinfo=UTC), UUID(int=0))
+"""Before every entry."""
+
+
+@cache
+def _entries_where(*names: str) -> Statement:
+    """One statement for each combination of filters."""
+    table = tables.LEDGER_ENTRY
+    conditions = {
+        "payment_id": table.c.payment_id == bindparam("payment_id"),
+        "kind": table.c.kind == bindparam("kind"),
+        "posted_after": table.c.posted_at >= bindparam("posted_after"),
+        "posted_before": table.c.posted_at < bindparam("posted_before"),
+    }
+    later = or_(
+        table.c.posted_at > bindparam("after_at"),
+        and_(table.c.posted_at == bindparam("after_at"), table.c.id > bindparam("after_id")),
+    )
+    query = select(table).where(
+        table.c.tenant_id == bindparam("tenant_id"),
+        table.c.posted_at >= bindparam("after_at"),  # what the index can begin at; the next line alone would not let it
+        later,
+        *(conditions[name] for name in names),
+    )
+    return Statement(query.order_by(table.c.posted_at, table.c.id).limit(bindparam("limit")))
+
+
+async def entries(
+    connection: Connection, tenant_id: UUID, filters: Mapping[str, Any], *, after: Place, limit: int
+) -> Sequence[Entry]:
+    """One page of a tenant's entries, in the order of posting."""
+    statement = _entries_where(*sorted(filters))
+    rows = await statement.fetch(
+        connection, tenant_id=tenant_id, after_at=after.posted_at, after_id=after.id, limit=limit, **filters
+    )
+    return [ENTRIES.decode(row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """What was debited to and credited to one account in one currency."""
+
+    code: Account
+    currency: str
+    debited_minor: int
+    credited_minor: int
+
+    @property
+    def balance_minor(self) -> int:
+        """What is in it, seen from its own side."""
+        beyond = self.debited_minor - self.credited_minor
+        return -beyond if self.code in CREDITED else beyond
+
+
+BALANCES = """SELECT a.code, a.currency,
+    coalesce(sum(s.debited), 0)::bigint AS debited, coalesce(sum(s.credited), 0)::bigint AS credited
+FROM ledger_account a LEFT JOIN (
+    SELECT currency, debit AS code, sum(amount_minor) AS debited, 0 AS credited
+    FROM ledger_entry WHERE tenant_id = $1 GROUP BY 1, 2
+    UNION ALL
+    SELECT currency, credit, 0, sum(amount_minor) FROM ledger_entry WHERE tenant_id = $1 GROUP BY 1, 2
+) s ON s.currency = a.currency AND s.code = a.code
+WHERE a.tenant_id = $1 GROUP BY a.currency, a.code ORDER BY a.currency, a.code"""
+
+
+async def balances(connection: Connection, tenant_id: UUID) -> Sequence[Balance]:
+    """Every account of a tenant, summed over all its entries."""
+    rows = await connection.fetch(BALANCES, tenant_id)
+    return [Balance(Account(row["code"]), row["currency"], row["debited"], row["credited"]) for row in rows]

@@ -1,0 +1,443 @@
+"""Reconciliation on a real Postgres against the fake Stripe: every kind of break is planted, found, and repaired if provable."""
+
+import asyncio
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+
+from libs.common.clock import PLATFORM, new_id, now
+from libs.common.contracts.checkout import OrderConfirmed, PaymentRequested, Totals
+from libs.common.errors import ConflictError
+from libs.common.messaging.shell import Shell
+from libs.common.telemetry.metrics import REGISTRY
+from services.payments.domain.outcome import SeenRefund, Succeeded
+from services.payments.domain.payment import Payment, PaymentState
+from services.payments.domain.reconciliation import Break, BreakState, Reconciliation, RunState
+from services.payments.gateway.protocol import PaymentGateway
+from services.payments.gateway.stripe import StripeGateway
+from services.payments.handlers.reconciliation import RecordFindings, RequestReconciliation, TakeUpReconciliation
+from services.payments.handlers.refunds import RequestRefund
+from services.payments.jobs.audit import PAGE
+from services.payments.jobs.executor import Executor
+from services.payments.jobs.reconciliation import Reconciler
+from services.payments.repository import BREAKS, PAYMENTS, RECONCILIATIONS
+from tests.integration.callers import Person, edge, message, onboard, problem, shell_of
+from tests.integration.conftest import Place, Places
+
+ROOT = Path(__file__).parents[2]
+AMOUNT, MANY = 10_000, PAGE + 5
+NOW_GRACE = timedelta(0)
+"""Everything that differs counts, however young: these tests plant what they look for."""
+
+
+@pytest.fixture(scope="module")
+def api_base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The fake Stripe, in a process of its own."""
+    state = tmp_path_factory.mktemp("stripe") / "journal"
+    command = [sys.executable, "-m", "deploy.local.fake_stripe", "--port", "0", "--state", str(state)]
+    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    line = child.stdout.readline()
+    assert "http://" in line
+    yield line.split()[-1]
+    child.terminate()
+    child.wait(10)
+    child.stdout.close()
+
+
+@dataclass
+class Bank:
+    """One tenant's payments and its account at the provider."""
+
+    place: Place
+    shell: Shell
+    gateway: PaymentGateway
+    tenant_id: UUID
+
+    async def pay(self, count: int, *, confirm: bool = True, method: str = "pm_card_visa") -> list[UUID]:
+        """Authorize this many payments, and capture them."""
+        asked = [_requested(method) for _ in range(count)]
+        await self.shell.execute_many([message(each, self.tenant_id) for each in asked])
+        await self.until(count, PaymentState.AUTHORIZED, [each.payment_id for each in asked])
+        if confirm:
+            await self.shell.execute_many([message(_confirmed(each), self.tenant_id) for each in asked])
+            await self.until(count, PaymentState.CAPTURED, [each.payment_id for each in asked])
+        return [each.payment_id for each in asked]
+
+    async def until(self, count: int, state: PaymentState, keys: list[UUID]) -> None:
+        async with asyncio.timeout(30):
+            while sum([(await self.payment(key)).state is state for key in keys]) < count:
+                await asyncio.sleep(0.02)
+
+    async def payment(self, key: UUID) -> Payment:
+        async with self.shell.database.transaction([self.tenant_id]) as connection:
+            [payment] = await PAYMENTS.load(connection, [(self.tenant_id, key)], lock=False)
+        return payment
+
+    async def as_admin(self, *statements: str) -> None:
+        """Do what nobody may: tables as a lossy restore or a careless person would leave them."""
+        admin = await self.place.as_admin()
+        await admin.execute("SET session_replication_role = replica")
+        for statement in statements:
+            await admin.execute(statement)
+        await admin.close()
+
+    async def reconcile(self, *, grace: timedelta = NOW_GRACE) -> tuple[Reconciliation, list[Break]]:
+        """Have the books compared; answers the run, and every break there was."""
+        run_id, moment = new_id(), now()
+        command = RequestReconciliation(
+            reconciliation_id=run_id,
+            window_from=moment - timedelta(days=1),
+            window_to=moment + timedelta(seconds=2),
+            grace=grace,
+            requested_by="test",
+        )
+        await self.shell.execute(message(command, self.tenant_id))
+        assert await Reconciler(self.shell, self.gateway_of).run_one()
+        run = await self.run(run_id)
+        assert run.error is None
+        assert run.state is RunState.FINISHED
+        return run, await self.breaks()
+
+    async def gateway_of(self, _: UUID) -> PaymentGateway:
+        return self.gateway
+
+    async def run(self, run_id: UUID) -> Reconciliation:
+        async with self.shell.database.transaction([self.tenant_id]) as connection:
+            [run] = await RECONCILIATIONS.load(connection, [(self.tenant_id, run_id)], lock=False)
+        return run
+
+    async def scheduled_runs(self) -> int:
+        async with self.shell.database.transaction([self.tenant_id]) as connection:
+            count: int = await connection.fetchval("SELECT count(*) FROM reconciliation WHERE requested_by = 'schedule'")
+        return count
+
+    async def breaks(self) -> list[Break]:
+        async with self.shell.database.transaction([self.tenant_id]) as connection:
+            rows = await connection.fetch("SELECT * FROM reconciliation_break ORDER BY first_seen_at, id")
+        return [BREAKS.decode(row) for row in rows]
+
+
+def _requested(method: str = "pm_card_visa") -> PaymentRequested:
+    return PaymentRequested(
+        checkout_id=uuid4(),
+        payment_id=uuid4(),
+        order_id=uuid4(),
+        amount_minor=AMOUNT,
+        currency="GBP",
+        method=method,
+        capture="on-confirmation",
+        quote_hash="0" * 64,
+        subject_id=uuid4(),
+    )
+
+
+def _confirmed(asked: PaymentRequested) -> OrderConfirmed:
+    return OrderConfirmed(
+        order_id=asked.order_id,
+        number=1,
+        checkout_id=asked.checkout_id,
+        cart_id=uuid4(),
+        payment_id=asked.payment_id,
+        subject_id=asked.subject_id,
+        currency="GBP",
+        lines=(),
+        totals=Totals(subtotal_minor=AMOUNT, discount_minor=0, shipping_minor=0, tax_minor=0, total_minor=AMOUNT),
+        placed_at=now(),
+    )
+
+
+@asynccontextmanager
+async def bank_of(place: Place, api_base: str) -> AsyncIterator[Bank]:
+    async with shell_of(place) as shell:
+        gateway = StripeGateway(f"sk_test_{uuid4().hex}", api_base)
+        tenant_id = await onboard(shell)
+        bank = Bank(place, shell, gateway, tenant_id)
+        executor = Executor(shell, bank.gateway_of)
+        shell.after_commit.append(executor.committed)
+        tasks = [asyncio.create_task(work) for work in (executor.record(), executor.recover())]
+        try:
+            yield bank
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await executor.drain()
+            await gateway.close()
+
+
+@pytest.fixture
+async def bank(empty: Places, api_base: str) -> AsyncIterator[Bank]:
+    async with bank_of(empty("payments"), api_base) as bank:
+        yield bank
+
+
+def told(breaks: list[Break]) -> Counter[str]:
+    return Counter(f"{each.subject} {each.kind} {each.state}" for each in breaks)
+
+
+# --- Agreement ----------------------------------------------------------------------------------------------------
+
+
+async def test_books_that_agree_have_no_break_and_the_same_totals_on_both_sides(bank: Bank) -> None:
+    # More than the provider shows on a page, and more than are compared at a time.
+    [first, *_] = await bank.pay(MANY)
+    await bank.pay(2, confirm=False)
+    await bank.shell.execute(
+        message(RequestRefund(payment_id=first, refund_id=uuid4(), amount_minor=400, reason="returned"), bank.tenant_id)
+    )
+    async with asyncio.timeout(30):
+        while (await bank.payment(first)).refunded_minor != 400:
+            await asyncio.sleep(0.05)
+    run, breaks = await bank.reconcile()
+    assert breaks == []
+    assert run.totals["GBP"]["ours"] == run.totals["GBP"]["theirs"]
+    ours = run.totals["GBP"]["ours"]
+    assert (ours["gross"], ours["refunded"]) == (MANY * AMOUNT, 400)
+    assert ours["fees"] > 0
+    assert ours["net"] == MANY * AMOUNT - 400 - ours["fees"]
+    # The payments and the refund, and what captures and refund moved on the balance.
+    assert (run.counts["compared"], run.counts["in_flight"]) == (MANY + 2 + 1 + MANY + 1, 0)
+
+
+async def test_what_other_tenants_have_in_the_same_account_is_none_of_its_business(bank: Bank) -> None:
+    await bank.pay(1)
+    other = replace(bank, tenant_id=await onboard(bank.shell))
+    await other.pay(2)
+    run, breaks = await bank.reconcile()
+    assert breaks == []
+    assert run.totals["GBP"]["theirs"]["gross"] == AMOUNT
+    assert run.counts["not_ours"] > 0
+
+
+# --- Breaks ---------------------------------------------------------------------------------------------------------
+
+
+async def test_every_kind_of_break_is_found_and_what_is_provable_is_repaired(bank: Bank) -> None:
+    lost, amiss, unheard, unposted = await bank.pay(4)
+    [taken_past_us] = await bank.pay(1, confirm=False)
+    whole = await bank.payment(unheard)
+    await bank.as_admin(
+        f"UPDATE payment SET intent_id = 'pi_of_nobody' WHERE id = '{lost}'",
+        f"UPDATE payment SET captured_minor = captured_minor - 1 WHERE id = '{amiss}'",
+        # As a restore from before the capture would leave it.
+        f"UPDATE payment SET state = 'authorized', captured_minor = 0, look_at = now() + interval '1 day' WHERE id = '{unheard}'",
+        f"DELETE FROM ledger_entry WHERE payment_id = '{unheard}'",
+        f"DELETE FROM ledger_entry WHERE payment_id = '{unposted}' AND kind = 'fee'",
+    )
+    intent_id = (await bank.payment(taken_past_us)).intent_id
+    assert intent_id is not None
+    await bank.gateway.capture_intent(str(uuid4()), intent_id, AMOUNT)
+    await bank.gateway.create_intent(
+        str(uuid4()),
+        amount_minor=700,
+        currency="GBP",
+        method="pm_card_visa",
+        capture="manual",
+        metadata={"tenant_id": str(bank.tenant_id), "payment_id": str(uuid4())},
+    )
+    run, breaks = await bank.reconcile()
+    assert told(breaks) == {
+        "payment missing-there open": 1,
+        "payment missing-here open": 2,
+        "payment amount open": 1,
+        "payment state repaired": 2,
+        "transaction fee repaired": 1,
+    }
+    assert run.counts["missing-here"] == 2
+    assert await bank.payment(unheard) == replace(whole, version=whole.version + 1, look_at=None, sequence=whole.sequence + 1)
+    assert (await bank.payment(taken_past_us)).captured_minor == AMOUNT
+    ours, theirs = run.totals["GBP"]["ours"], run.totals["GBP"]["theirs"]
+    assert ours["fees"] == theirs["fees"]
+    # The lost one is here and there, apart; the other that is missing here was never captured.
+    assert (ours["gross"], theirs["gross"]) == (5 * AMOUNT - 1, 5 * AMOUNT)
+
+
+async def test_a_second_intent_for_a_payment_is_the_one_break_and_counts_for_the_provider_alone(bank: Bank) -> None:
+    [paid] = await bank.pay(1)
+    twin = await bank.gateway.create_intent(
+        str(uuid4()),
+        amount_minor=AMOUNT,
+        currency="GBP",
+        method="pm_card_visa",
+        capture="manual",
+        metadata={"tenant_id": str(bank.tenant_id), "payment_id": str(paid)},
+    )
+    assert isinstance(twin, Succeeded)
+    await bank.gateway.confirm_intent(str(uuid4()), twin.intent_id, "pm_card_visa")
+    await bank.gateway.capture_intent(str(uuid4()), twin.intent_id, AMOUNT)
+    run, breaks = await bank.reconcile()
+    assert [(str(each.kind), each.provider_id, each.repair) for each in breaks] == [("missing-here", twin.intent_id, None)]
+    assert [run.totals["GBP"][which]["gross"] for which in ("ours", "theirs")] == [AMOUNT, 2 * AMOUNT]
+
+
+async def test_a_break_that_lasts_keeps_its_age_and_one_that_a_person_mended_is_gone(bank: Bank) -> None:
+    [lasting, mended] = await bank.pay(2)
+    for key in (lasting, mended):
+        await bank.as_admin(f"UPDATE payment SET captured_minor = 1 WHERE id = '{key}'")
+    _, first = await bank.reconcile()
+    assert told(first) == {"payment amount open": 2}
+    await bank.as_admin(f"UPDATE payment SET captured_minor = {AMOUNT} WHERE id = '{mended}'")
+    run, second = await bank.reconcile()
+    by_payment = {each.payment_id: each for each in second}
+    assert by_payment[mended].state is BreakState.GONE
+    assert by_payment[lasting].first_seen_at == {each.payment_id: each for each in first}[lasting].first_seen_at
+    assert (by_payment[lasting].seen_count, by_payment[lasting].reconciliation_id) == (2, run.id)
+
+
+async def test_what_is_still_on_its_way_is_no_break(bank: Bank) -> None:
+    [young] = await bank.pay(1)
+    await bank.as_admin(f"UPDATE payment SET captured_minor = 1 WHERE id = '{young}'")
+    run, breaks = await bank.reconcile(grace=timedelta(minutes=15))
+    assert breaks == []
+    assert run.counts["in_flight"] == 1
+    assert run.totals["GBP"]["ours"]["gross"] == 0
+
+
+async def test_a_refund_and_a_dispute_that_only_the_provider_knows_are_heard_of(bank: Bank) -> None:
+    [refunded] = await bank.pay(1)
+    [disputed] = await bank.pay(1, method="pm_card_createDispute")
+    intent_id = (await bank.payment(refunded)).intent_id
+    assert intent_id is not None
+    made = await bank.gateway.create_refund(str(uuid4()), intent_id=intent_id, amount_minor=300, reason="", metadata={})
+    assert isinstance(made, SeenRefund)
+    _, breaks = await bank.reconcile()
+    assert told(breaks) == {"refund missing-here repaired": 1, "dispute missing-here repaired": 1}
+    assert {each.payment_id for each in breaks} == {refunded, disputed}
+    assert (await bank.payment(refunded)).refunded_minor == 300
+    run, again = await bank.reconcile()
+    assert {each.state for each in again} == {BreakState.REPAIRED}
+    assert run.totals["GBP"]["ours"] == run.totals["GBP"]["theirs"]
+    assert (run.totals["GBP"]["ours"]["refunded"], run.totals["GBP"]["ours"]["disputed"]) == (300, AMOUNT)
+
+
+# --- Runs -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_provider_that_is_away_leaves_the_run_for_later_and_no_break(empty: Places) -> None:
+    async with bank_of(empty("payments"), "http://127.0.0.1:9") as bank:
+        assert await Reconciler(bank.shell, bank.gateway_of).run_one()
+        async with bank.shell.database.transaction([bank.tenant_id]) as connection:
+            [row] = await connection.fetch("SELECT * FROM reconciliation")
+        run = RECONCILIATIONS.decode(row)
+        assert (run.state, run.tries) == (RunState.REQUESTED, 1)
+        assert run.error
+        assert run.due_at is not None
+        assert run.due_at > now()
+        assert await bank.breaks() == []
+        assert not await Reconciler(bank.shell, bank.gateway_of).run_one()
+
+
+async def test_of_several_workers_one_reconciles_a_tenant_and_one_that_lost_its_lease_records_nothing(bank: Bank) -> None:
+    await bank.pay(1)
+    reconcilers = [Reconciler(bank.shell, bank.gateway_of) for _ in range(5)]
+    await asyncio.gather(*(each.run_one() for each in reconcilers))
+    async with bank.shell.database.transaction([bank.tenant_id]) as connection:
+        rows = await connection.fetch("SELECT * FROM reconciliation")
+    [run] = [RECONCILIATIONS.decode(row) for row in rows]
+    assert (run.state, run.tries) == (RunState.FINISHED, 1)
+    late = RecordFindings(reconciliation_id=run.id, tries=run.tries)
+    with pytest.raises(ConflictError, match="somebody else"):
+        await bank.shell.execute(message(late, bank.tenant_id))
+    assert await bank.shell.execute(message(TakeUpReconciliation(reconciliation_id=run.id), bank.tenant_id)) is None
+
+
+async def test_a_run_that_fell_silent_is_carried_out_again_by_whoever_comes_next(bank: Bank) -> None:
+    await bank.pay(1)
+    moment = now()
+    command = RequestReconciliation(
+        reconciliation_id=new_id(), window_from=moment - timedelta(hours=1), window_to=moment, requested_by="test"
+    )
+    await bank.shell.execute(message(command, bank.tenant_id))
+    silent = await bank.shell.execute(message(TakeUpReconciliation(reconciliation_id=command.reconciliation_id), bank.tenant_id))
+    assert not await Reconciler(bank.shell, bank.gateway_of).run_one()
+    await bank.as_admin("UPDATE reconciliation SET due_at = now()")
+    assert await Reconciler(bank.shell, bank.gateway_of).run_one()
+    run = await bank.run(silent.id)
+    assert (run.state, run.tries) == (RunState.FINISHED, 2)
+
+
+async def test_the_gauges_say_how_many_breaks_last_and_that_the_schedule_is_kept(bank: Bank) -> None:
+    [amiss] = await bank.pay(1)
+    await bank.as_admin(f"UPDATE payment SET captured_minor = 1, created_at = now() - interval '1 hour' WHERE id = '{amiss}'")
+    await bank.reconcile()
+    await bank.as_admin("UPDATE reconciliation SET started_at = now() - interval '1 hour'")
+    working = asyncio.create_task(Reconciler(bank.shell, bank.gateway_of).run())
+    async with asyncio.timeout(60):
+        while REGISTRY.get_sample_value("cartwright_reconciliation_breaks", {"kind": "amount"}) != 1:
+            await asyncio.sleep(0.1)
+        while await bank.scheduled_runs() == 0:
+            await asyncio.sleep(0.1)
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+    assert REGISTRY.get_sample_value("cartwright_reconciliation_breaks", {"kind": "fee"}) == 0
+    assert (REGISTRY.get_sample_value("cartwright_reconciliation_oldest_break_seconds") or 0) > 0
+    assert (REGISTRY.get_sample_value("cartwright_reconciliation_last_run_seconds") or 0) >= 3_600
+    assert await bank.scheduled_runs() == 1
+
+
+# --- HTTP -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_tenant_reads_its_own_reconciliations_and_operators_ask_for_them(bank: Bank) -> None:
+    [amiss] = await bank.pay(1)
+    await bank.as_admin(f"UPDATE payment SET captured_minor = 1 WHERE id = '{amiss}'")
+    operator = Person(PLATFORM, role="platform-operator").authorization
+    client = Person(bank.tenant_id, role="client").authorization
+    stranger = Person(uuid4(), role="client").authorization
+    body = {"tenant_id": str(bank.tenant_id), "days": 1, "grace_seconds": 0}
+    async with edge(bank.place) as (http, _):
+        assert problem(await http.post("/ops/reconciliations", json=body, headers=client))["code"] == "platform-only"
+        unknown = await http.post("/ops/reconciliations", json={"tenant_id": str(uuid4())}, headers=operator)
+        assert problem(unknown)["code"] == "tenant-not-found"
+        asked = await http.post("/ops/reconciliations", json=body, headers=operator)
+        assert asked.status_code == 202
+        again = problem(await http.post("/ops/reconciliations", json=body, headers=operator))
+        run_id = asked.json()["reconciliation_id"]
+        assert (again["status"], again["reconciliation_id"]) == (409, run_id)
+        assert await Reconciler(bank.shell, bank.gateway_of).run_one()
+        shown = (await http.get(f"/ops/reconciliations/{bank.tenant_id}/{run_id}", headers=operator)).json()
+        own = (await http.get(f"/v1/reconciliations/{run_id}", headers=client)).json()
+        listed = (await http.get("/v1/reconciliations", headers=client)).json()["items"]
+        assert (await http.get(f"/v1/reconciliations/{run_id}", headers=stranger)).status_code == 404
+        assert (await http.get("/v1/reconciliations", headers=stranger)).json()["items"] == []
+    assert [each["id"] for each in listed] == [run_id]
+    for report in (shown, own):
+        assert [(each["kind"], each["payment_id"], each["state"]) for each in report["breaks"]] == [
+            ("amount", str(amiss), "open")
+        ]
+        assert report["totals"][0]["ours"]["gross_minor"] == 1
+
+
+async def test_an_outcome_that_nobody_knows_is_listed_for_operators_and_looked_into_at_their_word(
+    bank: Bank, api_base: str
+) -> None:
+    operator = Person(PLATFORM, role="platform-operator").authorization
+    rule = {"match": {"metadata": {"tenant_id": str(bank.tenant_id)}, "path": "*/pi_*"}, "fault": "reset_before"}
+    async with edge(bank.place) as (http, _), httpx.AsyncClient(base_url=api_base) as provider:
+        (await provider.put("/_control/faults", json={"rules": [rule]})).raise_for_status()
+        asked = _requested()
+        await bank.shell.execute(message(asked, bank.tenant_id))
+        await bank.until(1, PaymentState.UNKNOWN, [asked.payment_id])
+        assert problem(await http.get("/ops/payments/unknown", headers=Person(bank.tenant_id, role="client").authorization))
+        [item] = (await http.get("/ops/payments/unknown", headers=operator)).json()["items"]
+        assert (item["tenant_id"], item["payment_id"]) == (str(bank.tenant_id), str(asked.payment_id))
+        assert (item["kind"], item["amount_minor"], item["awaits_person"]) == ("confirm", AMOUNT, False)
+        elsewhere = await http.get(f"/ops/payments/unknown?tenant_id={uuid4()}", headers=operator)
+        assert elsewhere.json()["items"] == []
+        (await provider.delete("/_control/faults")).raise_for_status()
+        word = {"tenant_id": str(bank.tenant_id), "verdict": "read-again", "reason": "the provider is back"}
+        path = f"/ops/payments/{asked.payment_id}/resolve"
+        assert (await http.post(path, json=word, headers=operator)).json()["operation_ids"] == [item["operation_id"]]
+        await bank.until(1, PaymentState.AUTHORIZED, [asked.payment_id])
+        assert (await http.get("/ops/payments/unknown", headers=operator)).json()["items"] == []
+        assert problem(await http.post(path, json=word, headers=operator))["code"] == "nothing-unknown"
