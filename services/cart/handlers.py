@@ -2,11 +2,18 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from libs.common.contracts.cart import CartFreezeRefused, TenantProvisioned
 from libs.common.contracts.catalog import PriceChanged, ProductPublished, ProductWithdrawn
-from libs.common.contracts.checkout import CheckoutFailed, CheckoutRequested, OrderConfirmed
+from libs.common.contracts.checkout import (
+    CheckoutCanceled,
+    CheckoutExpired,
+    CheckoutFailed,
+    CheckoutRequested,
+    OrderConfirmed,
+)
 from libs.common.contracts.identity import TenantUpdated
 from libs.common.errors import ConflictError, NotYetError, UnavailableError
 from libs.common.messaging.decision import Handlers, Message, Ref, World
@@ -163,12 +170,32 @@ def _is_gone(world: World, sku: str, currency: str) -> bool:
     return product is None or product.price_in(currency, world.now) is None
 
 
-@HANDLERS.on(CheckoutFailed, lambda m: [Ref(Cart, m.data.cart_id)])
+def _cart_of_checkout(message: Message[Any]) -> list[Ref]:
+    return [Ref(Cart, message.data.cart_id)]
+
+
+@HANDLERS.on(CheckoutFailed, _cart_of_checkout)
 def reopen_cart(world: World, message: Message[CheckoutFailed]) -> None:
     """Give the cart back, if it is this checkout's."""
-    cart = world.get(Cart, message.data.cart_id)
-    if cart is not None and cart.state is CartState.FROZEN and cart.checkout_id == message.data.checkout_id:
-        world.save(*domain.reopen(cart, message.data.checkout_id))
+    _reopen(world, message.data.cart_id, message.data.checkout_id)
+
+
+@HANDLERS.on(CheckoutCanceled, _cart_of_checkout)
+def reopen_canceled_cart(world: World, message: Message[CheckoutCanceled]) -> None:
+    """Give the cart back, if it is this checkout's."""
+    _reopen(world, message.data.cart_id, message.data.checkout_id)
+
+
+@HANDLERS.on(CheckoutExpired, _cart_of_checkout)
+def reopen_expired_cart(world: World, message: Message[CheckoutExpired]) -> None:
+    """Give the cart back, if it is this checkout's."""
+    _reopen(world, message.data.cart_id, message.data.checkout_id)
+
+
+def _reopen(world: World, cart_id: UUID, checkout_id: UUID) -> None:
+    cart = world.get(Cart, cart_id)
+    if cart is not None and cart.state is CartState.FROZEN and cart.checkout_id == checkout_id:
+        world.save(*domain.reopen(cart, checkout_id))
 
 
 @HANDLERS.on(OrderConfirmed, lambda m: [Ref(Cart, m.data.cart_id)])

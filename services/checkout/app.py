@@ -25,9 +25,18 @@ def api() -> None:
 
 
 def worker() -> None:
-    """Consume, and publish the outbox."""
+    """Consume, keep time, and publish the outbox."""
+    from libs.common.messaging.projector import Kept
     from libs.common.messaging.worker import run_worker
+    from services.checkout.jobs import JOBS
 
     run_worker(
-        "checkout", Settings.read(), rows=repository.ROWS, handlers=handlers.HANDLERS, topics=consumers.TOPICS, announce=ANNOUNCE
+        "checkout",
+        Settings.read(),
+        rows=repository.ROWS,
+        handlers=handlers.HANDLERS,
+        topics=consumers.TOPICS,
+        announce=ANNOUNCE,
+        jobs=JOBS,
+        apart=[Kept(repository.timeline.PROJECTION, handlers.timeline.TIMELINE)],
     )

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from libs.common.contracts import cart, checkout, payments
-from libs.common.errors import NotFoundError
+from libs.common.errors import NotFoundError, StaleError
 from libs.common.messaging.decision import Handlers, Message, Ref, World
 from services.identity.domain import client as machines
 from services.identity.domain import session as sessions
@@ -29,6 +29,15 @@ class OnboardTenant:
     currency: str
     country: str
     admin_email: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeTenant:
+    """Give a tenant another name, or other settings: those that are named, None for none."""
+
+    name: str | None
+    settings: dict[str, Any]
+    if_match: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +127,16 @@ def onboard_tenant(world: World, message: Message[OnboardTenant]) -> Tenant:
         admin_email=command.admin_email,
     )
     return world.save(tenant, tenants.updated(tenant))
+
+
+@HANDLERS.on(ChangeTenant, lambda m: [Ref(Tenant, m.tenant_id)])
+def change_tenant(world: World, message: Message[ChangeTenant]) -> Tenant:
+    """Answers the tenant as it is now. Every service learns of it."""
+    command, tenant = message.data, world.get(Tenant, world.tenant_id)
+    if tenant is not None and command.if_match is not None and command.if_match != tenant.version:
+        raise StaleError("stale-version", f"the tenant is at version {tenant.version}", version=tenant.version)
+    changed, event = tenants.change(tenant, command.name, command.settings)
+    return world.save(changed, event) if event else changed
 
 
 def _provisioned_tenant(message: Message[Any]) -> list[Ref]:

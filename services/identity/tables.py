@@ -32,6 +32,7 @@ TENANT = Table(
     Column("country", Text, nullable=False),
     Column("admin_email", Text, nullable=False),
     Column("provisioned", JSONB, nullable=False),
+    Column("settings", JSONB, nullable=False, server_default="{}"),
     PrimaryKeyConstraint("tenant_id", name="tenant_pkey"),
     CheckConstraint("status IN ('provisioning', 'active', 'suspended', 'closing', 'closed')", name="tenant_status"),
     CheckConstraint("slug ~ '^[a-z0-9][a-z0-9-]{1,62}$'", name="tenant_slug"),

@@ -1,6 +1,7 @@
 """What no handler and no publisher should do, and some day one will: the inbox passes over nothing and stops for nothing."""
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -9,15 +10,19 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from libs.common.contracts import Event, event
+from libs.common.database import ConcurrencyError
 from libs.common.messaging.broker import Broker
 from libs.common.messaging.decision import Handlers, IdentityMap, Message, Ref, World
 from libs.common.messaging.envelope import MAX_EVENT_BYTES
 from libs.common.messaging.inbox import Inbox, kafka_broker
+from libs.common.messaging.inbox.positions import MISSED
 from libs.common.messaging.shell import Shell
 from tests.integration.conftest import drop
-from tests.toy import COUNTERS, SERVICE, TALLIES, Bumped, Tally, Toy, tally
+from tests.toy import COUNTERS, SERVICE, TALLIES, Bumped, Tally, Toy, command, seeded, tally
+from tests.toy import HANDLERS as TOY_HANDLERS
 
 HUGE, HEALTHY = -2, 1
 
@@ -51,6 +56,27 @@ class Stumbling(Shell):
             self.mistakes -= 1
             message = "a mistake of ours"
             raise TypeError(message)
+
+
+class Shaky(Shell):
+    """A shell whose transactions fail now and then at their very end, as they do when somebody else was faster."""
+
+    chance = random.Random()
+    failed = under_way = most_under_way = 0
+
+    async def decide(self, *arguments: Any, **options: Any) -> tuple[list[Any], IdentityMap]:
+        self.under_way += 1
+        self.most_under_way = max(self.under_way, self.most_under_way)
+        return await super().decide(*arguments, **options)
+
+    async def store(self, connection: Any, aggregates: IdentityMap) -> None:
+        try:
+            await super().store(connection, aggregates)
+            if self.chance.random() < 0.5:
+                self.failed += 1
+                raise ConcurrencyError("somebody was faster")
+        finally:
+            self.under_way -= 1
 
 
 @pytest.fixture
@@ -111,7 +137,7 @@ async def test_a_header_without_a_value_and_an_event_too_large_to_write_cost_nob
             assert await _applied(toy, tenant, 4) == 4
             await send(tenant, counters[0], HEALTHY)
             assert await _applied(toy, tenant, 5) == 5
-    assert await _refused(toy) == [("rejected", "event-too-large")]
+    assert await _refused(toy) == [("parked", "event-too-large")]
 
 
 async def test_a_consumer_put_back_behind_what_is_stored_applies_nothing_twice(
@@ -150,3 +176,52 @@ async def test_a_mistake_of_our_own_is_tried_again_and_no_message_is_passed_over
             assert await _applied(toy, tenant, 6) == 6
     assert shell.mistakes == 0
     assert await _refused(toy) == []
+
+
+async def test_records_that_kafka_deleted_before_they_were_read_are_missed_aloud_and_what_is_left_is_applied(
+    toy: Toy, send: Callable[..., Awaitable[None]]
+) -> None:
+    tenant, counter, topic = uuid4(), uuid4(), f"{toy.prefix}toy.v1"
+
+    async def delete_before(offset: int) -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=toy.settings.kafka_bootstrap_servers)
+        await admin.start()
+        await admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(before_offset=offset)})
+        await admin.close()
+
+    async def come_and_go(expected: int) -> None:
+        async with toy.member(shell):
+            assert await _applied(toy, tenant, expected) == expected
+
+    missed = MISSED.labels(topic)
+    for _ in range(3):
+        await send(tenant, counter, HEALTHY)
+    await delete_before(1)
+    async with toy.shell() as shell:
+        await come_and_go(2)
+        assert missed._value.get() == 0  # a group that was never here begins with what there is
+        for _ in range(4):
+            await send(tenant, counter, HEALTHY)
+        await delete_before(5)
+        await come_and_go(4)
+        assert missed._value.get() == 2
+        await send(tenant, counter, HEALTHY)
+        await come_and_go(5)
+        assert missed._value.get() == 2
+
+
+async def test_what_was_polled_behind_a_transaction_that_fails_is_applied_once_and_in_order(toy: Toy) -> None:
+    tenants = [uuid4() for _ in range(3)]
+    keys = [(tenants[number % 3], uuid4()) for number in range(60)]
+    async with toy.shell() as plain, toy.relay("only"):
+        for _ in range(20):
+            await plain.execute_many([command(*key) for key in keys * 10])
+        shell = Shaky(plain.database, (COUNTERS, TALLIES), TOY_HANDLERS, service=SERVICE, hints=plain._hints)
+        shell.chance = seeded(int(time.time()))
+        async with toy.member(shell):
+            deadline = time.monotonic() + 60
+            while (totals := await toy.totals(tenants))["applied"] < 12_000 and time.monotonic() < deadline:
+                await asyncio.sleep(0.1)
+    assert totals == {"committed": 12_000, "applied": 12_000, "violations": 0}
+    assert shell.failed
+    assert shell.most_under_way == 2

@@ -26,6 +26,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 import libs.common.messaging.worker  # noqa: F401 - it has metrics, as has whatever else is imported here
+import services.payments.api
+import services.payments.gateway.limits  # noqa: F401 - as above
 from libs.common.clock import new_id
 from libs.common.database import Database
 from libs.common.errors import ConflictError
@@ -43,7 +45,7 @@ from libs.common.telemetry.recording import OpenTelemetry, resource
 from libs.common.telemetry.traces import MAX_LINKS, record_with
 from services.payments.domain.operation import Operation, OperationKind, OperationState
 from services.payments.domain.outcome import Outcome, Throttled
-from services.payments.jobs import executor
+from services.payments.jobs import calling
 from tests import toy as toys
 from tests.toy import COUNTERS, SERVICE, TALLIES, TOPIC, Bump, Bumped, Counter, Tally, Toy, command
 
@@ -319,7 +321,7 @@ async def test_each_call_to_the_provider_is_a_span_of_the_trace_that_planned_it(
         raise OSError("sk_test_1")
 
     for call in (answers(), fails()):
-        await executor._timed(operation, operation.kind, call, [])
+        await calling._timed(operation, operation.kind, call, [])
     throttled, unknown = trace.named("provider capture")
     for span in (throttled, unknown):
         assert span.kind is SpanKind.CLIENT
@@ -371,7 +373,7 @@ def _documented() -> set[str]:
 async def test_a_workers_metrics_are_the_documented_ones_and_say_what_happened(toy: Toy, shell: Shell) -> None:
     async with toy.relay("only"), consuming(toy, shell) as inbox:
         reporting = asyncio.create_task(inbox.report())
-        lag = f'cartwright_inbox_lag{{partition="0",topic="{toy.prefix + TOPIC}"}}'
+        lag = f'cartwright_inbox_lag{{group="{inbox.group}",partition="0",topic="{toy.prefix + TOPIC}"}}'
         deadline = time.monotonic() + 30
         while (scraped := await _scraped()).get(lag) != 0:
             assert time.monotonic() < deadline, scraped
@@ -381,7 +383,7 @@ async def test_a_workers_metrics_are_the_documented_ones_and_say_what_happened(t
     assert scraped["cartwright_relay_published_total"] > 0
     assert scraped["cartwright_relay_chunk_seconds_count"] > 0
     assert scraped["cartwright_inbox_batch_size_count"] > 0
-    assert scraped[f'cartwright_inbox_applied_total{{topic="{toy.prefix + TOPIC}"}}'] > 0
+    assert scraped[f'cartwright_inbox_applied_total{{group="{inbox.group}",topic="{toy.prefix + TOPIC}"}}'] > 0
 
 
 async def test_every_metric_there_is_is_documented_and_every_documented_one_is_there() -> None:
@@ -413,7 +415,10 @@ def test_every_span_that_is_made_is_documented() -> None:
         assert f"`{name}`" in text
     attributes = {
         name
-        for path in [*(ROOT / "libs" / "common" / "telemetry").glob("*.py"), ROOT / "services" / "payments" / "jobs.py"]
+        for path in [
+            *(ROOT / "libs" / "common" / "telemetry").glob("*.py"),
+            ROOT / "services" / "payments" / "jobs" / "calling.py",
+        ]
         for name in re.findall(r"\"((?:cartwright|http|url|messaging|cloudevents|error|service)\.[a-z_.]+)\"", path.read_text())
     }
     assert not {name for name in attributes if f"`{name}`" not in text}

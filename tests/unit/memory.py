@@ -24,6 +24,7 @@ class Memory:
     handlers: Handlers
     rows: dict[Identity, Aggregate] = field(default_factory=dict)
     outbox: list[Published] = field(default_factory=list)
+    timers: dict[tuple[str, UUID], datetime] = field(default_factory=dict)
 
     def execute(self, data: Any, *, sequence: int = 1, now: datetime = NOW) -> Any:
         """Carry out one command or event; one that raises leaves nothing behind."""
@@ -37,7 +38,7 @@ class Memory:
                 identity = (ref.kind, TENANT, ref.key)
                 shared.add(identity) if ref.shared else shared.discard(identity)
                 row = self.rows.get(identity)
-                aggregates.put_loaded(ref.kind, [(TENANT, ref.key)], [row] if row else [])
+                aggregates.put_loaded(ref.kind, [aggregates.entries[ref.kind, TENANT, ref.key]], [row] if row else [])
 
         load(iter(handler.refs(message)))
         if handler.more:
@@ -49,13 +50,14 @@ class Memory:
         return answer
 
     def _store(self, aggregates: IdentityMap, shared: set[Identity]) -> None:
-        for identity in aggregates.changed:
+        for entry in aggregates.changed:
+            identity = (entry.kind, *entry.place)
             assert identity not in shared, f"{identity} was only looked at, without a lock"
-            state = aggregates.current[identity]
-            assert state is not None
-            assert state.version > aggregates.stored_version.get(identity, 0)
-            self.rows[identity] = state
+            assert entry.state is not None
+            assert entry.state.version > entry.stored_version
+            self.rows[identity] = entry.state
         self.outbox.extend(aggregates.published)
+        self.timers.update({(name, key): at for (_, name, key), at in aggregates.reminders.items()})
 
     def all(self, kind: type[A]) -> list[A]:
         """Every row of a kind."""

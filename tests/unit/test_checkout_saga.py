@@ -1,5 +1,5 @@
 from dataclasses import astuple, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4, uuid5
 
@@ -10,20 +10,37 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, 
 
 from libs.common.contracts.cart import CartFreezeRefused, CartFrozen, Discount, FrozenLine
 from libs.common.contracts.checkout import (
+    CheckoutCanceled,
+    CheckoutExpired,
     CheckoutFailed,
     CheckoutRequested,
+    OrderCanceled,
     OrderConfirmed,
     PaymentRequested,
     PaymentVoidRequested,
 )
 from libs.common.contracts.identity import TenantUpdated
 from libs.common.contracts.inventory import StockAdjusted, StockCounted
-from libs.common.contracts.payments import PaymentAuthorized, PaymentCaptured, PaymentDeclined, PaymentVoided
-from libs.common.errors import ConflictError
+from libs.common.contracts.payments import (
+    PaymentActionRequired,
+    PaymentAuthorized,
+    PaymentCaptured,
+    PaymentDeclined,
+    PaymentExpired,
+    PaymentVoided,
+)
+from libs.common.errors import ConflictError, NotFoundError
+from services.checkout.domain import quote as pricing
 from services.checkout.domain import saga
-from services.checkout.domain.saga import FINAL, TRANSITIONS, Checkout, CheckoutState, Order, OrderCounter, PaymentState
+from services.checkout.domain.order import Order, OrderCounter, OrderState, PaymentState
+from services.checkout.domain.saga import FINAL, TRANSITIONS, Checkout, CheckoutState
 from services.checkout.domain.stock import SequenceGapError, Stock
-from services.checkout.handlers import HANDLERS, StartCheckout
+from services.checkout.handlers import HANDLERS, Caller, CancelCheckout, StartCheckout
+from services.checkout.handlers.checkouts import TIMER, WakeCheckout
+from services.checkout.handlers.orders import CancelOrder
+from services.payments.domain import asking
+from services.payments.domain.payment import Payment
+from services.payments.domain.payment import PaymentState as MoneyState
 from tests.unit.memory import NOW, TENANT, Memory
 
 S = CheckoutState
@@ -41,7 +58,9 @@ def shop(**stock: int) -> Memory:
     return memory
 
 
-def start(memory: Memory, cart_id: UUID = CART, subject_id: UUID = SUBJECT, body: str = "body") -> Checkout:
+def start(
+    memory: Memory, cart_id: UUID = CART, subject_id: UUID = SUBJECT, body: str = "body", *, now: datetime = NOW
+) -> Checkout:
     command = StartCheckout(
         checkout_id=uuid4(),
         cart_id=cart_id,
@@ -51,8 +70,20 @@ def start(memory: Memory, cart_id: UUID = CART, subject_id: UUID = SUBJECT, body
         body_digest=body,
         ttl_seconds=900,
     )
-    checkout: Checkout = memory.execute(command)
+    checkout: Checkout = memory.execute(command, now=now)
     return checkout
+
+
+def wake(memory: Memory, checkout: Checkout) -> str:
+    """Its timer fires when it is due."""
+    outcome: str = memory.execute(WakeCheckout(checkout_id=checkout.id), now=memory.timers[TIMER, checkout.id])
+    return outcome
+
+
+def cancel(memory: Memory, checkout: Checkout) -> Checkout:
+    caller = Caller(subject_id=checkout.subject_id, sees_all=False)
+    canceled: Checkout = memory.execute(CancelCheckout(checkout_id=checkout.id, caller=caller))
+    return canceled
 
 
 def frozen(checkout: Checkout, lines: list[tuple[str, int]], discount: int = 0) -> CartFrozen:
@@ -87,6 +118,10 @@ def declined(checkout: Checkout, code: str = "card_declined") -> PaymentDeclined
 
 def voided(checkout: Checkout) -> PaymentVoided:
     return PaymentVoided(payment_id=checkout.payment_id, checkout_id=checkout.id)
+
+
+def lapsed(checkout: Checkout) -> PaymentExpired:
+    return PaymentExpired(payment_id=checkout.payment_id, checkout_id=checkout.id)
 
 
 def refused(checkout: Checkout) -> CartFreezeRefused:
@@ -180,13 +215,192 @@ def test_money_that_is_not_what_was_quoted_is_let_go_of_and_never_confirms(wrong
     assert memory.all(Order) == []
 
 
-def test_money_that_comes_after_the_end_is_let_go_of() -> None:
+@pytest.mark.parametrize("money", [authorized, captured])
+def test_money_that_comes_after_the_end_is_let_go_of_once_and_the_end_stays_as_it_was(money: Any) -> None:
     memory = shop(tea=2)
     checkout = paying(memory)
-    checkout = after(memory, checkout, declined(checkout), authorized(checkout))
-    assert (checkout.state, checkout.reason) == (S.FAILED, "payment-declined")
-    [void] = memory.events(PaymentVoidRequested)
-    assert void.payment_id == checkout.payment_id
+    ended = after(memory, checkout, declined(checkout))
+    assert after(memory, ended, money(checkout), money(checkout)) == ended
+    assert [event.payment_id for event in memory.events(PaymentVoidRequested)] == [checkout.payment_id]
+    assert memory.all(Order) == []
+    memory.assert_numbered()
+
+
+def test_another_payment_of_the_same_checkout_neither_confirms_nor_fails_it_and_is_let_go_of() -> None:
+    memory = shop(tea=2)
+    checkout = paying(memory)
+    other = uuid4()
+    strangers = [replace(event, payment_id=other) for event in (authorized(checkout), declined(checkout), voided(checkout))]
+    assert after(memory, checkout, *strangers) == checkout
+    assert [event.payment_id for event in memory.events(PaymentVoidRequested)] == [other]
+    assert after(memory, checkout, authorized(checkout)).state is S.CONFIRMED
+
+
+# Canceling and time.
+
+
+def test_a_checkout_that_holds_nothing_is_canceled_at_once_and_its_cart_is_told() -> None:
+    memory = shop(tea=2)
+    checkout = cancel(memory, start(memory))
+    assert (checkout.state, checkout.reason) == (S.CANCELED, "canceled")
+    assert astuple(memory.events(CheckoutCanceled)[0]) == (checkout.id, CART, "canceled")
+    assert after(memory, checkout, frozen(checkout, [("tea", 1)])) == checkout
+    with pytest.raises(ConflictError, match="checkout-final"):
+        cancel(memory, checkout)
+
+
+def test_a_checkout_that_is_being_paid_is_canceled_once_payments_has_let_go_and_never_becomes_an_order() -> None:
+    memory = shop(tea=2)
+    checkout = cancel(memory, paying(memory))
+    assert checkout.state is S.CANCELING
+    assert cancel(memory, checkout) == checkout
+    checkout = after(memory, checkout, authorized(checkout))
+    assert (checkout.state, memory.get(Stock, "tea").reserved) == (S.CANCELING, 2)
+    checkout = after(memory, checkout, voided(checkout))
+    assert (checkout.state, checkout.reason, memory.get(Stock, "tea").on_hand) == (S.CANCELED, "canceled", 2)
+    assert [event.reason for event in memory.events(PaymentVoidRequested)] == ["canceled"]
+    assert (memory.all(Order), len(memory.events(CheckoutCanceled))) == ([], 1)
+
+
+def test_nobody_else_cancels_a_shoppers_checkout() -> None:
+    memory = shop(tea=2)
+    checkout = start(memory)
+    with pytest.raises(NotFoundError):
+        memory.execute(CancelCheckout(checkout_id=checkout.id, caller=Caller(subject_id=uuid4(), sees_all=False)))
+    staff = Caller(subject_id=uuid4(), sees_all=True)
+    assert memory.execute(CancelCheckout(checkout_id=checkout.id, caller=staff)).state is S.CANCELED
+
+
+def test_what_no_cart_answers_expires_when_its_time_is_up_and_not_before() -> None:
+    memory = shop(tea=2)
+    checkout = start(memory)
+    assert memory.execute(WakeCheckout(checkout_id=checkout.id), now=NOW + timedelta(seconds=899)) == "early"
+    assert wake(memory, checkout) == "expired"
+    checkout = memory.get(Checkout, checkout.id)
+    assert (checkout.state, checkout.reason) == (S.EXPIRED, "timed-out")
+    assert astuple(memory.events(CheckoutExpired)[0]) == (checkout.id, CART, "timed-out")
+    assert wake(memory, checkout) == "over"
+
+
+@pytest.mark.parametrize(
+    ("answers", "state", "reason"),
+    [
+        ([voided], S.EXPIRED, "timed-out"),
+        ([lapsed], S.EXPIRED, "timed-out"),
+        ([declined], S.FAILED, "payment-declined"),
+        ([authorized], S.CONFIRMED, None),
+        ([lambda each: authorized(each, off_by=1), voided], S.FAILED, "amount-mismatch"),
+    ],
+)
+def test_a_payment_that_takes_too_long_is_asked_to_be_let_go_of_and_its_answer_decides(
+    answers: list[Any], state: CheckoutState, reason: str | None
+) -> None:
+    memory = shop(tea=2)
+    checkout = paying(memory)
+    assert wake(memory, checkout) == "expiring"
+    assert [event.reason for event in memory.events(PaymentVoidRequested)] == ["timed-out"]
+    assert memory.get(Stock, "tea").reserved == 2, "nobody knows yet whether money is held"
+    checkout = after(memory, checkout, *[answer(checkout) for answer in answers])
+    assert (checkout.state, checkout.reason) == (state, reason)
+    stock = memory.get(Stock, "tea")
+    assert (stock.on_hand, stock.reserved, stock.sold) == ((0, 0, 2) if state is S.CONFIRMED else (2, 0, 0))
+
+
+@pytest.mark.parametrize(("reason", "is_let_go"), [("timed-out", False), ("canceled", True), ("amount-mismatch", True)])
+def test_payments_lets_money_that_was_held_in_time_be_and_any_other_that_is_unwanted_go(reason: Any, is_let_go: bool) -> None:
+    memory = shop(tea=2)
+    checkout = paying(memory)
+    payment = Payment(
+        tenant_id=TENANT,
+        id=checkout.payment_id,
+        checkout_id=checkout.id,
+        amount_minor=500,
+        currency="GBP",
+        state=MoneyState.AUTHORIZED,
+        intent_id="pi_1",
+        authorized_minor=500,
+        created_at=NOW,
+    )
+    decision = asking.void(payment, TENANT, saga.void(checkout, reason), NOW)
+    assert (decision is not None and decision.payment.state is MoneyState.VOIDING) == is_let_go
+
+
+def test_a_buyer_who_cancels_what_is_expiring_gets_no_order_even_if_the_money_was_held_in_time() -> None:
+    memory = shop(tea=2)
+    checkout = paying(memory)
+    wake(memory, checkout)
+    checkout = cancel(memory, checkout)
+    checkout = after(memory, checkout, authorized(checkout))
+    assert (checkout.state, memory.all(Order)) == (S.CANCELING, [])
+    assert [event.reason for event in memory.events(PaymentVoidRequested)] == ["timed-out", "canceled"]
+
+
+def test_payments_that_do_not_answer_are_asked_again_and_nothing_is_concluded_from_their_silence() -> None:
+    memory = shop(tea=2)
+    checkout = paying(memory)
+    assert [wake(memory, checkout) for _ in range(4)] == ["expiring", "overdue", "overdue", "overdue"]
+    checkout = memory.get(Checkout, checkout.id)
+    assert (checkout.state, memory.get(Stock, "tea").reserved) == (S.EXPIRING, 2)
+    assert {event.reason for event in memory.events(PaymentVoidRequested)} == {"timed-out"}
+    assert after(memory, checkout, voided(checkout)).state is S.EXPIRED
+
+
+def test_money_that_was_taken_before_the_cancellation_was_heard_of_does_not_keep_the_checkout_waiting_for_ever() -> None:
+    memory = shop(tea=2)
+    checkout = cancel(memory, paying(memory))
+    memory.execute(captured(checkout))
+    assert (wake(memory, checkout), wake(memory, checkout)) == ("taken", "over")
+    checkout = memory.get(Checkout, checkout.id)
+    assert (checkout.state, memory.get(Stock, "tea").on_hand, memory.all(Order)) == (S.CANCELED, 2, [])
+    assert len(memory.events(PaymentVoidRequested)) == 1, "payments remembers that it is not wanted, and gives it back"
+
+
+def test_a_challenge_is_shown_until_the_payer_has_met_it() -> None:
+    memory = shop(tea=2)
+    checkout = paying(memory)
+    told = PaymentActionRequired(payment_id=checkout.payment_id, checkout_id=checkout.id)
+    checkout = after(memory, checkout, told)
+    assert (checkout.state, checkout.is_waiting_for_payer) == (S.PAYING, True)
+    assert after(memory, checkout, told) == checkout
+    checkout = after(memory, checkout, authorized(checkout))
+    assert (checkout.state, checkout.is_waiting_for_payer) == (S.CONFIRMED, False)
+
+
+def test_payments_is_told_who_confirms_and_when_the_tenant_wants_the_money_taken() -> None:
+    memory = shop(tea=9)
+    settings = {"capture": "on-shipment"}
+    update = TenantUpdated(
+        tenant_id=TENANT, version=2, slug="t", status="active", currency="GBP", country="GB", settings=settings
+    )
+    paying(memory)
+    memory.execute(update)
+    command = StartCheckout(
+        checkout_id=uuid4(),
+        cart_id=CART,
+        subject_id=SUBJECT,
+        method="",
+        confirmation="client",
+        email=None,
+        body_digest="",
+        ttl_seconds=900,
+    )
+    checkout: Checkout = memory.execute(command)
+    after(memory, checkout, frozen(checkout, [("tea", 1)]))
+    asked = [(event.capture, event.method, event.confirmation) for event in memory.events(PaymentRequested)]
+    assert asked == [("on-confirmation", "pm_card_visa", None), ("on-shipment", "", "client")]
+
+
+@pytest.mark.parametrize("end", [voided, lapsed])
+def test_a_capture_that_fails_for_good_calls_the_order_off_and_puts_its_goods_back(end: Any) -> None:
+    memory = shop(tea=2)
+    checkout = paying(memory)
+    checkout = after(memory, checkout, authorized(checkout))
+    assert after(memory, checkout, end(checkout), end(checkout)) == checkout, "a confirmed checkout stays one"
+    order = memory.get(Order, checkout.order_id)
+    assert (order.state, order.reason) == (OrderState.CANCELED, "payment-capture-failed")
+    assert [event.reason for event in memory.events(OrderCanceled)] == ["payment-capture-failed"]
+    stock = memory.get(Stock, "tea")
+    assert (stock.on_hand, stock.reserved, stock.sold) == (2, 0, 0)
     memory.assert_numbered()
 
 
@@ -216,9 +430,9 @@ LINES = st.lists(st.tuples(st.sampled_from(sorted(PRICES)), st.integers(1, 1_000
 @settings(max_examples=80)
 def test_a_quote_adds_up_and_is_never_negative(lines: list[tuple[str, int]], discount: int) -> None:
     checkout = start(shop())
-    quote = saga.quote(frozen(checkout, lines, 0))
+    quote = pricing.quote(frozen(checkout, lines, 0))
     event = replace(frozen(checkout, lines), discounts=(Discount(code="a", amount_minor=discount),))
-    priced = saga.quote(event)
+    priced = pricing.quote(event)
     assert quote.subtotal_minor == quote.total_minor == sum(PRICES[sku] * count for sku, count in lines)
     assert (
         priced.subtotal_minor - priced.discount_minor + priced.shipping_minor + priced.tax_minor
@@ -226,14 +440,14 @@ def test_a_quote_adds_up_and_is_never_negative(lines: list[tuple[str, int]], dis
         == max(0, quote.total_minor - discount)
     )
     assert (priced.digest == quote.digest) == (discount == 0)
-    assert saga.demand(priced.lines) == {sku: sum(count for name, count in lines if name == sku) for sku, _ in lines}
+    assert pricing.demand(priced.lines) == {sku: sum(count for name, count in lines if name == sku) for sku, _ in lines}
 
 
 def test_a_quote_does_not_take_the_carts_word_for_a_sum() -> None:
     checkout = start(shop())
     honest = frozen(checkout, [("tea", 2)])
     lying = replace(honest, total_minor=1, lines=(replace(honest.lines[0], total_minor=1),))
-    assert saga.quote(lying) == saga.quote(honest)
+    assert pricing.quote(lying) == pricing.quote(honest)
 
 
 # The machine.
@@ -275,6 +489,8 @@ class Market(RuleBasedStateMachine):
         self.seen: list[Any] = []
         self.held: dict[UUID, set[tuple[int, str]]] = {}
         self.states: dict[UUID, CheckoutState] = {}
+        self.ends: dict[UUID, Checkout] = {}
+        self.now = NOW
 
     def checkout(self, checkout_id: UUID) -> Checkout:
         return self.memory.get(Checkout, checkout_id)
@@ -283,7 +499,7 @@ class Market(RuleBasedStateMachine):
         if isinstance(event, PaymentAuthorized):
             self.held.setdefault(event.checkout_id, set()).add((event.amount_minor, event.currency))
         self.seen.append((event, sequence))
-        self.memory.execute(event, sequence=sequence)
+        self.memory.execute(event, sequence=sequence, now=self.now)
 
     @rule(target=checkouts, cart=st.integers(1, 3), subject=st.integers(1, 2), body=st.sampled_from("xy"))
     def someone_buys(self, cart: int, subject: int, body: str) -> UUID:
@@ -294,7 +510,7 @@ class Market(RuleBasedStateMachine):
         }
         before = live.get((UUID(int=cart), UUID(int=subject)))
         try:
-            started = start(self.memory, UUID(int=cart), UUID(int=subject), body)
+            started = start(self.memory, UUID(int=cart), UUID(int=subject), body, now=self.now)
         except ConflictError as conflict:
             assert before is not None
             assert before.body_digest != body
@@ -304,7 +520,7 @@ class Market(RuleBasedStateMachine):
 
     @rule(target=checkouts, cart=st.integers(4, 9), sku=st.sampled_from(sorted(PRICES)), count=st.integers(1, 3))
     def someone_comes_as_far_as_paying(self, cart: int, sku: str, count: int) -> UUID:
-        checkout = start(self.memory, UUID(int=cart))
+        checkout = start(self.memory, UUID(int=cart), now=self.now)
         self.arrive(frozen(checkout, [(sku, count)]))
         return checkout.id
 
@@ -335,6 +551,51 @@ class Market(RuleBasedStateMachine):
         self.arrive(voided(self.checkout(which)))
 
     @rule(which=checkouts)
+    def the_hold_lapses(self, which: UUID) -> None:
+        self.arrive(lapsed(self.checkout(which)))
+
+    @rule(which=checkouts)
+    def another_payments_money_is_held(self, which: UUID) -> None:
+        event = replace(authorized(self.checkout(which)), payment_id=uuid5(which, "another"))
+        self.memory.execute(event, now=self.now)
+
+    @rule(which=checkouts)
+    def the_payer_must_act(self, which: UUID) -> None:
+        checkout = self.checkout(which)
+        self.arrive(PaymentActionRequired(payment_id=checkout.payment_id, checkout_id=checkout.id))
+
+    @rule(which=checkouts)
+    def the_buyer_cancels(self, which: UUID) -> None:
+        before = self.checkout(which)
+        if before.is_final:
+            with pytest.raises(ConflictError, match="checkout-final"):
+                cancel(self.memory, before)
+        else:
+            assert cancel(self.memory, before).state in {S.CANCELED, S.CANCELING}
+
+    @rule(which=checkouts, staff=st.booleans())
+    def staff_call_the_order_off(self, which: UUID, staff: bool) -> None:
+        caller = Caller(subject_id=UUID(int=99), sees_all=staff)
+        order = next((each for each in self.memory.all(Order) if each.checkout_id == which), None)
+        can = staff and order is not None and order.state is OrderState.CONFIRMED and not order.captured_minor
+        command = CancelOrder(order_id=self.checkout(which).order_id, caller=caller)
+        if can:
+            assert self.memory.execute(command, now=self.now).state is OrderState.CANCELED
+        else:
+            with pytest.raises((ConflictError, NotFoundError)):
+                self.memory.execute(command, now=self.now)
+
+    @rule(minutes=st.sampled_from([1, 16]), twice=st.booleans())
+    def time_passes(self, minutes: int, twice: bool) -> None:
+        self.now += timedelta(minutes=minutes)
+        for (name, key), at in list(self.memory.timers.items()):
+            if at <= self.now:
+                del self.memory.timers[name, key]
+            for _ in range(1 + twice if at <= self.now else 0):
+                assert name == TIMER
+                self.memory.execute(WakeCheckout(checkout_id=key), now=self.now)
+
+    @rule(which=checkouts)
     def money_is_captured(self, which: UUID) -> None:
         self.arrive(captured(self.checkout(which)))
 
@@ -357,7 +618,7 @@ class Market(RuleBasedStateMachine):
     def something_comes_again(self, chance: Any) -> None:
         if self.seen:
             event, sequence = chance.choice(self.seen)
-            self.memory.execute(event, sequence=sequence)
+            self.memory.execute(event, sequence=sequence, now=self.now)
 
     @invariant()
     def stock_is_conserved_and_held_for_live_checkouts_alone(self) -> None:
@@ -367,6 +628,10 @@ class Market(RuleBasedStateMachine):
                 count = sold if checkout.state is S.CONFIRMED else reserved
                 assert checkout.state is S.CONFIRMED or not checkout.is_final, "an end that still holds stock"
                 count[allocation.sku] += allocation.quantity
+        for order in self.memory.all(Order):
+            if order.state is OrderState.CANCELED:
+                for allocation in order.allocations:
+                    sold[allocation.sku] -= allocation.quantity
         for stock in self.memory.all(Stock):
             assert stock.adjusted == stock.on_hand + stock.reserved + stock.sold
             assert min(stock.on_hand, stock.reserved, stock.sold) >= 0
@@ -396,13 +661,34 @@ class Market(RuleBasedStateMachine):
             before = self.states.get(checkout.id, S.STARTED)
             assert checkout.state in _reachable(before)
             self.states[checkout.id] = checkout.state
-            assert (checkout.reason is not None) == (checkout.state in {S.FAILED, S.CANCELING})
+            ends = {S.FAILED, S.CANCELING, S.CANCELED, S.EXPIRING, S.EXPIRED}
+            assert (checkout.reason is not None) == (checkout.state in ends)
+            if checkout.is_final:
+                assert self.ends.setdefault(checkout.id, checkout) == checkout, "an end that changed"
+
+    @invariant()
+    def whoever_waits_will_be_woken_and_payments_was_asked_to_let_go(self) -> None:
+        asked = {event.payment_id for event in self.memory.events(PaymentVoidRequested)}
+        for checkout in self.memory.all(Checkout):
+            if not checkout.is_final:
+                assert self.memory.timers[TIMER, checkout.id] <= max(checkout.expires_at, self.now + saga.PATIENCE)
+            if checkout.state in {S.CANCELING, S.EXPIRING}:
+                assert checkout.payment_id in asked
+                assert self.memory.timers[TIMER, checkout.id] <= self.now + saga.PATIENCE
 
     @invariant()
     def every_word_is_said_once_and_numbered(self) -> None:
         self.memory.assert_numbered()
-        failed = sorted(each.id for each in self.memory.all(Checkout) if each.state is S.FAILED)
-        assert sorted(event.checkout_id for event in self.memory.events(CheckoutFailed)) == failed
+        said: list[tuple[CheckoutState, list[Any]]] = [
+            (S.FAILED, self.memory.events(CheckoutFailed)),
+            (S.CANCELED, self.memory.events(CheckoutCanceled)),
+            (S.EXPIRED, self.memory.events(CheckoutExpired)),
+        ]
+        for state, events in said:
+            ended = sorted(each.id for each in self.memory.all(Checkout) if each.state is state)
+            assert sorted(event.checkout_id for event in events) == ended
+        off = sorted(each.id for each in self.memory.all(Order) if each.state is OrderState.CANCELED)
+        assert sorted(event.order_id for event in self.memory.events(OrderCanceled)) == off
         asked = [event.payment_id for event in self.memory.events(PaymentRequested)]
         assert len(set(asked)) == len(asked)
 

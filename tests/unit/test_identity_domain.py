@@ -52,6 +52,12 @@ def _session(digest: str = "0") -> Session:
     return session.start(TENANT_ID, SESSION_ID, uuid4(), digest, NOW, is_guest=False)
 
 
+@pytest.mark.parametrize("status", [TenantStatus.CLOSING, TenantStatus.CLOSED])
+def test_a_tenant_that_is_closing_changes_no_more(status: TenantStatus) -> None:
+    with pytest.raises(ConflictError, match="tenant-status"):
+        tenant.change(_tenant(status), "Another", {})
+
+
 @pytest.mark.parametrize("order", list(permutations(PROVISIONERS)))
 def test_a_tenant_becomes_active_exactly_once_and_only_when_the_last_service_has_spoken(order: tuple[str, ...]) -> None:
     """In whatever order the services speak, and however often each repeats itself."""

@@ -116,6 +116,11 @@ class OrderLine:
     quantity: Quantity
     unit_minor: Minor
     total_minor: Minor
+    """Unit price times quantity, before discount and tax."""
+    discount_minor: Minor | None = None
+    """The line's share of the discount. Absent: not told."""
+    tax_minor: Minor | None = None
+    """The line's share of the tax. Absent: not told."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,6 +132,8 @@ class Totals:
     shipping_minor: Minor
     tax_minor: Minor
     total_minor: Minor
+    tax_included: bool = False
+    """The prices include the tax, so it is shown and not added."""
 
 
 @event("order.v1", "order.confirmed", aggregate="order_id")
@@ -174,6 +181,8 @@ class OrderRefunded(Event):
     currency: Currency
     refunded_minor: Minor
     lines: tuple[OrderQuantity, ...]
+    restock: bool | None = None
+    """Whether the goods of these lines went back on the shelf for it. Absent: not told."""
 
 
 @event("order.v1", "order.fulfilled", aggregate="order_id")
@@ -183,3 +192,14 @@ class OrderFulfilled(Event):
     order_id: UUID
     shipment_id: Text
     lines: tuple[OrderQuantity, ...]
+
+
+@event("order.v1", "order.lookup-requested", aggregate="lookup_id")
+class OrderLookupRequested(Event):
+    """Somebody named this order's number and its buyer's address. Whoever writes to buyers may send that buyer a link to it.
+
+    Neither the address nor a link stands here: the reader asks for the order with its own credentials.
+    """
+
+    lookup_id: UUID
+    order_id: UUID

@@ -1,1 +1,1 @@
-"""What checkout decides: the saga and its orders (`saga.py`), and stock (`stock.py`). Pure."""
+"""What checkout decides: the saga (`saga.py`), its quotes, its orders and their refunds, and stock. Pure."""

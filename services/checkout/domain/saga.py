@@ -1,20 +1,21 @@
 """The checkout saga: it alone decides. Messages, API calls and timers are only signals to this machine.
 
 started → frozen → quoted → reserved → paying → confirmed
-and to `failed` from everywhere before; from `paying` only once payments has answered that no money is held.
+and to `failed`, `canceled` or `expired` from everywhere before. From `paying` those are reached by way of `canceling` and
+`expiring`, and only once payments has answered that no money is held: what was reserved stays reserved until then.
 """
 
-import hashlib
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import ClassVar
+from typing import Literal, TypeAlias
 from uuid import UUID, uuid5
 
-from libs.common.contracts.cart import CartFrozen
+from libs.common.contracts import Event
 from libs.common.contracts.checkout import (
+    CheckoutCanceled,
+    CheckoutExpired,
     CheckoutFailed,
     CheckoutRequested,
     FailureReason,
@@ -27,7 +28,16 @@ from libs.common.contracts.checkout import (
 from libs.common.contracts.payments import PaymentAuthorized
 from libs.common.errors import ConflictError
 from libs.common.messaging.decision import Aggregate
+from services.checkout.domain.order import Order, OrderState, PaymentState
+from services.checkout.domain.quote import Address, Quote
 from services.checkout.domain.stock import Allocation
+
+CaptureMode: TypeAlias = Literal["on-confirmation", "on-shipment"]
+Confirmation: TypeAlias = Literal["server", "client"]
+"""Who confirms the payment: we, with the method we were given, or the payer in their own browser."""
+
+PATIENCE = timedelta(minutes=1)
+"""How long payments may take to let go before somebody is told, and it is asked again."""
 
 
 class CheckoutState(StrEnum):
@@ -54,46 +64,18 @@ TRANSITIONS: dict[CheckoutState, frozenset[CheckoutState]] = {
     S.RESERVED: frozenset({S.PAYING, S.FAILED, S.CANCELED, S.EXPIRED}),
     S.PAYING: frozenset({S.CONFIRMED, S.FAILED, S.CANCELING, S.EXPIRING}),
     S.CANCELING: frozenset({S.CANCELED, S.FAILED}),
-    S.EXPIRING: frozenset({S.EXPIRED, S.CONFIRMED, S.FAILED}),
+    # A buyer who cancels does not want the order either that money held in time would still make.
+    S.EXPIRING: frozenset({S.EXPIRED, S.CONFIRMED, S.CANCELING, S.FAILED}),
     S.CONFIRMED: frozenset(),
     S.FAILED: frozenset(),
     S.CANCELED: frozenset(),
     S.EXPIRED: frozenset(),
 }
+BEFORE_PAYMENT = frozenset({S.STARTED, S.RESERVED})
+"""Where a checkout rests before payments is asked for anything: it can end at once."""
 FINAL = frozenset(state for state, onward in TRANSITIONS.items() if not onward)
 NO_ISSUERS_REFUSAL = frozenset({"provider-rejected", "amount-not-payable", "currency-not-supported"})
 """The decline codes of refusals that nobody's card is at fault for."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class QuoteLine:
-    """One line of a quote."""
-
-    line_id: str
-    sku: str
-    name: str
-    category: str
-    quantity: int
-    unit_minor: int
-    total_minor: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Quote:
-    """What the order will cost, fixed. subtotal - discount + shipping + tax = total."""
-
-    currency: str
-    lines: tuple[QuoteLine, ...]
-    subtotal_minor: int
-    discount_minor: int
-    shipping_minor: int
-    tax_minor: int
-    total_minor: int
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the whole quote: what the provider, the order and the buyer agree on."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,9 +94,14 @@ class Checkout(Aggregate):
     subject_id: UUID
     cart_id: UUID
     state: CheckoutState
-    reason: str | None = None
+    reason: FailureReason | None = None
     method: str
+    """Of the provider. Empty when the payer chooses one in their own browser."""
+    confirmation: Confirmation = "server"
     email: str | None = None
+    shipping_method: str | None = None
+    shipping_address: Address | None = None
+    billing_address: Address | None = None
     body_digest: str
     currency: str | None = None
     total_minor: int | None = None
@@ -122,8 +109,11 @@ class Checkout(Aggregate):
     allocations: tuple[Allocation, ...] = ()
     order_id: UUID
     payment_id: UUID
+    action_required: bool = False
+    """The payer has to do something before the money can be held."""
     started_at: datetime
     expires_at: datetime
+    """When it is given up, unless it is final by then."""
 
     @property
     def is_final(self) -> bool:
@@ -131,64 +121,38 @@ class Checkout(Aggregate):
         return self.state in FINAL
 
     @property
-    def is_news(self) -> bool:
-        """Only an end is worth waking those who wait for one."""
-        return self.is_final
+    def is_payable(self) -> bool:
+        """Whether the buyer said how they pay."""
+        return bool(self.method) or self.confirmation == "client"
 
+    @property
+    def is_waiting_for_payer(self) -> bool:
+        """Whether nothing will happen unless the payer acts."""
+        return self.state is S.RESERVED or (self.state is S.PAYING and self.action_required)
 
-class OrderState(StrEnum):
-    """Where an order stands."""
-
-    CONFIRMED = "confirmed"
-    CANCELED = "canceled"
-
-
-class PaymentState(StrEnum):
-    """Where an order's money is."""
-
-    AUTHORIZED = "authorized"
-    CAPTURED = "captured"
-    PARTIALLY_REFUNDED = "partially_refunded"
-    REFUNDED = "refunded"
-    DISPUTED = "disputed"
-
-
-ORDER_TRANSITIONS: dict[OrderState, frozenset[OrderState]] = {
-    OrderState.CONFIRMED: frozenset({OrderState.CANCELED}),
-    OrderState.CANCELED: frozenset(),
-}
+    @property
+    def news(self) -> Iterable[str]:
+        """Its id for those who wait for an end, or for what they must do themselves; the other for those who watch."""
+        if self.state is S.STARTED:
+            return ()  # nobody knows of it yet
+        ends = self.is_final or self.is_waiting_for_payer
+        return (str(self.id), watched(self.id)) if ends else (watched(self.id),)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Order(Aggregate):
-    """A checkout that came true."""
+class StrayMoney(Aggregate):
+    """A payment's money that no live checkout waits for, and that payments was asked to let go of or to give back."""
 
     id: UUID
-    number: int
-    state: OrderState
-    payment_state: PaymentState
-    fulfilment_state: str = "unfulfilled"
-    subject_id: UUID
+    """The payment's."""
     checkout_id: UUID
-    cart_id: UUID
-    payment_id: UUID
-    currency: str
-    lines: tuple[OrderLine, ...]
-    subtotal_minor: int
-    discount_minor: int
-    shipping_minor: int
-    tax_minor: int
-    total_minor: int
-    captured_minor: int = 0
-    placed_at: datetime
+    amount_minor: int
+    found_at: datetime
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OrderCounter(Aggregate):
-    """The last order number of a tenant. Taken last in the confirming transaction, so numbers have no gaps."""
-
-    KEY: ClassVar[str] = "tenant_id"
-    last_number: int = 0
+def watched(checkout_id: UUID) -> str:
+    """What is called out at every step of a checkout."""
+    return f"{checkout_id}/step"
 
 
 def claim_id(cart_id: UUID, subject_id: UUID) -> UUID:
@@ -209,7 +173,11 @@ def new_checkout(
     subject_id: UUID,
     cart_id: UUID,
     method: str,
+    confirmation: Confirmation,
     email: str | None,
+    shipping_method: str | None,
+    shipping_address: Address | None,
+    billing_address: Address | None,
     body_digest: str,
     now: datetime,
     expires_at: datetime,
@@ -222,7 +190,11 @@ def new_checkout(
         cart_id=cart_id,
         state=S.STARTED,
         method=method,
+        confirmation=confirmation,
         email=email,
+        shipping_method=shipping_method,
+        shipping_address=shipping_address,
+        billing_address=billing_address,
         body_digest=body_digest,
         order_id=uuid5(checkout_id, "order"),
         payment_id=uuid5(checkout_id, "payment:1"),
@@ -240,40 +212,25 @@ def move(checkout: Checkout, to: CheckoutState) -> Checkout:
     return replace(checkout, state=to)
 
 
-def quote(frozen: CartFrozen) -> Quote:
-    """Fix what the cart costs. Nothing is configured yet, so shipping and tax are 0."""
-    lines = tuple(
-        QuoteLine(
-            line_id=str(number),
-            sku=line.sku,
-            name=line.name,
-            category=line.category,
-            quantity=line.quantity,
-            unit_minor=line.unit_minor,
-            total_minor=line.unit_minor * line.quantity,
-        )
-        for number, line in enumerate(frozen.lines, 1)
-    )
-    subtotal = sum(line.total_minor for line in lines)
-    discount = min(subtotal, sum(discount.amount_minor for discount in frozen.discounts))
-    return Quote(
-        currency=frozen.currency,
-        lines=lines,
-        subtotal_minor=subtotal,
-        discount_minor=discount,
-        shipping_minor=0,
-        tax_minor=0,
-        total_minor=subtotal - discount,
-    )
-
-
-def begin_payment(checkout: Checkout, priced: Quote, allocations: Iterable[Allocation]) -> tuple[Checkout, PaymentRequested]:
-    """Frozen, quoted and reserved in one decision: ask payments to hold the money."""
-    for step in (S.FROZEN, S.QUOTED, S.RESERVED, S.PAYING):
+def reserve(checkout: Checkout, priced: Quote, allocations: Iterable[Allocation]) -> Checkout:
+    """Frozen, quoted and reserved in one decision: what it costs is fixed, and the goods are there."""
+    for step in (S.FROZEN, S.QUOTED, S.RESERVED):
         checkout = move(checkout, step)
-    paying = replace(
+    return replace(
         checkout, quote=priced, currency=priced.currency, total_minor=priced.total_minor, allocations=tuple(allocations)
     )
+
+
+def choose_payment(checkout: Checkout, method: str, confirmation: Confirmation) -> Checkout:
+    """The buyer has seen what it costs, and says how they pay."""
+    return replace(checkout, method=method, confirmation=confirmation)
+
+
+def begin_payment(
+    checkout: Checkout, priced: Quote, allocations: Iterable[Allocation], capture: CaptureMode
+) -> tuple[Checkout, PaymentRequested]:
+    """Ask payments to hold the money for what is reserved: in the decision that reserved it, or when the buyer says how."""
+    paying = replace(move(checkout, S.PAYING), allocations=tuple(allocations))
     return paying, PaymentRequested(
         checkout_id=checkout.id,
         payment_id=checkout.payment_id,
@@ -281,22 +238,51 @@ def begin_payment(checkout: Checkout, priced: Quote, allocations: Iterable[Alloc
         amount_minor=priced.total_minor,
         currency=priced.currency,
         method=checkout.method,
-        capture="on-confirmation",
+        capture=capture,
         quote_hash=priced.digest,
         subject_id=checkout.subject_id,
+        confirmation="client" if checkout.confirmation == "client" else None,
     )
 
 
-def fail(checkout: Checkout, reason: FailureReason) -> tuple[Checkout, CheckoutFailed]:
+def wait_for_payer(checkout: Checkout) -> Checkout:
+    """The payer has to do something first."""
+    return replace(checkout, action_required=True)
+
+
+# --- How it ends without an order ---------------------------------------------------------------------------------
+
+
+def fail(checkout: Checkout, reason: FailureReason) -> tuple[Checkout, Event]:
     """End without an order. The caller gives back what was reserved in the same decision."""
-    failed = replace(move(checkout, S.FAILED), reason=reason, allocations=())
-    return failed, CheckoutFailed(checkout_id=checkout.id, cart_id=checkout.cart_id, reason=reason)
+    return _end(checkout, S.FAILED, reason)
 
 
-def void_mismatch(checkout: Checkout) -> tuple[Checkout, PaymentVoidRequested]:
+def cancel(checkout: Checkout) -> tuple[Checkout, Event]:
+    """The buyer does not want it any more. Raises ConflictError when it is too late."""
+    demand_unfinished(checkout)
+    if checkout.state in BEFORE_PAYMENT:
+        return _end(checkout, S.CANCELED, "canceled")
+    return _let_go(checkout, S.CANCELING, "canceled")
+
+
+def demand_unfinished(checkout: Checkout) -> None:
+    """Refuse what is asked of a checkout that has come to its end. Raises ConflictError."""
+    if checkout.is_final:
+        facts = {"checkout_id": str(checkout.id), "state": str(checkout.state), "reason": checkout.reason}
+        raise ConflictError("checkout-final", f"the checkout is {checkout.state}", **{k: v for k, v in facts.items() if v})
+
+
+def expire(checkout: Checkout) -> tuple[Checkout, Event]:
+    """It took too long: nothing was asked of payments yet, or what was is to be let go of."""
+    if checkout.state in BEFORE_PAYMENT:
+        return _end(checkout, S.EXPIRED, "timed-out")
+    return _let_go(checkout, S.EXPIRING, "timed-out")
+
+
+def void_mismatch(checkout: Checkout) -> tuple[Checkout, Event]:
     """What was authorized is not what was quoted: let it go, and fail once payments has."""
-    canceling = replace(move(checkout, S.CANCELING), reason="amount-mismatch")
-    return canceling, void(checkout, "amount-mismatch")
+    return _let_go(checkout, S.CANCELING, "amount-mismatch")
 
 
 def void(checkout: Checkout, reason: FailureReason) -> PaymentVoidRequested:
@@ -304,14 +290,48 @@ def void(checkout: Checkout, reason: FailureReason) -> PaymentVoidRequested:
     return PaymentVoidRequested(checkout_id=checkout.id, payment_id=checkout.payment_id, reason=reason)
 
 
+def without_money(checkout: Checkout, refused: FailureReason | None = None) -> tuple[Checkout, Event]:
+    """Payments holds nothing and will not: end as was decided, or for what payments says. The caller gives the stock back."""
+    match checkout.state:
+        case S.CANCELING if checkout.reason != "amount-mismatch":
+            return _end(checkout, S.CANCELED, "canceled")
+        case S.CANCELING:
+            return _end(checkout, S.FAILED, "amount-mismatch")
+        case S.EXPIRING if refused is None:
+            return _end(checkout, S.EXPIRED, "timed-out")
+        case _:
+            return _end(checkout, S.FAILED, refused or "payment-failed")
+
+
+def _let_go(checkout: Checkout, to: CheckoutState, reason: FailureReason) -> tuple[Checkout, Event]:
+    return replace(move(checkout, to), reason=reason), void(checkout, reason)
+
+
+def _end(checkout: Checkout, to: CheckoutState, reason: FailureReason) -> tuple[Checkout, Event]:
+    ended = replace(move(checkout, to), reason=reason, allocations=(), action_required=False)
+    says: dict[CheckoutState, type[CheckoutFailed | CheckoutCanceled | CheckoutExpired]] = {
+        S.FAILED: CheckoutFailed,
+        S.CANCELED: CheckoutCanceled,
+        S.EXPIRED: CheckoutExpired,
+    }
+    return ended, says[to](checkout_id=checkout.id, cart_id=checkout.cart_id, reason=reason)
+
+
+# --- How it becomes an order --------------------------------------------------------------------------------------
+
+
 def matches(checkout: Checkout, authorized: PaymentAuthorized) -> bool:
     """Whether the money held is the money quoted."""
-    return (authorized.amount_minor, authorized.currency) == (checkout.total_minor, checkout.currency)
+    return (authorized.payment_id, authorized.amount_minor, authorized.currency) == (
+        checkout.payment_id,
+        checkout.total_minor,
+        checkout.currency,
+    )
 
 
 def confirm(checkout: Checkout, priced: Quote, number: int, now: datetime) -> tuple[Checkout, Order, OrderConfirmed]:
     """The order happens."""
-    confirmed = move(checkout, S.CONFIRMED)
+    confirmed = replace(move(checkout, S.CONFIRMED), reason=None, action_required=False)
     lines = tuple(
         OrderLine(
             line_id=line.line_id,
@@ -320,6 +340,8 @@ def confirm(checkout: Checkout, priced: Quote, number: int, now: datetime) -> tu
             quantity=line.quantity,
             unit_minor=line.unit_minor,
             total_minor=line.total_minor,
+            discount_minor=line.discount_minor,
+            tax_minor=line.tax_minor,
         )
         for line in priced.lines
     )
@@ -329,18 +351,7 @@ def confirm(checkout: Checkout, priced: Quote, number: int, now: datetime) -> tu
         shipping_minor=priced.shipping_minor,
         tax_minor=priced.tax_minor,
         total_minor=priced.total_minor,
-    )
-    event = OrderConfirmed(
-        order_id=checkout.order_id,
-        number=number,
-        checkout_id=checkout.id,
-        cart_id=checkout.cart_id,
-        payment_id=checkout.payment_id,
-        subject_id=checkout.subject_id,
-        currency=priced.currency,
-        lines=lines,
-        totals=totals,
-        placed_at=now,
+        tax_included=priced.tax_included,
     )
     order = Order(
         tenant_id=checkout.tenant_id,
@@ -354,25 +365,26 @@ def confirm(checkout: Checkout, priced: Quote, number: int, now: datetime) -> tu
         payment_id=checkout.payment_id,
         currency=priced.currency,
         lines=lines,
+        shipping_method=checkout.shipping_method,
+        shipping_address=checkout.shipping_address,
+        quote_hash=priced.digest,
+        allocations=checkout.allocations,
         placed_at=now,
         **asdict(totals),
     )
-    return confirmed, order, event
+    return confirmed, order, _confirmed(order, totals)
 
 
-def count_order(counter: OrderCounter) -> OrderCounter:
-    """One more."""
-    return replace(counter, last_number=counter.last_number + 1)
-
-
-def capture(order: Order, captured_minor: int) -> Order:
-    """The money is ours: `captured_minor` of it in all."""
-    return replace(order, captured_minor=captured_minor, payment_state=PaymentState.CAPTURED)
-
-
-def demand(lines: Sequence[QuoteLine]) -> dict[str, int]:
-    """What a quote wants of each product, added up before anything is checked."""
-    wanted: dict[str, int] = {}
-    for line in lines:
-        wanted[line.sku] = wanted.get(line.sku, 0) + line.quantity
-    return wanted
+def _confirmed(order: Order, totals: Totals) -> OrderConfirmed:
+    return OrderConfirmed(
+        order_id=order.id,
+        number=order.number,
+        checkout_id=order.checkout_id,
+        cart_id=order.cart_id,
+        payment_id=order.payment_id,
+        subject_id=order.subject_id,
+        currency=order.currency,
+        lines=order.lines,
+        totals=totals,
+        placed_at=order.placed_at,
+    )

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from typing import Annotated
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import Query, Response
@@ -16,7 +16,7 @@ from libs.common.messaging.shell import Answer, Replayed
 from libs.common.money import CURRENCIES
 from services.identity import repository
 from services.identity.domain.tenant import PROVISIONERS, Tenant
-from services.identity.handlers import OnboardTenant
+from services.identity.handlers import ChangeTenant, OnboardTenant
 
 ROUTES = Routes()
 NIL = UUID(int=0)
@@ -38,6 +38,49 @@ class NewTenant(BaseModel):
     admin_email: Annotated[str, Field(pattern=r"^[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+$", max_length=254)]
 
 
+Rate = Annotated[int, Field(ge=1, le=100_000)]
+
+
+class ProviderLimits(BaseModel):
+    """How many calls a second the payment provider is to see of this tenant's account."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    per_second: Rate
+    endpoint_per_second: Annotated[Rate | None, Field(description="Of each endpoint. Absent: the same")] = None
+
+
+class Settings(BaseModel):
+    """What a tenant may choose. One that is not named stays as it is; null lets go of the choice."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    capture: Annotated[
+        Literal["on-confirmation", "on-shipment"] | None,
+        Field(description="When money that is held is taken; by default when the order is confirmed"),
+    ] = None
+    prices_include_tax: Annotated[
+        bool | None, Field(strict=True, description="Tax is part of the prices: shown, and not added. By default it is added")
+    ] = None
+    tax_rounding: Annotated[
+        Literal["line", "total"] | None,
+        Field(description="Where fractions of tax are rounded, half to even: on each line (the default) or once an order"),
+    ] = None
+    shipping_required: Annotated[
+        bool | None, Field(strict=True, description="A checkout must name a shipping method. By default it need not")
+    ] = None
+    provider_limits: ProviderLimits | None = None
+
+
+class TenantChange(BaseModel):
+    """What is to change of a tenant."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")] | None = None
+    settings: Settings = Settings()
+
+
 class TenantModel(BaseModel):
     """A tenant as operators see it. `ready` says which services can serve it."""
 
@@ -49,6 +92,7 @@ class TenantModel(BaseModel):
     country: str
     version: int
     ready: dict[str, bool]
+    settings: dict[str, Any]
 
 
 def tenant_model(tenant: Tenant) -> TenantModel:
@@ -62,6 +106,7 @@ def tenant_model(tenant: Tenant) -> TenantModel:
         country=tenant.country,
         version=tenant.version,
         ready={service: service in tenant.provisioned for service in PROVISIONERS},
+        settings=tenant.settings,
     )
 
 
@@ -131,9 +176,34 @@ async def list_tenants(call: Caller, slug: Slug | None = None, limit: Limit = 50
     return page([tenant_model(tenant) for tenant in found], limit, lambda tenant: str(tenant.tenant_id))
 
 
+def _demand_own(call: Call, tenant_id: UUID) -> None:
+    """The platform may look at every tenant, everybody else at their own."""
+    if call.tenant_id not in {tenant_id, PLATFORM}:
+        raise NotFoundError("tenant-not-found", "there is no such tenant")
+
+
 @ROUTES.get("/v1/tenants/{tenant_id}", response_model=TenantModel)
-@guard("tenants:manage")
+@guard("tenants:manage", instead="settings:read")
 async def read_tenant(call: Caller, tenant_id: UUID) -> Response:
-    """One tenant."""
+    """One tenant: any for the platform, its own for everybody else."""
+    _demand_own(call, tenant_id)
     tenant = await load_tenant(call, tenant_id)
+    return reply(200, tenant_model(tenant), ETag=f'"{tenant.version}"')
+
+
+async def _is_there(call: Call) -> None:
+    tenant_id = UUID(call.request.path_params["tenant_id"])
+    _demand_own(call, tenant_id)
+    await load_tenant(call, tenant_id)
+
+
+@ROUTES.patch("/v1/tenants/{tenant_id}", response_model=TenantModel)
+@guard("tenants:manage", instead="settings:write", exists=_is_there)
+async def change_tenant(call: Caller, tenant_id: UUID, body: TenantChange) -> Response:
+    """Change a tenant's name or settings: any for the platform, its own for everybody else."""
+    _demand_own(call, tenant_id)
+    chosen = body.settings.model_dump(mode="json", exclude_none=True)
+    settings = {name: chosen.get(name) for name in body.settings.model_fields_set}
+    command = ChangeTenant(name=body.name, settings=settings, if_match=call.if_match())
+    tenant: Tenant = await call.execute(command, tenant_id=tenant_id)
     return reply(200, tenant_model(tenant), ETag=f'"{tenant.version}"')

@@ -1,8 +1,9 @@
 """Tenants: who may sell here, and how far each has come."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar
 from uuid import UUID
 
 from libs.common.contracts.identity import TenantUpdated
@@ -45,6 +46,8 @@ class Tenant(Aggregate):
     admin_email: str
     provisioned: tuple[str, ...] = ()
     """The services that have said they can serve it, sorted."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """What it chose; what it never chose is not there, and each service knows what that means."""
 
     @property
     def is_news(self) -> bool:
@@ -73,7 +76,22 @@ def updated(tenant: Tenant) -> TenantUpdated:
         status=str(tenant.status),
         currency=tenant.currency,
         country=tenant.country,
+        settings=tenant.settings,
     )
+
+
+def change(tenant: Tenant | None, name: str | None, settings: Mapping[str, Any]) -> tuple[Tenant, TenantUpdated | None]:
+    """Take a new name and new settings, one by one; None lets go of a choice. What changes nothing is no news.
+
+    Raises NotFoundError when there is no such tenant, and ConflictError when it is no more.
+    """
+    if tenant is None:
+        raise NotFoundError("tenant-not-found", "there is no such tenant")
+    if tenant.status in {TenantStatus.CLOSING, TenantStatus.CLOSED}:
+        raise ConflictError("tenant-status", f"the tenant is {tenant.status}", status=str(tenant.status))
+    chosen = {key: value for key, value in {**tenant.settings, **settings}.items() if value is not None}
+    changed = replace(tenant, name=name or tenant.name, settings=chosen)
+    return changed, updated(changed) if changed != tenant else None
 
 
 def note_provisioned(tenant: Tenant, service: str) -> tuple[Tenant, TenantUpdated | None]:

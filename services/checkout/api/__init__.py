@@ -1,0 +1,8 @@
+"""HTTP in: checkouts, the orders they become, and stock."""
+
+from libs.common.http.routes import Routes
+from services.checkout.api import checkouts, lookups, orders, progress, quoting, refunds, stock, timeline
+
+ROUTES = Routes()
+for part in (checkouts, progress, orders, timeline, refunds, lookups, quoting, stock):
+    ROUTES.include_router(part.ROUTES)

@@ -1,0 +1,230 @@
+"""HTTP in: checkouts."""
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, Self
+from uuid import UUID
+
+import orjson
+from fastapi import Response
+from pydantic import BaseModel, Field, model_validator
+
+from libs.common.clock import new_id, rfc3339
+from libs.common.errors import NotFoundError
+from libs.common.http.routes import Call, Caller, Routes, guard, reply
+from libs.common.messaging.shell import Answer, Replayed
+from services.checkout import handlers, repository
+from services.checkout.api.models import AddressModel, Body, QuoteModel, address_of, caller_of, quote_model
+from services.checkout.domain.saga import Checkout, CheckoutState, Confirmation
+
+ROUTES = Routes()
+
+
+class PaymentChoice(Body):
+    """How the buyer pays: with a payment method of the provider, by confirming in their own browser, or says so `later`.
+
+    Later means: the checkout rests as `reserved` with its quote for the buyer to see, until it is resumed with a payment.
+    What it holds is its own until it expires.
+    """
+
+    method: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    confirmation: Literal["client", "later"] | None = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if (self.method is None) == (self.confirmation is None):
+            message = 'give a method, or a confirmation: "client" or "later"'
+            raise ValueError(message)
+        return self
+
+    @property
+    def confirming(self) -> Confirmation:
+        """Who confirms. Who pays later has no method yet, and nobody confirms anything."""
+        return "client" if self.confirmation == "client" else "server"
+
+
+class Resumption(Body):
+    """How the buyer pays, for a checkout that is `reserved`. Any other goes on as it began."""
+
+    payment: PaymentChoice | None = None
+
+
+class NewCheckout(Body):
+    """A cart to be bought."""
+
+    cart_id: UUID
+    payment: PaymentChoice
+    email: Annotated[str, Field(max_length=320, pattern=r"^[^@\s]+@[^@\s]+$")] | None = None
+    shipping_method: Annotated[str, Field(max_length=64)] | None = None
+    shipping_address: AddressModel | None = None
+    billing_address: AddressModel | None = None
+
+
+class CheckoutModel(BaseModel):
+    """A checkout as clients see it. `order_id` is there once there is an order."""
+
+    id: UUID
+    state: str
+    reason: str | None
+    cart_id: UUID
+    order_id: UUID | None
+    payment_id: UUID | None
+    currency: str | None
+    total_minor: int | None
+    action_required: Annotated[
+        bool, Field(description="The payer has to do something: say how to pay if `reserved`, else ask payments what")
+    ]
+    quote: QuoteModel | None
+    expires_at: str
+
+
+def checkout_model(checkout: Checkout) -> CheckoutModel:
+    """A checkout for an answer."""
+    return CheckoutModel(
+        id=checkout.id,
+        state=checkout.state,
+        reason=checkout.reason,
+        cart_id=checkout.cart_id,
+        order_id=checkout.order_id if checkout.state is CheckoutState.CONFIRMED else None,
+        payment_id=checkout.payment_id if checkout.quote and checkout.state is not CheckoutState.RESERVED else None,
+        currency=checkout.currency,
+        total_minor=checkout.total_minor,
+        action_required=checkout.is_waiting_for_payer,
+        quote=quote_model(checkout.quote) if checkout.quote else None,
+        expires_at=rfc3339(checkout.expires_at),
+    )
+
+
+async def load_checkout(call: Call, checkout_id: UUID) -> Checkout:
+    """The checkout, if it is any of the caller's business."""
+    async with call.shell.database.transaction([call.tenant_id]) as connection:
+        found = await repository.CHECKOUTS.load(connection, [(call.tenant_id, checkout_id)], lock=False)
+    if not found or not call.principal.may_see(found[0].subject_id):
+        raise NotFoundError("checkout-not-found", "there is no such checkout for you")
+    return found[0]
+
+
+Done = Callable[[Checkout], bool]
+"""What a caller waits for."""
+
+
+def is_over(checkout: Checkout) -> bool:
+    """It has come to its end."""
+    return checkout.is_final
+
+
+def is_over_or_up_to_payer(checkout: Checkout) -> bool:
+    """It has come to its end, or will not unless the payer does something: who started it must know at once."""
+    return checkout.is_final or checkout.is_waiting_for_payer
+
+
+async def awaited(call: Call, checkout: Checkout, news: "asyncio.Future[None]", deadline: float, done: Done) -> Checkout:
+    """Wait until it is done, at most until the deadline, without asking the database before there is news."""
+    if done(checkout) or not call.wait_seconds:
+        return checkout
+    if not await comes(news, deadline):
+        return await load_checkout(call, checkout.id)  # a hint may be lost: look once more before saying that it is not over
+    with call.service.hints.expect(str(checkout.id)) as more:
+        return await awaited(call, await load_checkout(call, checkout.id), more, deadline, done)
+
+
+async def comes(news: "asyncio.Future[None]", deadline: float) -> bool:
+    """Whether there is news before the deadline."""
+    try:
+        async with asyncio.timeout_at(deadline):
+            await news
+    except TimeoutError:
+        return False
+    return True
+
+
+async def read_awaited(call: Call, checkout_id: UUID, deadline: float, done: Done = is_over) -> Checkout:
+    """A checkout that was there before: as it is, or as it is once done within the wait."""
+    with call.service.hints.expect(str(checkout_id)) as news:
+        return await awaited(call, await load_checkout(call, checkout_id), news, deadline, done)
+
+
+def _deadline(call: Call) -> float:
+    return asyncio.get_running_loop().time() + call.wait_seconds
+
+
+def _as_resource(checkout: Checkout) -> Answer:
+    """What a key remembers of a checkout: which. It lives on, so a replay shows it as it is by then."""
+    return Answer(0, headers={"resource": str(checkout.id)})
+
+
+def checkout_reply(call: Call, checkout: Checkout, **headers: str) -> Response:
+    """200 once final, 202 before."""
+    location = f"/v1/checkouts/{checkout.id}"
+    status = 200 if checkout.is_final else 202
+    return reply(status, checkout_model(checkout), Location=location, ETag=f'"{checkout.version}"', **call.applied, **headers)
+
+
+@ROUTES.post("/v1/checkouts", status_code=202, response_model=CheckoutModel, responses={200: {"model": CheckoutModel}})
+@guard("checkouts:write", idempotent=True)
+async def start_checkout(call: Caller, body: NewCheckout) -> Response:
+    """Buy a cart. 202 while it is under way; the outcome is the checkout's state and reason."""
+    request = body.model_dump(mode="json", exclude={"email"}, exclude_none=True)
+    checkout_id, deadline = new_id(), _deadline(call)
+    command = handlers.StartCheckout(
+        checkout_id=checkout_id,
+        cart_id=body.cart_id,
+        subject_id=call.principal.subject,
+        method=body.payment.method or "",
+        confirmation=body.payment.confirming,
+        email=body.email,
+        shipping_method=body.shipping_method,
+        shipping_address=address_of(body.shipping_address),
+        billing_address=address_of(body.billing_address),
+        body_digest=hashlib.sha256(orjson.dumps(request, option=orjson.OPT_SORT_KEYS)).hexdigest(),
+        ttl_seconds=call.service.extras["checkout_ttl_seconds"],
+    )
+    with call.service.hints.expect(str(checkout_id)) as news:
+        started: Any = await call.execute_once(command, _as_resource, fingerprint_body=request)
+        if isinstance(started, Checkout) and started.id == checkout_id:
+            return checkout_reply(call, await awaited(call, started, news, deadline, is_over_or_up_to_payer))
+    return await _shown(call, started, deadline, is_over_or_up_to_payer)
+
+
+async def _shown(call: Call, answer: Checkout | Replayed, deadline: float, done: Done) -> Response:
+    """The checkout that a command, or the same one before it, was about."""
+    if isinstance(answer, Replayed):
+        checkout = await read_awaited(call, UUID(answer.answer.headers["resource"]), deadline, done)
+        return checkout_reply(call, checkout, Idempotent_Replayed="true")
+    return checkout_reply(call, await read_awaited(call, answer.id, deadline, done))
+
+
+@ROUTES.get("/v1/checkouts/{checkout_id}", response_model=CheckoutModel)
+@guard("checkouts:read")
+async def read_checkout(call: Caller, checkout_id: UUID) -> Response:
+    """One checkout; with `Prefer: wait`, once it is final."""
+    checkout = await read_awaited(call, checkout_id, _deadline(call))
+    return reply(200, checkout_model(checkout), ETag=f'"{checkout.version}"', **call.applied)
+
+
+@ROUTES.post(
+    "/v1/checkouts/{checkout_id}/cancel", status_code=202, response_model=CheckoutModel, responses={200: {"model": CheckoutModel}}
+)
+@guard("checkouts:write", idempotent=True)
+async def cancel_checkout(call: Caller, checkout_id: UUID) -> Response:
+    """Do not buy it after all. 202 until payments has let go of the money; 409 when it is too late."""
+    deadline = _deadline(call)
+    command = handlers.CancelCheckout(checkout_id=checkout_id, caller=caller_of(call))
+    return await _shown(call, await call.execute_once(command, _as_resource), deadline, is_over)
+
+
+@ROUTES.post(
+    "/v1/checkouts/{checkout_id}/resume", status_code=202, response_model=CheckoutModel, responses={200: {"model": CheckoutModel}}
+)
+@guard("checkouts:write", idempotent=True)
+async def resume_checkout(call: Caller, checkout_id: UUID, body: Resumption | None = None) -> Response:
+    """Go on: the payer did what was required, or says how to pay what is reserved. 409 when it is over."""
+    deadline, payment = _deadline(call), body.payment if body else None
+    command = handlers.ResumeCheckout(
+        checkout_id=checkout_id,
+        caller=caller_of(call),
+        method=(payment.method or "") if payment else "",
+        confirmation=payment.confirming if payment else "server",
+    )
+    return await _shown(call, await call.execute_once(command, _as_resource), deadline, is_over)

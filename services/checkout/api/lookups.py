@@ -1,0 +1,68 @@
+"""HTTP in: buyers without an account ask for a link to their order. The answer gives nothing away, nor does its time."""
+
+import time
+from collections import OrderedDict
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Response
+from pydantic import Field
+
+from libs.common.clock import new_id
+from libs.common.errors import UnavailableError
+from libs.common.http.routes import Caller, Routes, public
+from services.checkout import handlers, repository
+from services.checkout.api.models import Body
+
+ROUTES = Routes()
+PER_ADDRESS = 5
+"""So many at once, and then one each time a share of the period has passed."""
+PER_TENANT = 120
+PERIOD_SECONDS = 60.0
+MAX_KEPT = 10_000
+
+
+class _SlowDownError(UnavailableError):
+    status = 429
+
+
+class Allowance:
+    """Token buckets by name, kept in this process; the longest unused leave first."""
+
+    def __init__(self) -> None:
+        self._buckets: OrderedDict[object, tuple[float, float]] = OrderedDict()
+
+    def take(self, name: object, most: int, now: float) -> None:
+        """Take one. Raises when none is left, saying when there will be."""
+        left, since = self._buckets.pop(name, (float(most), now))
+        left = min(most, left + (now - since) * most / PERIOD_SECONDS)
+        granted = left >= 1
+        self._buckets[name] = (left - 1 if granted else left, now)
+        if len(self._buckets) > MAX_KEPT:
+            self._buckets.popitem(last=False)
+        if not granted:
+            raise _SlowDownError("too-many-lookups", "ask again later", retry_after=round((1 - left) * PERIOD_SECONDS / most) + 1)
+
+
+ALLOWANCE = Allowance()
+
+
+class NewLookup(Body):
+    """An order as its buyer remembers it."""
+
+    tenant_id: UUID
+    number: Annotated[int, Field(ge=1, le=2**62)]
+    email: Annotated[str, Field(max_length=320, pattern=r"^[^@\s]+@[^@\s]+$")]
+
+
+@ROUTES.post("/v1/order-lookups", status_code=202, response_class=Response)
+@public
+async def look_up_order(call: Caller, body: NewLookup) -> Response:
+    """Have a link sent to an order's buyer. Always 202: whether there is such an order, only its buyer learns."""
+    now = time.monotonic()
+    ALLOWANCE.take((body.tenant_id, body.email.lower()), PER_ADDRESS, now)
+    ALLOWANCE.take(body.tenant_id, PER_TENANT, now)
+    async with call.shell.database.transaction([body.tenant_id]) as connection:
+        order_id = await repository.orders.looked_up(connection, body.tenant_id, body.number, body.email)
+    await call.execute(handlers.orders.AskForLink(order_id=order_id or new_id()), tenant_id=body.tenant_id)
+    return Response(status_code=202)

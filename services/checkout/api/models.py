@@ -1,0 +1,131 @@
+"""What several parts of this API accept and answer with."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+from fastapi import Path, Query
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from libs.common.contracts.checkout import OrderLine
+from libs.common.countries import COUNTRIES
+from libs.common.http.routes import Call
+from services.checkout import handlers
+from services.checkout.domain.quote import Address, Quote, QuoteLine, QuoteShipping
+
+Limit = Annotated[int, Query(ge=1, le=200)]
+SkuPath = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$")]
+
+
+class Body(BaseModel):
+    """A request's body: what nobody knows is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def caller_of(call: Call) -> handlers.Caller:
+    """Whose things the caller's commands may touch."""
+    return handlers.Caller(subject_id=call.principal.subject, sees_all=not call.principal.is_shopper)
+
+
+def _known(country: str) -> str:
+    if country not in COUNTRIES:
+        message = "not a country of ISO 3166-1"
+        raise ValueError(message)
+    return country
+
+
+Country = Annotated[str, Field(pattern="^[A-Z]{2}$", description="ISO 3166-1 alpha-2"), AfterValidator(_known)]
+Words = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$", max_length=200)]
+"""Something to read on one line, and not nothing."""
+
+
+class AddressModel(Body):
+    """Where to."""
+
+    name: Words
+    line1: Words
+    line2: Words | None = None
+    city: Annotated[Words, Field(max_length=100)]
+    region: Annotated[Words, Field(max_length=100)] | None = None
+    postal_code: Annotated[Words, Field(max_length=20)]
+    country: Country
+    phone: Annotated[Words, Field(max_length=30)] | None = None
+
+
+def address_of(model: AddressModel | None) -> Address | None:
+    """An address as the domain knows it."""
+    return Address(**model.model_dump()) if model else None
+
+
+def address_model(address: Address | None) -> AddressModel | None:
+    """An address for an answer."""
+    return AddressModel.model_construct(**asdict(address)) if address else None
+
+
+class LineModel(BaseModel):
+    """One line of a quote, and of the order it becomes."""
+
+    line_id: str
+    sku: str
+    name: str
+    quantity: int
+    unit_minor: int
+    total_minor: Annotated[int, Field(description="Unit price times quantity: before discount and tax")]
+    discount_minor: int | None
+    tax_minor: int | None
+
+
+class ShippingModel(BaseModel):
+    """How the order is sent."""
+
+    code: str
+    name: str
+    tax_minor: int
+
+
+class QuoteModel(BaseModel):
+    """What the order costs, fixed."""
+
+    lines: list[LineModel]
+    subtotal_minor: int
+    discount_minor: int
+    shipping_minor: int
+    tax_minor: int
+    total_minor: int
+    tax_included: Annotated[bool, Field(description="The tax is part of the prices: shown, and not added")]
+    shipping: ShippingModel | None
+    hash: str
+
+
+def line_model(line: QuoteLine | OrderLine) -> LineModel:
+    """A line for an answer."""
+    return LineModel(
+        line_id=line.line_id,
+        sku=line.sku,
+        name=line.name,
+        quantity=line.quantity,
+        unit_minor=line.unit_minor,
+        total_minor=line.total_minor,
+        discount_minor=line.discount_minor,
+        tax_minor=line.tax_minor,
+    )
+
+
+def shipping_model(shipping: QuoteShipping | None) -> ShippingModel | None:
+    """How a quote is sent, for an answer."""
+    return ShippingModel(code=shipping.code, name=shipping.name, tax_minor=shipping.tax_minor) if shipping else None
+
+
+def quote_model(quote: Quote) -> QuoteModel:
+    """A quote for an answer."""
+    return QuoteModel(
+        lines=[line_model(line) for line in quote.lines],
+        subtotal_minor=quote.subtotal_minor,
+        discount_minor=quote.discount_minor,
+        shipping_minor=quote.shipping_minor,
+        tax_minor=quote.tax_minor,
+        total_minor=quote.total_minor,
+        tax_included=quote.tax_included,
+        shipping=shipping_model(quote.shipping),
+        hash=quote.digest,
+    )

@@ -1,0 +1,227 @@
+"""HTTP in: the orders that checkouts became."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import Query, Response
+from pydantic import AwareDatetime, BaseModel, Field
+
+from libs.common.clock import rfc3339
+from libs.common.errors import NotFoundError
+from libs.common.http.paging import Page, decode_cursor, page
+from libs.common.http.routes import Call, Caller, Routes, guard, reply
+from libs.common.messaging.shell import Answer, Replayed
+from services.checkout import handlers, repository
+from services.checkout.api.models import AddressModel, Body, Limit, LineModel, address_model, caller_of, line_model
+from services.checkout.domain.note import Note
+from services.checkout.domain.order import Order
+from services.checkout.domain.refund import Refund
+
+ROUTES = Routes()
+NEWEST = 2**62
+
+
+class QuantityModel(BaseModel):
+    """So many of one line."""
+
+    line_id: str
+    quantity: int
+
+
+class RefundModel(BaseModel):
+    """A refund as clients see it."""
+
+    id: UUID
+    order_id: UUID
+    state: str
+    code: str | None
+    amount_minor: int
+    currency: str
+    lines: list[QuantityModel]
+    restock: bool
+    reason: str
+    requested_at: str
+
+
+class OrderModel(BaseModel):
+    """An order as clients see it. Its refunds are told with one order, not in lists."""
+
+    id: UUID
+    number: int
+    state: str
+    reason: str | None
+    payment_state: str
+    fulfilment_state: str
+    currency: str
+    lines: list[LineModel]
+    subtotal_minor: int
+    discount_minor: int
+    shipping_minor: int
+    tax_minor: int
+    tax_included: Annotated[bool, Field(description="The tax is part of the prices: shown, and not added")]
+    total_minor: int
+    captured_minor: int
+    refunded_minor: int
+    refunds: list[RefundModel] | None
+    shipping_method: str | None
+    shipping_address: AddressModel | None
+    quote_hash: str | None
+    checkout_id: UUID
+    payment_id: UUID
+    subject_id: UUID
+    placed_at: str
+
+
+class NewNote(Body):
+    """Something to write down about an order."""
+
+    body: Annotated[str, Field(min_length=1, max_length=4_000)]
+
+
+class NoteModel(BaseModel):
+    """What somebody of the staff wrote down."""
+
+    id: UUID
+    order_id: UUID
+    body: str
+    author: str
+    written_at: str
+
+
+class NotesModel(BaseModel):
+    """An order's notes, the oldest first."""
+
+    items: list[NoteModel]
+
+
+def refund_model(refund: Refund) -> RefundModel:
+    """A refund for an answer."""
+    return RefundModel(
+        id=refund.id,
+        order_id=refund.order_id,
+        state=refund.state,
+        code=refund.code,
+        amount_minor=refund.amount_minor,
+        currency=refund.currency,
+        lines=[QuantityModel(line_id=line.line_id, quantity=line.quantity) for line in refund.lines],
+        restock=refund.restock,
+        reason=refund.reason,
+        requested_at=rfc3339(refund.requested_at),
+    )
+
+
+def order_model(order: Order, refunds: list[RefundModel] | None = None) -> OrderModel:
+    """An order for an answer."""
+    return OrderModel(
+        id=order.id,
+        number=order.number,
+        state=order.state,
+        reason=order.reason,
+        payment_state=order.payment_state,
+        fulfilment_state=order.fulfilment_state,
+        currency=order.currency,
+        lines=[line_model(line) for line in order.lines],
+        subtotal_minor=order.subtotal_minor,
+        discount_minor=order.discount_minor,
+        shipping_minor=order.shipping_minor,
+        tax_minor=order.tax_minor,
+        tax_included=order.tax_included,
+        total_minor=order.total_minor,
+        captured_minor=order.captured_minor,
+        refunded_minor=order.refunded_minor,
+        refunds=refunds,
+        shipping_method=order.shipping_method,
+        shipping_address=address_model(order.shipping_address),
+        quote_hash=order.quote_hash,
+        checkout_id=order.checkout_id,
+        payment_id=order.payment_id,
+        subject_id=order.subject_id,
+        placed_at=rfc3339(order.placed_at),
+    )
+
+
+def note_model(note: Note) -> NoteModel:
+    """A note for an answer."""
+    return NoteModel(id=note.id, order_id=note.order_id, body=note.body, author=note.author, written_at=rfc3339(note.written_at))
+
+
+@ROUTES.get("/v1/orders", response_model=Page[OrderModel])
+@guard("orders:read")
+async def list_orders(
+    call: Caller,
+    limit: Limit = 50,
+    cursor: str | None = None,
+    state: Annotated[str | None, Query(pattern="^(confirmed|canceled)$")] = None,
+    subject_id: UUID | None = None,
+    placed_after: AwareDatetime | None = None,
+    placed_before: AwareDatetime | None = None,
+) -> Response:
+    """Orders, newest first: a shopper's own, or the tenant's."""
+    before = decode_cursor(cursor, NEWEST, _number)
+    async with call.shell.database.transaction([call.tenant_id]) as connection:
+        orders = await repository.orders.orders(
+            connection,
+            call.tenant_id,
+            before=before,
+            limit=limit + 1,
+            subject_id=call.principal.subject if call.principal.is_shopper else subject_id,
+            state=state,
+            placed_after=placed_after,
+            placed_before=placed_before,
+        )
+    return page([order_model(order) for order in orders], limit, lambda order: str(order.number))
+
+
+def _number(key: str) -> int:
+    number = int(key)
+    if not 0 < number <= NEWEST:
+        raise ValueError(key)
+    return number
+
+
+async def load_order(call: Call, order_id: UUID) -> tuple[Order, list[Refund]]:
+    """One order with its refunds, if it is any of the caller's business."""
+    async with call.shell.database.transaction([call.tenant_id]) as connection:
+        found = await repository.ORDERS.load(connection, [(call.tenant_id, order_id)], lock=False)
+        if not found or not call.principal.may_see(found[0].subject_id):
+            raise NotFoundError("order-not-found", "there is no such order for you")
+        return found[0], list(await repository.orders.refunds(connection, call.tenant_id, order_id))
+
+
+def _order_reply(status: int, order: Order, refunds: list[Refund], **headers: str) -> Response:
+    return reply(status, order_model(order, [refund_model(refund) for refund in refunds]), ETag=f'"{order.version}"', **headers)
+
+
+@ROUTES.get("/v1/orders/{order_id}", response_model=OrderModel)
+@guard("orders:read")
+async def read_order(call: Caller, order_id: UUID) -> Response:
+    """One order, with its refunds."""
+    return _order_reply(200, *await load_order(call, order_id))
+
+
+@ROUTES.post("/v1/orders/{order_id}/cancel", status_code=202, response_model=OrderModel)
+@guard("orders:write", idempotent=True)
+async def cancel_order(call: Caller, order_id: UUID) -> Response:
+    """Call an order off before its money is taken; payments lets go of it. 409 once it was taken: refund it instead."""
+    command = handlers.orders.CancelOrder(order_id=order_id, caller=caller_of(call))
+    answer: Any = await call.execute_once(command, lambda order: Answer(0, headers={"resource": str(order.id)}))
+    order, refunds = await load_order(call, order_id)
+    return _order_reply(202, order, refunds, **({"Idempotent_Replayed": "true"} if isinstance(answer, Replayed) else {}))
+
+
+@ROUTES.post("/v1/orders/{order_id}/notes", status_code=201, response_model=NoteModel)
+@guard("orders:write")
+async def write_note(call: Caller, order_id: UUID, body: NewNote) -> Response:
+    """Write something down about an order. Buyers never see it."""
+    note = await call.execute(handlers.orders.WriteNote(order_id=order_id, caller=caller_of(call), body=body.body))
+    return reply(201, note_model(note), Location=f"/v1/orders/{order_id}/notes")
+
+
+@ROUTES.get("/v1/orders/{order_id}/notes", response_model=NotesModel)
+@guard("orders:write")
+async def list_notes(call: Caller, order_id: UUID) -> Response:
+    """What staff wrote down about an order, the oldest first."""
+    await load_order(call, order_id)
+    async with call.shell.database.transaction([call.tenant_id]) as connection:
+        notes = await repository.orders.notes(connection, call.tenant_id, order_id)
+    return reply(200, NotesModel(items=[note_model(note) for note in notes]))

@@ -1,0 +1,232 @@
+"""Orders: checkouts that came true. Their numbers, their money, and how they are called off."""
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import ClassVar
+from uuid import UUID
+
+from libs.common.contracts.checkout import FailureReason, OrderCanceled, OrderLine, OrderQuantity
+from libs.common.errors import ConflictError
+from libs.common.messaging.decision import Aggregate
+from services.checkout.domain.quote import Address
+from services.checkout.domain.stock import Allocation, returning
+
+
+class OrderState(StrEnum):
+    """Where an order stands."""
+
+    CONFIRMED = "confirmed"
+    CANCELED = "canceled"
+
+
+class PaymentState(StrEnum):
+    """Where an order's money is."""
+
+    AUTHORIZED = "authorized"
+    CAPTURED = "captured"
+    PARTIALLY_REFUNDED = "partially_refunded"
+    REFUNDED = "refunded"
+    DISPUTED = "disputed"
+
+
+class FulfilmentState(StrEnum):
+    """Where an order's goods are."""
+
+    UNFULFILLED = "unfulfilled"
+    PARTIALLY_FULFILLED = "partially_fulfilled"
+    FULFILLED = "fulfilled"
+    DELIVERED = "delivered"
+    RETURNED = "returned"
+
+
+ORDER_TRANSITIONS: dict[OrderState, frozenset[OrderState]] = {
+    OrderState.CONFIRMED: frozenset({OrderState.CANCELED}),
+    OrderState.CANCELED: frozenset(),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """What became of the goods of one line so far: none of the numbers is above the line's quantity."""
+
+    shipped: int = 0
+    returned: int = 0
+    refunded: int = 0
+    """For which the money went back, or is on its way."""
+    shelved_by_returns: int = 0
+    """Of which fulfilment says that they came back and may be sold again."""
+    shelved_by_refunds: int = 0
+    """Of which a refund says so."""
+    restocked: int = 0
+    """Of which it was done. Both speak of the same goods: whichever says more counts."""
+
+
+NOTHING_YET = Progress()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shipment:
+    """Goods that left the house together."""
+
+    lines: tuple[OrderQuantity, ...]
+    is_delivered: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Order(Aggregate):
+    """A checkout that came true."""
+
+    id: UUID
+    number: int
+    state: OrderState
+    reason: str | None = None
+    """Why it was canceled."""
+    payment_state: PaymentState
+    fulfilment_state: FulfilmentState = FulfilmentState.UNFULFILLED
+    subject_id: UUID
+    checkout_id: UUID
+    cart_id: UUID
+    payment_id: UUID
+    currency: str
+    lines: tuple[OrderLine, ...]
+    subtotal_minor: int
+    discount_minor: int
+    shipping_minor: int
+    tax_minor: int
+    tax_included: bool = False
+    """The tax is part of the prices: shown, and not added."""
+    total_minor: int
+    quote_hash: str | None = None
+    """The digest of the quote that became this order; none before there were any."""
+    captured_minor: int = 0
+    refunding_minor: int = 0
+    """On its way back to the buyer."""
+    refunded_minor: int = 0
+    disputes: dict[str, str] = field(default_factory=dict)
+    """How each dispute stands, by id: `open`, or how it ended."""
+    progress: dict[str, Progress] = field(default_factory=dict)
+    """By line id; of a line that is not there nothing has become yet."""
+    shipments: dict[str, Shipment] = field(default_factory=dict)
+    returns: dict[str, tuple[OrderQuantity, ...]] = field(default_factory=dict)
+    allocations: tuple[Allocation, ...] = ()
+    """From where the goods were sold."""
+    shipping_method: str | None = None
+    shipping_address: Address | None = None
+    placed_at: datetime
+
+    def line(self, line_id: str) -> OrderLine | None:
+        """The line of this id."""
+        return next((line for line in self.lines if line.line_id == line_id), None)
+
+    def progress_of(self, line_id: str) -> Progress:
+        """What became of a line so far."""
+        return self.progress.get(line_id, NOTHING_YET)
+
+    def paid_minor(self, line: OrderLine) -> int:
+        """What the buyer pays for a whole line: its discount taken off, and tax that is not in the price put on."""
+        return line.total_minor - (line.discount_minor or 0) + (0 if self.tax_included else line.tax_minor or 0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OrderCounter(Aggregate):
+    """The last order number of a tenant. Taken last in the confirming transaction, so numbers have no gaps."""
+
+    KEY: ClassVar[str] = "tenant_id"
+    last_number: int = 0
+
+
+OPEN_DISPUTE = "open"
+LOST_DISPUTE = "lost"
+
+
+def count_order(counter: OrderCounter) -> OrderCounter:
+    """One more."""
+    return replace(counter, last_number=counter.last_number + 1)
+
+
+# --- Money --------------------------------------------------------------------------------------------------------
+
+
+def capture(order: Order, captured_minor: int) -> Order:
+    """The money is ours: `captured_minor` of it in all."""
+    return with_money(replace(order, captured_minor=captured_minor))
+
+
+def dispute(order: Order, dispute_id: UUID, standing: str) -> Order:
+    """The buyer's bank contests the payment, or has decided. What was decided is not opened again."""
+    known = order.disputes.get(str(dispute_id))
+    if known == standing or (known is not None and standing == OPEN_DISPUTE):
+        return order
+    return with_money(replace(order, disputes={**order.disputes, str(dispute_id): standing}))
+
+
+def with_money(order: Order) -> Order:
+    """The same order, its `payment_state` in accord with its amounts and disputes."""
+    return replace(order, payment_state=_payment_state(order))
+
+
+def _payment_state(order: Order) -> PaymentState:
+    if any(standing in {OPEN_DISPUTE, LOST_DISPUTE} for standing in order.disputes.values()):
+        return PaymentState.DISPUTED
+    if order.refunded_minor:
+        # Told of by different streams: a refund may be heard of before the capture that it undoes.
+        whole = order.refunded_minor >= (order.captured_minor or order.total_minor)
+        return PaymentState.REFUNDED if whole else PaymentState.PARTIALLY_REFUNDED
+    return PaymentState.CAPTURED if order.captured_minor else PaymentState.AUTHORIZED
+
+
+# --- Calling it off -----------------------------------------------------------------------------------------------
+
+
+def demand_cancelable(order: Order) -> None:
+    """Refuse what cannot be undone by letting go of held money. Raises ConflictError."""
+    facts = {"order_id": str(order.id), "state": str(order.state), "payment_state": str(order.payment_state)}
+    if order.state is OrderState.CANCELED:
+        raise ConflictError("order-canceled", "the order is canceled already", **facts)
+    if order.captured_minor:
+        raise ConflictError("order-captured", "the order's money was taken: refund it instead", **facts)
+    if order.shipments:
+        raise ConflictError("order-shipped", "goods of the order have left the house", **facts)
+
+
+def cancel(order: Order, reason: FailureReason) -> tuple[Order, OrderCanceled, list[Allocation]]:
+    """Call it off; also says which goods go back on the shelf: all that have not left the house."""
+    if OrderState.CANCELED not in ORDER_TRANSITIONS[order.state]:
+        raise ConflictError("order-state", f"an order that is {order.state} cannot be canceled", state=str(order.state))
+    inside = {line.line_id: line.quantity - _outside(order.progress_of(line.line_id)) for line in order.lines}
+    canceled, goods = restock(replace(order, state=OrderState.CANCELED, reason=reason), inside)
+    event = OrderCanceled(
+        order_id=order.id,
+        checkout_id=order.checkout_id,
+        cart_id=order.cart_id,
+        payment_id=order.payment_id,
+        reason=reason,
+    )
+    return canceled, event, goods
+
+
+def _outside(progress: Progress) -> int:
+    return progress.shipped - progress.shelved_by_returns
+
+
+def restock(order: Order, wanted: dict[str, int]) -> tuple[Order, list[Allocation]]:
+    """Have so many of each line back on the shelf in all, and no good twice; says from where they had been sold."""
+    goods: list[Allocation] = []
+    progress = dict(order.progress)
+    for line in order.lines:
+        known = progress.get(line.line_id, NOTHING_YET)
+        missing = min(wanted.get(line.line_id, 0), line.quantity) - known.restocked
+        if missing > 0:
+            already = sum(progress.get(each.line_id, NOTHING_YET).restocked for each in order.lines if each.sku == line.sku)
+            goods.extend(returning(order.allocations, line.sku, missing, already))
+            progress[line.line_id] = replace(known, restocked=known.restocked + missing)
+    return replace(order, progress=progress), goods
+
+
+def shelve(order: Order) -> tuple[Order, list[Allocation]]:
+    """Put on the shelf what fulfilment or refunds say belongs there, and is not there yet."""
+    return restock(
+        order,
+        {line_id: max(known.shelved_by_returns, known.shelved_by_refunds) for line_id, known in order.progress.items()},
+    )

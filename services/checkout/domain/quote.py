@@ -1,0 +1,226 @@
+"""The quote: what an order will cost, fixed before anybody is asked for money."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import orjson
+
+from libs.common.contracts.cart import CartFrozen, FrozenLine
+from libs.common.errors import ConflictError
+from services.checkout.domain.shipping import ShippingMethod
+from services.checkout.domain.tax import SHIPPING_CATEGORY, TaxRate, TaxRounding, TaxTable, apportion, taxes
+
+MAX_TOTAL_MINOR = 9_000_000_000_000_000
+"""What an event can say (`contracts.Minor`): a dearer order could be quoted, and never be paid."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Address:
+    """Where to. It stays in this service's database: no event ever carries it."""
+
+    name: str
+    line1: str
+    line2: str | None = None
+    city: str
+    region: str | None = None
+    postal_code: str
+    country: str
+    """ISO 3166-1 alpha-2."""
+    phone: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QuoteLine:
+    """One line of a quote."""
+
+    line_id: str
+    sku: str
+    name: str
+    category: str
+    quantity: int
+    unit_minor: int
+    total_minor: int
+    """Unit price times quantity: before discount and tax."""
+    discount_minor: int = 0
+    """This line's share of what the cart takes off."""
+    tax_minor: int = 0
+    """The tax on the line without its discount; part of it when prices include tax."""
+    tax_rate: str | None = None
+    """In percent."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QuoteDiscount:
+    """An amount the cart takes off, and why."""
+
+    code: str
+    amount_minor: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QuoteShipping:
+    """How the order is sent, and the tax on that."""
+
+    code: str
+    name: str
+    tax_minor: int
+    tax_rate: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Quote:
+    """What the order will cost, fixed.
+
+    subtotal - discount + shipping + tax = total; with `tax_included` the tax is shown and not added.
+    """
+
+    currency: str
+    lines: tuple[QuoteLine, ...]
+    subtotal_minor: int
+    discount_minor: int
+    shipping_minor: int
+    tax_minor: int
+    total_minor: int
+    tax_included: bool = False
+    discounts: tuple[QuoteDiscount, ...] = ()
+    shipping: QuoteShipping | None = None
+    country: str | None = None
+    """Where it goes to, and so whose tax is owed."""
+    address_digest: str | None = None
+    """SHA-256 of the shipping address: a quote is for that one and no other."""
+    expires_at: datetime | None = None
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the whole quote: what the provider, the order and the buyer agree on."""
+        return _digest(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Terms:
+    """All that a cart does not say of its price. As they stand by default: nothing is configured, nothing is added."""
+
+    shipping: ShippingMethod | None = None
+    shipping_address: Address | None = None
+    country: str | None = None
+    """Where it is taxed: the shipping address's, else the billing address's, else the tenant's own."""
+    taxes: TaxTable | None = None
+    tax_included: bool = False
+    tax_rounding: TaxRounding = TaxRounding.LINE
+    expires_at: datetime | None = None
+
+
+NOTHING_CONFIGURED = Terms()
+
+
+class UnquotableError(ConflictError):
+    """The cart cannot be priced as its checkout asks."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Basket:
+    """What a cart comes to before shipping and tax."""
+
+    lines: Sequence[FrozenLine]
+    totals: Sequence[int]
+    shares: Sequence[int]
+    subtotal_minor: int
+    discount_minor: int
+
+
+def quote(frozen: CartFrozen, terms: Terms = NOTHING_CONFIGURED) -> Quote:
+    """Fix what the cart costs under these terms.
+
+    Raises UnquotableError when the chosen method cannot send it, or no amount is so large.
+    """
+    basket = _basket(frozen)
+    shipping_minor = _shipping(frozen, basket, terms)
+    rates = [terms.taxes.rate_of(line.category) if terms.taxes else None for line in frozen.lines]
+    shipping_rate = terms.taxes.rate_of(SHIPPING_CATEGORY) if terms.taxes else None
+    amounts = [total - share for total, share in zip(basket.totals, basket.shares, strict=True)]
+    owed = taxes(
+        [*zip(amounts, rates, strict=True), (shipping_minor, shipping_rate)], terms.tax_rounding, included=terms.tax_included
+    )
+    total = basket.subtotal_minor - basket.discount_minor + shipping_minor + (0 if terms.tax_included else sum(owed))
+    if total > MAX_TOTAL_MINOR:
+        raise UnquotableError("total-too-large", f"an order comes to {MAX_TOTAL_MINOR} minor units at most")
+    return Quote(
+        currency=frozen.currency,
+        lines=_lines(basket, owed, rates),
+        subtotal_minor=basket.subtotal_minor,
+        discount_minor=basket.discount_minor,
+        shipping_minor=shipping_minor,
+        tax_minor=sum(owed),
+        total_minor=total,
+        tax_included=terms.tax_included,
+        discounts=tuple(
+            QuoteDiscount(code=each.code, amount_minor=each.amount_minor) for each in frozen.discounts if each.amount_minor
+        ),
+        shipping=_delivery(terms.shipping, owed[-1], shipping_rate),
+        country=terms.country,
+        address_digest=_digest(terms.shipping_address) if terms.shipping_address else None,
+        expires_at=terms.expires_at,
+    )
+
+
+def _basket(frozen: CartFrozen) -> _Basket:
+    """The lines' amounts, and each line's share of the discount, which never takes more than there is."""
+    totals = [line.unit_minor * line.quantity for line in frozen.lines]
+    discount = min(sum(totals), sum(each.amount_minor for each in frozen.discounts))
+    return _Basket(frozen.lines, totals, apportion(discount, totals), sum(totals), discount)
+
+
+def _shipping(frozen: CartFrozen, basket: _Basket, terms: Terms) -> int:
+    """What sending it costs: by the weight of the goods, of which an unknown one counts as none, or by what is paid for them."""
+    if terms.shipping is None:
+        return 0
+    grams = sum(max(line.weight_grams or 0, 0) * line.quantity for line in frozen.lines)
+    value = basket.subtotal_minor - basket.discount_minor
+    country = terms.shipping_address.country if terms.shipping_address else None
+    charge = terms.shipping.charge(country, frozen.currency, grams=grams, value_minor=value)
+    if charge is None:
+        raise UnquotableError("shipping-unavailable", f"{terms.shipping.code} does not send this cart there")
+    return charge
+
+
+def _lines(basket: _Basket, owed: Sequence[int], rates: Sequence[TaxRate | None]) -> tuple[QuoteLine, ...]:
+    return tuple(
+        QuoteLine(
+            line_id=str(number),
+            sku=line.sku,
+            name=line.name,
+            category=line.category,
+            quantity=line.quantity,
+            unit_minor=line.unit_minor,
+            total_minor=basket.totals[number - 1],
+            discount_minor=basket.shares[number - 1],
+            tax_minor=owed[number - 1],
+            tax_rate=_percent(rates[number - 1]),
+        )
+        for number, line in enumerate(basket.lines, 1)
+    )
+
+
+def _delivery(method: ShippingMethod | None, tax_minor: int, rate: TaxRate | None) -> QuoteShipping | None:
+    if method is None:
+        return None
+    return QuoteShipping(code=method.code, name=method.name, tax_minor=tax_minor, tax_rate=_percent(rate))
+
+
+def _percent(rate: TaxRate | None) -> str | None:
+    return str(rate.rate) if rate else None
+
+
+def _digest(value: object) -> str:
+    """SHA-256 of a dataclass as JSON, its fields in the order of their declaration."""
+    return hashlib.sha256(orjson.dumps(value)).hexdigest()
+
+
+def demand(lines: Sequence[QuoteLine]) -> dict[str, int]:
+    """What a quote wants of each product, added up before anything is checked."""
+    wanted: dict[str, int] = {}
+    for line in lines:
+        wanted[line.sku] = wanted.get(line.sku, 0) + line.quantity
+    return wanted

@@ -1,0 +1,234 @@
+"""Refunds of an order: asked of payments, and never more than was taken. Payments alone says what became of one.
+
+A refund that fails, also one that had succeeded, frees its amount and its lines: they may be refunded again. Goods that were
+put back on the shelf for it stay there.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from libs.common.contracts.checkout import OrderQuantity, OrderRefunded, RefundRequested
+from libs.common.contracts.payments import RefundFailed, RefundPending, RefundSucceeded
+from libs.common.errors import ConflictError, NotYetError, RejectedError
+from libs.common.messaging.decision import Aggregate
+from services.checkout.domain.order import Order, shelve, with_money
+from services.checkout.domain.stock import Allocation
+
+
+class RefundState(StrEnum):
+    """Where a refund stands."""
+
+    REQUESTED = "requested"
+    PENDING = "pending"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+R = RefundState
+REFUND_TRANSITIONS: dict[RefundState, frozenset[RefundState]] = {
+    R.REQUESTED: frozenset({R.PENDING, R.SUCCEEDED, R.FAILED}),
+    R.PENDING: frozenset({R.SUCCEEDED, R.FAILED}),
+    R.SUCCEEDED: frozenset({R.FAILED}),
+    R.FAILED: frozenset(),
+}
+
+Told = RefundPending | RefundSucceeded | RefundFailed
+"""What payments says of a refund."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refund(Aggregate):
+    """So much of an order's money that goes back to the buyer."""
+
+    id: UUID
+    order_id: UUID
+    payment_id: UUID
+    state: RefundState
+    code: str | None = None
+    """Why it failed."""
+    amount_minor: int
+    currency: str
+    lines: tuple[OrderQuantity, ...] = ()
+    restock: bool = False
+    is_restocked: bool = False
+    reason: str
+    requested_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RefundWish:
+    """What is to be given back: an amount, lines, both, or with neither all that is left."""
+
+    amount_minor: int | None
+    quantities: Mapping[str, int]
+    restock: bool
+    reason: str
+
+
+def refundable_minor(order: Order) -> int:
+    """What was taken and has not gone back, nor is on its way."""
+    return order.captured_minor - order.refunding_minor - order.refunded_minor
+
+
+def request(order: Order, refund_id: UUID, wish: RefundWish, now: datetime) -> tuple[Order, Refund, RefundRequested]:
+    """Set the amount and the lines aside, and ask payments. Raises ConflictError for more than there is left."""
+    quantities = _quantities(order, wish)
+    amount = _amount(order, wish, quantities)
+    left = refundable_minor(order)
+    if not order.captured_minor:
+        detail = "no money of this order was taken yet: cancel it instead"
+        raise ConflictError("order-not-captured", detail, order_id=str(order.id), payment_state=str(order.payment_state))
+    if not 0 < amount <= left:
+        detail = f"{amount} minor units of {left} that are left cannot be refunded"
+        raise ConflictError("refund-exceeds-capture", detail, order_id=str(order.id), refundable_minor=left)
+    refund = Refund(
+        tenant_id=order.tenant_id,
+        id=refund_id,
+        order_id=order.id,
+        payment_id=order.payment_id,
+        state=R.REQUESTED,
+        amount_minor=amount,
+        currency=order.currency,
+        lines=tuple(OrderQuantity(line_id=line_id, quantity=count) for line_id, count in quantities.items()),
+        restock=wish.restock,
+        reason=wish.reason,
+        requested_at=now,
+    )
+    return _set_aside(order, refund, 1), refund, _asked(order, refund)
+
+
+def _asked(order: Order, refund: Refund) -> RefundRequested:
+    return RefundRequested(
+        refund_id=refund.id,
+        payment_id=refund.payment_id,
+        checkout_id=order.checkout_id,
+        order_id=order.id,
+        amount_minor=refund.amount_minor,
+        currency=refund.currency,
+        reason=refund.reason,
+    )
+
+
+def _quantities(order: Order, wish: RefundWish) -> dict[str, int]:
+    """Of which lines, and how many: with neither lines nor amount, all that have not been refunded."""
+    if wish.restock and wish.amount_minor is not None and not wish.quantities:
+        raise RejectedError("restock-needs-lines", "to put goods back with an amount, say which lines and how many")
+    left = {line.line_id: line.quantity - order.progress_of(line.line_id).refunded for line in order.lines}
+    if not wish.quantities and wish.amount_minor is None:
+        return {line_id: count for line_id, count in left.items() if count}
+    for line_id, quantity in wish.quantities.items():
+        if line_id not in left:
+            raise RejectedError("unknown-line", f"the order has no line {line_id!r}", line_id=line_id)
+        if quantity > left[line_id]:
+            detail = f"of line {line_id} only {left[line_id]} have not been refunded"
+            raise ConflictError("line-refunded", detail, line_id=line_id, refundable_quantity=left[line_id])
+    return dict(wish.quantities)
+
+
+def _amount(order: Order, wish: RefundWish, quantities: Mapping[str, int]) -> int:
+    """What was asked for; else what the lines cost; else all that is left. Line by line it comes to no more than the line."""
+    if wish.amount_minor is not None:
+        return wish.amount_minor
+    if not wish.quantities:
+        return refundable_minor(order)
+    amount = 0
+    for line in order.lines:
+        paid, before = order.paid_minor(line), order.progress_of(line.line_id).refunded
+        after = before + quantities.get(line.line_id, 0)
+        amount += paid * after // line.quantity - paid * before // line.quantity
+    return amount
+
+
+def _set_aside(order: Order, refund: Refund, sign: int) -> Order:
+    """Take a refund's lines and amount into account as under way, or no longer."""
+    progress = dict(order.progress)
+    for line in refund.lines:
+        known = order.progress_of(line.line_id)
+        progress[line.line_id] = replace(known, refunded=known.refunded + sign * line.quantity)
+    return replace(order, progress=progress, refunding_minor=order.refunding_minor + sign * refund.amount_minor)
+
+
+# --- What payments says -------------------------------------------------------------------------------------------
+
+
+def heard_of(order: Order, told: Told, now: datetime) -> tuple[Order, Refund]:
+    """A refund that payments made without being asked by this service: staff did there, or it owed money back."""
+    refund = Refund(
+        tenant_id=order.tenant_id,
+        id=told.refund_id,
+        order_id=order.id,
+        payment_id=told.payment_id,
+        state=R.REQUESTED,
+        amount_minor=told.amount_minor,
+        currency=told.currency,
+        reason="refunded by payments",
+        requested_at=now,
+    )
+    return replace(order, refunding_minor=order.refunding_minor + refund.amount_minor), refund
+
+
+def follow(order: Order, refund: Refund, told: Told) -> tuple[Order, Refund] | None:
+    """Take payments' word. None: nothing new."""
+    to = {RefundPending: R.PENDING, RefundSucceeded: R.SUCCEEDED, RefundFailed: R.FAILED}[type(told)]
+    if to not in REFUND_TRANSITIONS[refund.state]:
+        return None
+    moved = replace(refund, state=to, code=told.code if isinstance(told, RefundFailed) else None)
+    match to:
+        case R.PENDING | R.REQUESTED:
+            return order, moved
+        case R.SUCCEEDED:
+            given = replace(
+                order,
+                refunding_minor=order.refunding_minor - refund.amount_minor,
+                refunded_minor=order.refunded_minor + refund.amount_minor,
+            )
+            return with_money(_demand_possible(given)), moved
+        case R.FAILED:
+            if refund.state is R.SUCCEEDED:
+                order = replace(
+                    order,
+                    refunding_minor=order.refunding_minor + refund.amount_minor,
+                    refunded_minor=order.refunded_minor - refund.amount_minor,
+                )
+            order = _shelved(order, refund, -1) if refund.is_restocked else order
+            return with_money(_set_aside(order, refund, -1)), moved
+
+
+def _demand_possible(order: Order) -> Order:
+    """Refunds are told of one by one, in any order: before one that failed is heard of, its successor seems too much."""
+    if order.refunding_minor + order.refunded_minor > order.total_minor:
+        raise NotYetError("refund-exceeds-order", f"order {order.number} would have been refunded more than it cost")
+    return order
+
+
+def said(order: Order, refund: Refund) -> OrderRefunded:
+    """The buyer has it back."""
+    return OrderRefunded(
+        order_id=order.id,
+        refund_id=refund.id,
+        amount_minor=refund.amount_minor,
+        currency=refund.currency,
+        refunded_minor=order.refunded_minor,
+        lines=refund.lines,
+        restock=refund.is_restocked,
+    )
+
+
+def put_back(order: Order, refund: Refund) -> tuple[Order, Refund, list[Allocation]]:
+    """The goods go back on the shelf, if that was asked for: once, for a refund succeeds once."""
+    if not refund.restock:
+        return order, refund, []
+    order, goods = shelve(_shelved(order, refund, 1))
+    return order, replace(refund, is_restocked=True), goods
+
+
+def _shelved(order: Order, refund: Refund, sign: int) -> Order:
+    """Count a refund's goods among those that refunds say belong on the shelf, or no longer."""
+    progress = dict(order.progress)
+    for line in refund.lines:
+        known = order.progress_of(line.line_id)
+        progress[line.line_id] = replace(known, shelved_by_refunds=known.shelved_by_refunds + sign * line.quantity)
+    return replace(order, progress=progress)

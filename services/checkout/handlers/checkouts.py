@@ -1,0 +1,270 @@
+"""A checkout: started, quoted, paid for or not. Every message is only a signal to the saga, which decides."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import structlog
+
+from libs.common.contracts import Event
+from libs.common.contracts.cart import CartFreezeRefused, CartFrozen
+from libs.common.errors import ConflictError, NotFoundError, RejectedError
+from libs.common.messaging.decision import Message, Ref, World
+from libs.common.tenancy import Tenant, tenant_ref
+from services.checkout.domain import quote as pricing
+from services.checkout.domain import saga
+from services.checkout.domain.quote import Address, Quote
+from services.checkout.domain.saga import CaptureMode, CartClaim, Checkout, CheckoutState, Confirmation, StrayMoney
+from services.checkout.domain.stock import Stock
+from services.checkout.handlers import quoting, stock
+from services.checkout.handlers.caller import Caller
+from services.checkout.handlers.table import HANDLERS
+
+TIMER = "checkout"
+"""The one timer of a checkout, by its id: when it is to be given up, later when to ask again what payments has done."""
+
+LETTING_GO = frozenset({CheckoutState.CANCELING, CheckoutState.EXPIRING})
+"""Where a checkout waits for payments to hold nothing."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartCheckout:
+    """Buy a cart."""
+
+    checkout_id: UUID
+    cart_id: UUID
+    subject_id: UUID
+    method: str
+    confirmation: Confirmation = "server"
+    email: str | None
+    body_digest: str
+    ttl_seconds: int
+    shipping_method: str | None = None
+    shipping_address: Address | None = None
+    billing_address: Address | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelCheckout:
+    """Do not buy it after all."""
+
+    checkout_id: UUID
+    caller: Caller
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeCheckout:
+    """The payer is back from whatever they had to do, or says how they pay for what is reserved."""
+
+    checkout_id: UUID
+    caller: Caller
+    method: str = ""
+    confirmation: Confirmation = "server"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WakeCheckout:
+    """Its time has come; for what, the checkout knows itself."""
+
+    checkout_id: UUID
+
+
+def _claim(message: Message[StartCheckout]) -> list[Ref]:
+    claim = Ref(CartClaim, saga.claim_id(message.data.cart_id, message.data.subject_id))
+    return [claim, tenant_ref(message), *quoting.method_refs(message.data.shipping_method)]
+
+
+def _claimed(world: World, message: Message[StartCheckout]) -> list[Ref]:
+    claim = world.get(CartClaim, saga.claim_id(message.data.cart_id, message.data.subject_id))
+    return [Ref(Checkout, claim.checkout_id)] if claim else []
+
+
+@HANDLERS.on(StartCheckout, _claim, more=_claimed)
+def start_checkout(world: World, message: Message[StartCheckout]) -> Checkout:
+    """Start a checkout, or answer the one that this caller already has for this cart."""
+    command = message.data
+    key = saga.claim_id(command.cart_id, command.subject_id)
+    claim = world.get(CartClaim, key)
+    existing = world.get(Checkout, claim.checkout_id) if claim else None
+    stands = existing is not None and (not existing.is_final or existing.state is CheckoutState.CONFIRMED)
+    if stands and existing is not None and existing.body_digest == command.body_digest:
+        return existing
+    quoting.demand_deliverable(world, command.shipping_method, command.shipping_address)
+    if stands and existing is not None:
+        detail = "this cart already has a checkout, begun with another request"
+        raise ConflictError("checkout-exists", detail, checkout_id=str(existing.id))
+    checkout = saga.new_checkout(
+        tenant_id=world.tenant_id,
+        checkout_id=command.checkout_id,
+        subject_id=command.subject_id,
+        cart_id=command.cart_id,
+        method=command.method,
+        confirmation=command.confirmation,
+        email=command.email,
+        shipping_method=command.shipping_method,
+        shipping_address=command.shipping_address,
+        billing_address=command.billing_address,
+        body_digest=command.body_digest,
+        now=world.now,
+        expires_at=world.now + timedelta(seconds=command.ttl_seconds),
+    )
+    version, sequence = (claim.version, claim.sequence) if claim else (0, 0)
+    world.save(CartClaim(tenant_id=world.tenant_id, id=key, checkout_id=checkout.id, version=version, sequence=sequence))
+    world.remind(TIMER, checkout.id, checkout.expires_at)
+    return world.save(*saga.start(checkout))
+
+
+def _checkout(message: Message[Any]) -> list[Ref]:
+    return [Ref(Checkout, message.data.checkout_id)]
+
+
+def _to_quote(world: World, message: Message[CartFrozen]) -> Iterable[Ref]:
+    checkout = world.get(Checkout, message.data.checkout_id)
+    if checkout is None or checkout.state is not CheckoutState.STARTED:
+        return []
+    return [*quoting.terms_refs(world, checkout), *{Ref(Stock, line.sku) for line in message.data.lines}]
+
+
+@HANDLERS.on(CartFrozen, lambda m: [*_checkout(m), tenant_ref(m)], more=_to_quote)
+def cart_frozen(world: World, message: Message[CartFrozen]) -> None:
+    """Quote, reserve all or nothing, and ask for the money."""
+    checkout = world.get(Checkout, message.data.checkout_id)
+    if checkout is None or checkout.state is not CheckoutState.STARTED:
+        return
+    try:
+        quote = pricing.quote(message.data, quoting.terms(world, checkout))
+    except pricing.UnquotableError:
+        world.save(*saga.fail(checkout, "cart-unavailable"))
+        return
+    allocations = stock.reserve_all(world, pricing.demand(quote.lines))
+    if allocations is None:
+        world.save(*saga.fail(checkout, "out-of-stock"))
+        return
+    reserved = saga.reserve(checkout, quote, allocations)
+    if reserved.is_payable:
+        world.save(*saga.begin_payment(reserved, quote, allocations, _capture_mode(world)))
+        return
+    stock.hold_all(world, reserved.id, allocations, reserved.expires_at)
+    world.save(reserved)
+
+
+def _capture_mode(world: World) -> CaptureMode:
+    """When the tenant wants the money taken."""
+    tenant = world.get(Tenant, world.tenant_id)
+    return "on-shipment" if tenant is not None and tenant.settings.get("capture") == "on-shipment" else "on-confirmation"
+
+
+@HANDLERS.on(CartFreezeRefused, _checkout)
+def cart_freeze_refused(world: World, message: Message[CartFreezeRefused]) -> None:
+    """No cart, no order."""
+    checkout = world.get(Checkout, message.data.checkout_id)
+    if checkout is not None and checkout.state is CheckoutState.STARTED:
+        world.save(*saga.fail(checkout, message.data.reason))
+
+
+# --- What a caller wants of one that is under way --------------------------------------------------------------------
+
+
+def _unpaid(world: World, message: Message[Any]) -> Iterable[Ref]:
+    """The stock that the checkout holds without paying for it yet."""
+    checkout = world.get(Checkout, message.data.checkout_id)
+    if checkout is None or checkout.state is not CheckoutState.RESERVED:
+        return []
+    return {Ref(Stock, allocation.sku) for allocation in checkout.allocations}
+
+
+def _end_early(world: World, checkout: Checkout, ended: tuple[Checkout, Event]) -> Checkout:
+    """End or begin to, and give up what was held unpaid."""
+    if checkout.state is CheckoutState.RESERVED:
+        stock.give_up_all(world, checkout.id, checkout.allocations)
+    return let_go(world, *ended)
+
+
+@HANDLERS.on(CancelCheckout, _checkout, more=_unpaid)
+def cancel_checkout(world: World, message: Message[CancelCheckout]) -> Checkout:
+    """Cancel it, at once or as soon as payments holds nothing; one that is being canceled already is answered as it is."""
+    checkout = _visible(world, message.data.checkout_id, message.data.caller)
+    if checkout.state is CheckoutState.CANCELING:
+        return checkout
+    return _end_early(world, checkout, saga.cancel(checkout))
+
+
+@HANDLERS.on(ResumeCheckout, lambda m: [*_checkout(m), tenant_ref(m)], more=_unpaid)
+def resume_checkout(world: World, message: Message[ResumeCheckout]) -> Checkout:
+    """Answers the checkout if it can still end well: what the payer did, payments alone can say, and it looks by itself."""
+    checkout = _visible(world, message.data.checkout_id, message.data.caller)
+    saga.demand_unfinished(checkout)
+    if checkout.state is CheckoutState.RESERVED and checkout.quote is not None:
+        return _pay(world, saga.choose_payment(checkout, message.data.method, message.data.confirmation), checkout.quote)
+    return checkout
+
+
+def _pay(world: World, checkout: Checkout, quote: Quote) -> Checkout:
+    """Ask for the money for what is held, unless it has expired; of what was swept meanwhile there may be none left."""
+    if not checkout.is_payable:
+        raise RejectedError("payment-required", "say how this is to be paid")
+    if checkout.expires_at <= world.now:
+        return _end_early(world, checkout, saga.expire(checkout))
+    allocations = stock.keep_all(world, checkout.id, checkout.allocations)
+    if allocations is None:
+        return world.save(*saga.fail(checkout, "out-of-stock"))
+    return world.save(*saga.begin_payment(checkout, quote, allocations, _capture_mode(world)))
+
+
+def _visible(world: World, checkout_id: UUID, caller: Caller) -> Checkout:
+    checkout = world.get(Checkout, checkout_id)
+    if checkout is None or not caller.sees(checkout.subject_id):
+        raise NotFoundError("checkout-not-found", "there is no such checkout for you")
+    return checkout
+
+
+def let_go(world: World, checkout: Checkout, event: Event) -> Checkout:
+    """Save a checkout that ends or wants to, and look again should payments not answer."""
+    if not checkout.is_final:
+        world.remind(TIMER, checkout.id, world.now + saga.PATIENCE)
+    return world.save(checkout, event)
+
+
+# --- Time ------------------------------------------------------------------------------------------------------------
+
+
+def _to_end(world: World, message: Message[WakeCheckout]) -> Iterable[Ref]:
+    """What an end would give back; and whether the money that payments was to let go of turned out to be taken."""
+    checkout = world.get(Checkout, message.data.checkout_id)
+    if checkout is None or checkout.state not in LETTING_GO:
+        return _unpaid(world, message)
+    return [Ref(StrayMoney, checkout.payment_id), *{Ref(Stock, allocation.sku) for allocation in checkout.allocations}]
+
+
+@HANDLERS.on(WakeCheckout, _checkout, more=_to_end)
+def wake_checkout(world: World, message: Message[WakeCheckout]) -> str:
+    """Give up what took too long; ask again, and tell, where payments has not answered. Never conclude anything from silence."""
+    checkout = world.get(Checkout, message.data.checkout_id)
+    if checkout is None or checkout.is_final:
+        return "over"
+    if checkout.state in LETTING_GO:
+        return _ask_again(world, checkout)
+    if world.now < checkout.expires_at:
+        world.remind(TIMER, checkout.id, checkout.expires_at)
+        return "early"
+    return str(_end_early(world, checkout, saga.expire(checkout)).state)
+
+
+def _ask_again(world: World, checkout: Checkout) -> str:
+    if world.get(StrayMoney, checkout.payment_id) is not None:
+        stock.release_all(world, checkout.allocations)
+        world.save(*saga.without_money(checkout))
+        return "taken"
+    log.warning(
+        "checkout.waits_for_payments",
+        checkout_id=str(checkout.id),
+        payment_id=str(checkout.payment_id),
+        state=str(checkout.state),
+        action="its stock stays reserved and payments is asked again; if this goes on, resolve the payment",
+    )
+    let_go(world, checkout, saga.void(checkout, checkout.reason or "timed-out"))
+    return "overdue"

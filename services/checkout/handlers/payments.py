@@ -1,0 +1,175 @@
+"""What payments says, and what the saga makes of it.
+
+Only the payment that a checkout asked for can move it. Money that no live checkout waits for, of this or any other payment, is
+asked to be let go of, on a record of its own: a checkout that has come to its end does not change any more.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from libs.common.contracts.checkout import FailureReason, PaymentVoidRequested
+from libs.common.contracts.payments import (
+    PaymentActionRequired,
+    PaymentAuthorized,
+    PaymentCaptured,
+    PaymentDeclined,
+    PaymentExpired,
+    PaymentVoided,
+)
+from libs.common.messaging.decision import Message, Ref, World
+from services.checkout.domain import order as book
+from services.checkout.domain import saga
+from services.checkout.domain.order import Order, OrderCounter, OrderState
+from services.checkout.domain.saga import Checkout, CheckoutState, StrayMoney
+from services.checkout.domain.stock import Stock
+from services.checkout.handlers import stock
+from services.checkout.handlers.checkouts import LETTING_GO, TIMER, let_go
+from services.checkout.handlers.table import HANDLERS
+
+
+def _checkout(message: Message[Any]) -> list[Ref]:
+    return [Ref(Checkout, message.data.checkout_id)]
+
+
+def _concerned(world: World, message: Message[Any]) -> Checkout | None:
+    """The live checkout that waits for this payment."""
+    checkout = world.get(Checkout, message.data.checkout_id)
+    waits = checkout is not None and not checkout.is_final and checkout.payment_id == message.data.payment_id
+    return checkout if waits else None
+
+
+def _held(checkout: Checkout | None) -> set[Ref]:
+    """The stock that the checkout holds, or has sold."""
+    return {Ref(Stock, allocation.sku) for allocation in checkout.allocations} if checkout else set()
+
+
+def _if_authorized(world: World, message: Message[PaymentAuthorized]) -> Iterable[Ref]:
+    checkout = _concerned(world, message)
+    if checkout is None:
+        return [Ref(StrayMoney, message.data.payment_id)]
+    return [*_held(checkout), Ref(OrderCounter, message.tenant_id)]
+
+
+@HANDLERS.on(PaymentAuthorized, _checkout, more=_if_authorized)
+def payment_authorized(world: World, message: Message[PaymentAuthorized]) -> None:
+    """Confirm; or let go of money that nobody waits for."""
+    checkout = _concerned(world, message)
+    if checkout is None:
+        _stray(world, message)
+        return
+    if checkout.state is CheckoutState.CANCELING or checkout.quote is None:
+        return  # payments was asked to let go of it already
+    if not saga.matches(checkout, message.data):
+        let_go(world, *saga.void_mismatch(checkout))
+        return
+    counter = world.get(OrderCounter, world.tenant_id) or OrderCounter(tenant_id=world.tenant_id)
+    counter = world.save(book.count_order(counter))
+    stock.sell_all(world, checkout.allocations)
+    confirmed, order, event = saga.confirm(checkout, checkout.quote, counter.last_number, world.now)
+    world.save(confirmed)
+    world.save(order, event)
+
+
+def _stray(world: World, message: Message[PaymentAuthorized] | Message[PaymentCaptured]) -> None:
+    """Ask once for money to be let go of, or given back, that came for a checkout that is over or never asked for it."""
+    told = message.data
+    checkout = world.get(Checkout, told.checkout_id)
+    is_its_order = checkout is not None and checkout.state is CheckoutState.CONFIRMED and checkout.payment_id == told.payment_id
+    if checkout is None or is_its_order or world.get(StrayMoney, told.payment_id) is not None:
+        return
+    stray = world.save(_written_down(world, message))
+    request = PaymentVoidRequested(checkout_id=checkout.id, payment_id=told.payment_id, reason="canceled")
+    # Under the payment's own key: the checkout's numbers are counted by the checkout, which stays as it is.
+    world.publish(request, stray.sequence, aggregate_id=str(told.payment_id))
+
+
+def _written_down(world: World, message: Message[PaymentAuthorized] | Message[PaymentCaptured]) -> StrayMoney:
+    told = message.data
+    return StrayMoney(
+        tenant_id=world.tenant_id,
+        id=told.payment_id,
+        sequence=1,
+        checkout_id=told.checkout_id,
+        amount_minor=told.amount_minor,
+        found_at=world.now,
+    )
+
+
+@HANDLERS.on(PaymentActionRequired, _checkout)
+def payment_action_required(world: World, message: Message[PaymentActionRequired]) -> None:
+    """Show that the payer has to do something; the checkout goes on waiting, as long as it may."""
+    checkout = _concerned(world, message)
+    if checkout is not None and checkout.state is CheckoutState.PAYING and not checkout.action_required:
+        world.save(saga.wait_for_payer(checkout))
+
+
+@HANDLERS.on(PaymentDeclined, _checkout, more=lambda world, m: _held(_concerned(world, m)))
+def payment_declined(world: World, message: Message[PaymentDeclined]) -> None:
+    """Nothing is held: give the stock back and end."""
+    checkout = _concerned(world, message)
+    if checkout is not None:
+        _end(world, checkout, "payment-failed" if message.data.code in saga.NO_ISSUERS_REFUSAL else "payment-declined")
+
+
+def _if_gone(world: World, message: Message[Any]) -> Iterable[Ref]:
+    checkout = world.get(Checkout, message.data.checkout_id)
+    if checkout is None or checkout.payment_id != message.data.payment_id:
+        return []
+    order = [Ref(Order, checkout.order_id)] if checkout.state is CheckoutState.CONFIRMED else []
+    return [*order, *_held(checkout)]
+
+
+@HANDLERS.on(PaymentVoided, _checkout, more=_if_gone)
+def payment_voided(world: World, message: Message[PaymentVoided]) -> None:
+    """Nothing is held any more: end as was decided when that was asked for; an order that counted on it is off."""
+    _gone(world, message)
+
+
+@HANDLERS.on(PaymentExpired, _checkout, more=_if_gone)
+def payment_expired(world: World, message: Message[PaymentExpired]) -> None:
+    """The hold lapsed: as if it had been let go of."""
+    _gone(world, message)
+
+
+def _gone(world: World, message: Message[PaymentVoided] | Message[PaymentExpired]) -> None:
+    live = _concerned(world, message)
+    if live is not None:
+        _end(world, live, None)
+        return
+    checkout = world.get(Checkout, message.data.checkout_id)
+    if checkout is None or checkout.state is not CheckoutState.CONFIRMED or checkout.payment_id != message.data.payment_id:
+        return
+    order = world.get(Order, checkout.order_id)
+    if order is not None and order.state is OrderState.CONFIRMED and not order.captured_minor:
+        canceled, event, goods = book.cancel(order, "payment-capture-failed")
+        stock.restock_all(world, goods)
+        world.save(canceled, event)
+
+
+def _end(world: World, checkout: Checkout, refused: FailureReason | None) -> None:
+    stock.release_all(world, checkout.allocations)
+    world.save(*saga.without_money(checkout, refused))
+
+
+def _if_no_order(world: World, message: Message[PaymentCaptured]) -> Iterable[Ref]:
+    order = world.get(Order, message.data.order_id)
+    if order is not None and order.payment_id == message.data.payment_id:
+        return []
+    return [Ref(Checkout, message.data.checkout_id), Ref(StrayMoney, message.data.payment_id)]
+
+
+@HANDLERS.on(PaymentCaptured, lambda m: [Ref(Order, m.data.order_id)], more=_if_no_order)
+def payment_captured(world: World, message: Message[PaymentCaptured]) -> None:
+    """The order's money is ours. Money that was taken without an order is to be given back."""
+    order = world.get(Order, message.data.order_id)
+    if order is None or order.payment_id != message.data.payment_id:
+        live = _concerned(world, message)
+        if live is None:
+            _stray(world, message)
+        elif live.state in LETTING_GO and world.get(StrayMoney, message.data.payment_id) is None:
+            # Taken before the wish to let go was heard of, so it never will be: payments owes it back, and nothing is held.
+            world.save(_written_down(world, message))
+            world.remind(TIMER, live.id, world.now)
+        return
+    if order.captured_minor < message.data.captured_minor:
+        world.save(book.capture(order, message.data.captured_minor))

@@ -1,0 +1,77 @@
+"""Refunds of orders: asked for here, carried out by payments, whose word alone says what became of them."""
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from libs.common.contracts.payments import RefundFailed, RefundPending, RefundSucceeded
+from libs.common.messaging.decision import Message, Ref, World
+from services.checkout.domain import refund as till
+from services.checkout.domain.order import Order
+from services.checkout.domain.refund import Refund, RefundState, RefundWish
+from services.checkout.handlers import stock
+from services.checkout.handlers.caller import Caller
+from services.checkout.handlers.orders import order_ref, stock_of_order, visible
+from services.checkout.handlers.table import HANDLERS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRefund:
+    """Give the buyer some or all of an order's money back."""
+
+    refund_id: UUID
+    order_id: UUID
+    caller: Caller
+    wish: RefundWish
+
+
+@HANDLERS.on(RequestRefund, order_ref)
+def request_refund(world: World, message: Message[RequestRefund]) -> Refund:
+    """Set it aside on the order, and ask payments."""
+    command = message.data
+    order = visible(world, command.order_id, command.caller)
+    changed, refund, event = till.request(order, command.refund_id, command.wish, world.now)
+    world.save(changed)
+    return world.save(refund, event)
+
+
+def _refund(message: Message[Any]) -> list[Ref]:
+    return [Ref(Order, message.data.order_id), Ref(Refund, message.data.refund_id)]
+
+
+@HANDLERS.on(RefundPending, _refund)
+def refund_pending(world: World, message: Message[RefundPending]) -> None:
+    """The provider has taken it on."""
+    _follow(world, message.data)
+
+
+@HANDLERS.on(RefundSucceeded, _refund, more=stock_of_order)
+def refund_succeeded(world: World, message: Message[RefundSucceeded]) -> None:
+    """The buyer has it back; its goods go back on the shelf if that was asked for."""
+    _follow(world, message.data)
+
+
+@HANDLERS.on(RefundFailed, _refund)
+def refund_failed(world: World, message: Message[RefundFailed]) -> None:
+    """The money did not go back, or came back: it may be refunded again."""
+    _follow(world, message.data)
+
+
+def _follow(world: World, told: till.Told) -> None:
+    order = world.get(Order, told.order_id)
+    if order is None:
+        return  # a payment that became no order: payments gives it back by itself
+    refund = world.get(Refund, told.refund_id)
+    if refund is None:
+        order, refund = till.heard_of(order, told, world.now)
+    followed = till.follow(order, refund, told)
+    if followed is None:
+        return
+    order, refund = followed
+    events = []
+    if refund.state is RefundState.SUCCEEDED:
+        order, refund, goods = till.put_back(order, refund)
+        stock.restock_all(world, goods)
+        events.append(till.said(order, refund))
+    world.save(refund)
+    world.save(order, *events)

@@ -1,0 +1,197 @@
+"""Checkouts that rest, reserved, until their buyer has seen the quote: the only reservations that time alone can end."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from libs.common.contracts.cart import CartFrozen, FrozenLine
+from libs.common.contracts.checkout import CheckoutCanceled, CheckoutExpired, CheckoutFailed, PaymentRequested
+from libs.common.contracts.identity import TenantUpdated
+from libs.common.contracts.inventory import StockCounted
+from libs.common.errors import RejectedError
+from services.checkout.domain import stock as shelf
+from services.checkout.domain.saga import Checkout, CheckoutState
+from services.checkout.domain.stock import Allocation, Stock, StockPolicy
+from services.checkout.handlers import HANDLERS, CancelCheckout, ResumeCheckout, StartCheckout
+from services.checkout.handlers.caller import Caller
+from services.checkout.handlers.checkouts import WakeCheckout
+from tests.unit.memory import NOW, TENANT, Memory
+from tests.unit.test_stock import assert_kept
+
+TTL = timedelta(seconds=900)
+LATER = NOW + TTL
+
+
+def shop(**stock: int) -> Memory:
+    """A tenant with this much of each product."""
+    memory = Memory(HANDLERS)
+    memory.execute(TenantUpdated(tenant_id=TENANT, version=1, slug="t", status="active", currency="GBP", country="GB"))
+    for sku, quantity in stock.items():
+        memory.execute(StockCounted(sku=sku, location="main", quantity=quantity), sequence=1)
+    return memory
+
+
+def begin(memory: Memory, method: str = "", *, now: datetime = NOW, **lines: int) -> Checkout:
+    """A checkout of these lines, up to where it rests or is being paid for."""
+    command = StartCheckout(
+        checkout_id=uuid4(),
+        cart_id=uuid4(),
+        subject_id=UUID(int=1),
+        method=method,
+        email=None,
+        body_digest="body",
+        ttl_seconds=int(TTL.total_seconds()),
+    )
+    started: Checkout = memory.execute(command, now=now)
+    frozen = tuple(
+        FrozenLine(sku=sku, name=sku, category="", quantity=quantity, unit_minor=100, total_minor=100 * quantity)
+        for sku, quantity in lines.items()
+    )
+    cart = CartFrozen(
+        cart_id=started.cart_id,
+        checkout_id=started.id,
+        version=2,
+        subject_id=started.subject_id,
+        currency="GBP",
+        lines=frozen,
+        discounts=(),
+        total_minor=sum(line.total_minor for line in frozen),
+    )
+    memory.execute(cart, now=now)
+    return memory.get(Checkout, started.id)
+
+
+def resume(memory: Memory, checkout: Checkout, method: str = "pm_card_visa", *, now: datetime = NOW) -> Checkout:
+    """Say how it is paid for."""
+    caller = Caller(subject_id=checkout.subject_id, sees_all=False)
+    resumed: Checkout = memory.execute(ResumeCheckout(checkout_id=checkout.id, caller=caller, method=method), now=now)
+    return resumed
+
+
+def levels(memory: Memory, sku: str) -> tuple[int, int]:
+    stock = memory.get(Stock, sku)
+    assert_kept(stock)
+    return stock.on_hand, stock.reserved
+
+
+def test_who_pays_later_sees_the_quote_first_and_nobody_is_asked_for_money_before() -> None:
+    memory = shop(tea=5)
+    resting = begin(memory, tea=2)
+    assert (resting.state, resting.total_minor, resting.is_waiting_for_payer) == (CheckoutState.RESERVED, 200, True)
+    assert (levels(memory, "tea"), memory.events(PaymentRequested)) == ((3, 2), [])
+    with pytest.raises(RejectedError, match="payment-required"):
+        resume(memory, resting, method="")
+    paying = resume(memory, resting)
+    assert (paying.state, levels(memory, "tea")) == (CheckoutState.PAYING, (3, 2))
+    [requested] = memory.events(PaymentRequested)
+    assert (requested.amount_minor, requested.method, requested.quote_hash) == (200, "pm_card_visa", resting.quote.digest)  # type: ignore[union-attr]
+    assert memory.get(Stock, "tea").holds == {}, "what is being paid for does not expire"
+    assert resume(memory, paying) == paying
+    memory.assert_numbered()
+
+
+def test_a_shortage_gives_up_what_expired_unpaid_and_touches_nothing_else() -> None:
+    memory = shop(tea=5)
+    expired, paying = begin(memory, tea=2), begin(memory, "pm_card_visa", tea=1)
+    alive = begin(memory, now=NOW + timedelta(seconds=1), tea=2)
+    assert begin(memory, "pm_card_visa", now=LATER - timedelta(seconds=1), tea=1).reason == "out-of-stock"
+    taken = begin(memory, "pm_card_visa", now=LATER, tea=2)
+    assert (taken.state, levels(memory, "tea")) == (CheckoutState.PAYING, (0, 5))
+    assert begin(memory, "pm_card_visa", now=LATER, tea=1).reason == "out-of-stock"
+    assert resume(memory, alive, now=LATER).state is CheckoutState.PAYING
+    assert memory.get(Checkout, paying.id) == paying
+    memory.execute(WakeCheckout(checkout_id=expired.id), now=LATER)
+    assert (memory.get(Checkout, expired.id).state, levels(memory, "tea")) == (CheckoutState.EXPIRED, (0, 5))
+    assert len(memory.events(CheckoutExpired)) == 1
+
+
+def test_a_hold_that_expired_and_that_nobody_needed_ends_with_its_checkout() -> None:
+    memory = shop(tea=5, mug=1)
+    first, second = begin(memory, tea=2, mug=1), begin(memory, tea=3)
+    assert resume(memory, first, now=LATER).state is CheckoutState.EXPIRED, "too late, though it was still held"
+    assert (levels(memory, "tea"), levels(memory, "mug")) == ((2, 3), (1, 0))
+    memory.execute(WakeCheckout(checkout_id=second.id), now=LATER)
+    assert levels(memory, "tea") == (5, 0)
+
+
+def test_a_canceled_hold_is_free_at_once() -> None:
+    memory = shop(tea=5)
+    resting = begin(memory, tea=2)
+    caller = Caller(subject_id=resting.subject_id, sees_all=False)
+    canceled: Checkout = memory.execute(CancelCheckout(checkout_id=resting.id, caller=caller))
+    assert (canceled.state, levels(memory, "tea")) == (CheckoutState.CANCELED, (5, 0))
+    assert len(memory.events(CheckoutCanceled)) == 1
+
+
+def test_what_was_swept_from_a_buyer_is_reserved_anew_or_the_checkout_fails_and_holds_nothing() -> None:
+    memory = shop(tea=5, mug=5)
+    resting = begin(memory, tea=2, mug=2)
+    # A sweep by a clock that is ahead of the buyer's: their checkout is alive, its hold of tea is gone.
+    stock = memory.get(Stock, "tea")
+    memory.rows[Stock, TENANT, "tea"] = shelf.sweep(stock, LATER)
+    again = resume(memory, resting)
+    assert (again.state, levels(memory, "tea"), levels(memory, "mug")) == (CheckoutState.PAYING, (3, 2), (3, 2))
+    other = begin(memory, tea=2, mug=2)
+    memory.rows[Stock, TENANT, "tea"] = shelf.sweep(memory.get(Stock, "tea"), LATER)
+    begin(memory, "pm_card_visa", tea=3)
+    failed = resume(memory, other)
+    assert (failed.state, failed.reason) == (CheckoutState.FAILED, "out-of-stock")
+    assert (levels(memory, "tea"), levels(memory, "mug")) == ((0, 5), (3, 2))
+    assert len(memory.events(CheckoutFailed)) == 1
+
+
+MOVES = st.lists(
+    st.tuples(st.sampled_from(["hold", "keep", "give up", "sweep", "deliver"]), st.integers(0, 5), st.integers(1, 6)),
+    max_size=40,
+)
+
+
+@given(MOVES, st.sampled_from([StockPolicy.TRACKED, StockPolicy.BACKORDER]))
+@settings(max_examples=200, deadline=None)
+def test_whatever_expires_or_is_kept_each_unit_is_held_by_one_and_freed_once(
+    moves: list[tuple[str, int, int]], policy: StockPolicy
+) -> None:
+    stock = Stock(tenant_id=TENANT, sku="tea", policy=policy)
+    held: dict[str, tuple[datetime, list[Allocation]]] = {}
+    kept: list[Allocation] = []
+    for number, (move, what, size) in enumerate(moves):
+        holder, at = str(what), NOW + timedelta(minutes=size)
+        match move:
+            case "hold" if holder not in held and (found := shelf.reserve(stock, size)):
+                stock = shelf.hold(found[0], holder, found[1], at)
+                held[holder] = (at, found[1])
+            case "keep":
+                still = shelf.keep(stock, holder)
+                assert (still is None) == (holder not in held)
+                if still:
+                    stock = still
+                    kept += held.pop(holder)[1]
+            case "give up":
+                stock = shelf.give_up(stock, holder)
+                held.pop(holder, None)
+            case "sweep":
+                stock = shelf.sweep(stock, at)
+                held = {name: each for name, each in held.items() if each[0] > at}
+            case _:
+                stock = shelf.adjust(stock, "main", size, stock.inventory_sequence + 1)
+        assert_kept(stock)
+        assert set(stock.holds) == set(held), number
+        promised = [each for _, found in held.values() for each in found] + kept
+        assert stock.reserved + stock.promised == sum(each.quantity for each in promised)
+    for allocation in kept:
+        stock = shelf.release(stock, allocation)
+    stock = shelf.sweep(stock, NOW + timedelta(days=1))
+    assert replace(stock, inventory_sequence=0) == _untouched(stock)
+
+
+def _untouched(stock: Stock) -> Stock:
+    """The same product as if nobody had ever wanted any."""
+    levels: dict[str, Any] = {
+        place: replace(level, on_hand=stock.adjusted, reserved=0, sold=0) for place, level in stock.levels.items()
+    }
+    return Stock(tenant_id=TENANT, sku="tea", policy=stock.policy, on_hand=stock.adjusted, adjusted=stock.adjusted, levels=levels)
