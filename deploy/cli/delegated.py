@@ -1,7 +1,7 @@
 """Verbs whose work lies in a module of its own, imported only when the verb is called."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -116,6 +116,55 @@ def bench_inbox(
     return bench.run("inbox", {"rows": rows, "rounds": rounds}, json=json)
 
 
+@verb
+def bench_orders(
+    *,
+    clients: Annotated[list[int] | None, typer.Option(min=1, help="Clients at once; may be said several times.")] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="How long each turn takes orders.")] = 15,
+    json: Json = False,
+) -> int | None:
+    """Measure whole orders on the whole stack.
+
+    By 1, 8, 32 and 128 clients, then at a fixed rate of arrivals; with the CPU of every process.
+    """
+    from deploy.cli.bench.orders import run_orders
+
+    return run_orders(clients or [1, 8, 32, 128], seconds, json=json)
+
+
+@verb
+def bench_hot_sku(
+    *,
+    clients: Annotated[int, typer.Option(min=1, help="Clients at once.")] = 128,
+    seconds: Annotated[float, typer.Option(min=1, help="How long each turn takes orders.")] = 15,
+    json: Json = False,
+) -> int | None:
+    """Measure a product that everybody wants.
+
+    Beside baskets that hardly meet, in the same run.
+    """
+    from deploy.cli.bench.orders import run_hot_sku
+
+    return run_hot_sku(clients, seconds, json=json)
+
+
+@verb
+def bench_payments(
+    *,
+    payments: Annotated[int, typer.Option(min=100, help="Payments a turn.")] = 2_000,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of each contender; medians count.")] = 3,
+    concurrency: Annotated[int, typer.Option(min=1, help="Calls in flight at once, on either side.")] = 32,
+    json: Json = False,
+) -> int | None:
+    """Measure authorize and capture.
+
+    Beside the bare SDK making the same three calls; then with a slow provider, on ten database connections.
+    """
+    from deploy.cli import bench
+
+    return bench.run("payments", {"payments": payments, "rounds": rounds, "concurrency": concurrency}, json=json)
+
+
 Service = Annotated[str | None, typer.Option(help="One service; all of them by default.")]
 
 
@@ -178,3 +227,83 @@ def rebuild(service: str, projection: str, *, json: Json = False) -> int | None:
     from deploy.cli import repair
 
     return repair.rebuild(service=service, projection=projection, json=json)
+
+
+@verb
+def timeline(
+    order: Annotated[str, typer.Argument(metavar="ORDER", help="An order's id or number, or a checkout's id.")],
+    *,
+    tenant: Annotated[str | None, typer.Option(metavar="SLUG", help="Whose; all of them are asked by default.")] = None,
+    json: Json = False,
+) -> int | None:
+    """Tell an order's whole story.
+
+    Requests, events, provider calls, retries and compensations of all services, with causes and durations.
+    """
+    from deploy.cli import timeline as it
+
+    return it.run(order=order, tenant=tenant, json=json)
+
+
+@verb
+def reconcile(
+    *,
+    tenant: Annotated[str | None, typer.Option(metavar="SLUG", help="One tenant; all of them by default.")] = None,
+    days: Annotated[int, typer.Option(min=1, max=400, help="How far to look back.")] = 8,
+    grace_seconds: Annotated[
+        int, typer.Option("--grace-seconds", min=0, max=86_400, help="How young a difference may be to count as on its way.")
+    ] = 900,
+    json: Json = False,
+) -> int | None:
+    """Compare the books with the provider's, now.
+
+    What is provable is repaired; a break that is left is a failure.
+    """
+    from deploy.cli import payments
+
+    return payments.reconcile(tenant=tenant, days=days, grace_seconds=grace_seconds, json=json)
+
+
+@verb
+def unknown_list(
+    *,
+    tenant: Annotated[str | None, typer.Option(metavar="SLUG", help="One tenant; all of them by default.")] = None,
+    json: Json = False,
+) -> int | None:
+    """List the outcomes that nobody knows."""
+    from deploy.cli import payments
+
+    return payments.list_unknown(tenant=tenant, json=json)
+
+
+@verb
+def unknown_resolve(
+    payment_id: Annotated[str, typer.Argument(metavar="PAYMENT")],
+    *,
+    verdict: Annotated[Literal["read-again", "did-not-happen"], typer.Option(help="What is to be believed.")],
+    reason: Annotated[str, typer.Option(help="Why; audited.")],
+    json: Json = False,
+) -> int | None:
+    """Have one looked into now.
+
+    The provider is read before a word of yours counts.
+    """
+    from deploy.cli import payments
+
+    return payments.resolve_unknown(payment_id=payment_id, verdict=verdict, reason=reason, json=json)
+
+
+@verb
+def keys_rotate(
+    what: Annotated[Literal["master"], typer.Argument(help="The master key, which wraps the tenants' provider secrets.")],
+    *,
+    json: Json = False,
+) -> int | None:
+    """Wrap what is sealed with the key in force.
+
+    First give payments the new key as CARTWRIGHT_MASTER_KEY and the old one as CARTWRIGHT_PREVIOUS_MASTER_KEY, and start
+    it again; once this says that nothing is left, the old one may go.
+    """
+    from deploy.cli import keys
+
+    return {"master": keys.rotate_master}[what](json=json)

@@ -156,6 +156,16 @@ async def onboarded(api: Api, wish: Wish) -> Onboarded:
     return Onboarded(tenant, client, ready)
 
 
+async def shops(api: Api, slug: str | None = None) -> AsyncIterator[tuple[str, Shop]]:
+    """Yield the slug and the shop of every active tenant, or of one. Raises CommandError when there is no such tenant."""
+    everyone = api.everything("identity", "/v1/tenants", await operator(api).token())
+    found = [tenant async for tenant in everyone if slug in (None, tenant["slug"]) and tenant["status"] == "active"]
+    if slug is not None and not found:
+        raise CommandError(f"there is no active tenant {slug!r}: see ./cartwright tenants list", ExitCode.USAGE)
+    for tenant in found:
+        yield tenant["slug"], (await onboarded(api, Wish.of(tenant["slug"]))).shop(api)
+
+
 async def _tenant_id(api: Api, operator: TokenSource, wish: Wish) -> str:
     body = {
         "slug": wish.slug,

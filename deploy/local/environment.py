@@ -18,7 +18,7 @@ PLATFORM_CLIENT_ID: Final = "platform"
 """The client id of the first platform operator, whom `migrate identity` makes."""
 
 _PASSED_ON: Final = (
-    *("LOG_LEVEL", "LOG_FORMAT", "DRAIN_SECONDS", "CHECKOUT_TTL_SECONDS"),
+    *("LOG_LEVEL", "LOG_FORMAT", "DRAIN_SECONDS", "CHECKOUT_TTL_SECONDS", "ORPHAN_MONEY_SECONDS"),
     *("INBOX_PARK_SHARE", "INBOX_REMEMBERED_DAYS"),
 )
 _KAFKA_SECURITY: Final = tuple(
@@ -27,7 +27,7 @@ _KAFKA_SECURITY: Final = tuple(
 _OTHERS: Final = (
     *("HOME", "POSTGRES_ADMIN_URL", "DATABASE_URL", "RELAY_DATABASE_URL", "OWNER_DATABASE_URL"),
     *("KAFKA_BOOTSTRAP_SERVERS", "TOPIC_PREFIX", "STRIPE_API_KEY", "STRIPE_API_BASE", "STRIPE_WEBHOOK_SECRET"),
-    *("ISSUER", "JWKS_URL", "MASTER_KEY", "HTTP_HOST", "HTTP_PORT", "PLATFORM_CLIENT_SECRET"),
+    *("ISSUER", "JWKS_URL", "MASTER_KEY", "PREVIOUS_MASTER_KEY", "HTTP_HOST", "HTTP_PORT", "PLATFORM_CLIENT_SECRET"),
 )
 _PREFIX: Final = "CARTWRIGHT_"
 _KNOWN: Final = frozenset(
@@ -78,6 +78,7 @@ class Wiring:
                 "STRIPE_API_BASE": self.stripe_api_base,
                 "STRIPE_API_KEY": self.stripe_api_key,
                 "STRIPE_WEBHOOK_SECRET": self.stripe_webhook_secret,
+                **_given("PREVIOUS_MASTER_KEY"),
             }
         if service in {"identity", "payments"}:
             own["MASTER_KEY"] = self.master_key

@@ -4,18 +4,20 @@ SQLAlchemy describes the tables and the rarer queries; everything runs on asyncp
 transactions on one core). Nothing here reads or writes a tenant's row outside `Database.transaction`.
 
 Tables without a tenant, and why: `outbox_cursor` and `inbox_position` are positions in streams that all tenants share;
-`inbox_message` remembers ids by their publisher, before anybody looks inside; `operator_action` is what operators of the
-platform did; `inbox_parked` also holds messages whose tenant could not be believed; `alembic_version` is Alembic's.
+`outbox_topic` is what a topic had when it was first used; `inbox_message` remembers ids by their publisher, before anybody
+looks inside; `operator_action` is what operators of the platform did; `inbox_parked` also holds messages whose tenant could
+not be believed; `alembic_version` is Alembic's.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property, partial
+from operator import attrgetter, itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar, get_type_hints
 from uuid import UUID
 
 import asyncpg
@@ -25,7 +27,7 @@ from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
 from libs.common import tenancy
 from libs.common.errors import ConflictError, UnavailableError
-from libs.common.messaging.decision import Aggregate
+from libs.common.messaging.decision import Aggregate, shape_of
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -110,29 +112,37 @@ A = TypeVar("A", bound=Aggregate)
 class Rows(Generic[A]):
     """Loads and saves aggregates of one kind, any number with one statement. Columns and fields have the same names."""
 
+    LEFT_OUT: ClassVar[frozenset[str]] = frozenset()
+    """Fields with a default that the table has no column for."""
+
     def __init__(self, table: Table, kind: type[A]) -> None:
         self.table = table
         self.kind = kind
-        self._names = [field.name for field in fields(kind)]
+        shape = shape_of(kind)
+        self._names = [name for name in shape.names if name not in self.LEFT_OUT]
+        self._values: Callable[[A], tuple[Any, ...]] = attrgetter(*self._names)
+        self._by_name: Callable[[Mapping[str, Any]], tuple[Any, ...]] = itemgetter(*self._names)
+        self._made = self._made_with_defaults if self.LEFT_OUT else shape.made
         missing = set(self._names) ^ {column.name for column in table.columns}
         if missing:
             message = f"{kind.__name__} and table {table.name} differ in {sorted(missing)}"
             raise TypeError(message)
         self._decoders, self._encoders = self._converters()
 
-    def _converters(self) -> tuple[dict[str, Callable[[Any], Any]], dict[str, Callable[[Any], Any]]]:
+    def _converters(self) -> tuple[dict[int, Callable[[Any], Any]], dict[int, Callable[[Any], Any]]]:
+        """By the place of the field: what reads a stored value, and what writes one."""
         from pydantic import TypeAdapter  # only here, and only once a process
 
         hints = get_type_hints(self.kind)
-        decoders: dict[str, Callable[[Any], Any]] = {}
-        encoders: dict[str, Callable[[Any], Any]] = {}
-        for name in self._names:
+        decoders: dict[int, Callable[[Any], Any]] = {}
+        encoders: dict[int, Callable[[Any], Any]] = {}
+        for index, name in enumerate(self._names):
             if isinstance(self.table.columns[name].type, JSONB):
                 adapter: TypeAdapter[Any] = TypeAdapter(hints[name])
-                decoders[name] = adapter.validate_json
-                encoders[name] = partial(_dump, adapter)
+                decoders[index] = adapter.validate_json
+                encoders[index] = partial(_dump, adapter)
             elif isinstance(hints[name], type) and issubclass(hints[name], Enum):
-                decoders[name] = hints[name]
+                decoders[index] = hints[name]
         return decoders, encoders
 
     def _type(self, name: str) -> str:
@@ -155,9 +165,11 @@ class Rows(Generic[A]):
         names = ", ".join(f'"{name}"' for name in self._names)
         assignments = ", ".join(f'"{name}" = v."{name}"' for name in self._names if name not in key)
         match = " AND ".join(f't."{name}" = v."{name}"' for name in key)
+        order = ", ".join(f'v."{name}"' for name in key)
         table = self.table.name
         return (
-            f"WITH v AS (SELECT * FROM unnest($1::bigint[], {arrays}) AS v(stored_version, {names})), "  # noqa: S608 - as above
+            f"WITH v AS (SELECT * FROM unnest($1::bigint[], {arrays}) AS v(stored_version, {names}) "  # noqa: S608 - as above
+            f"ORDER BY {order}), "
             f'updated AS (UPDATE "{table}" t SET {assignments} FROM v '
             f"WHERE {match} AND t.version = v.stored_version RETURNING 1), "
             f'inserted AS (INSERT INTO "{table}" ({names}) SELECT {names} FROM v WHERE stored_version = 0 '
@@ -166,18 +178,25 @@ class Rows(Generic[A]):
         )
 
     def decode(self, record: Mapping[str, Any]) -> A:
-        """One row as its aggregate."""
-        values = dict(record)
-        for name, decoder in self._decoders.items():
-            values[name] = None if values[name] is None else decoder(values[name])
-        return self.kind(**values)
+        """One row as its aggregate, whatever the order of its columns."""
+        return self._decoded(self._by_name(record))
+
+    def _decoded(self, values: Iterable[Any]) -> A:
+        """Values in the order of the names as their aggregate."""
+        if self._decoders:
+            values = list(values)
+            for index, decoder in self._decoders.items():
+                values[index] = None if values[index] is None else decoder(values[index])
+        return self._made(values)
+
+    def _made_with_defaults(self, values: Iterable[Any]) -> A:
+        return self.kind(**dict(zip(self._names, values, strict=True)))
 
     async def load(self, connection: Connection, wanted: Sequence[tuple[UUID, Any]], *, lock: bool) -> list[A]:
         """The stored ones among the wanted (tenant, key), locked in sorted order unless they are only looked at."""
-        wanted = sorted(wanted)
         sql = f"{self._select} FOR UPDATE OF t" if lock else self._select
         records = await connection.fetch(sql, [tenant for tenant, _ in wanted], [key for _, key in wanted])
-        return [self.decode(record) for record in records]
+        return [self._decoded(record) for record in records]
 
     async def save(self, connection: Connection, states: Sequence[tuple[A, int]]) -> None:
         """Store each state over the version that was read (0: a new row).
@@ -185,11 +204,9 @@ class Rows(Generic[A]):
         Raises ConcurrencyError if one had moved or had just been made, and ConflictError when a unique constraint other
         than the key forbids it: the constraint's name, without its table's, is the error's code.
         """
-        columns: list[list[Any]] = [[version for _, version in states]]
-        for name in self._names:
-            encoder = self._encoders.get(name)
-            values = [getattr(state, name) for state, _ in states]
-            columns.append([None if value is None else encoder(value) for value in values] if encoder else values)
+        columns: list[Sequence[Any]] = [*zip(*[(version, *self._values(state)) for state, version in states], strict=True)]
+        for index, encoder in self._encoders.items():
+            columns[index + 1] = [None if value is None else encoder(value) for value in columns[index + 1]]
         try:
             stored = await connection.fetchval(self._save, *columns)
         except asyncpg.UniqueViolationError as error:
@@ -328,4 +345,4 @@ def run_migrations(metadata: "MetaData") -> None:
 
 def _not_the_kernel(name: str | None, kind: str, _parents: Any) -> bool:
     """The kernel's tables have types SQLAlchemy does not know; `messaging/schema.py` alone describes them."""
-    return not (kind == "table" and str(name).startswith(("outbox_", "inbox_", "idempotency_", "operator_")))
+    return not (kind == "table" and str(name).startswith(("outbox_", "inbox_", "idempotency_", "operator_", "timer")))

@@ -29,6 +29,7 @@ KNOWN = frozenset(
         "ISSUER",
         "JWKS_URL",
         "MASTER_KEY",
+        "PREVIOUS_MASTER_KEY",
         "PLATFORM_CLIENT_SECRET",
         "HTTP_HOST",
         "HTTP_PORT",
@@ -38,6 +39,7 @@ KNOWN = frozenset(
         "INBOX_PARK_SHARE",
         "INBOX_REMEMBERED_DAYS",
         "CHECKOUT_TTL_SECONDS",
+        "ORPHAN_MONEY_SECONDS",
     ]
 )
 """Every name that any part of the system reads; `docs` and `contracts.md` §9 say what each means."""

@@ -12,7 +12,7 @@ import random
 import signal
 import sys
 import traceback
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -21,9 +21,8 @@ from uuid import UUID
 import asyncpg
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
-from faststream.kafka import KafkaMessage
 
-from libs.common.database import PASSING, Connection
+from libs.common.database import PASSING, Connection, Database
 from libs.common.errors import CartwrightError
 from libs.common.messaging.broker import Broker
 from libs.common.messaging.decision import Handlers, Message, Ref, World
@@ -177,7 +176,9 @@ async def consume(part: Part) -> None:
     async with _shell(part) as shell:
         broker = Broker(toy.settings)
         kafka = kafka_broker(broker)
-        inbox = (Halting if part.halts else Inbox)(shell, broker, group=GROUP, topics=[TOPIC])
+        if part.halts:
+            shell.database = Halting(shell.database.pool)
+        inbox = Inbox(shell, broker, group=GROUP, topics=[TOPIC])
         inbox.subscribe(kafka)
         reporting = asyncio.create_task(inbox.report())
         await _consume(kafka)
@@ -208,13 +209,15 @@ def _poisoned_by(value: int) -> Handlers:
     return handlers
 
 
-class Halting(Inbox):
-    """Stops between a poll and its transaction for as long as a lock is held: a process may stop anywhere."""
+class Halting(Database):
+    """Stops before each transaction for as long as a lock is held: a process may stop anywhere."""
 
-    async def consume(self, message: KafkaMessage) -> None:
-        async with self._shell.database.acquire() as connection:
+    @asynccontextmanager
+    async def transaction(self, tenant_ids: Iterable[UUID]) -> AsyncIterator[Connection]:
+        async with self.acquire() as connection:
             await wait_at(connection, POLL_GATE)
-        await super().consume(message)
+        async with super().transaction(tenant_ids) as connection:
+            yield connection
 
 
 async def wait_at(connection: Connection, gate: int) -> None:

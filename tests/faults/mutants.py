@@ -96,10 +96,10 @@ MUTANTS: Mapping[str, Mutant] = {
         Mutant(
             "offsets are stored before the effects",
             f"{MESSAGING}.batch",
-            "answers, aggregates = await self._decide(connection, ordered, blocked, spans)",
+            "answers, aggregates = await self._decide(connection, ordered, blocked, refused, spans)",
             "await self._advance(connection, offsets, marks); await connection.execute("
             "\"SELECT set_config('cartwright.tenant_ids', current_setting('cartwright.tenant_ids'), false); COMMIT AND CHAIN\"); "
-            "answers, aggregates = await self._decide(connection, ordered, blocked, spans)",
+            "answers, aggregates = await self._decide(connection, ordered, blocked, refused, spans)",
         ),
         Mutant(
             "there is no fence",
@@ -110,26 +110,26 @@ MUTANTS: Mapping[str, Mutant] = {
         Mutant(
             "the watermark is of all partitions together",
             f"{MESSAGING}.batch",
-            "seen = marks[partition_of(found.record)]",
+            "seen = marks[partition]",
             "seen = marks[min(marks)]",
         ),
         Mutant(
             "the watermark lets the last message pass twice",
             f"{MESSAGING}.batch",
-            "if found.position <= _mark(seen, found.origin):",
-            "if found.position < _mark(seen, found.origin):",
+            "if found.position <= seen.get(found.origin, NEVER):",
+            "if found.position < seen.get(found.origin, NEVER):",
         ),
         Mutant(
             "a failed batch is acknowledged",
-            f"{MESSAGING}.inbox",
-            "await self._back_off(error, partitions)",
+            f"{MESSAGING}.inbox.lanes",
+            "await self._back_off(error, read)",
             "self._failures = 0",
         ),
         Mutant(
             "later messages of a parked key do not queue",
             f"{MESSAGING}.batch",
-            'return QueuedError("an earlier message of this key is parked") if keys[index] in blocked else None',
-            "return None",
+            "if blocked and key_of(ordered[index]) in blocked:",
+            "if False:",
         ),
     )
 }

@@ -66,7 +66,7 @@ async def test_every_commit_is_applied_once_and_in_order_while_relays_die_two_re
         await stack.enter_async_context(toy.relay("last"))
         await stack.enter_async_context(toy.member(shell))
         totals = await _settled(toy, tenants)
-    assert totals["committed"] > 500
+    assert totals["committed"] > 100
     assert totals == {"committed": totals["committed"], "applied": totals["committed"], "violations": 0}
 
 

@@ -23,7 +23,6 @@ from libs.common.messaging.shell import Shell
 from tests.toy import COUNTERS, TALLIES, TOPIC, Bumped, Tally, Toy
 
 TOO_LARGE_FOR_A_COLUMN = 2**70
-OVERFLOW = -9
 
 
 class Ward:
@@ -33,6 +32,7 @@ class Ward:
         self.toy = toy
         self.tenant_id = tenant_id
         self.poisonous: set[int] = set()
+        self.overflowing: set[int] = set()
         self.applied: dict[UUID, list[int]] = {}
         self.handlers = Handlers()
         self.handlers.on(Bumped, lambda m: [Ref(Tally, m.data.counter_id)])(self._note)
@@ -44,7 +44,7 @@ class Ward:
         if value in self.poisonous:
             raise ValueError(f"{value} is poison")
         known = world.get(Tally, counter_id) or Tally(tenant_id=world.tenant_id, id=counter_id)
-        applied = TOO_LARGE_FOR_A_COLUMN if value == OVERFLOW else known.applied + 1
+        applied = TOO_LARGE_FOR_A_COLUMN if value in self.overflowing else known.applied + 1
         in_order = value > known.last_sequence
         world.save(replace(known, applied=applied, last_sequence=value, violations=known.violations + (not in_order)))
 
@@ -150,11 +150,21 @@ async def test_discarding_the_poison_lets_what_waited_behind_it_go_on(ward: Ward
     assert (discarded["state"], discarded["decided_by"], discarded["decision"]) == ("discarded", "tester", "nobody can cure it")
 
 
-async def test_a_message_that_the_database_will_never_take_is_found_in_its_batch_and_rejected_alone(ward: Ward) -> None:
+async def test_a_message_that_the_database_will_not_take_is_found_in_its_batch_and_holds_up_its_own_key_alone(ward: Ward) -> None:
     culprit, well = uuid4(), [uuid4() for _ in range(10)]
-    await ward.send(*((counter, 1) for counter in well[:5]), (culprit, OVERFLOW), *((counter, 1) for counter in well[5:]))
-    await ward.until(lambda: _is(ward, dict.fromkeys(well, (1, 1, 0))))
-    assert await ward.set_aside() == [("rejected", "database")]
+    ward.overflowing = {2}
+    others = [(counter, 1) for counter in well]
+    await ward.send((culprit, 1), *others[:5], (culprit, 2), *others[5:], (culprit, 3))
+    await ward.until(lambda: _is(ward, {culprit: (1, 1, 0), **dict.fromkeys(well, (1, 1, 0))}))
+    assert await ward.set_aside() == [("parked", "database"), ("queued", "behind-parked")]
+    await ward.send((culprit, 4))
+    await ward.until(lambda: _count(ward, 3))
+    [refused, *_] = await ward.parked.search(limit=10)
+    with pytest.raises(ConflictError, match="still-failing"):
+        await ward.parked.replay(refused["id"], actor="tester")
+    ward.overflowing = set()
+    assert len((await ward.parked.replay(refused["id"], actor="tester"))["done"]) == 3
+    assert (await ward.tallies())[culprit] == (4, 4, 0)
 
 
 async def test_when_most_of_a_batch_fails_the_consumer_stands_still_and_parks_nothing(closed_ward: Ward) -> None:

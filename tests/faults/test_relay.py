@@ -10,6 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,7 +19,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from deploy.local.topics import Topic, create_topics
@@ -409,6 +410,45 @@ async def test_a_topic_that_is_not_there_stops_the_relay_aloud_and_nothing_is_se
         assert not await relay.fetch(WAITING)
     sequences, _ = await _delivered(toy, topic)
     assert sorted(sequences.values()) == [[1], [1, 2]]
+
+
+async def test_a_topic_that_grew_is_published_to_no_more_for_its_keys_would_change_places(toy: Toy) -> None:
+    tenant, servers = uuid4(), toy.settings.kafka_bootstrap_servers
+    refusals = TOPIC_REFUSED.labels(toy.prefix + TOPIC)
+
+    async def refused() -> bool:
+        return bool(refusals._value.get())
+
+    async with _as(toy, "app") as app:
+        writer = Writer(app)
+        await writer.write((tenant, "a"))
+        async with toy.relay("one"):
+            await _all_published(toy)
+        admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+        await admin.start()
+        await admin.create_partitions({toy.prefix + TOPIC: NewPartitions(7)})
+        await admin.close()
+        await writer.write(*((tenant, name) for name in "abcdefgh"))
+        async with toy.relay("two"):
+            await _until(refused)
+    _, records = await _delivered(toy)
+    assert [record.key for record in records] == [f"{tenant}:a".encode()]
+
+
+async def test_what_was_decided_long_ago_is_forgotten_and_what_waits_never_is(toy: Toy) -> None:
+    park = """INSERT INTO outbox_parked (timeline, win, n, id, event_id, tenant_id, topic, key, headers, payload, state, reason,
+        detail, decided_at) SELECT 1, 1, n, n, gen_random_uuid(), gen_random_uuid(), 'toy.v1', 'key', '', '', state, '', '',
+        now() - age FROM unnest($1::text[], $2::interval[]) WITH ORDINALITY AS t(state, age, n)"""
+    day = timedelta(days=1)
+    given = [("discarded", 31 * day), ("replayed", 31 * day), ("discarded", 29 * day), ("parked", 400 * day)]
+    async with _as(toy, "owner") as owner, _as(toy, "relay") as relay:
+        await owner.execute(park, *zip(*given, strict=True))
+        await relay.execute("DELETE FROM outbox_parked")  # all that it may
+        assert await relay.fetchval("SELECT count(*) FROM outbox_parked") == 2
+        await owner.execute(park.replace("1, 1, n", "1, 2, n"), *zip(*given, strict=True))
+        async with toy.relay("one"):
+            await _until(lambda: relay.fetchval("SELECT count(*) = 4 FROM outbox_parked"))
+        assert {row["state"] for row in await relay.fetch("SELECT state FROM outbox_parked")} == {"discarded", "parked"}
 
 
 async def test_a_window_keeps_the_timeline_it_was_opened_under_so_that_a_promotion_repeats_nothing(toy: Toy) -> None:

@@ -72,6 +72,8 @@ def run_api(
         following.cancel()
         with suppress(asyncio.CancelledError):
             await following
+        for close in app.state.service.closing:
+            await close()
         await hints.close()
         await database.close()
 

@@ -1,6 +1,7 @@
 """What operators may repair, over HTTP, in every process: parked messages and projections. Guarded like any other route."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -49,19 +50,22 @@ class OutboxParked(Parked, Protocol):
 
 
 def repair_routes(
-    parked: ParkedMessages, verifier: Verifier, rebuilds: Rebuilds | None = None, outbox: OutboxParked | None = None
+    parked: ParkedMessages,
+    verifier: Verifier,
+    rebuilds: Rebuilds | None = None,
+    outbox: OutboxParked | None = None,
+    apart: Mapping[str, ParkedMessages] = MappingProxyType({}),
 ) -> list[Route]:
-    """The routes of `contracts.md` §6 under `/ops`."""
+    """The routes of `contracts.md` §6 under `/ops`. What other consumer groups set aside has ids that begin with their name."""
 
     def of(request: Request) -> tuple[Parked, str]:
-        parked_id = request.path_params["id"]
-        return (outbox, parked_id) if outbox is not None and parked_id.startswith("outbox:") else (parked, parked_id)
+        return _named(request.path_params["id"], parked, outbox, apart)
 
     def route(path: str, method: str, permission: str, endpoint: Endpoint) -> Route:
         return Route(path, _guarded(verifier, permission, endpoint), methods=[method])
 
     async def search(request: Request, _: Principal) -> dict[str, Any]:
-        return await _search(parked, outbox, request)
+        return await _search(parked, outbox, apart, request)
 
     async def show(request: Request, _: Principal) -> dict[str, Any]:
         kind, parked_id = of(request)
@@ -95,6 +99,16 @@ def repair_routes(
     return routes
 
 
+def _named(
+    parked_id: str, parked: ParkedMessages, outbox: OutboxParked | None, apart: Mapping[str, ParkedMessages]
+) -> tuple[Parked, str]:
+    """Who has a message set aside, and by which id."""
+    group, _, rest = parked_id.partition(":")
+    if group in apart:
+        return apart[group], rest
+    return (outbox, parked_id) if outbox is not None and group == "outbox" else (parked, parked_id)
+
+
 def _guarded(verifier: Verifier, permission: str, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
     async def guarded(request: Request) -> Response:
         try:
@@ -108,24 +122,26 @@ def _guarded(verifier: Verifier, permission: str, endpoint: Endpoint) -> Callabl
     return guarded
 
 
-async def _search(parked: ParkedMessages, outbox: OutboxParked | None, request: Request) -> dict[str, Any]:
+async def _search(
+    parked: ParkedMessages, outbox: OutboxParked | None, apart: Mapping[str, ParkedMessages], request: Request
+) -> dict[str, Any]:
     query, limit = request.query_params, _limit(request)
     try:
         tenant_id = UUID(query["tenant_id"]) if "tenant_id" in query else None
     except ValueError as error:
         raise MalformedError("bad-query", "tenant_id is a UUID") from error
-    found = await parked.search(
-        state=query.get("state"),
-        tenant_id=tenant_id,
-        type_=query.get("type"),
-        reason=query.get("reason"),
-        after=query.get("cursor", ""),
-        limit=limit + 1,
-    )
+    state, type_, reason = query.get("state"), query.get("type"), query.get("reason")
+
+    async def found_by(where: ParkedMessages, after: str, most: int) -> list[dict[str, Any]]:
+        return await where.search(state=state, tenant_id=tenant_id, type_=type_, reason=reason, after=after, limit=most)
+
+    found = await found_by(parked, query.get("cursor", ""), limit + 1)
     if len(found) > limit:
         return {"items": found[:limit], "next_cursor": found[limit - 1]["id"]}
-    # Events that the broker refused come last, on the last page; there are never many.
-    refused = await outbox.search(tenant_id=tenant_id, reason=query.get("reason"), limit=MAX_PAGE) if outbox else []
+    # What the service's other groups set aside, and events that the broker refused, come on the last page; never many.
+    for group, theirs in apart.items():
+        found += [{**each, "id": f"{group}:{each['id']}"} for each in await found_by(theirs, "", MAX_PAGE)]
+    refused = await outbox.search(tenant_id=tenant_id, reason=reason, limit=MAX_PAGE) if outbox else []
     return {"items": [*found, *refused], "next_cursor": None}
 
 

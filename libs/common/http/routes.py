@@ -47,6 +47,8 @@ class Guard:
     """What a route demands of its caller before anything else happens."""
 
     permission: str | None
+    instead: str | None = None
+    """Another permission that will do: one that others hold than those who hold the first."""
     idempotent: bool = False
     exists: Callable[["Call"], Awaitable[object]] | None = None
     """Raises NotFoundError when the object of the path is not for the caller: 404 goes before 422."""
@@ -56,10 +58,14 @@ PUBLIC = Guard(permission=None)
 
 
 def guard(
-    permission: str, *, idempotent: bool = False, exists: Callable[["Call"], Awaitable[object]] | None = None
+    permission: str,
+    *,
+    instead: str | None = None,
+    idempotent: bool = False,
+    exists: Callable[["Call"], Awaitable[object]] | None = None,
 ) -> Callable[[F], F]:
     """Declare the permission a route needs, and whether it needs an Idempotency-Key."""
-    return _declare(Guard(permission, idempotent, exists))
+    return _declare(Guard(permission, instead, idempotent, exists))
 
 
 def public(endpoint: F) -> F:
@@ -84,6 +90,8 @@ class Service:
     hints: Hints
     verifier: Verifier
     extras: dict[str, Any] = field(default_factory=dict)
+    closing: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    """What is done when the last request has been answered."""
 
 
 class Call:
@@ -188,7 +196,7 @@ class GuardedRoute(APIRoute):
         self.rule: Guard = rule
         if rule.permission is not None:
             arguments["openapi_extra"] = {
-                "security": [{"bearer": [rule.permission]}],
+                "security": [{"bearer": [each]} for each in (rule.permission, rule.instead) if each],
                 "x-permission": rule.permission,
                 "x-idempotency-key": "required" if rule.idempotent else "none",
                 **(arguments.get("openapi_extra") or {}),
@@ -228,7 +236,7 @@ class GuardedRoute(APIRoute):
         request.state.call = call
         if self.body_field is not None:
             call.body = await _json(request)
-        if principal is not None and rule.permission is not None:
+        if principal is not None and rule.permission is not None and rule.instead not in principal.permissions:
             principal.demand(rule.permission)
         try:
             return await handler(request)

@@ -4,7 +4,7 @@ Two kinds of order. Our own relays keep a key's order, so its messages are decid
 publishers may not, so theirs are decided by their sequence, together with those of the key that wait for a gap to close.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, timedelta
 from typing import Any
@@ -16,7 +16,7 @@ from libs.common.clock import now
 from libs.common.database import Connection
 from libs.common.errors import NotYetError
 from libs.common.messaging.decision import IdentityMap
-from libs.common.messaging.envelope import Invalid, KafkaRecord, Position, Reader, Received
+from libs.common.messaging.envelope import EventTooLargeError, Invalid, KafkaRecord, Position, Reader, Received
 from libs.common.messaging.parked import GAP, Parked, QueuedError, Refusal, heads, mark, refuse, waiting_for_gap
 from libs.common.messaging.shell import Failure, Shell
 from libs.common.telemetry import Counter
@@ -28,13 +28,25 @@ FEWEST_FAILURES = 20
 
 DUPLICATES = Counter("cartwright_inbox_duplicates_total", "Messages seen before, dropped", ["topic"])
 
-Read = Sequence[tuple[KafkaRecord, Received | Invalid | None]]
-Marks = dict[TopicPartition, dict[str, list[int]]]
+Found = tuple[KafkaRecord, Received | Invalid | None]
+Read = Mapping[TopicPartition, Sequence[Found]]
+"""Records as they lie in their partitions, and what was read in them."""
+Marks = dict[TopicPartition, dict[str, Position]]
 Key = tuple[str, bytes]
+
+NEVER: Position = (-1, -1, -1)
 
 
 class FencedError(Exception):
     """Another member of the group has moved the stored offset."""
+
+
+class UnstorableError(Exception):
+    """What a message leads to cannot be stored, whatever it is tried with."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(f"{type(cause).__name__}: {cause}")
+        self.code = "event-too-large" if isinstance(cause, EventTooLargeError) else "database"
 
 
 class TooManyFailuresError(Exception):
@@ -74,18 +86,22 @@ class Batch:
         self._park_share = park_share
         self._remembered_days = remembered_days
 
-    async def apply(self, read: Read, stored: Mapping[TopicPartition, int]) -> Applied:
-        """Apply what was read in one transaction. Raises FencedError unless the database stands where we think."""
-        received = [found for _, found in read if isinstance(found, Received)]
-        offsets = next_offsets([record for record, _ in read])
-        tenant_ids = {found.message.tenant_id for found in received}
+    async def apply(self, read: Read, stored: Mapping[TopicPartition, int], unstorable: Exception | None = None) -> Applied:
+        """Apply what was read in one transaction. Raises FencedError unless the database stands where we think.
+
+        With `unstorable`, the error of a message that is alone in its batch, the message is parked for that.
+        """
+        received = {partition: [found for _, found in run if isinstance(found, Received)] for partition, run in read.items()}
+        refusals = [Refusal.of_invalid(found) for run in read.values() for _, found in run if isinstance(found, Invalid)]
+        offsets = next_offsets(read)
+        tenant_ids = {found.message.tenant_id for run in received.values() for found in run}
+        refused = UnstorableError(unstorable) if unstorable else None
         async with BatchSpans(self._group) as spans, self._shell.database.transaction(tenant_ids) as connection:
             marks, has_parked = await self._fence(connection, offsets, stored)
-            refusals = [Refusal.of_invalid(found) for _, found in read if isinstance(found, Invalid)]
             fresh = await self._remember(connection, above_watermark(received, marks), refusals)
             blocked, waiting = await self._set_aside_before(connection, fresh) if has_parked else (set(), [])
             ordered = in_order(fresh, waiting, self._is_delta)
-            answers, aggregates = await self._decide(connection, ordered, blocked, spans)
+            answers, aggregates = await self._decide(connection, ordered, blocked, refused, spans)
             await self._shell.store(connection, aggregates)
             refusals += await self._after(connection, ordered, answers)
             await refuse(connection, self._group, refusals)
@@ -103,7 +119,7 @@ class Batch:
         for partition in offsets:
             if partition not in found or found[partition]["next_offset"] != stored.get(partition):
                 raise FencedError(f"{partition.topic}[{partition.partition}] is not at {stored.get(partition)} any more")
-        marks = {partition: orjson.loads(row["watermarks"]) for partition, row in found.items()}
+        marks = {partition: _marks(row["watermarks"]) for partition, row in found.items()}
         return marks, any(row["has_parked"] for row in rows)
 
     async def _remember(self, connection: Connection, fresh: Sequence[Received], refusals: list[Refusal]) -> list[Received]:
@@ -135,14 +151,19 @@ class Batch:
         return {key for key, reason in reasons.items() if reason != GAP}, waiting
 
     async def _decide(
-        self, connection: Connection, ordered: Sequence[Received | Parked], blocked: set[Key], spans: BatchSpans
+        self,
+        connection: Connection,
+        ordered: Sequence[Received | Parked],
+        blocked: set[Key],
+        refused: Exception | None,
+        spans: BatchSpans,
     ) -> tuple[list[Any], IdentityMap]:
-        keys = [key_of(found) for found in ordered]
-
         def refusal(index: int, answers: list[Any]) -> Exception | None:
             if answers and isinstance(answers[-1], Failure) and code_of(answers[-1].error) != GAP:
-                blocked.add(keys[index - 1])
-            return QueuedError("an earlier message of this key is parked") if keys[index] in blocked else None
+                blocked.add(key_of(ordered[index - 1]))
+            if blocked and key_of(ordered[index]) in blocked:
+                return QueuedError("an earlier message of this key is parked")
+            return refused
 
         answers, aggregates = await self._shell.decide(connection, spans.open(ordered), refusal)
         spans.settle(answer.error if isinstance(answer, Failure) else None for answer in answers)
@@ -183,9 +204,20 @@ def partition_of(record: KafkaRecord) -> TopicPartition:
     return TopicPartition(record.topic, record.partition)
 
 
-def next_offsets(records: Iterable[KafkaRecord]) -> dict[TopicPartition, int]:
+def next_offsets(read: Read) -> dict[TopicPartition, int]:
     """Where each partition goes on after these records."""
-    return {partition_of(record): record.offset + 1 for record in records}
+    return {partition: run[-1][0].offset + 1 for partition, run in read.items()}
+
+
+def halved(read: Read) -> Sequence[Read]:
+    """The two halves of it; none when there is only one record."""
+    partitions = list(read.items())
+    if len(partitions) > 1:
+        middle = len(partitions) // 2
+        return [dict(partitions[:middle]), dict(partitions[middle:])]
+    [(partition, run)] = partitions
+    middle = len(run) // 2
+    return [{partition: run[:middle]}, {partition: run[middle:]}] if middle else []
 
 
 def key_of(found: Received | Parked) -> Key:
@@ -198,23 +230,23 @@ def code_of(error: Exception) -> str:
     return str(getattr(error, "code", type(error).__name__))
 
 
-def above_watermark(received: Sequence[Received], marks: Marks) -> list[Received]:
+def above_watermark(received: Mapping[TopicPartition, Sequence[Received]], marks: Marks) -> list[Received]:
     """Those above the watermark of their partition and origin, which rises past them."""
     fresh = []
-    for found in received:
-        seen = marks[partition_of(found.record)]
-        if found.position is not None:
-            if found.position <= _mark(seen, found.origin):
-                DUPLICATES.labels(found.record.topic).inc()
-                continue
-            seen[found.origin] = list(found.position)
-        fresh.append(found)
+    for partition, run in received.items():
+        seen = marks[partition]
+        for found in run:
+            if found.position is not None:
+                if found.position <= seen.get(found.origin, NEVER):
+                    DUPLICATES.labels(partition.topic).inc()
+                    continue
+                seen[found.origin] = found.position
+            fresh.append(found)
     return fresh
 
 
-def _mark(seen: Mapping[str, list[int]], origin: str) -> Position:
-    timeline, window, ordinal = seen.get(origin, (-1, -1, -1))
-    return timeline, window, ordinal
+def _marks(stored: str) -> dict[str, Position]:
+    return {origin: (timeline, window, ordinal) for origin, (timeline, window, ordinal) in orjson.loads(stored).items()}
 
 
 def _unseen(fresh: Sequence[Received], deltas: Sequence[Received], new: set[tuple[str, str]]) -> list[Received]:
@@ -240,6 +272,8 @@ def in_order(
 
     Of a key, what is absolute goes first: it knows better than any delta with a lower sequence, and settles a gap.
     """
+    if not waiting and all(found.position is not None for found in fresh):
+        return [*fresh]
     foreign: dict[Key, list[Received | Parked]] = {}
     for parked in waiting:
         foreign.setdefault(key_of(parked), []).append(parked)

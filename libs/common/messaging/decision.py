@@ -9,6 +9,7 @@ the tenant, the inbox or the outbox.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 from uuid import UUID
 
@@ -32,28 +33,20 @@ class Aggregate:
         return getattr(self, self.KEY)
 
     def stepped(self, event_count: int) -> Self:
-        """The same state, one version on. Written out, for `replace` takes three times as long and this runs a message."""
-        copy = object.__new__(type(self))
-        for name in _names(type(self)):
-            object.__setattr__(copy, name, getattr(self, name))
-        object.__setattr__(copy, "version", self.version + 1)
-        object.__setattr__(copy, "sequence", self.sequence + event_count)
-        return copy
+        """The same state, one version on."""
+        shape = shape_of(type(self))
+        tenant_id, version, sequence, *own = shape.values(self)
+        return shape.made((tenant_id, version + 1, sequence + event_count, *own))
 
     @property
     def is_news(self) -> bool:
         """Whether somebody may be waiting for it to be as it is now."""
         return True
 
-
-_NAMES: dict[type[Aggregate], tuple[str, ...]] = {}
-
-
-def _names(kind: type[Aggregate]) -> tuple[str, ...]:
-    names = _NAMES.get(kind)
-    if names is None:
-        names = _NAMES[kind] = tuple(field.name for field in fields(kind))
-    return names
+    @property
+    def news(self) -> Iterable[str]:
+        """What is called out to those who wait."""
+        return (str(self.key),) if self.is_news else ()
 
 
 A = TypeVar("A", bound=Aggregate)
@@ -61,7 +54,41 @@ D = TypeVar("D")
 R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape(Generic[A]):
+    """The fields of one kind of aggregate: takes states apart, and puts them together.
+
+    A frozen class sets each of its fields by name, which takes longer, and this is done twice a message.
+    """
+
+    __slots__ = ("_kind", "_setters", "names", "values")
+
+    def __init__(self, kind: type[A]) -> None:
+        self._kind = kind
+        self.names = tuple(field.name for field in fields(kind))
+        self.values: Callable[[A], tuple[Any, ...]] = attrgetter(*self.names)
+        """A state's values, in the order of the names."""
+        self._setters = [getattr(kind, name).__set__ for name in self.names]  # every slot has one
+
+    def made(self, values: Iterable[Any]) -> A:
+        """The state with these values, one for each name."""
+        state: A = object.__new__(self._kind)
+        for setter, value in zip(self._setters, values, strict=True):
+            setter(state, value)
+        return state
+
+
+_SHAPES: dict[type[Any], Shape[Any]] = {}
+
+
+def shape_of(kind: type[A]) -> Shape[A]:
+    """The one shape of a kind."""
+    shape = _SHAPES.get(kind)
+    if shape is None:
+        shape = _SHAPES[kind] = Shape(kind)
+    return shape
+
+
+@dataclass(slots=True, kw_only=True)
 class Message(Generic[D]):
     """A command or an event with the circumstances it came in."""
 
@@ -72,11 +99,13 @@ class Message(Generic[D]):
     source: str = ""
     actor: str = ""
     correlation_id: str = ""
+    causation_id: str = ""
+    """The id of the message that led to this one."""
     traceparent: str | None = None
     sequence: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Ref:
     """An aggregate that a message touches. A shared one is read without a lock and must not be saved."""
 
@@ -107,27 +136,51 @@ Identity = tuple[type[Aggregate], UUID, Any]
 """Where an aggregate stands in the identity map: its kind, tenant and key."""
 
 
+class Entry:
+    """One aggregate in the map: as it was stored, and as the decisions so far have left it."""
+
+    __slots__ = ("is_known", "kind", "place", "state", "stored_version")
+
+    def __init__(self, kind: type[Aggregate], *place: Any) -> None:
+        self.kind = kind
+        self.place = place
+        """Its tenant and key."""
+        self.is_known = False
+        """Whether it was looked for in the database, or made by a decision that stands."""
+        self.state: Aggregate | None = None
+        self.stored_version = 0
+
+
+class Entries(dict[Identity, Entry]):
+    """An entry for every identity that is asked for, known or not."""
+
+    def __missing__(self, identity: Identity) -> Entry:
+        entry = self[identity] = Entry(*identity)
+        return entry
+
+
 class IdentityMap:
-    """The aggregates of one batch: as they were stored, and as the decisions so far have left them."""
+    """The aggregates of one batch, and what was decided about them."""
 
     def __init__(self) -> None:
-        self.current: dict[Identity, Aggregate | None] = {}
-        self.stored_version: dict[Identity, int] = {}
-        self.changed: dict[Identity, None] = {}
+        self.entries = Entries()
+        self.changed: dict[Entry, None] = {}
         self.published: list[Published] = []
+        self.reminders: dict[tuple[UUID, str, UUID], datetime] = {}
+        """When to remind of what, by tenant, name and key (`timers.py`)."""
 
-    def put_loaded(self, kind: type[Aggregate], wanted: Iterable[tuple[UUID, Any]], rows: Iterable[Aggregate]) -> None:
-        """Take what the database has; what was wanted and is not there is known to be absent."""
-        for tenant_id, key in wanted:
-            self.current.setdefault((kind, tenant_id, key), None)
+    def put_loaded(self, kind: type[Aggregate], wanted: Iterable[Entry], rows: Iterable[Aggregate]) -> None:
+        """Take what the database has of this kind; what was wanted and is not there is known to be absent."""
+        for entry in wanted:
+            entry.is_known = True
+        key = attrgetter(kind.KEY)
         for row in rows:
-            identity = (kind, row.tenant_id, row.key)
-            self.current[identity] = row
-            self.stored_version[identity] = row.version
+            entry = self.entries[kind, row.tenant_id, key(row)]
+            entry.state, entry.stored_version = row, row.version
 
     def missing(self, tenant_id: UUID, refs: Iterable[Ref]) -> Iterator[Ref]:
         """Those of the refs that nobody has loaded yet."""
-        return (ref for ref in refs if (ref.kind, tenant_id, ref.key) not in self.current)
+        return (ref for ref in refs if not self.entries[ref.kind, tenant_id, ref.key].is_known)
 
 
 class World:
@@ -142,24 +195,24 @@ class World:
         self.tenant_id = message.tenant_id
         self._aggregates = aggregates
         self._message = message
-        self._saved: dict[Identity, Aggregate] = {}
+        self._saved: dict[Entry, Aggregate] = {}
         self._published: list[Published] = []
+        self._reminders: dict[tuple[UUID, str, UUID], datetime] = {}
 
     def get(self, kind: type[A], key: Any) -> A | None:
         """The aggregate as the decisions before this one left it; None when there is none."""
-        identity = (kind, self.tenant_id, key)
-        if identity in self._saved:
-            return cast("A", self._saved[identity])
-        try:
-            return cast("A | None", self._aggregates.current[identity])
-        except KeyError:
-            raise NotLoadedError(Ref(kind, key)) from None
+        entry = self._aggregates.entries[kind, self.tenant_id, key]
+        if entry in self._saved:
+            return cast("A", self._saved[entry])
+        if not entry.is_known:
+            raise NotLoadedError(Ref(kind, key))
+        return cast("A | None", entry.state)
 
     def save(self, state: A, *events: Event) -> A:
         """Record the aggregate's next state and what it publishes; answers the state as it will be stored."""
         first = state.sequence + 1
         state = state.stepped(len(events))
-        self._saved[type(state), state.tenant_id, state.key] = state
+        self._saved[self._aggregates.entries[type(state), state.tenant_id, state.key]] = state
         for sequence, event in enumerate(events, first):
             self.publish(event, sequence)
         return state
@@ -169,12 +222,17 @@ class World:
         aggregate_id = aggregate_id or str(getattr(event, event.AGGREGATE))
         self._published.append(Published(event, aggregate_id, sequence, self._message))
 
+    def remind(self, name: str, key: UUID, at: datetime) -> None:
+        """Ask for the command of this name and key at a time. There is one timer for both, and the last word counts."""
+        self._reminders[self.tenant_id, name, key] = at
+
     def commit(self) -> None:
         """Let the decision stand: later decisions of the batch see it."""
-        for identity, state in self._saved.items():
-            self._aggregates.current[identity] = state
-            self._aggregates.changed[identity] = None
+        for entry, state in self._saved.items():
+            entry.state, entry.is_known = state, True
+            self._aggregates.changed[entry] = None
         self._aggregates.published.extend(self._published)
+        self._aggregates.reminders.update(self._reminders)
 
 
 Refs = Callable[[Message[Any]], Iterable[Ref]]

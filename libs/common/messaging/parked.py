@@ -14,10 +14,10 @@ import asyncpg
 import orjson
 
 from libs.common.clock import new_id, rfc3339
-from libs.common.database import Connection
+from libs.common.database import Connection, passes_by_itself
 from libs.common.errors import ConflictError, MalformedError, NotFoundError
 from libs.common.messaging.decision import Message
-from libs.common.messaging.envelope import Header, Invalid, KafkaRecord, Reader, Received
+from libs.common.messaging.envelope import EventTooLargeError, Header, Invalid, KafkaRecord, Reader, Received
 from libs.common.messaging.shell import Failure, Shell
 
 GAP = "gap"
@@ -138,10 +138,15 @@ async def refuse(connection: Connection, group: str, refusals: Sequence[Refusal]
         [record.value for record in records],
         [refusal.state for refusal in refusals],
         [refusal.reason for refusal in refusals],
-        [refusal.detail for refusal in refusals],
+        [_storable(refusal.detail) for refusal in refusals],
         [refusal.tenant_id for refusal in refusals],
-        [refusal.type for refusal in refusals],
+        [_storable(refusal.type) for refusal in refusals],
     )
+
+
+def _storable(text: str | None) -> str | None:
+    """What a record says of itself may hold what no column takes: half a surrogate pair, or a zero."""
+    return text and text.encode(errors="backslashreplace").decode().replace("\0", "\\0")
 
 
 async def heads(connection: Connection, group: str, keys: Collection[tuple[str, bytes]]) -> dict[tuple[str, bytes], str]:
@@ -232,8 +237,10 @@ class ParkedMessages:
                 line = await self._line(connection, row, first)
                 failure, done, aggregates = await self._work_off(connection, line, action, actor, reason)
                 await connection.execute(AUDIT, new_id(), actor, f"parked.{action}", parked_id, reason)
-        except asyncpg.PostgresError as error:
-            raise ConflictError("still-failing", f"the database refuses it: {error}") from error
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, EventTooLargeError) as error:
+            if passes_by_itself(error):
+                raise
+            raise ConflictError("still-failing", f"what it leads to cannot be stored: {error}") from error
         if aggregates is not None:
             self._shell.committed(aggregates)
         if failure is not None and not done:

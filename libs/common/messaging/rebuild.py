@@ -63,18 +63,35 @@ POSITIONS = "SELECT topic, part, next_offset FROM inbox_position WHERE consumer 
 class Rebuilder:
     """Rebuilds the projections of one service, one at a time."""
 
-    def __init__(self, shell: Shell, broker: Broker, *, group: str, projections: Sequence[Projection]) -> None:
+    def __init__(
+        self,
+        shell: Shell,
+        broker: Broker,
+        *,
+        group: str,
+        projections: Sequence[Projection],
+        others: "Sequence[Rebuilder]" = (),
+    ) -> None:
         self._shell = shell
         self._broker = broker
         self._group = broker.prefix + group
         self._projections = {projection.name: projection for projection in projections}
+        self._others = {name: other for other in others for name in other.names}
+        """Who rebuilds what other consumer groups of the service keep."""
         self._busy = asyncio.Lock()
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The projections that can be rebuilt here."""
+        return [*self._projections, *self._others]
 
     async def rebuild(self, name: str, *, actor: str) -> dict[str, Any]:
         """Rebuild one projection; answers its hash before and after, and how much was read."""
+        if name in self._others:
+            return await self._others[name].rebuild(name, actor=actor)
         projection = self._projections.get(name)
         if projection is None:
-            known = ", ".join(self._projections) or "none"
+            known = ", ".join(self.names) or "none"
             raise NotFoundError("projection-not-found", f"this service can rebuild: {known}")
         if self._busy.locked():
             raise ConflictError("rebuild-in-progress", "a projection is being rebuilt already", retry_after=10)
@@ -169,11 +186,14 @@ class _Run:
 
     async def _apply(self, records: Sequence[KafkaRecord]) -> None:
         self.read += len(records)
-        received = [found for record in records if isinstance(found := self._reader.read(record), Received)]
-        for found in received:
-            self._marks.setdefault(partition_of(found.record), {})
-        fresh = [found for found in above_watermark(received, self._marks) if self._is_new(found)]
-        messages = [found.message for found in in_order(fresh, [], self._is_delta)]
+        received: dict[TopicPartition, list[Received]] = {}
+        for record in records:
+            found = self._reader.read(record)
+            if isinstance(found, Received):
+                received.setdefault(partition_of(record), []).append(found)
+                self._marks.setdefault(partition_of(record), {})
+        fresh = [each for each in above_watermark(received, self._marks) if self._is_new(each)]
+        messages = [each.message for each in in_order(fresh, [], self._is_delta)]
         if not messages:
             return
         async with self._shell.database.transaction(message.tenant_id for message in messages) as connection:
@@ -195,6 +215,7 @@ class _Run:
 
 
 def _silenced(aggregates: IdentityMap) -> IdentityMap:
-    """The same changes, with nothing to tell the world: it was told long ago."""
+    """The same changes, with nothing to tell the world and nothing to wait for: that was long ago."""
     aggregates.published.clear()
+    aggregates.reminders.clear()
     return aggregates

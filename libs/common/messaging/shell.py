@@ -21,17 +21,20 @@ from libs.common.database import ConcurrencyError, Connection, Database, Rows
 from libs.common.errors import ConflictError, RejectedError
 from libs.common.messaging.decision import (
     Aggregate,
+    Entry,
     Handler,
     Handlers,
     Identity,
     IdentityMap,
     Message,
+    More,
     NotLoadedError,
     Ref,
     World,
 )
 from libs.common.messaging.envelope import encode
 from libs.common.messaging.hints import Hints
+from libs.common.messaging.timers import set_timers
 from libs.common.telemetry import about
 from libs.common.telemetry.messages import CommandSpans, created
 
@@ -98,6 +101,11 @@ class Shell:
         self._rows = {row.kind: row for row in rows}
         self._hints = hints
         self._announce = announce
+
+    @property
+    def hints(self) -> Hints:
+        """What calls this process when something has changed."""
+        return self._hints
 
     def standing_in(self, kind: type[Aggregate], rows: Rows[Any]) -> "Shell":
         """The same shell, with one kind of aggregate kept in another table, and nobody told of anything."""
@@ -167,58 +175,68 @@ class Shell:
         answers: list[Any] = []
         for index, (message, handler) in enumerate(zip(messages, handlers, strict=True)):
             refusal = blocked(index, answers)
-            answers.append(Failure(refusal) if refusal else await self._decide_one(connection, aggregates, message, handler, at))
+            if refusal is None and handler.more is not None:
+                refusal = await self._load_late(connection, aggregates, message, handler.more, at)
+            answers.append(Failure(refusal) if refusal else _decided(aggregates, message, handler, at))
         return answers, aggregates
 
-    async def _decide_one(
-        self, connection: Connection, aggregates: IdentityMap, message: Message[Any], handler: Handler[Any, Any], at: datetime
-    ) -> Any:
+    async def _load_late(
+        self, connection: Connection, aggregates: IdentityMap, message: Message[Any], more: More, at: datetime
+    ) -> Exception | None:
+        """What an earlier message of this batch decided may name other aggregates than what was stored; answers its failure."""
         try:
-            if handler.more:
-                # What an earlier message of this batch decided may name other aggregates than what was stored.
-                late = [*aggregates.missing(message.tenant_id, handler.more(World(aggregates, message, at, new_id), message))]
-                await self._load(connection, aggregates, ((message.tenant_id, ref) for ref in late))
-            world = World(aggregates, message, at, new_id)
-            with about(message):
-                answer = handler.decide(world, message)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
-            raise  # loading what a decision names failed: that says nothing of the message
-        except Exception as error:  # noqa: BLE001 - whatever a decision raises is that message's own failure
-            return Failure(error)
-        world.commit()
-        return answer
+            late = [*aggregates.missing(message.tenant_id, more(World(aggregates, message, at, new_id), message))]
+        except Exception as error:  # noqa: BLE001 - as in deciding
+            return error
+        await self._load(connection, aggregates, [(message.tenant_id, ref) for ref in late])
+        return None
 
     async def _load(self, connection: Connection, aggregates: IdentityMap, wanted: Iterable[tuple[UUID, Ref]]) -> None:
         """Load what is not yet there, kind by kind in the order the service lists them: the one lock order."""
-        by_kind: dict[type[Aggregate], dict[tuple[UUID, Any], bool]] = {}
+        locked: dict[type[Aggregate], dict[Entry, None]] = {kind: {} for kind in self._rows}
+        shared: dict[type[Aggregate], dict[Entry, None]] = {kind: {} for kind in self._rows}
         for tenant_id, ref in wanted:
-            keys = by_kind.setdefault(ref.kind, {})
-            keys[tenant_id, ref.key] = keys.get((tenant_id, ref.key), False) or not ref.shared
+            (shared if ref.shared else locked)[ref.kind][aggregates.entries[ref.kind, tenant_id, ref.key]] = None
         for kind, rows in self._rows.items():
-            for lock in (True, False):
-                these = [key for key, locked in by_kind.get(kind, {}).items() if locked is lock]
-                if these:
-                    aggregates.put_loaded(kind, these, await rows.load(connection, these, lock=lock))
+            only_shared = [entry for entry in shared[kind] if entry not in locked[kind]]
+            for lock, entries in ((True, list(locked[kind])), (False, only_shared)):
+                if entries:
+                    aggregates.put_loaded(
+                        kind, entries, await rows.load(connection, [entry.place for entry in entries], lock=lock)
+                    )
 
     async def store(self, connection: Connection, aggregates: IdentityMap) -> None:
         """Save what changed, then the outbox: last, so that the order of its ids is the order of every key."""
         for kind, rows in self._rows.items():
-            changed = [(identity, aggregates.current[identity]) for identity in aggregates.changed if identity[0] is kind]
+            changed = [(entry.state, entry.stored_version) for entry in aggregates.changed if entry.kind is kind]
             if changed:
-                states = sorted(changed, key=lambda pair: (pair[0][1], pair[0][2]))
-                await rows.save(connection, [(state, aggregates.stored_version.get(identity, 0)) for identity, state in states])
+                await rows.save(connection, changed)
+        if aggregates.reminders:
+            await set_timers(connection, aggregates.reminders)
         if aggregates.published:
             await _publish(connection, aggregates, self.source)
 
     def committed(self, aggregates: IdentityMap) -> None:
         """Tell whoever waits. A hint only: it may be lost, and nothing is."""
-        changed = [state for identity in aggregates.changed if (state := aggregates.current[identity]) is not None]
+        changed = [entry.state for entry in aggregates.changed if entry.state is not None]
         self._hints.give(
             outbox=bool(aggregates.published),
-            changed=[str(state.key) for state in changed if type(state) in self._announce and state.is_news],
+            changed=[name for state in changed if type(state) in self._announce for name in state.news],
         )
         for follow_up in self.after_commit:
             follow_up(changed)
+
+
+def _decided(aggregates: IdentityMap, message: Message[Any], handler: Handler[Any, Any], at: datetime) -> Any:
+    """What the handler answers, or its `Failure`, after which nothing of it stands."""
+    world = World(aggregates, message, at, new_id)
+    try:
+        with about(message):
+            answer = handler.decide(world, message)
+    except Exception as error:  # noqa: BLE001 - whatever a decision raises is that message's own failure
+        return Failure(error)
+    world.commit()
+    return answer
 
 
 def _first_round(messages: Sequence[Message[Any]], handlers: Sequence[Handler[Any, Any]]) -> list[tuple[UUID, Ref]]:

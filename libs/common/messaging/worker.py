@@ -5,7 +5,7 @@ import gc
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import asyncpg
@@ -27,6 +27,7 @@ from libs.common.messaging.decision import Aggregate, Handlers
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.inbox import Inbox, kafka_broker
 from libs.common.messaging.parked import ParkedMessages
+from libs.common.messaging.projector import Kept, Projector
 from libs.common.messaging.rebuild import Rebuilder
 from libs.common.messaging.relay import Relay
 from libs.common.messaging.relay.set_aside import OutboxParked
@@ -49,6 +50,17 @@ class Worker:
 
     shell: Shell
     settings: Any
+    extras: dict[str, Any] = field(default_factory=dict)
+    """What the composition root made for several jobs to share."""
+    closing: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    """What is done when all jobs have ended."""
+
+
+Prepare = Callable[[Worker], Awaitable[None]]
+
+
+async def _nothing(_: Worker) -> None:
+    """Most services have nothing else to prepare."""
 
 
 Job = Callable[[Worker], Coroutine[Any, Any, None]]
@@ -65,10 +77,12 @@ def run_worker(
     announce: frozenset[type[Aggregate]] = frozenset(),
     jobs: Sequence[Job] = (),
     projections: Sequence[Projection] = (),
+    apart: Sequence[Kept] = (),
+    prepare: Prepare = _nothing,
 ) -> None:
     """Work until SIGTERM; then finish the batch in hand and leave."""
     configure_logging(settings.log_level, settings.log_format, service=name, process="worker")
-    uvloop.run(_run(name, settings, rows, handlers, topics, announce, jobs, projections))
+    uvloop.run(_run(name, settings, rows, handlers, topics, announce, jobs, projections, apart, prepare))
 
 
 async def _run(
@@ -80,6 +94,8 @@ async def _run(
     announce: frozenset[type[Aggregate]],
     jobs: Sequence[Job],
     projections: Sequence[Projection],
+    apart: Sequence[Kept],
+    prepare: Prepare,
 ) -> None:
     if settings.relay_database_url is None:
         message = "set CARTWRIGHT_RELAY_DATABASE_URL: a worker publishes its database's outbox"
@@ -99,24 +115,31 @@ async def _run(
         remembered_days=settings.inbox_remembered_days,
     )
     inbox.subscribe(kafka)
+    projectors = [Projector(name, kept, database, hints, broker) for kept in apart]
+    for projector in projectors:
+        projector.inbox.subscribe(kafka)
+    inboxes = [inbox, *(each.inbox for each in projectors)]
+    set_apart = {each.name: each.parked for each in projectors}
     parked = ParkedMessages(shell, inbox.reader, inbox.group)
     verifier = Verifier(Keys(settings.jwks_url), issuer=settings.issuer, audience=name)
     outbox = OutboxParked(settings.relay_database_url.get_secret_value())
-    rebuilder = Rebuilder(shell, broker, group=name, projections=projections)
+    others = [projector.rebuilder for projector in projectors]
+    rebuilder = Rebuilder(shell, broker, group=name, projections=projections, others=others)
     relay = Relay(settings.relay_database_url.get_secret_value(), database=name, broker=broker, hints=hints)
     await hints.start()
-    # What was loaded to start lives as long as the process: the collector need not walk it in the middle of every batch.
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    worker = Worker(shell, settings)
+    await prepare(worker)
+    calm_collector()
     tasks = [
         asyncio.create_task(relay.run(), name="relay"),
         asyncio.create_task(_consume(kafka), name="consumer"),
-        asyncio.create_task(inbox.report(), name="lag"),
-        asyncio.create_task(_count_parked(parked), name="parked"),
-        *(asyncio.create_task(job(Worker(shell, settings)), name=job.__name__) for job in jobs),
+        *(asyncio.create_task(each.report(), name=f"lag of {each.group}") for each in inboxes),
+        asyncio.create_task(_count_parked([parked, *set_apart.values()]), name="parked"),
+        *(asyncio.create_task(job(worker), name=job.__name__) for job in jobs),
     ]
     described = Route("/asyncapi.json", _asyncapi(name, handlers))
-    surface = operator_app(_readiness(database, kafka, inbox), described, *repair_routes(parked, verifier, rebuilder, outbox))
+    repairs = repair_routes(parked, verifier, rebuilder, outbox, set_apart)
+    surface = operator_app(_readiness(database, kafka, inboxes), described, *repairs)
     serving = asyncio.create_task(serve(surface, settings), name="http")
     await _until_something_ends([serving, *tasks])
     await kafka.stop()
@@ -124,9 +147,17 @@ async def _run(
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+    for close in worker.closing:
+        await close()
     await hints.close()
     await database.close()
     serving.result()
+
+
+def calm_collector() -> None:
+    """Keep the garbage collector from walking what lives long in the middle of every batch."""
+    gc.freeze()  # what was loaded to start
+    gc.set_threshold(200_000, 20, 50)  # a few batches: they leave by themselves
 
 
 async def _until_something_ends(tasks: Sequence["asyncio.Task[None]"]) -> None:
@@ -155,22 +186,21 @@ async def _consume(kafka: KafkaBroker) -> None:
             return
 
 
-async def _count_parked(parked: ParkedMessages) -> None:
+async def _count_parked(everywhere: Sequence[ParkedMessages]) -> None:
     """Keep the gauges of what is set aside; while the database is away they stay as they were."""
     while True:
         try:
-            counts = await parked.counts()
+            counts = [await parked.counts() for parked in everywhere]
         except (*PASSING, asyncpg.PostgresError) as error:
             log.info("parked.not_counted", error=str(error))
         else:
             for state in ("rejected", "parked", "queued"):
-                messages, keys = counts.get(state, (0, 0))
-                PARKED_MESSAGES.labels(state).set(messages)
-                PARKED_KEYS.labels(state).set(keys)
+                PARKED_MESSAGES.labels(state).set(sum(each[state][0] for each in counts if state in each))
+                PARKED_KEYS.labels(state).set(sum(each[state][1] for each in counts if state in each))
         await asyncio.sleep(COUNT_SECONDS)
 
 
-def _readiness(database: Database, kafka: KafkaBroker, inbox: Inbox) -> list[Check]:
+def _readiness(database: Database, kafka: KafkaBroker, inboxes: Sequence[Inbox]) -> list[Check]:
     async def database_ready() -> str | None:
         try:
             async with asyncio.timeout(1), database.acquire() as connection:
@@ -186,7 +216,8 @@ def _readiness(database: Database, kafka: KafkaBroker, inbox: Inbox) -> list[Che
         return "the consumer has no partitions yet"
 
     async def not_halted() -> str | None:
-        return f"the consumer stands still: {inbox.halted}" if inbox.halted else None
+        halted = [f"{inbox.group}: {inbox.halted}" for inbox in inboxes if inbox.halted]
+        return f"a consumer stands still: {'; '.join(halted)}" if halted else None
 
     return [database_ready, consumer_ready, not_halted]
 

@@ -13,6 +13,7 @@ import asyncpg
 
 from libs.common.database import PLANNING, Connection
 from libs.common.messaging.relay.publisher import Refusal
+from libs.common.messaging.schema import KEEP_DECIDED
 
 CHUNK = 2_000
 LEASE_SECONDS = 10
@@ -64,6 +65,13 @@ KEYS_SET_ASIDE = "SELECT DISTINCT topic, key FROM outbox_parked WHERE state IN (
 COUNT_SET_ASIDE = "SELECT count(*) FROM outbox_parked WHERE state IN ('parked', 'replaying', 'discarding')"
 
 DECIDED = "SELECT EXISTS (SELECT FROM outbox_parked WHERE state IN ('replaying', 'discarding'))"
+
+FIRST_USE = "INSERT INTO outbox_topic (topic, partition_count) VALUES ($1, $2) ON CONFLICT DO NOTHING"
+
+PARTITION_COUNT = "SELECT partition_count FROM outbox_topic WHERE topic = $1"
+
+FORGET_DECIDED = f"""DELETE FROM outbox_parked
+WHERE state IN ('replayed', 'discarded') AND decided_at < now() - interval '{KEEP_DECIDED}'"""  # noqa: S608 - our own constant
 
 EXPIRE = f"DELETE FROM idempotency_key WHERE claimed_at < now() - interval '{KEEP_IDEMPOTENCY}'"  # noqa: S608
 
@@ -165,10 +173,17 @@ class Cursor:
         return True
 
     async def clean(self) -> int:
-        """Empty the slots that are done with, and forget old idempotency keys; answers the seconds a slot lasts."""
+        """Empty the slots that are done with, forget old idempotency keys and decisions; answers the seconds a slot lasts."""
         slot_seconds: int = await self._lazy.fetchval("SELECT slot_seconds FROM outbox_rotate()")
         await self._lazy.execute(EXPIRE)
+        await self._lazy.execute(FORGET_DECIDED)
         return slot_seconds
+
+    async def first_partition_count(self, topic: str, count: int) -> int:
+        """How many partitions a topic had when it was first published to; if that is now, this many."""
+        await self._durable.execute(FIRST_USE, topic, count)
+        first: int = await self._durable.fetchval(PARTITION_COUNT, topic)
+        return first
 
     def _here(self) -> tuple[str, int, int, int]:
         return self._owner, self._state["win"], self._last_n, LEASE_SECONDS

@@ -79,7 +79,7 @@ class Relay:
                     topic=error.topic,
                     reason=error.reason,
                     retry_in_seconds=self._backoff,
-                    action="create the topic or grant the right to write to it; nothing is published or set aside meanwhile",
+                    action="make the topic what it should be, or grant the right to write to it; nothing is published meanwhile",
                 )
                 await self._back_off()
             except (KafkaError, *TRANSIENT, asyncpg.PostgresError) as error:
@@ -128,6 +128,7 @@ class Relay:
             log.info("relay.lease_not_returned", action="a standby takes over when it ends")
 
     async def _publish_for_ever(self, cursor: Cursor, lazy: Connection, large: Any) -> None:
+        self._publisher.first_count = cursor.first_partition_count
         self._blocked = await cursor.keys_set_aside()
         leased_at = time.monotonic()
         while True:

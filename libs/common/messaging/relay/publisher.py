@@ -5,7 +5,7 @@ which would refuse everything that follows.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,11 +91,23 @@ def behind(row: Any) -> Refusal:
     return Refusal(row, "behind-set-aside", "an earlier event of this key is set aside")
 
 
+FirstCount = Callable[[str, int], Awaitable[int]]
+"""Told a topic and its number of partitions now, answers the number when it was first published to."""
+
+
+async def _this_count(_topic: str, count: int) -> int:
+    return count
+
+
 class Publisher:
     """Sends rows of the outbox with a producer that it replaces whenever it failed."""
 
     def __init__(self, broker: Broker) -> None:
+        self.first_count: FirstCount = _this_count
+        """Set for as long as there is a database to ask."""
         self._broker = broker
+        self._counts: dict[str, int] = {}
+        """By topic, once it was found to be what it always was."""
         self._producer: AIOKafkaProducer | None = None
         self._stopping: set[asyncio.Task[None]] = set()
 
@@ -106,6 +118,7 @@ class Publisher:
         the same rows are to be sent again.
         """
         places = await self._places(rows)
+        await self._started()  # one for all that follow
         tries = (self._try(place, position, alike) for place, alike in places.items())
         verdicts = await asyncio.gather(*tries, return_exceptions=True)  # so that none is still under way when one failed
         for failure in verdicts:
@@ -143,7 +156,18 @@ class Publisher:
         return places
 
     async def _partition_count(self, topic: str) -> int:
-        name = self._broker.topic(topic)
+        """How many partitions a topic has, which must be as many as ever: with another number keys would change places."""
+        count = self._counts.get(topic)
+        if count is None:
+            count = await self._count(self._broker.topic(topic))
+            first = await self.first_count(topic, count)
+            if count != first:
+                reason = f"it has {count} partitions, and {first} when first published to: keys would lose their order"
+                raise TopicRefusedError(self._broker.topic(topic), reason)
+            self._counts[topic] = count
+        return count
+
+    async def _count(self, name: str) -> int:
         producer = await self._started()
         try:
             return await self._broker.partition_count(producer, name)

@@ -1,0 +1,16 @@
+"""From Kafka to the database: a poll is cut into batches, a batch is one transaction, and it knows where it stands.
+
+The stored offset fences zombies (a member that was stopped past its session finds that the offset has moved on), the
+watermark drops what a relay sent twice, and the effects, the outbox and both positions commit together (`batch.py`).
+Kafka's own commit only feeds lag dashboards. An invalid message is rejected and listed; one whose decision fails is
+parked, later messages of its key queue behind it, and every other key flows on (`parked.py`).
+
+Two transactions are under way at once, never on one partition (`lanes`): while the database works on one, the next poll
+is read and decided. What fails goes back to where the database says it stands, and what was polled after it is forgotten
+and polled again.
+"""
+
+from libs.common.messaging.inbox.consumer import MAX_RECORDS, Inbox
+from libs.common.messaging.inbox.kafka import kafka_broker
+
+__all__ = ["MAX_RECORDS", "Inbox", "kafka_broker"]

@@ -1,0 +1,208 @@
+"""One member of a consumer group: takes polls from FastStream, and hands them to the lanes."""
+
+import asyncio
+import time
+from collections import Counter as Counts
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, Final
+
+import asyncpg
+import structlog
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
+from faststream import AckPolicy
+from faststream.kafka import KafkaBroker, KafkaMessage
+
+from libs.common.database import PASSING
+from libs.common.messaging.batch import Applied, Batch, Read, next_offsets
+from libs.common.messaging.broker import Broker
+from libs.common.messaging.envelope import KafkaRecord, Reader
+from libs.common.messaging.inbox.kafka import Assignment, keep, parse
+from libs.common.messaging.inbox.lanes import Lanes
+from libs.common.messaging.inbox.positions import Positions
+from libs.common.messaging.shell import Shell
+from libs.common.telemetry import Counter, Gauge
+from libs.common.telemetry.traces import trace_id_of
+
+MAX_RECORDS = 1_000
+PLACE: Final = attrgetter("topic", "partition")
+POLL_MS = 20
+"""How long FastStream polls, and how long it then sleeps before it polls again: nothing arrives meanwhile."""
+PARK_SHARE = 0.5
+REMEMBERED_DAYS = 14
+"""How long the ids of foreign deltas are kept; an older one cannot be told from a repetition."""
+IDLE_POSITION_SECONDS = 5.0
+REPORT_SECONDS = 1.0
+ROTATE_SECONDS = 3_600.0
+
+APPLIED = Counter("cartwright_inbox_applied_total", "Messages whose decision was committed", ["group", "topic"])
+REFUSED = Counter("cartwright_inbox_refused_total", "Messages rejected, parked or queued", ["topic", "state", "reason"])
+LAG = Gauge("cartwright_inbox_lag", "Records behind the end of the partition", ["group", "topic", "partition"])
+
+log = structlog.get_logger(__name__)
+
+
+class Inbox:
+    """One consumer group of a service, as one member of it."""
+
+    def __init__(
+        self,
+        shell: Shell,
+        broker: Broker,
+        *,
+        group: str,
+        topics: Sequence[str],
+        park_share: float = PARK_SHARE,
+        remembered_days: int = REMEMBERED_DAYS,
+        pause_seconds: float = 0.0,
+    ) -> None:
+        self.reader = Reader(shell.handlers.events(), topic_prefix=broker.prefix)
+        self.group = broker.prefix + group
+        self._shell = shell
+        self._topics = [broker.topic(topic) for topic in topics]
+        self._remembered_days = remembered_days
+        self._positions = Positions(shell.database, self.group, lambda: self._subscriber.consumer)
+        batch = Batch(shell, self.reader, self.group, park_share=park_share, remembered_days=remembered_days)
+        self._lanes = Lanes(
+            batch,
+            self._positions,
+            room=MAX_RECORDS,
+            committed=self._committed,
+            held_open=self._held_open,
+            group=self.group,
+        )
+        self._pause_seconds = pause_seconds
+        """Between two polls: whoever is in no hurry takes larger bites, which cost less."""
+        self._irrelevant_polls = 0
+        self._reached: dict[TopicPartition, int] = {}
+        """How far we have come since Kafka was last told."""
+        self._subscriber: Any = None
+
+    @property
+    def halted(self) -> str | None:
+        """Why the consumer stands still, while it does."""
+        return self._lanes.halted
+
+    def subscribe(self, kafka: KafkaBroker) -> None:
+        """Register with FastStream: batches, manual acknowledgement, and a parser that nothing can break."""
+        self._subscriber = kafka.subscriber(
+            *self._topics,
+            group_id=self.group,
+            batch=True,
+            max_records=MAX_RECORDS,
+            batch_timeout_ms=POLL_MS,
+            ack_policy=AckPolicy.MANUAL,
+            auto_offset_reset="earliest",
+            listener=Assignment(self.assigned),
+            parser=parse,
+            decoder=keep,
+            session_timeout_ms=10_000,
+            max_poll_interval_ms=300_000,
+        )
+        self._subscriber(self.consume)
+
+    def _held_open(self) -> AbstractContextManager[object]:
+        """FastStream's own lock of what is under way: `stop` waits for it."""
+        lock: AbstractContextManager[object] = self._subscriber.lock
+        return lock
+
+    async def consume(self, message: KafkaMessage) -> None:
+        """Take one poll. Comes back when there is room for another, which is before this one is applied."""
+        async with self._lanes.going_back:
+            pass
+        runs = {TopicPartition(*place): list(run) for place, run in groupby(message.raw_message, key=PLACE)}
+        unknown = [partition for partition in runs if partition not in self._positions.stored]
+        if unknown:
+            await self._seek(unknown)
+        expected = {partition: await self._positions.expected(partition, run[0].offset) for partition, run in runs.items()}
+        # Nothing below waits until the poll is in a lane: no seek can come in between.
+        read = {
+            partition: [(record, self.reader.read(record)) for record in run]
+            for partition, run in runs.items()
+            if self._positions.polled(partition, expected[partition], run[-1].offset + 1)
+        }
+        if any(found is not None for run in read.values() for _, found in run) or self._position_is_due(read):
+            self._irrelevant_polls = 0
+            self._lanes.put(read)
+        else:
+            # A topic that is mostly other services' business is read in larger bites, which cost less.
+            self._irrelevant_polls += 1
+            await asyncio.sleep(min(max(self._irrelevant_polls - 5, 0) * 0.02, 0.2))
+        self._reached |= next_offsets(read)
+        await self._lanes.room()
+        if self._pause_seconds:
+            await asyncio.sleep(self._pause_seconds)
+
+    def _position_is_due(self, read: Read) -> bool:
+        """What concerns nobody here needs no transaction, but the stored position should not fall far behind."""
+        return any(self._positions.seconds_since_moved(partition) > IDLE_POSITION_SECONDS for partition in read)
+
+    def _committed(self, applied: Applied) -> None:
+        for topic, count in Counts(found.record.topic for found in applied.applied).items():
+            APPLIED.labels(self.group, topic).inc(count)
+        for refusal in applied.refusals:
+            record = refusal.record
+            REFUSED.labels(record.topic, refusal.state, refusal.reason).inc()
+            log.error(
+                "inbox.refused",
+                state=refusal.state,
+                reason=refusal.reason,
+                detail=refusal.detail,
+                topic=record.topic,
+                partition=record.partition,
+                offset=record.offset,
+                tenant_id=str(refusal.tenant_id or ""),
+                **trace_id_of(_traceparent(record)),
+                action="./cartwright parked list; other keys go on",
+            )
+        self._shell.committed(applied.aggregates)
+
+    async def assigned(self, partitions: Sequence[TopicPartition]) -> None:
+        """Take over partitions where the database says they stand; unknown until that worked."""
+        everything = list(self._positions.stored)
+        self._positions.forget(everything)
+        self._lanes.drop(everything)
+        if partitions:
+            await self._seek(partitions)
+
+    async def _seek(self, partitions: Sequence[TopicPartition]) -> None:
+        self._lanes.drop(partitions)
+        await self._positions.seek(partitions)
+
+    async def report(self) -> None:
+        """Tell Kafka now and then where we are, for its lag dashboards; a commit a poll would cost more than the poll."""
+        rotated_at = -ROTATE_SECONDS
+        while True:
+            await asyncio.sleep(REPORT_SECONDS)
+            if time.monotonic() - rotated_at > ROTATE_SECONDS:
+                rotated_at = time.monotonic()
+                await self._rotate()
+            consumer = self._subscriber.consumer
+            if consumer is None or not self._reached:
+                continue
+            reached, self._reached = self._reached, {}
+            offsets = {partition: end for partition, end in reached.items() if partition in consumer.assignment()}
+            for partition, end in offsets.items():
+                behind = max(0, (consumer.highwater(partition) or end) - end)
+                LAG.labels(self.group, partition.topic, partition.partition).set(behind)
+            try:
+                async with asyncio.timeout(2):
+                    await consumer.commit(offsets)
+            except (KafkaError, TimeoutError) as error:
+                log.debug("inbox.commit_skipped", error=str(error))
+
+    async def _rotate(self) -> None:
+        """Make tomorrow's partition of the message ids, and drop those past their retention."""
+        try:
+            async with self._shell.database.acquire() as connection:
+                await connection.execute("SELECT inbox_message_rotate($1)", self._remembered_days)
+        except (*PASSING, asyncpg.PostgresError) as error:
+            log.warning("inbox.rotation_failed", error=str(error), action="ids go to the default partition until it works")
+
+
+def _traceparent(record: KafkaRecord) -> str | None:
+    value = dict(record.headers).get("traceparent")
+    return value.decode(errors="replace") if value else None

@@ -1,0 +1,57 @@
+"""FastStream as the inbox uses it: a connection, a listener, and a parser that nothing can break."""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from aiokafka import TopicPartition
+from aiokafka.abc import ConsumerRebalanceListener
+from faststream.kafka import KafkaBroker, KafkaMessage
+from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
+
+from libs.common.messaging.broker import Broker
+from libs.common.messaging.envelope import KafkaRecord
+
+
+def kafka_broker(broker: Broker) -> KafkaBroker:
+    """FastStream's broker on our cluster. It never creates a topic."""
+    return KafkaBroker(
+        broker.bootstrap_servers,
+        security=_security(broker.security),
+        logger=None,
+        graceful_timeout=15,
+        allow_auto_create_topics=False,
+    )
+
+
+def _security(arguments: Mapping[str, Any]) -> BaseSecurity:
+    """The same credentials in FastStream's words."""
+    context = arguments.get("ssl_context")
+    if not arguments["security_protocol"].startswith("SASL"):
+        return BaseSecurity(ssl_context=context)
+    mechanism = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}[
+        arguments["sasl_mechanism"]
+    ]
+    return mechanism(username=arguments["sasl_plain_username"], password=arguments["sasl_plain_password"], ssl_context=context)
+
+
+class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+    """Tells the inbox what it has been given."""
+
+    def __init__(self, assigned: Callable[[Sequence[TopicPartition]], Awaitable[None]]) -> None:
+        self._assigned = assigned
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """Nothing to save: what is not committed was not done."""
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """Find out where they stand."""
+        await self._assigned(list(assigned))
+
+
+async def parse(records: tuple[KafkaRecord, ...]) -> KafkaMessage:
+    """Keep the records as they came: the framework's own parser drops a message whose header is not UTF-8."""
+    return KafkaMessage(raw_message=records, body=b"", headers={}, consumer=None)  # type: ignore[arg-type]
+
+
+async def keep(message: KafkaMessage) -> None:
+    """Decode nothing; the envelope does, once."""

@@ -1,0 +1,210 @@
+"""Two lanes of transactions: while the database works for one, the other reads and decides.
+
+All of a partition that is in hand is in one lane, so a partition's transactions follow one another. Those of different
+partitions may go side by side, as they do when two members of the group have them.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+
+import asyncpg
+import structlog
+from aiokafka import TopicPartition
+
+from libs.common.database import passes_by_itself
+from libs.common.errors import ConflictError
+from libs.common.messaging.batch import Applied, Batch, FencedError, Found, Read, TooManyFailuresError, halved
+from libs.common.messaging.envelope import EventTooLargeError
+from libs.common.messaging.inbox.positions import Positions
+from libs.common.telemetry import Counter, Gauge, Histogram
+
+LANES = 2
+DATABASE_TRIES = 3
+"""How often a batch that the database refuses is tried whole before it is taken apart."""
+HALT_SECONDS = 10.0
+
+FENCED = Counter("cartwright_inbox_fenced_total", "Batches given up because another member had moved the offset")
+RETRIED = Counter("cartwright_inbox_retried_total", "Batches tried again for what passes by itself")
+BATCH_SIZE = Histogram("cartwright_inbox_batch_size", "Messages in one transaction", buckets=(1, 4, 16, 64, 256, 1024))
+BATCH_SECONDS = Histogram("cartwright_inbox_batch_seconds", "One transaction of the inbox")
+HALTED = Gauge("cartwright_inbox_halted", "1 while the consumer stands still rather than park most of a batch", ["group"])
+
+HeldOpen = Callable[[], AbstractContextManager[object]]
+
+log = structlog.get_logger(__name__)
+
+
+class Lane:
+    """One transaction after the other, each on what was put in during the one before."""
+
+    def __init__(self, lanes: "Lanes", batch: Batch, positions: Positions) -> None:
+        self.halted: str | None = None
+        """Why it stands still, while it does."""
+        self._lanes = lanes
+        self._batch = batch
+        self._positions = positions
+        self._in_hand: Read = {}
+        self._waiting: dict[TopicPartition, list[Found]] = {}
+        self._failures = 0
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def waiting(self) -> int:
+        """How many records wait for the transaction under way."""
+        return sum(map(len, self._waiting.values()))
+
+    @property
+    def load(self) -> int:
+        """How many records are in here."""
+        return self.waiting + sum(map(len, self._in_hand.values()))
+
+    def holds(self, partition: TopicPartition) -> bool:
+        """Whether anything of this partition is in here: then what follows belongs here too."""
+        return partition in self._in_hand or partition in self._waiting
+
+    def put(self, partition: TopicPartition, run: Iterable[Found]) -> None:
+        """Add what follows in this partition."""
+        self._waiting.setdefault(partition, []).extend(run)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._work(), name="inbox-lane")
+
+    def drop(self, partitions: Iterable[TopicPartition]) -> None:
+        """Forget what waits of these: it will be polled again."""
+        for partition in partitions:
+            self._waiting.pop(partition, None)
+        self._lanes.make_room()
+
+    async def _work(self) -> None:
+        with self._lanes.held_open():
+            while self._waiting:
+                self._in_hand, self._waiting = self._waiting, {}
+                self._lanes.make_room()
+                await self._carry_out(self._in_hand)
+                self._in_hand = {}
+
+    async def _carry_out(self, read: Read) -> None:
+        """Apply what was read, and move on only past what is committed.
+
+        Whatever happens, the partitions go back to where the database says they stand: no error may skip a record.
+        """
+        try:
+            await self._apply(_not_stored_yet(read, self._positions.stored))
+        except FencedError as error:
+            FENCED.inc()
+            log.warning("inbox.fenced", reason=str(error), action="reading the stored positions again")
+            await self._go_back(read, 0)
+        except TooManyFailuresError as error:
+            self.halted = str(error)
+            self._lanes.halts.set(1)
+            log.critical("inbox.halted", reason=str(error), action="fix and deploy; nothing is parked or lost")
+            await self._go_back(read, HALT_SECONDS)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the batch must not be lost
+            await self._back_off(error, read)
+        else:
+            self._failures = 0
+            self.halted = None
+            self._lanes.halts.set(int(self._lanes.halted is not None))
+
+    async def _apply(self, read: Read) -> None:
+        """One transaction; when the database refuses the batch again and again, halve it until the culprit is alone."""
+        if not read:
+            return
+        started = time.perf_counter()
+        try:
+            applied = await self._batch.apply(read, self._positions.stored)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, ConflictError, EventTooLargeError) as error:
+            if passes_by_itself(error) or self._failures + 1 < DATABASE_TRIES:
+                raise
+            halves = halved(read)
+            for half in halves:
+                await self._apply(half)
+            if halves:
+                return
+            applied = await self._batch.apply(read, self._positions.stored, error)
+        self._positions.moved(applied.offsets)
+        self._lanes.committed(applied)
+        BATCH_SECONDS.observe(time.perf_counter() - started)
+        BATCH_SIZE.observe(len(applied.applied))
+
+    async def _back_off(self, error: Exception, read: Read) -> None:
+        self._failures += 1
+        RETRIED.inc()
+        wait = min(0.05 * 2 ** min(self._failures, 7), 5)
+        say = log.warning if passes_by_itself(error) else log.exception
+        say("inbox.retrying", error=str(error), in_seconds=wait, action="nothing is lost or parked")
+        await self._go_back(read, wait)
+
+    async def _go_back(self, read: Read, seconds: float) -> None:
+        """Forget what was polled after this, and poll it all again; nothing is polled meanwhile."""
+        self._positions.forget(read)
+        self.drop(read)
+        async with self._lanes.going_back:
+            await asyncio.sleep(seconds)
+            await self._positions.seek(list(read))
+
+
+class Lanes:
+    """The lanes of one member."""
+
+    def __init__(
+        self,
+        batch: Batch,
+        positions: Positions,
+        *,
+        room: int,
+        committed: Callable[[Applied], None],
+        held_open: HeldOpen,
+        group: str,
+    ) -> None:
+        self.halts = HALTED.labels(group)
+        self.going_back = asyncio.Lock()
+        """Held while a lane finds its way back after a failure."""
+        self.committed = committed
+        self.held_open = held_open
+        """Entered while a lane is at work, so that nobody ends the process under it."""
+        self._room = room
+        self._has_room = asyncio.Event()
+        self._lanes = [Lane(self, batch, positions) for _ in range(LANES)]
+
+    @property
+    def halted(self) -> str | None:
+        """Why a lane stands still, if one does."""
+        return next((lane.halted for lane in self._lanes if lane.halted), None)
+
+    def put(self, read: Read) -> None:
+        """Spread a poll: what follows something in hand goes behind it, and all else together to the emptier lane."""
+        emptier = min(self._lanes, key=lambda lane: lane.load)
+        for partition, run in read.items():
+            next((lane for lane in self._lanes if lane.holds(partition)), emptier).put(partition, run)
+        self.make_room()
+
+    def drop(self, partitions: Collection[TopicPartition]) -> None:
+        """Forget what waits of these partitions."""
+        for lane in self._lanes:
+            lane.drop(partitions)
+
+    async def room(self) -> None:
+        """Wait until another poll may be put in."""
+        await self._has_room.wait()
+
+    def make_room(self) -> None:
+        """Look whether there is room."""
+        if sum(lane.waiting for lane in self._lanes) < self._room:
+            self._has_room.set()
+        else:
+            self._has_room.clear()
+
+
+def _not_stored_yet(read: Read, stored: Mapping[TopicPartition, int]) -> Read:
+    """Without what was stored since it was polled: a rebalance may put the consumer back behind a transaction under way."""
+    rest: dict[TopicPartition, Sequence[Found]] = {}
+    for partition, run in read.items():
+        if partition not in stored:
+            raise FencedError(f"{partition.topic}[{partition.partition}] has been taken from us")
+        if run[0][0].offset < stored[partition]:
+            run = [found for found in run if found[0].offset >= stored[partition]]  # noqa: PLW2901 - the rest of it
+        if run:
+            rest[partition] = run
+    return rest

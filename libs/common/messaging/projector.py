@@ -1,0 +1,38 @@
+"""A projection under a consumer group of its own: it reads at its own pace, and what it has not read yet holds nobody up.
+
+It is written with the inbox's own machinery, so every event counts once; what it cannot take is set aside like any other
+message, under ids that begin with the projection's name.
+"""
+
+from dataclasses import dataclass
+
+from libs.common.database import Database, Projection
+from libs.common.messaging.broker import Broker
+from libs.common.messaging.decision import Handlers
+from libs.common.messaging.hints import Hints
+from libs.common.messaging.inbox import Inbox
+from libs.common.messaging.parked import ParkedMessages
+from libs.common.messaging.rebuild import Rebuilder
+from libs.common.messaging.shell import Shell
+
+PAUSE_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A projection, and the handlers that write it and nothing else."""
+
+    projection: Projection
+    handlers: Handlers
+
+
+class Projector:
+    """Keeps one projection in one worker."""
+
+    def __init__(self, service: str, kept: Kept, database: Database, hints: Hints, broker: Broker) -> None:
+        self.name = kept.projection.name
+        group = f"{service}.{self.name}"
+        shell = Shell(database, [kept.projection.live], kept.handlers, service=service, hints=hints)
+        self.inbox = Inbox(shell, broker, group=group, topics=kept.projection.topics, pause_seconds=PAUSE_SECONDS)
+        self.rebuilder = Rebuilder(shell, broker, group=group, projections=[kept.projection])
+        self.parked = ParkedMessages(shell, self.inbox.reader, self.inbox.group)

@@ -1,0 +1,34 @@
+"""For the proofs of payments: a database and a fake Stripe that a module has for itself, and a till at both."""
+
+from collections.abc import AsyncIterator, Iterator
+from uuid import uuid4
+
+import pytest
+
+from tests.contract.fakes import Process, started
+from tests.integration.conftest import Place, Templates, templates
+from tests.till import Till, till_at
+
+__all__ = ["templates"]
+
+
+@pytest.fixture(scope="module")
+def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """The fake Stripe, in a process of its own."""
+    process = started(tmp_path_factory.mktemp("stripe") / "journal")
+    yield process
+    process.kill()
+
+
+@pytest.fixture(scope="module")
+def place(templates: Templates) -> Iterator[Place]:
+    """A payments database in which nobody else's payments fall due."""
+    place = templates.copy("payments", f"faults_{uuid4().hex[:8]}_")
+    yield place
+    templates.drop([place])
+
+
+@pytest.fixture
+async def till(place: Place, provider: Process) -> AsyncIterator[Till]:
+    async with till_at(place, provider.url) as till:
+        yield till
