@@ -40,6 +40,8 @@ SEES_ALL = {
     ("payments", "outbox_event", "relay_reads_all", "payments_owner,payments_relay"),
     ("identity", "tenant", "owner_lists_all", "identity_owner"),
     ("payments", "provider_account", "owner_finds_wrapped", "payments_owner"),
+    ("payments", "reconciliation", "owner_finds_due", "payments_owner"),
+    ("payments", "tenant", "owner_finds_due", "payments_owner"),
 }
 """The only policies that let everything through, and for whom. None is for the role that serves requests."""
 
@@ -65,6 +67,10 @@ DEFINER_FUNCTIONS: dict[str, str | None] = {
     "webhook_events_forget": "app",
     "provider_accounts_wrapped_otherwise": "app",
     "ledger_stands": None,
+    "reconciliations_due": "app",
+    "reconciliation_breaks_open": "app",
+    "reconciliation_oldest_seconds": "app",
+    "operations_unknown": "app",
 }
 """The functions that act as the owner, and the one role that may call each. None: it is a trigger's."""
 

@@ -4,7 +4,7 @@ Lists are read by the page: nothing holds more in memory than the ids of one str
 """
 
 import asyncio
-from collections import Counter
+from collections import Counter as Counts
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -17,7 +17,7 @@ import structlog
 from libs.common.clock import new_id, now
 from libs.common.messaging.decision import Message
 from libs.common.messaging.shell import Failure, Shell
-from libs.common.telemetry import Counter as Counted
+from libs.common.telemetry import Counter
 from services.payments.domain.comparison import BreakKind, Comparison, Found, Side, Subject, Totals, compare, count_in
 from services.payments.domain.outcome import TransactionKind
 from services.payments.domain.reconciliation import LEASE, Reconciliation, as_found
@@ -42,7 +42,7 @@ PAGE = 200
 ALIVE_EVERY = LEASE / 4
 NIL = UUID(int=0)
 
-REPAIRED = Counted("cartwright_reconciliation_repaired_total", "Differences that were repaired", ["kind"])
+REPAIRED = Counter("cartwright_reconciliation_repaired_total", "Differences that were repaired", ["kind"])
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +54,7 @@ class Audit:
     shell: Shell
     gateway: PaymentGateway
     book: Reconciliation
-    counts: "Counter[str]" = field(default_factory=Counter)
+    counts: "Counts[str]" = field(default_factory=Counts)
     totals: Totals = field(default_factory=dict)
     found: set[UUID] = field(default_factory=set)
     heard_at: datetime = field(default_factory=now)
