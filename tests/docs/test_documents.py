@@ -19,6 +19,7 @@ from libs.common.settings import KNOWN, PREFIX
 
 README = ROOT / "README.md"
 ADRS = sorted((ROOT / "docs" / "adr").glob("*.md"))
+RUNBOOKS = sorted((ROOT / "docs" / "runbooks").glob("*.md"))
 DOCUMENTS = sorted(
     [
         *ROOT.glob("*.md"),
@@ -150,6 +151,39 @@ def test_a_decision_record_says_why_what_it_costs_what_else_there_was_and_what_w
     wanted = ["Context", "Decision", "Consequences", "Alternatives", "What would reopen it"]
     assert re.findall(r"^## (.+)$", text, re.MULTILINE) == wanted
     assert f"(adr/{adr.name})" in (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=_name)
+def test_every_test_that_a_document_names_is_there(document: Path) -> None:
+    named = re.findall(r"`(tests/[\w/]+(?:\.py)?)/?`", document.read_text(encoding="utf-8"))
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("runbook", RUNBOOKS, ids=_name)
+def test_a_runbook_names_only_metrics_and_messages_that_exist(runbook: Path) -> None:
+    text, known = runbook.read_text(encoding="utf-8"), (ROOT / "docs" / "telemetry.md").read_text(encoding="utf-8")
+    assert {name for name in re.findall(r"\bcartwright_\w+", text) if f"`{name}`" not in known} == set()
+    said = re.findall(r"`([a-z_-]+\.[a-z_-]+)`", text)
+    code = "".join(file.read_text(encoding="utf-8") for part in ("services", "libs") for file in (ROOT / part).rglob("*.py"))
+    assert {name for name in said if f'"{name}"' not in code} == set()
+
+
+def test_every_runbook_is_in_their_index_and_says_what_one_sees_and_what_to_do_about_it() -> None:
+    index = (ROOT / "docs" / "runbooks" / "README.md").read_text(encoding="utf-8")
+    for runbook in RUNBOOKS:
+        if runbook.name != "README.md":
+            assert f"({runbook.name})" in index
+            headings = re.findall(r"^## (.+)$", runbook.read_text(encoding="utf-8"), re.MULTILINE)
+            assert headings == ["What you see", "What it means", "What to do", "What not to do"]
+
+
+def test_every_invariant_that_can_be_broken_is_in_its_runbook_and_no_other() -> None:
+    named = re.compile(r'(?:_violation\(\s*facts, |invariant=)"([a-z-]+)"')
+    checked = {name for file in (ROOT / "deploy" / "cli" / "invariants").glob("*.py") for name in named.findall(file.read_text())}
+    rows = [
+        line for line in (ROOT / "docs" / "runbooks" / "broken-invariants.md").read_text().splitlines() if line.startswith("|")
+    ]
+    assert {name for row in rows for name in re.findall(r"`([a-z-]+)`", row.split("|")[1])} == checked
 
 
 def test_every_declared_event_belongs_to_a_topic_that_is_declared_under_the_same_publisher() -> None:
