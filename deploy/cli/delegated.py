@@ -246,6 +246,44 @@ def timeline(
 
 
 @verb
+def invariants(
+    *,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again and again, and serve metrics.")] = False,
+    tenant: Annotated[str | None, typer.Option(metavar="SLUG", help="One tenant; all of them by default.")] = None,
+    patience: Annotated[float, typer.Option(min=0, help="How long something must be wrong to count.")] = 10,
+    checkout_limit: Annotated[int, typer.Option(min=0, help="Seconds a checkout may take to its end.")] = 1_200,
+    capture_limit: Annotated[int, typer.Option(min=0, help="Seconds from an order to its money.")] = 300,
+    unknown_limit: Annotated[int, typer.Option(min=0, help="Seconds a payment's outcome may be unknown.")] = 900,
+    refund_limit: Annotated[int, typer.Option(min=0, help="Seconds a refund may take.")] = 432_000,
+    orphan_limit: Annotated[int, typer.Option(min=0, help="Seconds until money without an order has gone back.")] = 1_200,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks of --watch.")] = 5,
+    metrics_port: Annotated[int, typer.Option(min=0, help="Where --watch serves metrics; 0 takes a free one.")] = 9185,
+    json: Json = False,
+) -> int | None:
+    """Check what must always be so.
+
+    Money, charges, orders, stock and ledger, from the topics, the provider's lists and what is open over HTTP.
+    """
+    from deploy.cli.invariants.check import Limits
+    from deploy.cli.invariants.run import run
+    from deploy.cli.invariants.run import watch as keep_watching
+
+    limits = Limits(
+        checkout=checkout_limit, capture=capture_limit, unknown=unknown_limit, refund=refund_limit, orphan=orphan_limit
+    )
+    if not watch:
+        return run(tenant=tenant, limits=limits, patience_seconds=patience, json=json)
+    return keep_watching(
+        tenant=tenant,
+        limits=limits,
+        patience_seconds=patience,
+        every_seconds=every,
+        metrics_port=metrics_port,
+        json=json,
+    )
+
+
+@verb
 def reconcile(
     *,
     tenant: Annotated[str | None, typer.Option(metavar="SLUG", help="One tenant; all of them by default.")] = None,

@@ -152,12 +152,12 @@ class Api:
 
     async def provider_intents(self) -> AsyncIterator[dict[str, Any]]:
         """Yield every PaymentIntent on the provider's own list, newest first."""
-        async for intent in self._provider_list("/v1/payment_intents"):
+        async for intent in self.provider_list("/v1/payment_intents"):
             yield intent
 
     async def provider_refunds(self) -> AsyncIterator[dict[str, Any]]:
         """Yield every refund on the provider's own list, newest first."""
-        async for refund in self._provider_list("/v1/refunds"):
+        async for refund in self.provider_list("/v1/refunds"):
             yield refund
 
     async def provider_control(self, path: str) -> dict[str, Any]:
@@ -166,8 +166,11 @@ class Api:
         told: dict[str, Any] = (await self._answer("provider", path, request)).body
         return told
 
-    async def _provider_list(self, path: str) -> AsyncIterator[dict[str, Any]]:
+    async def provider_list(self, path: str, *, account: str | None = None) -> AsyncIterator[dict[str, Any]]:
+        """Yield everything on one of the provider's lists, newest first; `account` is one that is connected to ours."""
         headers = {"Authorization": f"Bearer {self.stack.stripe_api_key}"}
+        if account:
+            headers["Stripe-Account"] = account
         query: dict[str, str | int] = {"limit": _PROVIDER_PAGE}
         while True:
             asked = f"{path}?{urlencode(query)}"

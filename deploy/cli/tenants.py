@@ -7,10 +7,11 @@ import json as jsonlib
 import os
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 from uuid import UUID, uuid4
 
@@ -156,14 +157,20 @@ async def onboarded(api: Api, wish: Wish) -> Onboarded:
     return Onboarded(tenant, client, ready)
 
 
-async def shops(api: Api, slug: str | None = None) -> AsyncIterator[tuple[str, Shop]]:
-    """Yield the slug and the shop of every active tenant, or of one. Raises CommandError when there is no such tenant."""
+async def shops(
+    api: Api, slug: str | None = None, known: Mapping[str, Shop] = MappingProxyType({})
+) -> AsyncIterator[tuple[str, Shop]]:
+    """Yield the slug and the shop of every active tenant, or of one. Raises CommandError when there is no such tenant.
+
+    Of those known nothing more is asked.
+    """
     everyone = api.everything("identity", "/v1/tenants", await operator(api).token())
     found = [tenant async for tenant in everyone if slug in (None, tenant["slug"]) and tenant["status"] == "active"]
     if slug is not None and not found:
         raise CommandError(f"there is no active tenant {slug!r}: see ./cartwright tenants list", ExitCode.USAGE)
     for tenant in found:
-        yield tenant["slug"], (await onboarded(api, Wish.of(tenant["slug"]))).shop(api)
+        shop = known.get(tenant["slug"]) or (await onboarded(api, Wish.of(tenant["slug"]))).shop(api)
+        yield tenant["slug"], shop
 
 
 async def _tenant_id(api: Api, operator: TokenSource, wish: Wish) -> str:

@@ -16,7 +16,7 @@ from libs.common.money import format_minor
 
 _ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _MARKS: Final = {"request": "→", "webhook": "⇠", "timer": "◷", "event": "·", "provider-call": "$"}
-_AMOUNTS: Final = ("amount_minor", "captured_minor", "refunded_minor")
+_AMOUNTS: Final = {"amount_minor": "", "captured_minor": "captured in all ", "refunded_minor": "refunded in all "}
 _IDS: Final = frozenset({"payment_id", "refund_id", "dispute_id", "currency"})
 
 
@@ -70,33 +70,39 @@ def lines(found: dict[str, Any]) -> list[str]:
         return [*text, "nothing is known of it yet: the timeline is a moment behind"]
     begin = datetime.fromisoformat(items[0]["at"])
     text += [f"begun {items[0]['at']}", ""]
-    text += [_line(item, round((datetime.fromisoformat(item["at"]) - begin).total_seconds() * 1000)) for item in items]
+    currency = next((item["details"]["currency"] for item in items if "currency" in item["details"]), None)
+    for item in items:
+        offset_ms = round((datetime.fromisoformat(item["at"]) - begin).total_seconds() * 1000)
+        text.append(_line(item, offset_ms, currency))
     return text
 
 
-def _line(item: dict[str, Any], offset_ms: int) -> str:
+def _line(item: dict[str, Any], offset_ms: int, currency: str | None) -> str:
     took = f"{item['duration_ms']} ms" if "duration_ms" in item else ""
     marks = " ".join(word for word in ("retry", "compensation") if item[word])
-    what = f"{_MARKS[item['kind']]} {item['name']}{_facts(item['details'])}"
+    what = f"{_MARKS[item['kind']]} {item['name']}{_facts(item['details'], currency)}"
     line = f"{offset_ms:>8} ms  {item['service']:<9} {what:<62}{took:>8}  {_why(item)}"
     return f"{line}  [{marks}]" if marks else line.rstrip()
 
 
 def _why(item: dict[str, Any]) -> str:
     if "cause" not in item:
-        return f"by {_shortened(item['actor'])}" if item["actor"] else ""
+        return f"by {_shortened(item['actor'])}" if item.get("actor") else ""
     likely = " (inferred)" if item["cause"]["inferred"] else ""
     return f"{item['after_ms']} ms after {item['cause']['name']}{likely}"
 
 
-def _facts(details: dict[str, Any]) -> str:
-    currency = details.get("currency")
+def _facts(details: dict[str, Any], currency: str | None) -> str:
     facts = [
-        format_minor(value, currency) if name in _AMOUNTS and currency else f"{name.removesuffix('_id')} {value}"
+        f"{_AMOUNTS[name]}{format_minor(value, currency)}" if name in _AMOUNTS and currency else f"{_named(name)} {value}"
         for name, value in details.items()
         if name not in _IDS
     ]
     return f" ({_shortened(', '.join(facts))})" if facts else ""
+
+
+def _named(name: str) -> str:
+    return name.removesuffix("_id").removesuffix("_minor")
 
 
 def _shortened(text: str) -> str:

@@ -39,7 +39,7 @@ WAIT_SECONDS: Final = 30
 PRODUCTS: Final = 500
 STOCK: Final = 1_000_000
 ARRIVALS_PER_SECOND: Final = 20
-WARM_ORDERS: Final = 200
+WARM_ORDERS: Final = 400
 _CAPTURE_PATIENCE_SECONDS: Final = 60
 _LOAD: Final = "load generator"
 

@@ -101,7 +101,9 @@ def _money(facts: Facts, charges: Iterable[Charge], limits: Limits) -> Iterator[
     of_checkout: dict[UUID | None, list[Charge]] = defaultdict(list)
     for charge in charges:
         of_checkout[charge.checkout_id].append(charge)
-    orders = {order.checkout_id: (order_id, order) for order_id, order in facts.published.orders.items()}
+    # Of two orders of one checkout the lowest number, whichever of them was read first.
+    by_number = sorted(facts.published.orders.items(), key=lambda each: (each[1].number, each[0]), reverse=True)
+    orders = {order.checkout_id: (order_id, order) for order_id, order in by_number}
     for checkout_id in {*of_checkout, *orders}:
         found = of_checkout[checkout_id]
         holding = [charge for charge in found if charge.holds_money]
@@ -129,7 +131,7 @@ def _unwanted(
         if _age(facts, since) <= limits.orphan:
             continue
         if charge.captured_minor:
-            kept = charge.captured_minor - charge.refunded_minor
+            kept = charge.captured_minor - charge.refunded_minor - charge.returning_minor
             detail = f"{kept} {charge.currency} of {charge.captured_minor} captured, with neither an order nor a refund"
             yield _violation(facts, "capture-without-order", charge.id, detail)
         elif checkout is None or checkout.ended_at is not None or canceled is not None:

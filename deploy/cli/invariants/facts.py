@@ -133,13 +133,18 @@ class Charge:
     status: str
     captured_minor: int
     refunded_minor: int
+    """What the buyer has back."""
+    returning_minor: int = 0
+    """What is on its way to the buyer."""
     currency: str
     created_at: datetime
 
     @property
     def holds_money(self) -> bool:
         """Whether any of the buyer's money is held, or was taken and not given back."""
-        return self.status in {"requires_capture", "processing"} or self.captured_minor > self.refunded_minor
+        return (
+            self.status in {"requires_capture", "processing"} or self.captured_minor > self.refunded_minor + self.returning_minor
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -200,7 +205,7 @@ class Facts:
     charges: Sequence[Charge] | None
     """None: the tenant's account at the provider is its own, and only it can list what is there."""
     provider_net_minor: Mapping[str, int]
-    """What the provider booked for this tenant before its fees, by currency."""
+    """What the provider owes this tenant before its fees, by currency."""
     stock: Mapping[str, Level]
     accounts: Sequence[Account]
     is_whole: bool = True

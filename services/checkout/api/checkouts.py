@@ -105,6 +105,10 @@ async def load_checkout(call: Call, checkout_id: UUID) -> Checkout:
     return found[0]
 
 
+async def _checkout_of_path(call: Call) -> None:
+    await load_checkout(call, UUID(call.request.path_params["checkout_id"]))
+
+
 Done = Callable[[Checkout], bool]
 """What a caller waits for."""
 
@@ -217,7 +221,7 @@ async def cancel_checkout(call: Caller, checkout_id: UUID) -> Response:
 @ROUTES.post(
     "/v1/checkouts/{checkout_id}/resume", status_code=202, response_model=CheckoutModel, responses={200: {"model": CheckoutModel}}
 )
-@guard("checkouts:write", idempotent=True)
+@guard("checkouts:write", idempotent=True, exists=_checkout_of_path)
 async def resume_checkout(call: Caller, checkout_id: UUID, body: Resumption | None = None) -> Response:
     """Go on: the payer did what was required, or says how to pay what is reserved. 409 when it is over."""
     deadline, payment = _deadline(call), body.payment if body else None

@@ -188,6 +188,11 @@ async def load_order(call: Call, order_id: UUID) -> tuple[Order, list[Refund]]:
         return found[0], list(await repository.orders.refunds(connection, call.tenant_id, order_id))
 
 
+async def order_of_path(call: Call) -> None:
+    """Raise NotFoundError when the order of the path is not for the caller."""
+    await load_order(call, UUID(call.request.path_params["order_id"]))
+
+
 def _order_reply(status: int, order: Order, refunds: list[Refund], **headers: str) -> Response:
     return reply(status, order_model(order, [refund_model(refund) for refund in refunds]), ETag=f'"{order.version}"', **headers)
 
@@ -210,7 +215,7 @@ async def cancel_order(call: Caller, order_id: UUID) -> Response:
 
 
 @ROUTES.post("/v1/orders/{order_id}/notes", status_code=201, response_model=NoteModel)
-@guard("orders:write")
+@guard("orders:write", exists=order_of_path)
 async def write_note(call: Caller, order_id: UUID, body: NewNote) -> Response:
     """Write something down about an order. Buyers never see it."""
     note = await call.execute(handlers.orders.WriteNote(order_id=order_id, caller=caller_of(call), body=body.body))

@@ -13,7 +13,7 @@ from fastapi import Header, Response
 from fastapi.responses import StreamingResponse
 
 from libs.common.database import PASSING
-from libs.common.http.routes import Call, Caller, Routes, guard
+from libs.common.http.routes import MAX_DIGITS, Call, Caller, Routes, guard
 from services.checkout.api.checkouts import checkout_model, comes, load_checkout
 from services.checkout.domain.saga import Checkout, watched
 
@@ -33,7 +33,7 @@ STILL_HERE = b": still here\n\n"
 @guard("checkouts:read")
 async def follow_checkout(call: Caller, checkout_id: UUID, last_event_id: Annotated[str, Header()] = "") -> Response:
     """A checkout's steps as they happen. Ends with the checkout; 204, which stops a browser, once its end was seen."""
-    seen = int(last_event_id) if last_event_id.isdecimal() else 0
+    seen = int(last_event_id) if last_event_id.isdecimal() and len(last_event_id) <= MAX_DIGITS else 0
     checkout = await load_checkout(call, checkout_id)
     if checkout.is_final and checkout.version <= seen:
         return Response(status_code=204)

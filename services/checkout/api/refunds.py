@@ -12,7 +12,7 @@ from libs.common.http.routes import Call, Caller, Routes, guard, reply
 from libs.common.messaging.shell import Answer, Replayed
 from services.checkout import handlers
 from services.checkout.api.models import Body, caller_of
-from services.checkout.api.orders import RefundModel, load_order, refund_model
+from services.checkout.api.orders import RefundModel, load_order, order_of_path, refund_model
 from services.checkout.domain.refund import Refund, RefundWish
 
 ROUTES = Routes()
@@ -49,7 +49,7 @@ class RefundsModel(BaseModel):
 
 
 @ROUTES.post("/v1/orders/{order_id}/refunds", status_code=202, response_model=RefundModel)
-@guard("orders:refund", idempotent=True)
+@guard("orders:refund", idempotent=True, exists=order_of_path)
 async def request_refund(call: Caller, order_id: UUID, body: NewRefund) -> Response:
     """Give an order's money back, whole or in part. 202: payments says what becomes of it. 409 for more than is left."""
     wish = RefundWish(

@@ -6,6 +6,7 @@ from uuid import UUID
 from fastapi import Response
 from pydantic import BaseModel
 
+from libs.common.auth import Principal
 from libs.common.clock import rfc3339
 from libs.common.http.routes import Call, Caller, Routes, guard, reply
 from services.checkout.api.checkouts import load_checkout
@@ -36,7 +37,7 @@ class EntryModel(BaseModel):
     after_ms: int | None
     duration_ms: int | None
     trace_id: str | None
-    actor: str
+    actor: str | None
     retry: bool
     compensation: bool
     details: dict[str, Any]
@@ -52,9 +53,15 @@ class TimelineModel(BaseModel):
     items: list[EntryModel]
 
 
-def entry_model(told: Told) -> EntryModel:
-    """An entry for an answer."""
+STAFF_ONLY = frozenset({"code", "outcome", "attempt"})
+"""What issuers and the provider said exactly: whoever tries stolen cards must not learn it."""
+
+
+def entry_model(told: Told, principal: Principal) -> EntryModel:
+    """An entry for an answer; a shopper is not told who of the staff did it, nor what was said of the card."""
     entry, cause = told.entry, told.cause
+    details = {name: value for name, value in entry.details.items() if not (principal.is_shopper and name in STAFF_ONLY)}
+    is_told = not principal.is_shopper or entry.actor == str(principal.subject)
     return EntryModel(
         id=entry.event_id,
         at=rfc3339(entry.at),
@@ -65,10 +72,10 @@ def entry_model(told: Told) -> EntryModel:
         after_ms=told.after_ms,
         duration_ms=entry.duration_ms,
         trace_id=entry.trace_id,
-        actor=entry.actor,
+        actor=entry.actor if is_told else None,
         retry=told.is_retry,
         compensation=told.is_compensation,
-        details=entry.details,
+        details=details,
     )
 
 
@@ -76,7 +83,7 @@ async def _story(call: Call, checkout_id: UUID, order_id: UUID, number: int | No
     async with call.shell.database.transaction([call.tenant_id]) as connection:
         story = tell(await repository.entries(connection, call.tenant_id, [checkout_id, order_id]))
     traces = dict.fromkeys(told.entry.trace_id for told in story if told.entry.trace_id)
-    items = [entry_model(told) for told in story]
+    items = [entry_model(told, call.principal) for told in story]
     model = TimelineModel(checkout_id=checkout_id, order_id=order_id, number=number, trace_ids=list(traces), items=items)
     return reply(200, model)
 

@@ -119,9 +119,10 @@ def _quantities(order: Order, wish: RefundWish) -> dict[str, int]:
     left = {line.line_id: line.quantity - order.progress_of(line.line_id).refunded for line in order.lines}
     if not wish.quantities and wish.amount_minor is None:
         return {line_id: count for line_id, count in left.items() if count}
-    for line_id, quantity in wish.quantities.items():
+    for line_id in wish.quantities:
         if line_id not in left:
             raise RejectedError("unknown-line", f"the order has no line {line_id!r}", line_id=line_id)
+    for line_id, quantity in wish.quantities.items():
         if quantity > left[line_id]:
             detail = f"of line {line_id} only {left[line_id]} have not been refunded"
             raise ConflictError("line-refunded", detail, line_id=line_id, refundable_quantity=left[line_id])
@@ -178,7 +179,8 @@ def follow(order: Order, refund: Refund, told: Told) -> tuple[Order, Refund] | N
     moved = replace(refund, state=to, code=told.code if isinstance(told, RefundFailed) else None)
     match to:
         case R.PENDING | R.REQUESTED:
-            return order, moved
+            # Of one that seems too much nothing is kept until it has come to its end: then what explains it is told as well.
+            return (order, moved) if _is_possible(order) else None
         case R.SUCCEEDED:
             given = replace(
                 order,
@@ -197,9 +199,13 @@ def follow(order: Order, refund: Refund, told: Told) -> tuple[Order, Refund] | N
             return with_money(_set_aside(order, refund, -1)), moved
 
 
-def _demand_possible(order: Order) -> Order:
+def _is_possible(order: Order) -> bool:
     """Refunds are told of one by one, in any order: before one that failed is heard of, its successor seems too much."""
-    if order.refunding_minor + order.refunded_minor > order.total_minor:
+    return order.refunding_minor + order.refunded_minor <= order.total_minor
+
+
+def _demand_possible(order: Order) -> Order:
+    if not _is_possible(order):
         raise NotYetError("refund-exceeds-order", f"order {order.number} would have been refunded more than it cost")
     return order
 

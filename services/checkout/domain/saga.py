@@ -74,7 +74,7 @@ TRANSITIONS: dict[CheckoutState, frozenset[CheckoutState]] = {
 BEFORE_PAYMENT = frozenset({S.STARTED, S.RESERVED})
 """Where a checkout rests before payments is asked for anything: it can end at once."""
 FINAL = frozenset(state for state, onward in TRANSITIONS.items() if not onward)
-NO_ISSUERS_REFUSAL = frozenset({"provider-rejected", "amount-not-payable", "currency-not-supported"})
+NO_ISSUERS_REFUSAL = frozenset({"provider-rejected", "amount-not-payable", "currency-not-supported", "did-not-happen"})
 """The decline codes of refusals that nobody's card is at fault for."""
 
 

@@ -106,12 +106,12 @@ def _of_call(entry: TimelineEntry, call: ProviderCalled) -> TimelineEntry:
 
 ASKED_FOR_BY: Mapping[str, tuple[str, ...]] = {
     "create": ("payment.requested",),
-    "confirm": ("payment.requested",),
+    "confirm": ("create", "payment.requested"),
     "capture": ("order.confirmed", "shipment.dispatched"),
     "cancel": ("payment.void-requested", "order.canceled"),
     "refund": ("refund.requested", "order.canceled", "payment.captured"),
 }
-"""The events that a call of each kind may follow from, the likeliest first. A reading call follows from the call before it."""
+"""What a call of each kind may follow from, the likeliest first. A reading call follows from the call before it."""
 
 UNDOING = frozenset({"payment.void-requested", "payment.voided", "cart.reopened", "order.canceled", "cancel"})
 """What takes back something that had been done; and whatever follows from it does so too."""
@@ -167,13 +167,13 @@ def _beginning(entry: TimelineEntry) -> tuple[EntryKind, str] | None:
     if not entry.cause or OPERATION.fullmatch(entry.cause):
         return None
     if entry.cause.startswith(WEBHOOK):
-        return EntryKind.WEBHOOK, "the provider said"
+        return EntryKind.WEBHOOK, "webhook"
     timer = TIMER.fullmatch(entry.cause)
     if timer:
         return EntryKind.TIMER, timer[1]
     if entry.actor.startswith(OURS):
-        return EntryKind.TIMER, "looked by itself"
-    return EntryKind.REQUEST, f"asked, and led to {entry.name}"
+        return EntryKind.TIMER, "look"
+    return EntryKind.REQUEST, "request"
 
 
 class _Story:
@@ -203,10 +203,9 @@ class _Story:
     def _asked_for(self, place: int, call: TimelineEntry) -> TimelineEntry | None:
         """What a call follows from: the nearest event before it that asks for one, or the call before it."""
         before = self._entries[:place][::-1]
-        if call.name in ASKED_FOR_BY:
-            nearest = (next((entry for entry in before if entry.name == name), None) for name in ASKED_FOR_BY[call.name])
-        else:
-            nearest = (next((entry for entry in before if entry.kind is EntryKind.PROVIDER_CALL), None) for _ in range(1))
+        if call.name not in ASKED_FOR_BY:
+            return next((entry for entry in before if entry.kind is EntryKind.PROVIDER_CALL), None)
+        nearest = (next((entry for entry in before if entry.name == name), None) for name in ASKED_FOR_BY[call.name])
         return next((entry for entry in nearest if entry is not None), None)
 
     def told(self) -> Sequence[Told]:

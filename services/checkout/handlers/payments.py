@@ -26,6 +26,9 @@ from services.checkout.handlers import stock
 from services.checkout.handlers.checkouts import LETTING_GO, TIMER, let_go
 from services.checkout.handlers.table import HANDLERS
 
+ASKED = LETTING_GO | {CheckoutState.PAYING}
+"""Where payments was asked for money and has not said what became of it."""
+
 
 def _checkout(message: Message[Any]) -> list[Ref]:
     return [Ref(Checkout, message.data.checkout_id)]
@@ -81,6 +84,15 @@ def _stray(world: World, message: Message[PaymentAuthorized] | Message[PaymentCa
     request = PaymentVoidRequested(checkout_id=checkout.id, payment_id=told.payment_id, reason="canceled")
     # Under the payment's own key: the checkout's numbers are counted by the checkout, which stays as it is.
     world.publish(request, stray.sequence, aggregate_id=str(told.payment_id))
+
+
+def _taken_unasked(world: World, message: Message[PaymentCaptured], live: Checkout) -> None:
+    """Taken for a live checkout without an order: it will not be let go of any more, so payments owes it back."""
+    if live.state not in LETTING_GO:
+        # Nobody said that what was quoted was held: it was taken past us, and not as it should have been.
+        let_go(world, *saga.void_mismatch(live))
+    world.save(_written_down(world, message))
+    world.remind(TIMER, live.id, world.now)
 
 
 def _written_down(world: World, message: Message[PaymentAuthorized] | Message[PaymentCaptured]) -> StrayMoney:
@@ -166,10 +178,8 @@ def payment_captured(world: World, message: Message[PaymentCaptured]) -> None:
         live = _concerned(world, message)
         if live is None:
             _stray(world, message)
-        elif live.state in LETTING_GO and world.get(StrayMoney, message.data.payment_id) is None:
-            # Taken before the wish to let go was heard of, so it never will be: payments owes it back, and nothing is held.
-            world.save(_written_down(world, message))
-            world.remind(TIMER, live.id, world.now)
+        elif live.state in ASKED and world.get(StrayMoney, message.data.payment_id) is None:
+            _taken_unasked(world, message, live)
         return
     if order.captured_minor < message.data.captured_minor:
         world.save(book.capture(order, message.data.captured_minor))
