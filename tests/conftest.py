@@ -9,6 +9,7 @@ import pytest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="the long form of the proofs that have one")
+    parser.addoption("--crash-points", action="store_true", help="die at every step of a purchase, not at a sample of them")
 
 
 @pytest.fixture(scope="session")

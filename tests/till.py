@@ -38,8 +38,10 @@ from tests.integration.conftest import Place
 from tests.integration.paying import balances
 
 AMOUNT = 1_250
-TIMEOUT_SECONDS = 0.5
-"""Of a call: what hangs is given up soon, so that the test need not wait."""
+HASTY_SECONDS = 0.5
+"""For a call: what hangs is given up soon, so that the test need not wait."""
+PATIENT_SECONDS = 10.0
+"""The same where nothing hangs: however busy the machine, no answer is given up."""
 MISHAPS = ("reset_before", "reset_after", "500", "500_after", "hang", "409")
 UNREADABLE = {"match": {"method": "GET"}, "fault": "500", "times": 1}
 """So that an answer that was lost is not made good at once by reading."""
@@ -236,9 +238,17 @@ def confirmed(asked: PaymentRequested) -> OrderConfirmed:
 
 
 @asynccontextmanager
-async def till_at(place: Place, stripe_url: str) -> AsyncIterator[Till]:
-    """A till with a tenant of its own. Its edge's shell has no executor behind it in production; here one process is both."""
-    async with edge(place) as (client, shell), running(shell, stripe_url) as (executor, gateways):
+async def till_at(
+    place: Place, stripe_url: str, *, works: bool = True, call_seconds: float = HASTY_SECONDS
+) -> AsyncIterator[Till]:
+    """A till with a tenant of its own. Its edge's shell has no executor behind it in production; here one process is both.
+
+    `works`: unless it only looks on, while other processes do the work.
+    """
+    async with (
+        edge(place) as (client, shell),
+        running(shell, stripe_url, works=works, call_seconds=call_seconds) as (executor, gateways),
+    ):
         transport: Any = client._transport
         transport.app.state.service.extras.update(
             gateways=gateways, master_keys=MASTER_KEYS, platform_webhook_secret=SecretStr(WEBHOOK_SECRET)
@@ -252,17 +262,21 @@ MASTER_KEYS = MasterKeys(MasterKey(bytes(32)))
 
 
 @asynccontextmanager
-async def running(shell: Shell, stripe_url: str, api_key: str | None = None) -> AsyncIterator[tuple[Executor, Gateways]]:
+async def running(
+    shell: Shell, stripe_url: str, api_key: str | None = None, *, works: bool = True, call_seconds: float = HASTY_SECONDS
+) -> AsyncIterator[tuple[Executor, Gateways]]:
     """A worker's part: calls for what is planned here, and for what nobody has any more."""
     gateways = Gateways(
         loading(shell.database),
-        Stripe(stripe_url, timeout_seconds=TIMEOUT_SECONDS),
+        Stripe(stripe_url, timeout_seconds=call_seconds),
         platform=Credentials(api_key or f"sk_test_{uuid4().hex}"),
         master_keys=MASTER_KEYS,
     )
     executor = Executor(shell, gateways.of)
-    shell.after_commit.append(executor.committed)
-    tasks = [asyncio.create_task(executor.record()), asyncio.create_task(executor.recover())]
+    tasks = []
+    if works:
+        shell.after_commit.append(executor.committed)
+        tasks = [asyncio.create_task(executor.record()), asyncio.create_task(executor.recover())]
     yield executor, gateways
     for task in tasks:
         task.cancel()

@@ -7,6 +7,7 @@ Used as `async with Stack(home) as stack:`, then `stack.description().url("cart"
 import asyncio
 import secrets
 from base64 import b64encode
+from collections import defaultdict
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -72,7 +73,8 @@ class Stack:
         self._held = ExitStack()
         self._phase = "stopped"
         self._revivals: set[asyncio.Task[None]] = set()
-        self._healing = asyncio.Lock()
+        self._starting: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        """One a part: a service that waits for its broker must not keep the broker from being started."""
 
     @classmethod
     def from_environment(
@@ -137,12 +139,11 @@ class Stack:
 
     async def heal(self) -> None:
         """Start what has died again, on the same ports."""
-        async with self._healing:
-            for name in ("postgres", "kafka", "stripe"):
-                if name in self._parts:
-                    await self._start_if_dead(name)
-            await in_parallel(*(self._start_if_dead(name) for name in self._service_names()))
-            self._record()
+        for name in ("postgres", "kafka", "stripe"):
+            if name in self._parts:
+                await self._start_if_dead(name)
+        await in_parallel(*(self._start_if_dead(name) for name in self._service_names()))
+        self._record()
 
     async def start_process(self, name: str) -> None:
         """Start one part (`checkout.worker`, `kafka`, …) and return when it is ready."""
@@ -270,9 +271,10 @@ class Stack:
         self._say(f"{name} is ready on {address(self._ports[name])}")
 
     async def _start_if_dead(self, name: str) -> None:
-        if not self._parts[name].running:
-            await self._parts[name].start()
-            self._say(f"{name} runs again")
+        async with self._starting[name]:
+            if not self._parts[name].running:
+                await self._parts[name].start()
+                self._say(f"{name} runs again")
 
     async def _have_payments_told(self) -> None:
         """Have the fake Stripe send each tenant's events to that tenant's address at payments."""
@@ -313,8 +315,7 @@ class Stack:
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
             try:
-                async with self._healing:
-                    await self._start_if_dead(name)
+                await self._start_if_dead(name)
             except ProcessError as error:
                 self._say(str(error))
                 continue

@@ -1,17 +1,31 @@
-"""kill -9 in the middle of fifty checkouts: whatever was acknowledged happens, once."""
+"""kill -9 in the middle of many checkouts: whatever was acknowledged happens, once.
+
+Everything is killed in turn while 30 more buyers set out each time; with `--long` while 200 do.
+"""
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from deploy.cli.settlement import settled
-from tests.e2e.conftest import Market
+from deploy.cli.shop import Shopper, connected
+from deploy.cli.supply import supply
+from deploy.cli.tenants import Wish, onboarded
+from deploy.local.stack import Stack
+from tests.e2e.conftest import OFFERS, Market
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CHECKOUTS = 50
+WORKERS = ("cart.worker", "checkout.worker", "payments.worker", "identity.worker")
+PATIENCE_SECONDS = 240
 
 
 async def _purchase(market: Market, name: str, number: int) -> dict[str, Any]:
@@ -22,7 +36,7 @@ async def _purchase(market: Market, name: str, number: int) -> dict[str, Any]:
     return finished
 
 
-@pytest.mark.parametrize("victim", ["cart.worker", "checkout.worker", "payments.worker", "identity.worker", "checkout.api"])
+@pytest.mark.parametrize("victim", [*WORKERS, "checkout.api"])
 async def test_fifty_checkouts_end_in_fifty_orders_with_one_charge_each_though(market: Market, victim: str) -> None:
     purchases = [asyncio.create_task(_purchase(market, victim, number)) for number in range(CHECKOUTS)]
     while not any(purchase.done() for purchase in purchases):
@@ -43,8 +57,87 @@ async def test_fifty_checkouts_end_in_fifty_orders_with_one_charge_each_though(m
 
 
 async def test_order_numbers_have_no_gaps_and_stock_is_conserved(market: Market) -> None:
+    await _numbers_have_no_gaps_and_stock_is_conserved(market)
+
+
+async def _numbers_have_no_gaps_and_stock_is_conserved(market: Market) -> None:
     numbers = sorted([order["number"] async for order in market.shop.orders()])
     assert numbers == list(range(1, len(numbers) + 1))
     levels = [level async for level in market.shop.stock()]
     assert {level["on_hand"] + level["reserved"] + level["sold"] for level in levels} == {1_000_000}
     assert {level["reserved"] for level in levels} == {0}
+
+
+# --- Everything, one after the other -----------------------------------------------------------------------------
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def doomed_market(tmp_path: Path) -> AsyncIterator[Market]:
+    """A market on servers of its own, whose death hurts nobody else, with a supervisor that starts again what died."""
+    stack = Stack(tmp_path, database_prefix="doomed_", supervise=True, say=print)
+    async with AsyncExitStack() as open_things:
+        await open_things.enter_async_context(stack)
+        api = await open_things.enter_async_context(connected(stack.description(), connections=300))
+        shop = (await onboarded(api, Wish.of("market"))).shop(api)
+        await supply(shop, "GBP", OFFERS, print)
+        yield Market(stack, api, shop)
+
+
+@dataclass
+class Crowd:
+    """Many buyers at once, every fifth with a card that is declined."""
+
+    market: Market
+    size: int = 0
+    acknowledged: dict[str, Shopper] = field(default_factory=dict)
+    ended: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+    async def buy(self, number: int) -> None:
+        shopper = self.market.shop.shopper(f"customer:crowd-{number}")
+        cart_id = await self.market.cart(shopper, {f"SKU-{number % 5}": 1 + number % 3})
+        method = "pm_card_chargeDeclined" if self.is_declined(number) else "pm_card_visa"
+        started = await shopper.check_out(cart_id, key=f"crowd-{number}", method=method, wait_seconds=5)
+        self.acknowledged[started["id"]] = shopper
+        self.ended[number] = await shopper.outcome(started, patience_seconds=PATIENCE_SECONDS)
+
+    def is_declined(self, number: int) -> bool:
+        return number % 5 == 4
+
+    async def sets_out(self, count: int) -> list["asyncio.Task[None]"]:
+        """So many more buyers; comes back when the first of them have come to their end and the others are under way."""
+        first = self.size
+        self.size += count
+        wave = [asyncio.create_task(self.buy(number)) for number in range(first, self.size)]
+
+        async def begins_to_end() -> bool:
+            return sum(buyer.done() for buyer in wave) >= 2
+
+        await self.market.until(begins_to_end, PATIENCE_SECONDS)
+        return wave
+
+
+@pytest.mark.timeout(900)
+async def test_every_acknowledged_checkout_ends_once_though_all_workers_then_kafka_then_postgres_are_killed(
+    doomed_market: Market, request: pytest.FixtureRequest
+) -> None:
+    market = doomed_market
+    crowd, wave = Crowd(market), 200 if request.config.getoption("--long") else 30
+    buying: list[asyncio.Task[None]] = []
+    under_way = []
+    for victims in (WORKERS, ("kafka",), ("postgres",)):
+        # That this wave comes to an end at all is also the proof that whoever died before works again.
+        buying += await crowd.sets_out(wave)
+        under_way.append(sum(not buyer.done() for buyer in buying))
+        await asyncio.gather(*(market.stack.kill(victim) for victim in victims))
+    await asyncio.gather(*buying)
+    print(f"{under_way} of {crowd.size} were under way when the workers, Kafka and Postgres were killed")
+    assert min(under_way) >= wave // 4
+    found = {id_: await shopper.read_checkout(id_, wait_seconds=0) for id_, shopper in crowd.acknowledged.items()}
+    assert found == {checkout["id"]: checkout for checkout in crowd.ended.values()}
+    states = {number: "failed" if crowd.is_declined(number) else "confirmed" for number in range(crowd.size)}
+    assert {number: checkout["state"] for number, checkout in crowd.ended.items()} == states
+    bought = {each["id"]: [each["total_minor"]] for each in found.values() if each["state"] == "confirmed"}
+    money = await settled(market.api, market.shop.tenant_id, found, bought)
+    assert (dict(money.captured), money.pending) == (bought, set())
+    assert Counter([order["checkout_id"] async for order in market.shop.orders()]) == Counter([*bought])
+    await _numbers_have_no_gaps_and_stock_is_conserved(market)

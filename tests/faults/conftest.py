@@ -7,7 +7,7 @@ import pytest
 
 from tests.contract.fakes import Process, started
 from tests.integration.conftest import Place, Templates, templates
-from tests.till import Till, till_at
+from tests.till import PATIENT_SECONDS, Till, till_at
 
 __all__ = ["templates"]
 
@@ -29,6 +29,13 @@ def place(templates: Templates) -> Iterator[Place]:
 
 
 @pytest.fixture
-async def till(place: Place, provider: Process) -> AsyncIterator[Till]:
+async def hasty_till(place: Place, provider: Process) -> AsyncIterator[Till]:
+    """One that gives a call up soon, where many hang."""
     async with till_at(place, provider.url) as till:
+        yield till
+
+
+@pytest.fixture
+async def till(place: Place, provider: Process) -> AsyncIterator[Till]:
+    async with till_at(place, provider.url, call_seconds=PATIENT_SECONDS) as till:
         yield till

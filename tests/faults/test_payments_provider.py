@@ -59,8 +59,9 @@ class Storm:
 
 @pytest.mark.timeout(600)
 async def test_whatever_three_calls_of_ten_come_to_every_verdict_is_true_and_every_charge_is_one(
-    till: Till, request: pytest.FixtureRequest
+    hasty_till: Till, request: pytest.FixtureRequest
 ) -> None:
+    till = hasty_till
     count = 1_000 if request.config.getoption("--long") else 200
     storm = Storm(till, seeded(time.time_ns() % 2**32))
     started = time.monotonic()
@@ -84,7 +85,9 @@ async def _asked(till: Till, methods: Sequence[str]) -> list[PaymentRequested]:
     whole = [each for some in asked for each in some]
     await till.confirm(*(each for each in whole if VERDICTS[each.method] is PaymentState.CAPTURED))
     unwanted = [each for each in whole if VERDICTS[each.method] is PaymentState.VOIDED]
-    voids = [PaymentVoidRequested(checkout_id=each.checkout_id, payment_id=each.payment_id, reason="canceled") for each in unwanted]
+    voids = [
+        PaymentVoidRequested(checkout_id=each.checkout_id, payment_id=each.payment_id, reason="canceled") for each in unwanted
+    ]
     await till.tell(*voids)
     return whole
 
@@ -116,6 +119,10 @@ async def _given_back(till: Till, storm: Storm, asked: Sequence[PaymentRequested
     assert Counter(each.metadata["refund_id"] for each in refunds) == {str(each.checkout_id): 1 for each in paid}
     assert (await till.agreed_books())[Account.REFUNDS] == PART * len(paid)
     return len(refunds), storm.struck
+
+
+def _void(asked: PaymentRequested) -> PaymentVoidRequested:
+    return PaymentVoidRequested(checkout_id=asked.checkout_id, payment_id=asked.payment_id, reason="canceled")
 
 
 def _refund(asked: PaymentRequested, refund_id: UUID) -> RefundRequested:
@@ -162,11 +169,7 @@ async def test_a_sent_call_whose_row_is_lost_is_made_again_under_its_key_and_mov
     await till.look_into_refunds()
     end = {"cancel": PaymentState.VOIDED, "capture": PaymentState.CAPTURED, "refund": PaymentState.CAPTURED}
     await till.until(asked.payment_id, end.get(kind, PaymentState.AUTHORIZED))
-    async with asyncio.timeout(20):
-        while (await till.as_admin("SELECT count(*) FROM operation WHERE tenant_id = $1 AND due_at IS NOT NULL", till.tenant_id))[
-            0
-        ][0]:
-            await asyncio.sleep(0.02)
+    await _none_left(till, "operation WHERE tenant_id = $1 AND due_at IS NOT NULL")
     again = "SELECT id, idempotency_key FROM operation WHERE tenant_id = $1 AND kind = $2"
     assert await till.as_admin(again, till.tenant_id, kind) == lost
     [seen] = await till.at_provider()
@@ -176,13 +179,19 @@ async def test_a_sent_call_whose_row_is_lost_is_made_again_under_its_key_and_mov
     await till.agreed_books()
 
 
+async def _none_left(till: Till, of: str) -> None:
+    async with asyncio.timeout(30):
+        while (await till.as_admin(f"SELECT count(*) FROM {of}", till.tenant_id))[0][0]:
+            await asyncio.sleep(0.02)
+
+
 async def _on_with_it(till: Till, asked: PaymentRequested, kind: str) -> None:
     """As far as the call of this kind is planned."""
     if kind in {"create", "confirm"}:
         return
     await till.until(asked.payment_id, PaymentState.AUTHORIZED)
     if kind == "cancel":
-        await till.tell(PaymentVoidRequested(checkout_id=asked.checkout_id, payment_id=asked.payment_id, reason="canceled"))
+        await till.tell(_void(asked))
         return
     await till.confirm(asked)
     if kind == "refund":
@@ -205,10 +214,7 @@ async def test_fifty_partial_refunds_at_once_over_http_give_back_what_was_captur
     wanted = {"amount_minor": EACH, "reason": "returned"}
     answers = await asyncio.gather(*(till.post(f"{asked.payment_id}/refunds", wanted) for _ in range(MANY)))
     assert Counter(each.status_code for each in answers) == {202: AMOUNT // EACH, 409: MANY - AMOUNT // EACH}
-    left = "SELECT count(*) FROM refund WHERE tenant_id = $1 AND state <> 'succeeded'"
-    async with asyncio.timeout(30):
-        while (await till.as_admin(left, till.tenant_id))[0][0]:
-            await asyncio.sleep(0.05)
+    await _none_left(till, "refund WHERE tenant_id = $1 AND state <> 'succeeded'")
     refunds, _, _ = await till.money_at_provider()
     assert sum(each.amount_minor for each in refunds) == AMOUNT // EACH * EACH
     assert (await till.known(asked.payment_id)).refunded_minor == AMOUNT // EACH * EACH

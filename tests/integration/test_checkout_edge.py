@@ -230,6 +230,26 @@ async def test_money_that_comes_late_leaves_the_answer_of_a_finished_checkout_as
     assert (after.content, after.headers["etag"]) == (before.content, before.headers["etag"])
 
 
+async def test_what_is_not_the_callers_is_absent_before_anything_is_said_of_the_request(shop: Shop) -> None:
+    checkout = await shop.ordered()
+    stranger, wrong = Person(await onboard(shop.worker), role=CLIENT), {"nonsense": 1}
+    order, resume = f"/v1/orders/{checkout.order_id}", f"/v1/checkouts/{checkout.id}/resume"
+    for path in (f"{order}/refunds", f"{order}/notes", resume):
+        assert problem(await shop.ask("POST", path, stranger, json=wrong))["status"] == 404, path
+        assert problem(await shop.ask("POST", path, shop.staff, json=wrong))["status"] == 422, path
+    lines = [{"line_id": "1", "quantity": 9}, {"line_id": "9", "quantity": 1}]
+    refused = problem(await shop.ask("POST", f"{order}/refunds", shop.staff, json={"lines": lines, "reason": "x"}))
+    assert (refused["status"], refused["code"]) == (422, "unknown-line"), "a rule goes before the state"
+
+
+async def test_endless_numbers_in_headers_do_no_harm(shop: Shop) -> None:
+    path, endless = f"/v1/checkouts/{(await shop.ordered()).id}", "9" * 5_000
+    answer = await shop.ask("GET", path, headers={"Prefer": f"wait={endless}"})
+    assert (answer.status_code, answer.headers["preference-applied"]) == (200, "wait=30")
+    answer = await shop.ask("GET", f"{path}/events", headers={"Last-Event-ID": endless})
+    assert (answer.status_code, "event: confirmed" in answer.text) == (200, True)
+
+
 @pytest.mark.parametrize("payment", [{}, {"method": "m", "confirmation": "client"}, {"confirmation": "server"}, {"method": ""}])
 async def test_a_payment_is_a_method_or_confirmed_by_the_payer_and_nothing_else(shop: Shop, payment: dict[str, str]) -> None:
     assert (await shop.start(payment=payment)).status_code == 422

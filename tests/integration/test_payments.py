@@ -3,6 +3,8 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, replace
+from typing import cast
 from uuid import UUID, uuid4
 
 import aiohttp
@@ -13,9 +15,12 @@ from libs.common.contracts.fulfilment import FulfilmentLine, ShipmentDispatched
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.shell import Shell
 from services.payments.domain.operation import OPERATIONS_DUE, Operation
+from services.payments.domain.outcome import Outcome, Succeeded
 from services.payments.domain.payment import PaymentState
+from services.payments.gateway.protocol import PaymentGateway
 from services.payments.handlers import HANDLERS
 from services.payments.handlers.payments import VoidPayment
+from services.payments.jobs.watching import look_at_due
 from services.payments.repository import ROWS
 from services.payments.repository.payments import ATTEMPTS
 from tests.contract.fakes import started
@@ -284,6 +289,35 @@ async def test_a_challenge_is_shown_to_its_payer_alone_kept_nowhere_and_resumed_
         assert (await till.as_admin(kept.format(table), secret))[0]["count"] == 0, table
     kinds = [kind for kind, _ in await till.events(asked.payment_id)]
     assert kinds == ["payment.action-required", f"payment.{after}"]
+
+
+@dataclass
+class Garbling:
+    """A provider that tells of one payment what no database can store."""
+
+    gateway: PaymentGateway
+    intent_id: str | None
+
+    async def retrieve_intent(self, intent_id: str) -> Outcome:
+        seen = await self.gateway.retrieve_intent(intent_id)
+        return replace(seen, charge_id="ch_\0") if isinstance(seen, Succeeded) and intent_id == self.intent_id else seen
+
+
+async def test_a_payment_that_cannot_be_followed_keeps_no_other_from_being_followed(till: Till) -> None:
+    asked = [each.payment_id for each in await till.request_many(3, "pm_card_authenticationRequired")]
+    for payment in await till.all_until(asked, PaymentState.REQUIRES_ACTION):
+        await authenticate(till, payment.id, "succeed")
+    garbled = (await till.known(asked[1])).intent_id
+
+    async def gateway_of(tenant_id: UUID) -> PaymentGateway:
+        return cast("PaymentGateway", Garbling(await till.gateways.of(tenant_id), garbled))
+
+    await till.as_admin("UPDATE payment SET look_at = now() WHERE id = ANY ($1)", asked)
+    assert await look_at_due(till.shell, gateway_of) >= len(asked)
+    after = {payment.id: payment.state for payment in await till.all_known(asked)}
+    assert [after[each] for each in asked] == ["authorized", "requires_action", "authorized"]
+    await till.look(asked[1])
+    assert (await till.known(asked[1])).state == "authorized", "it is looked at again, by its ladder"
 
 
 async def test_a_payer_who_looks_after_their_challenge_needs_to_wait_for_no_poll(till: Till) -> None:

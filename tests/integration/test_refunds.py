@@ -15,6 +15,7 @@ from libs.common.clock import now
 from libs.common.contracts.checkout import RefundRequested
 from libs.common.errors import ConflictError
 from libs.common.messaging.shell import Failure, Shell
+from libs.common.sealing import SealError
 from services.payments.domain.ledger import Account
 from services.payments.domain.operation import Operation
 from services.payments.domain.outcome import (
@@ -203,6 +204,23 @@ async def test_a_lost_call_of_a_refund_is_planned_again_under_the_same_key_and_a
 
 async def nobody_is_called(tenant_id: UUID) -> PaymentGateway:
     raise AssertionError(tenant_id)
+
+
+async def test_an_account_that_does_not_open_keeps_nobody_from_looking_into_other_refunds(empty: Places) -> None:
+    async with shell_of(empty("payments")) as shell:
+        tenant_id = await onboard(shell)
+        payment_id = await captured(shell, tenant_id)
+        await shell.execute(message(wanted(payment_id, 400), tenant_id))
+        await answer(shell, tenant_id, lambda call: refund_of(call, RefundStatus.PENDING))
+        async with shell.database.transaction([tenant_id]) as connection:
+            await connection.execute("UPDATE refund SET due_at = now()")
+
+        async def sealed(_: UUID) -> PaymentGateway:
+            raise SealError("another master key wrapped it")
+
+        assert await look_into_due(shell, sealed) == 1
+        async with shell.database.transaction([tenant_id]) as connection:
+            assert await connection.fetchval("SELECT due_at > now() FROM refund"), "it is due again, by its ladder"
 
 
 # --- Money that belongs to no order -------------------------------------------------------------------------------

@@ -25,7 +25,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-import libs.common.messaging.worker  # noqa: F401 - it has metrics, as has whatever else is imported here
+import deploy.cli.invariants.run  # noqa: F401 - it has metrics, as has whatever else is imported here
+import libs.common.messaging.worker  # noqa: F401 - as above
 import services.payments.api
 import services.payments.gateway.limits  # noqa: F401 - as above
 from libs.common.clock import new_id
@@ -391,7 +392,7 @@ async def test_every_metric_there_is_is_documented_and_every_documented_one_is_t
     exposed = {name for name in re.findall(r"^# TYPE (cartwright_\w+)", text, re.MULTILINE) if not name.endswith("_created")}
     declared = {
         name
-        for path in [*(ROOT / "libs").rglob("*.py"), *(ROOT / "services").rglob("*.py")]
+        for path in [file for folder in ("libs", "services", "deploy") for file in (ROOT / folder).rglob("*.py")]
         for name in re.findall(r"(?:Counter|Gauge|Histogram)\(\s*\"(cartwright_\w+)\"", path.read_text(encoding="utf-8"))
     }
     assert exposed == declared, "a module with metrics is not imported above"

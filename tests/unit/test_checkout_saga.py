@@ -355,6 +355,18 @@ def test_money_that_was_taken_before_the_cancellation_was_heard_of_does_not_keep
     assert len(memory.events(PaymentVoidRequested)) == 1, "payments remembers that it is not wanted, and gives it back"
 
 
+def test_money_that_was_taken_past_us_while_it_was_being_paid_for_goes_back_and_the_buyer_is_not_kept_waiting() -> None:
+    memory = shop(tea=2)
+    checkout = paying(memory)
+    memory.execute(captured(checkout))
+    memory.execute(captured(checkout))
+    assert (wake(memory, checkout), wake(memory, checkout)) == ("taken", "over")
+    checkout = memory.get(Checkout, checkout.id)
+    assert (checkout.state, checkout.reason, memory.get(Stock, "tea").on_hand) == (S.FAILED, "amount-mismatch", 2)
+    assert [event.payment_id for event in memory.events(PaymentVoidRequested)] == [checkout.payment_id]
+    assert memory.all(Order) == []
+
+
 def test_a_challenge_is_shown_until_the_payer_has_met_it() -> None:
     memory = shop(tea=2)
     checkout = paying(memory)

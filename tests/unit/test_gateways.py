@@ -157,6 +157,15 @@ async def test_limits_are_the_keys_mode_unless_the_tenant_says_more_and_on_the_p
     assert Stripe("http://127.0.0.1:12111").default_limits(PLATFORM) == UNLIMITED
 
 
+async def test_a_tenant_that_names_anothers_account_neither_slows_it_down_nor_closes_its_circuit(scene: Scene) -> None:
+    owner, intruder = uuid4(), uuid4()
+    _, guard, _ = await scene.made_for(owner, account(owner, None, "acct_1"))
+    before = guard.limits
+    _, other, _ = await scene.made_for(intruder, account(intruder, None, "acct_1"), OWN_LIMITS)
+    assert other is not guard
+    assert guard.limits == before != other.limits
+
+
 def test_an_accounts_webhook_secrets_open_for_that_tenant_alone() -> None:
     own = account(uuid4(), "sk_live_own11111")
     assert webhook_secrets_of(own, KEYS) == ["whsec_one11111", "whsec_two22222"]

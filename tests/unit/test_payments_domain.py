@@ -7,7 +7,7 @@ from typing import Literal
 from uuid import UUID
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from libs.common.contracts import Event
@@ -21,7 +21,7 @@ from libs.common.contracts.payments import (
     PaymentUnknown,
     PaymentVoided,
 )
-from libs.common.errors import ConflictError
+from libs.common.errors import ConflictError, RejectedError
 from services.payments.domain import asking, recording
 from services.payments.domain.attempt import Attempt, AttemptState, attempt_id
 from services.payments.domain.observing import observe
@@ -325,6 +325,7 @@ STEPS = (
     st.sampled_from(["answers", "declines", "challenges", "client"]),
     st.lists(st.sampled_from(STEPS), max_size=40),
 )
+@example("answers", ["answered", "answered", "capture part", "stored nothing", "answered", "late twin"])
 def test_whatever_is_lost_or_late_our_verdict_is_what_the_provider_did(
     way: Literal["answers", "declines", "challenges", "client"], steps: Sequence[str]
 ) -> None:
@@ -412,7 +413,8 @@ def call(step: str, books: Books, provider: Provider, operation: Operation, stal
         case "answered":
             outcome = ask(provider, operation)
             assert books.record(operation, outcome)
-            stale.append((operation, outcome))
+            if books.operations[operation.id].state not in OPEN:
+                stale.append((operation, outcome))  # of one that is still open nobody has made another try: nothing is late
         case "stored error" | "stored nothing":
             provider.store_error(operation, effect=step == "stored error")
         case "lost before":
@@ -656,6 +658,8 @@ def test_more_than_is_held_is_refused_before_anybody_is_asked() -> None:
         asking.capture(books.known, AMOUNT + 1, final=True, now=START)
     with pytest.raises(ConflictError, match="payment-state"):
         asking.capture(arrive_at(OperationKind.CREATE).known, 1, final=True, now=START)
+    with pytest.raises(RejectedError, match="amount-not-payable"):
+        asking.capture(replace(books.known, currency="KWD"), 125, final=True, now=START)
 
 
 def test_a_shipment_takes_the_money_where_confirmation_does_not() -> None:
@@ -690,6 +694,37 @@ def test_a_payer_may_be_declined_twice_in_their_browser_and_pay_the_third_time()
     states = [attempt.state for attempt in sorted(books.attempts.values(), key=lambda each: each.number)]
     assert states == [AttemptState.DECLINED, AttemptState.DECLINED, AttemptState.SUCCEEDED]
     assert [type(event) for event in books.events] == [PaymentActionRequired, PaymentAuthorized]
+
+
+@pytest.mark.parametrize(
+    ("taken_minor", "told"), [(AMOUNT, [PaymentAuthorized, PaymentCaptured]), (AMOUNT - 1, [PaymentCaptured])]
+)
+def test_what_was_taken_past_us_while_we_did_not_know_whether_it_was_held_is_no_riddle(
+    taken_minor: int, told: list[type[Event]]
+) -> None:
+    books = arrive_at(OperationKind.CONFIRM)
+    books.record(opened(books), Unknown("timeout"))
+    again = books.take_up()
+    assert again is not None
+    seen = replace(intent(IntentStatus.CAPTURED), amount_received_minor=taken_minor)
+    books.record(again, conclude(again, Rejected("wrong-state", ""), seen))
+    assert (books.known.state, books.known.captured_minor) == (PaymentState.CAPTURED, taken_minor)
+    assert [type(event) for event in books.events] == [PaymentUnknown, *told]
+
+
+@pytest.mark.parametrize(
+    ("taken_minor", "told"), [(AMOUNT, [PaymentAuthorized, PaymentCaptured]), (AMOUNT - 1, [PaymentCaptured])]
+)
+def test_what_was_taken_past_us_before_we_knew_that_it_was_held_is_said_to_have_been_held_only_if_all_of_it_was(
+    taken_minor: int, told: list[type[Event]]
+) -> None:
+    books, provider = Books(), Provider(challenges=True)
+    books.request()
+    while books.open is not None:
+        books.record(books.open, ask(provider, books.open))
+    books.observe(replace(intent(IntentStatus.CAPTURED), amount_received_minor=taken_minor))
+    assert (books.known.state, books.known.captured_minor) == (PaymentState.CAPTURED, taken_minor)
+    assert [type(event) for event in books.events] == [PaymentActionRequired, *told]
 
 
 def test_money_on_a_declined_payment_is_let_go_and_nobody_is_told_twice() -> None:

@@ -231,7 +231,7 @@ def ask(books: Books, refund_id: UUID, amount_minor: int | None) -> None:
         books.apply(machine.plan_refund(books.payment, refund_id, amount_minor, "because", books.now))
         assert machine.left_minor(books.payment) == left - wanted
         return
-    code = machine.EXCEEDS_CAPTURE if wanted > left or left == 0 else AMOUNT_NOT_PAYABLE
+    code = AMOUNT_NOT_PAYABLE if amount_minor is not None and wanted <= 0 else machine.EXCEEDS_CAPTURE
     with pytest.raises(CartwrightError, match=code):
         machine.plan_refund(books.payment, refund_id, amount_minor, "because", books.now)
     books.apply(machine.refuse(books.payment, refund_id, max(wanted, 0), "because", code, books.now))
@@ -360,6 +360,20 @@ def test_a_refund_that_the_provider_has_and_we_have_not_is_counted_unless_it_is_
     books.apply(decision)
     assert books.payment.refunded_minor == 300
     assert [type(event) for event in books.events] == [RefundSucceeded]
+
+
+@pytest.mark.parametrize("status", [RefundStatus.FAILED, RefundStatus.CANCELED])
+def test_a_refund_that_failed_before_we_heard_of_it_is_taken_note_of_even_where_nothing_is_left(status: RefundStatus) -> None:
+    books = Books()
+    known = machine.plan_refund(books.payment, machine.found_refund_id(PAYMENT, "re_elsewhere"), 300, "", START).refund
+    told = seen(known, status, metadata={})
+    exhausted = replace(books.payment, refunded_minor=CAPTURED)
+    decision = machine.adopt(exhausted, known.id, told, books.now)
+    assert (decision.payment, decision.planned, decision.entries) == (exhausted, None, ())
+    assert decision.refund.state in {RefundState.FAILED, RefundState.CANCELED}
+    assert [type(event) for event in decision.events] == [RefundFailed]
+    with pytest.raises(ConflictError):
+        machine.adopt(exhausted, known.id, replace(told, currency="eur"), books.now)
 
 
 def test_a_currency_of_three_digits_is_refunded_by_the_ten_as_the_provider_takes_it() -> None:

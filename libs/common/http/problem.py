@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from libs.common.database import passes_by_itself
 from libs.common.errors import CartwrightError, UnauthenticatedError, UnavailableError
+from libs.common.sensitive import all_without_sensitive
 
 MEDIA_TYPE = "application/problem+json"
 TITLES = {
@@ -49,7 +50,7 @@ def problem(status: int, code: str, detail: str, *, request_id: str, instance: s
         "request_id": request_id,
         **members,
     }
-    return Response(orjson.dumps(body), status_code=status, headers=headers, media_type=MEDIA_TYPE)
+    return Response(orjson.dumps(all_without_sensitive(body)), status_code=status, headers=headers, media_type=MEDIA_TYPE)
 
 
 def problem_of(error: Exception, *, request_id: str, instance: str) -> Response:

@@ -25,10 +25,13 @@ from libs.common.http.problem import problem_of
 from libs.common.messaging.decision import Message
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.shell import Answer, Claim, Replayed, Shell
+from libs.common.sensitive import is_sensitive
 from libs.common.telemetry import Counter, Histogram, request_span
 
 MAX_BODY_BYTES = 1_000_000
 MAX_WAIT_SECONDS = 30
+MAX_DIGITS = 18
+"""Of a number in a header: Python refuses to read endless ones."""
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
@@ -127,7 +130,9 @@ class Call:
     def wait_seconds(self) -> int:
         """How long the caller would wait for a final answer (`Prefer: wait=N`), at most the maximum."""
         wait = self.preferences.get("wait", "0")
-        return min(int(wait), MAX_WAIT_SECONDS) if wait.isdecimal() else 0
+        if not wait.isdecimal():
+            return 0
+        return MAX_WAIT_SECONDS if len(wait) > MAX_DIGITS else min(int(wait), MAX_WAIT_SECONDS)
 
     @property
     def applied(self) -> dict[str, str]:
@@ -287,7 +292,7 @@ class _MediaTypeError(RejectedError):
 def request_id_of(request: Request) -> str:
     """The caller's `X-Request-Id` if it is usable, else a new one."""
     given = request.headers.get("x-request-id", "")
-    return given if REQUEST_ID.fullmatch(given) else str(new_id())
+    return given if REQUEST_ID.fullmatch(given) and not is_sensitive(given) else str(new_id())
 
 
 def _idempotency_key(header: str | None, *, demanded: bool) -> str | None:
@@ -301,6 +306,8 @@ def _idempotency_key(header: str | None, *, demanded: bool) -> str | None:
         key = key[1:-1]
     if not IDEMPOTENCY_KEY.fullmatch(key):
         raise MalformedError("bad-idempotency-key", "an Idempotency-Key is 1 to 255 visible ASCII characters")
+    if is_sensitive(key):
+        raise MalformedError("bad-idempotency-key", "an Idempotency-Key is kept, so it holds no card number and no secret")
     return key
 
 

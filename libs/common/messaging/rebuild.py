@@ -23,6 +23,8 @@ from libs.common.messaging.parked import AUDIT, Parked
 from libs.common.messaging.shell import Failure, Shell
 
 READ_SECONDS = 30
+SWAP_SECONDS = 600
+"""A large table takes longer to compare and to swap than anything else may take."""
 
 log = structlog.get_logger(__name__)
 
@@ -107,7 +109,9 @@ class Rebuilder:
             await run.read_until(await self._positions(projection))
             async with self._shell.database.transaction([]) as connection:
                 await run.read_until(await self._positions(projection, connection))
-                swap = await connection.fetchrow(f"SELECT before, after, row_count FROM {beside}_swap()")  # noqa: S608 - our own table
+                await connection.execute(f"SET LOCAL statement_timeout = '{SWAP_SECONDS}s'")
+                swapping = f"SELECT before, after, row_count FROM {beside}_swap()"  # noqa: S608 - our own table
+                swap = await connection.fetchrow(swapping, timeout=SWAP_SECONDS)
                 await connection.execute(AUDIT, new_id(), actor, "projection.rebuild", projection.name, "rebuilt from its topics")
         finally:
             await run.close()

@@ -256,6 +256,7 @@ def _second_round(
     return wanted
 
 
+INSERT_EVENT = "INSERT INTO outbox_event (event_id, tenant_id, topic, key, headers, payload) VALUES ($1, $2, $3, $4, $5, $6)"
 INSERT_EVENTS = """INSERT INTO outbox_event (event_id, tenant_id, topic, key, headers, payload)
 SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::bytea[], $6::bytea[])"""
 
@@ -263,6 +264,10 @@ SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::bytea[
 async def _publish(connection: Connection, aggregates: IdentityMap, source: str) -> None:
     at = now()
     rows = [encode(published, source=source, event_id=new_id(), time=at) for published in created(aggregates.published)]
+    if len(rows) == 1:
+        [row] = rows
+        await connection.execute(INSERT_EVENT, row.event_id, row.tenant_id, row.topic, row.key, row.headers, row.payload)
+        return
     await connection.execute(
         INSERT_EVENTS,
         [row.event_id for row in rows],

@@ -123,8 +123,7 @@ async def _run(
     parked = ParkedMessages(shell, inbox.reader, inbox.group)
     verifier = Verifier(Keys(settings.jwks_url), issuer=settings.issuer, audience=name)
     outbox = OutboxParked(settings.relay_database_url.get_secret_value())
-    others = [projector.rebuilder for projector in projectors]
-    rebuilder = Rebuilder(shell, broker, group=name, projections=projections, others=others)
+    rebuilder = Rebuilder(shell, broker, group=name, projections=projections, others=[each.rebuilder for each in projectors])
     relay = Relay(settings.relay_database_url.get_secret_value(), database=name, broker=broker, hints=hints)
     await hints.start()
     worker = Worker(shell, settings)
@@ -142,6 +141,14 @@ async def _run(
     surface = operator_app(_readiness(database, kafka, inboxes), described, *repairs)
     serving = asyncio.create_task(serve(surface, settings), name="http")
     await _until_something_ends([serving, *tasks])
+    await _leave(kafka, tasks, worker)
+    await hints.close()
+    await database.close()
+    serving.result()
+
+
+async def _leave(kafka: KafkaBroker, tasks: Sequence["asyncio.Task[None]"], worker: Worker) -> None:
+    """Finish what is in hand, and end everything else."""
     await kafka.stop()
     for task in tasks:
         task.cancel()
@@ -149,9 +156,6 @@ async def _run(
             await task
     for close in worker.closing:
         await close()
-    await hints.close()
-    await database.close()
-    serving.result()
 
 
 def calm_collector() -> None:
@@ -167,7 +171,14 @@ async def _until_something_ends(tasks: Sequence["asyncio.Task[None]"]) -> None:
     done, _ = await asyncio.wait([serving, *consumer_done], return_when=asyncio.FIRST_COMPLETED)
     for task in done:
         if task is not serving:
-            log.error("worker.task_ended", task=task.get_name(), action="the process ends; its supervisor starts another")
+            error = None if task.cancelled() else task.exception()
+            log.error(
+                "worker.task_ended",
+                task=task.get_name(),
+                error=repr(error),
+                action="the process ends; its supervisor starts another",
+                exc_info=error,
+            )
             signal.raise_signal(signal.SIGTERM)
             await serving
             task.result()

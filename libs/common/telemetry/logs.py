@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from typing import Any, Protocol
@@ -10,6 +10,7 @@ from uuid import UUID
 
 import structlog
 
+from libs.common.sensitive import leave_out_sensitive
 from libs.common.telemetry.traces import start_tracing, trace_id_of
 
 
@@ -73,6 +74,18 @@ def add_subject(_logger: object, _method: str, event: structlog.types.EventDict)
     return {**members, **event}
 
 
+PROCESSORS: Sequence[structlog.types.Processor] = (
+    add_subject,
+    structlog.contextvars.merge_contextvars,
+    structlog.processors.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.StackInfoRenderer(),
+    structlog.processors.format_exc_info,
+    leave_out_sensitive,
+)
+"""What becomes of every line before it is written."""
+
+
 def configure_logging(level: str, form: str, *, service: str = "", process: str = "") -> None:
     """Write every log line to stderr, as JSON or for a person; with a service's name on it, and its traces if asked for."""
     threshold = logging.getLevelNamesMapping()[level.upper()]
@@ -83,16 +96,7 @@ def configure_logging(level: str, form: str, *, service: str = "", process: str 
 
     renderer: Any = structlog.dev.ConsoleRenderer() if form == "console" else structlog.processors.JSONRenderer()
     structlog.configure(
-        processors=[
-            add_subject,
-            structlog.contextvars.merge_contextvars,
-            add_always,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.StackInfoRenderer(),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
+        processors=[add_always, *PROCESSORS, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,

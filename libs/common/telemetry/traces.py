@@ -15,6 +15,8 @@ from uuid import UUID
 
 import structlog
 
+from libs.common.sensitive import without_sensitive
+
 Kind = Literal["server", "client", "internal", "producer", "consumer"]
 Attributes = Mapping[str, str | int]
 
@@ -165,7 +167,7 @@ def request_span(route: str, scope: Mapping[str, Any], *, request_id: str, trace
     attributes = {
         "http.request.method": method,
         "http.route": route,
-        "url.path": scope["path"],
+        "url.path": without_sensitive(scope["path"]),
         "url.scheme": scope.get("scheme", "http"),
         "cartwright.request.id": request_id,
     }

@@ -5,18 +5,23 @@ from datetime import datetime
 from uuid import UUID
 
 from libs.common.contracts.checkout import PaymentRequested, PaymentVoidRequested
-from libs.common.errors import ConflictError
+from libs.common.errors import ConflictError, RejectedError
 from libs.common.money import CURRENCIES, minor_digits
-from services.payments.domain.payment import Decision, OrderStanding, Payment, S, decline, move, release
+from libs.common.sensitive import is_sensitive, without_sensitive
+from services.payments.domain.payment import NO_CURRENCY, Decision, OrderStanding, Payment, S, decline, move, release
 from services.payments.domain.planning import let_go, take, work
 
 AMOUNT_NOT_PAYABLE = "amount-not-payable"
 CURRENCY_NOT_SUPPORTED = "currency-not-supported"
 METHOD_MISSING = "payment-method-missing"
+METHOD_REFUSED = "payment-method-refused"
+"""It is no name of a method but a card's number, or a key."""
 TIMED_OUT = "timed-out"
 """Why a checkout wants nothing held any more that it would still take if it had been held in time."""
 MAX_AMOUNT_MINOR = 99_999_999
 """What the provider takes at most in one payment, in any currency."""
+MOST_MINOR = 2**63 - 1
+"""The largest amount that can be written down."""
 COARSE_MINOR = 10
 """Where a currency has three digits after the point, the provider takes only tens of the smallest unit."""
 
@@ -25,7 +30,7 @@ COARSE_MINOR = 10
 
 def request(known: Payment | None, tenant_id: UUID, asked: PaymentRequested, now: datetime) -> Decision | None:
     """Begin a payment; one that is there stays as it is. None: nothing to do."""
-    if known is not None and known.is_requested:
+    if known is not None and (known.is_requested or known.state is S.DECLINED):
         return None
     payment = replace(
         known or Payment(tenant_id=tenant_id, id=asked.payment_id, checkout_id=asked.checkout_id, created_at=now),
@@ -38,9 +43,11 @@ def request(known: Payment | None, tenant_id: UUID, asked: PaymentRequested, now
         confirmation="client" if asked.confirmation == "client" else "server",
         quote_hash=asked.quote_hash,
     )
+    refusal = _refusal(payment)
+    if refusal is not None:
+        payment = _as_kept(payment)
     if known is not None:
         return Decision(payment)
-    refusal = _refusal(payment)
     if refusal is not None:
         return Decision(*decline(payment, refusal))
     return work(move(payment, S.AUTHORIZING), (), now)
@@ -50,31 +57,51 @@ def _refusal(payment: Payment) -> str | None:
     """Why the provider need not even be asked, if so."""
     if payment.currency not in CURRENCIES:
         return CURRENCY_NOT_SUPPORTED
-    if not 0 < payment.amount_minor <= MAX_AMOUNT_MINOR:
+    if not is_payable(payment.amount_minor, payment.currency) or payment.amount_minor > MAX_AMOUNT_MINOR:
         return AMOUNT_NOT_PAYABLE
-    if minor_digits(payment.currency) > 2 and payment.amount_minor % COARSE_MINOR:
-        return AMOUNT_NOT_PAYABLE
+    if is_sensitive(payment.method):
+        return METHOD_REFUSED
     return METHOD_MISSING if payment.confirmation == "server" and not payment.method else None
+
+
+def _as_kept(refused: Payment) -> Payment:
+    """What is kept of a payment that cannot be: what is no amount or no currency is kept as none, and no card's number is."""
+    refused = replace(refused, method=without_sensitive(refused.method))
+    if len(refused.currency) != len(NO_CURRENCY) or refused.currency == NO_CURRENCY:
+        return replace(refused, currency=NO_CURRENCY, amount_minor=0)
+    return replace(refused, amount_minor=kept_minor(refused.amount_minor))
+
+
+def kept_minor(amount_minor: int) -> int:
+    """An amount of something that was refused, as far as there can be such a one."""
+    return amount_minor if 0 < amount_minor <= MOST_MINOR else 0
+
+
+def is_payable(amount_minor: int, currency: str) -> bool:
+    """Whether the provider moves amounts like this one in that currency."""
+    return amount_minor > 0 and (minor_digits(currency) <= 2 or amount_minor % COARSE_MINOR == 0)
 
 
 def void(known: Payment | None, tenant_id: UUID, asked: PaymentVoidRequested, now: datetime) -> Decision | None:
     """Let go of what is held, or as soon as it is known to be; of nothing, at once. None: nothing to do."""
     if known is None:
         never = Payment(tenant_id=tenant_id, id=asked.payment_id, checkout_id=asked.checkout_id, created_at=now)
-        return Decision(*release(replace(never, void_reason=asked.reason)))
+        return Decision(*release(replace(never, void_reason=without_sensitive(asked.reason))))
     if known.void_reason is not None:
         return None
     if asked.reason == TIMED_OUT and known.state is S.AUTHORIZED:
         # It was held in time, and we have said so: that word is on its way, and the checkout will make an order of it.
         return None
-    return _unwanted(replace(known, void_reason=asked.reason), now)
+    return _unwanted(replace(known, void_reason=without_sensitive(asked.reason)), now)
 
 
 def cancel_order(payment: Payment, reason: str, now: datetime) -> Decision | None:
     """The order is off: hold nothing for it. What was taken already is for a refund to give back. None: nothing to do."""
     if payment.order_standing is OrderStanding.CANCELED:
         return None
-    payment = replace(payment, order_standing=OrderStanding.CANCELED, void_reason=payment.void_reason or reason)
+    payment = replace(
+        payment, order_standing=OrderStanding.CANCELED, void_reason=payment.void_reason or without_sensitive(reason)
+    )
     return _unwanted(payment, now) or Decision(payment)
 
 
@@ -117,7 +144,12 @@ def _take_all(payment: Payment, now: datetime) -> Decision:
 
 
 def capture(payment: Payment, amount_minor: int | None, *, final: bool, now: datetime) -> Decision:
-    """Take so much of what is held, or all of it. What a final capture leaves is let go. Raises ConflictError."""
+    """Take so much of what is held, or all of it; what a final capture leaves is let go.
+
+    Raises RejectedError for no amount that can be paid, and ConflictError for more than is held.
+    """
+    if amount_minor is not None and not is_payable(amount_minor, payment.currency):
+        raise RejectedError(AMOUNT_NOT_PAYABLE, f"{amount_minor} of {payment.currency} is no amount that can be paid")
     if payment.state is not S.AUTHORIZED:
         message = f"a payment that is {payment.state} holds nothing that can be captured now"
         raise ConflictError("payment-state", message, state=str(payment.state))

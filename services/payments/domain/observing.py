@@ -11,7 +11,7 @@ from services.payments.domain.attempt import Attempt, AttemptState, end_attempt,
 from services.payments.domain.outcome import Declined, IntentStatus, Succeeded
 from services.payments.domain.payment import Decision, Payment, S, move, release
 from services.payments.domain.planning import work
-from services.payments.domain.recording import authorized, declined, is_whole, lapsed, taken
+from services.payments.domain.recording import authorized, declined, is_whole, lapsed, taken, taken_unheld
 
 
 def observe(payment: Payment, attempt: Attempt | None, seen: Succeeded | Declined, now: datetime) -> Decision | None:
@@ -55,8 +55,7 @@ def _seen_challenged(payment: Payment, attempt: Attempt | None, seen: Succeeded,
             whole = seen.amount_capturable_minor == payment.amount_minor
             return authorized(payment, attempt, seen, now) if whole else None
         case IntentStatus.CAPTURED:
-            ended = end_attempt(attempt, AttemptState.SUCCEEDED, charge_id=seen.charge_id)
-            return replace(taken(payment, seen, now), attempts=ended) if seen.amount_received_minor > 0 else None
+            return taken_unheld(payment, attempt, seen, now) if seen.amount_received_minor > 0 else None
         case IntentStatus.CANCELED:
             return work(*release(payment), now, attempts=end_attempt(attempt, AttemptState.ABANDONED))
         case IntentStatus.NEEDS_METHOD | IntentStatus.NEEDS_CONFIRMATION | IntentStatus.NEEDS_ACTION | IntentStatus.PROCESSING:

@@ -170,7 +170,7 @@ def achieved(operation: Operation, seen: Succeeded) -> bool:
             # Whatever became of it since: it is there, and its id is what creating it is for.
             return seen.status is not IntentStatus.CANCELED
         case OperationKind.CONFIRM:
-            return seen.status in {IntentStatus.AUTHORIZED, IntentStatus.NEEDS_ACTION}
+            return seen.status in {IntentStatus.AUTHORIZED, IntentStatus.NEEDS_ACTION, IntentStatus.CAPTURED}
         case OperationKind.CAPTURE:
             ended = {IntentStatus.CAPTURED} if operation.is_final else {IntentStatus.CAPTURED, IntentStatus.AUTHORIZED}
             return seen.status in ended and seen.amount_received_minor >= (operation.total_minor or 0)

@@ -54,7 +54,8 @@ class OrderStanding(StrEnum):
 S = PaymentState
 TRANSITIONS: dict[PaymentState, frozenset[PaymentState]] = {
     S.CREATED: frozenset({S.AUTHORIZING, S.DECLINED, S.VOIDED}),
-    S.AUTHORIZING: frozenset({S.REQUIRES_ACTION, S.AUTHORIZED, S.DECLINED, S.VOIDING, S.VOIDED, S.UNKNOWN}),
+    # Captured at once where somebody took it past us before we knew that it was held.
+    S.AUTHORIZING: frozenset({S.REQUIRES_ACTION, S.AUTHORIZED, S.CAPTURED, S.DECLINED, S.VOIDING, S.VOIDED, S.UNKNOWN}),
     S.REQUIRES_ACTION: frozenset({S.AUTHORIZED, S.DECLINED, S.VOIDING, S.VOIDED, S.CAPTURED}),
     S.AUTHORIZED: frozenset({S.CAPTURING, S.CAPTURED, S.VOIDING, S.EXPIRED}),
     # Back to authorized after a part that was not the last, or was refused.

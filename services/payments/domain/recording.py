@@ -85,6 +85,8 @@ def _as_asked(payment: Payment, operation: Operation, outcome: Outcome) -> bool:
     match operation.kind:
         case OperationKind.CREATE:
             amounts = True
+        case OperationKind.CONFIRM if outcome.status is IntentStatus.CAPTURED:
+            amounts = taken_minor > 0
         case OperationKind.CONFIRM:
             amounts = outcome.status is not IntentStatus.AUTHORIZED or outcome.amount_capturable_minor == payment.amount_minor
         case OperationKind.CAPTURE:
@@ -180,7 +182,8 @@ def _confirmed(payment: Payment, attempt: Attempt | None, ending: Ending, now: d
                 return work(move(payment, S.VOIDING), (), now)
             return work(move(payment, S.REQUIRES_ACTION), (_action_required(payment),), now)
         case Succeeded():
-            return authorized(payment, attempt, ending, now)
+            follow = taken_unheld if ending.status is IntentStatus.CAPTURED else authorized
+            return follow(payment, attempt, ending, now)
         case Declined():
             return declined(payment, attempt, ending, now)
         case Rejected():
@@ -203,14 +206,17 @@ def authorized(payment: Payment, attempt: Attempt | None, seen: Succeeded, now: 
     held = replace(payment, authorized_minor=seen.amount_capturable_minor, expires_at=seen.expires_at, charge_id=seen.charge_id)
     if held.is_unwanted:
         return work(move(held, S.VOIDING), (), now, attempts=ended)
-    event = PaymentAuthorized(
-        payment_id=held.id,
-        checkout_id=held.checkout_id,
-        amount_minor=held.authorized_minor,
-        currency=held.currency,
-        expires_at=held.expires_at,
+    return replace(_hold(move(held, S.AUTHORIZED), (_money_held(held),), now), attempts=ended)
+
+
+def _money_held(payment: Payment) -> Event:
+    return PaymentAuthorized(
+        payment_id=payment.id,
+        checkout_id=payment.checkout_id,
+        amount_minor=payment.authorized_minor,
+        currency=payment.currency,
+        expires_at=payment.expires_at,
     )
-    return replace(_hold(move(held, S.AUTHORIZED), (event,), now), attempts=ended)
 
 
 def _hold(held: Payment, events: tuple[Event, ...], now: datetime) -> Decision:
@@ -257,6 +263,14 @@ def taken(payment: Payment, seen: Succeeded, now: datetime) -> Decision:
         decision = _hold(after if after.state is S.AUTHORIZED else move(after, S.AUTHORIZED), events, now)
     reference = seen.transaction_id or after.charge_id or seen.intent_id
     return replace(decision, taken=Taken(amount_minor, seen.fee_minor, reference))
+
+
+def taken_unheld(payment: Payment, attempt: Attempt | None, seen: Succeeded, now: datetime) -> Decision:
+    """Somebody took it past us before we knew that it was held. Where all of it was, an order may come of it: that is said."""
+    decision = replace(taken(payment, seen, now), attempts=end_attempt(attempt, AttemptState.SUCCEEDED, charge_id=seen.charge_id))
+    if payment.is_unwanted or decision.payment.captured_minor != payment.amount_minor:
+        return decision
+    return replace(decision, events=(_money_held(decision.payment), *decision.events))
 
 
 def _money_taken(payment: Payment, amount_minor: int) -> Event:

@@ -14,9 +14,9 @@ from libs.common.contracts import Event
 from libs.common.contracts.payments import RefundFailed, RefundPending, RefundSucceeded
 from libs.common.errors import ConflictError, RejectedError
 from libs.common.messaging.decision import Aggregate
-from libs.common.money import minor_digits
+from libs.common.sensitive import without_sensitive
 from services.payments.domain import ledger
-from services.payments.domain.asking import AMOUNT_NOT_PAYABLE, COARSE_MINOR
+from services.payments.domain.asking import AMOUNT_NOT_PAYABLE, is_payable, kept_minor
 from services.payments.domain.ledger import Entry
 from services.payments.domain.operation import (
     OPEN,
@@ -163,14 +163,14 @@ def plan_refund(
     Raises ConflictError if there is not so much, and RejectedError if it is no amount that the provider can pay.
     `lease`: how long the call is the planning process's own; none, where that process makes no calls.
     """
+    if amount_minor is not None and not is_payable(amount_minor, payment.currency):
+        raise RejectedError(AMOUNT_NOT_PAYABLE, f"{amount_minor} of {payment.currency} is no amount that can be paid")
     if payment.captured_minor == 0:
         raise ConflictError(NOT_CAPTURED, f"nothing was captured of a payment that is {payment.state}", state=str(payment.state))
     left = left_minor(payment)
     amount_minor = left if amount_minor is None else amount_minor
     if amount_minor > left or left == 0:
         raise ConflictError(EXCEEDS_CAPTURE, f"of this payment, {left} may still be refunded", refundable_minor=left)
-    if amount_minor <= 0 or (minor_digits(payment.currency) > 2 and amount_minor % COARSE_MINOR):
-        raise RejectedError(AMOUNT_NOT_PAYABLE, f"{amount_minor} of {payment.currency} is no amount that can be paid")
     refund = _of(payment, refund_id, amount_minor, reason, now)
     reserved = replace(payment, refunding_minor=payment.refunding_minor + amount_minor)
     return RefundDecision(payment=reserved, refund=refund, planned=operation_of(reserved, refund, now, lease))
@@ -178,7 +178,8 @@ def plan_refund(
 
 def refuse(payment: Payment, refund_id: UUID, amount_minor: int, reason: str, code: str, now: datetime) -> RefundDecision:
     """A refund that failed before it began: nobody is asked, and whoever wanted it is told."""
-    refund = replace(_of(payment, refund_id, amount_minor, reason, now), state=R.FAILED, failure_code=code, due_at=None)
+    refused = _of(payment, refund_id, kept_minor(amount_minor), reason, now)
+    refund = replace(refused, state=R.FAILED, failure_code=code, due_at=None)
     return RefundDecision(payment=payment, refund=refund, events=(_failed(payment, refund),))
 
 
@@ -191,7 +192,7 @@ def _of(payment: Payment, refund_id: UUID, amount_minor: int, reason: str, now: 
         order_id=payment.order_id,
         amount_minor=amount_minor,
         currency=payment.currency,
-        reason=reason,
+        reason=without_sensitive(reason),
         asked_at=now,
         due_at=now + WAITS[0],
         created_at=now,
@@ -301,13 +302,24 @@ def fail(payment: Payment, refund: Refund, code: str) -> RefundDecision:
 def adopt(payment: Payment, refund_id: UUID, seen: SeenRefund, now: datetime) -> RefundDecision:
     """A refund that the provider has and we have not: made elsewhere, or lost here. Its money did move, so we count it.
 
-    Raises ConflictError while the payment has not so much left.
+    One that is over without having moved any takes nothing. Raises ConflictError while the payment has not so much left.
     """
+    if STANDS[seen.status] in {R.FAILED, R.CANCELED}:
+        return _adopt_failed(payment, _of(payment, refund_id, seen.amount_minor, FOUND, now), seen)
     asked = plan_refund(payment, refund_id, seen.amount_minor, FOUND, now)
     followed = follow(asked.payment, asked.refund, seen) if is_of(seen, payment, asked.refund) else None
     if followed is None:
         raise ConflictError(DIFFERS, f"what the provider says of {seen.provider_id} is not of this payment")
     return followed
+
+
+def _adopt_failed(payment: Payment, refund: Refund, seen: SeenRefund) -> RefundDecision:
+    if not is_of(seen, payment, refund):
+        raise ConflictError(DIFFERS, f"what the provider says of {seen.provider_id} is not of this payment")
+    failed = replace(
+        refund, state=STANDS[seen.status], provider_id=seen.provider_id, failure_code=_failure_code(seen), due_at=None
+    )
+    return RefundDecision(payment=payment, refund=failed, events=(_failed(payment, failed),))
 
 
 def _failure_code(seen: SeenRefund) -> str:

@@ -141,7 +141,8 @@ class Gateways:
             share = None if limits is None else Buckets(limits, self._clock())
             return self._provider.client(self._platform, guard, share)
         credentials = credentials_of(found.account, self._platform, self._master_keys)
-        name = found.account.account_id or str(found.account.tenant_id)
+        # By tenant: whoever names an account that another tenant uses too has nothing to say about that one's calls.
+        name = str(found.account.tenant_id)
         return self._provider.client(credentials, self._guard(name, limits or self._provider.default_limits(credentials)))
 
     def _guard(self, name: str, limits: Limits) -> Guard:

@@ -15,6 +15,7 @@ from uuid import UUID
 import orjson
 
 from libs.common.errors import MalformedError
+from libs.common.sensitive import is_sensitive
 from services.payments.domain.webhook import TOLERANCE, Notice, Subject
 from services.payments.gateway.reading import INTENT_STATUSES, REFUND_STATUSES
 
@@ -105,6 +106,9 @@ def _short(value: object) -> str | None:
 def _demanded(value: object) -> str:
     if not isinstance(value, str) or not 1 <= len(value) <= 255 or "\0" in value:
         message = "a member is no text of 1 to 255 characters"
+        raise ValueError(message)
+    if is_sensitive(value):
+        message = "a member that is to be kept is a card number or a secret"
         raise ValueError(message)
     return value
 

@@ -14,6 +14,7 @@ from libs.common.contracts.identity import TenantUpdated
 from libs.common.contracts.payments import TenantProvisioned
 from libs.common.errors import ConflictError, NotFoundError, NotYetError
 from libs.common.messaging.decision import Message, Ref, World
+from libs.common.sensitive import without_sensitive
 from libs.common.tenancy import Tenant, project_tenant, tenant_ref
 from services.payments.domain import asking, ledger
 from services.payments.domain.operation import Operation, Resolution, Verdict, resolve
@@ -170,7 +171,7 @@ def resolve_payment(world: World, message: Message[ResolvePayment]) -> Payment:
     """Answers the payment, whose outcome is known once the provider has been read. Raises ConflictError if it is known."""
     command = message.data
     payment = known_payment(world, command.payment_id)
-    resolution = Resolution(verdict=command.verdict, reason=command.reason, by=message.actor)
+    resolution = Resolution(verdict=command.verdict, reason=without_sensitive(command.reason), by=message.actor)
     asked = [each for key in command.operation_ids if (each := world.get(Operation, key)) is not None]
     resolved = [each for operation in asked if (each := resolve(operation, resolution, world.now)) is not None]
     if not resolved:

@@ -8,11 +8,11 @@ import structlog
 
 from libs.common.clock import new_id, now
 from libs.common.database import PASSING
-from libs.common.errors import ConflictError
 from libs.common.messaging.decision import Message
 from libs.common.messaging.shell import Failure, Shell
 from libs.common.telemetry import Counter, Gauge
 from services.payments.handlers.refunds import RefundOrphan
+from services.payments.jobs.telling import tell_all
 from services.payments.repository import refunds as repository
 
 if TYPE_CHECKING:
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 15.0
 AT_ONCE = 100
-AWAY: tuple[type[Exception], ...] = (ConflictError, *PASSING)
-"""The database does not answer just now, or is contended."""
-
 ORPHAN_COUNT = Gauge(
     "cartwright_orphan_money_payments", "Captured payments that belong to no order, and are not on their way back"
 )
@@ -38,7 +35,7 @@ async def return_orphans(worker: "Worker") -> None:
     while True:
         try:
             await give_back(worker.shell, older_than)
-        except AWAY as error:
+        except PASSING as error:
             log.warning("orphan_money.waiting", error=str(error), action=f"looking again in {LOOK_SECONDS} s")
         await asyncio.sleep(LOOK_SECONDS)
 
@@ -64,7 +61,7 @@ async def give_back(shell: Shell, older_than: timedelta) -> int:
         for tenant_id, payment_id in found
     ]
     returned = 0
-    for command, answer in zip(commands, await shell.execute_many(commands), strict=True):
+    for command, answer in zip(commands, await tell_all(shell, commands), strict=True):
         if isinstance(answer, Failure):
             log.error("orphan_money.not_returned", payment_id=str(command.data.payment_id), error=str(answer.error))
         elif answer:

@@ -3,6 +3,7 @@
 import asyncio
 from typing import TYPE_CHECKING
 
+import asyncpg
 import structlog
 
 from libs.common.clock import new_id, now
@@ -10,6 +11,7 @@ from libs.common.database import PASSING
 from libs.common.errors import CartwrightError
 from libs.common.messaging.decision import Message
 from libs.common.messaging.shell import Shell
+from libs.common.sealing import SealError
 from libs.common.telemetry import Counter
 from services.payments.domain.outcome import SeenRefund, name_of
 from services.payments.domain.refund import ASKING, Refund
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 5.0
 AT_ONCE = 20
-REFUSED: tuple[type[Exception], ...] = (CartwrightError, *PASSING)
+REFUSED: tuple[type[Exception], ...] = (CartwrightError, SealError, asyncpg.PostgresError, *PASSING)
 """It is left as it is, and due again."""
 
 LOOKED_INTO = Counter("cartwright_refunds_looked_into_total", "Refunds looked into because nothing was heard", ["came_to"])

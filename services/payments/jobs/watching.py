@@ -19,6 +19,7 @@ from libs.common.telemetry import Counter, Gauge
 from services.payments.domain.outcome import Declined, Outcome, Succeeded, Throttled, name_of
 from services.payments.handlers.observations import Look, LookAtPayment, ObserveIntent
 from services.payments.jobs.calling import GatewayOf
+from services.payments.jobs.telling import tell_all
 from services.payments.repository import payments as repository
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ async def look_at_due(shell: Shell, gateway_of: GatewayOf) -> int:
     if not due:
         return 0
     looks = [_message(shell, tenant_id, LookAtPayment(payment_id=key)) for tenant_id, key in due]
-    answers = await shell.execute_many(looks)
+    answers = await tell_all(shell, looks)
     readings = [
         _read(gateway_of, tenant_id, payment_id, intent_id)
         for (tenant_id, payment_id), intent_id in zip(due, map(_to_read, answers), strict=True)
@@ -81,7 +82,7 @@ async def look_at_due(shell: Shell, gateway_of: GatewayOf) -> int:
     seen = [(tenant_id, found) for tenant_id, found in await asyncio.gather(*readings) if found is not None]
     if seen:
         observations = [_message(shell, tenant_id, found) for tenant_id, found in seen]
-        _say_failures(await shell.execute_many(observations), observations)
+        _say_failures(await tell_all(shell, observations), observations)
     return len(due)
 
 

@@ -45,6 +45,7 @@ from services.payments.domain.webhook import (
 from services.payments.handlers.disputes import ObserveDispute
 from services.payments.handlers.observations import ObserveIntent
 from services.payments.handlers.refunds import ObserveRefund
+from services.payments.jobs.telling import tell_all
 from services.payments.repository import webhooks as repository
 from services.payments.repository.webhooks import Settled
 
@@ -145,7 +146,7 @@ class Settler:
             observation = _observation(payment.id, read[_thing(notice)])
             if observation is not None:
                 commands[_thing(notice)] = self._message(notice, observation)
-        answers = await self._shell.execute_many(list(commands.values())) if commands else []
+        answers = await tell_all(self._shell, list(commands.values())) if commands else []
         refused = {thing: answer for thing, answer in zip(commands, answers, strict=True) if isinstance(answer, Failure)}
         return [_settled(notice, read[_thing(notice)], refused.get(_thing(notice))) for notice, _ in news]
 

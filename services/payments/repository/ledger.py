@@ -20,7 +20,7 @@ class _Entries(Rows[Entry]):
     LEFT_OUT = frozenset({"version", "sequence"})
 
     @cached_property
-    def _save(self) -> str:
+    def _post(self) -> str:
         """Insert what is not there, and the accounts that it needs, in one order for all who do the same."""
         arrays = ", ".join(f"${index}::{self._type(name)}[]" for index, name in enumerate(self._names, 2))
         names = ", ".join(f'"{name}"' for name in self._names)
@@ -35,6 +35,11 @@ class _Entries(Rows[Entry]):
             "ON CONFLICT (tenant_id, id) DO NOTHING) "
             "SELECT count(*) FROM v"
         )
+
+    async def _put(self, connection: Connection, rows: Sequence[tuple[Any, ...]], one: str, many: str) -> int:  # noqa: ARG002
+        """However many, for an entry alone opens accounts too."""
+        count: int = await connection.fetchval(self._post, *self._columns(rows))
+        return count
 
     async def load(self, connection: Connection, wanted: Sequence[tuple[UUID, Any]], *, lock: bool) -> list[Entry]:  # noqa: ARG002
         """The stored ones among the wanted. What never changes needs no lock."""

@@ -31,6 +31,8 @@ MAX_RECORDS = 1_000
 PLACE: Final = attrgetter("topic", "partition")
 POLL_MS = 20
 """How long FastStream polls, and how long it then sleeps before it polls again: nothing arrives meanwhile."""
+IRRELEVANT_POLLS = 5
+"""After so many in a row that concern nobody here, we take our time."""
 PARK_SHARE = 0.5
 REMEMBERED_DAYS = 14
 """How long the ids of foreign deltas are kept; an older one cannot be told from a repetition."""
@@ -124,13 +126,13 @@ class Inbox:
             for partition, run in runs.items()
             if self._positions.polled(partition, expected[partition], run[-1].offset + 1)
         }
-        if any(found is not None for run in read.values() for _, found in run) or self._position_is_due(read):
-            self._irrelevant_polls = 0
+        concerns_us = any(found is not None for run in read.values() for _, found in run)
+        if concerns_us or self._position_is_due(read):
             self._lanes.put(read)
-        else:
+        self._irrelevant_polls = 0 if concerns_us else self._irrelevant_polls + 1
+        if self._irrelevant_polls > IRRELEVANT_POLLS:
             # A topic that is mostly other services' business is read in larger bites, which cost less.
-            self._irrelevant_polls += 1
-            await asyncio.sleep(min(max(self._irrelevant_polls - 5, 0) * 0.02, 0.2))
+            await asyncio.sleep(min((self._irrelevant_polls - IRRELEVANT_POLLS) * 0.02, 0.2))
         self._reached |= next_offsets(read)
         await self._lanes.room()
         if self._pause_seconds:
