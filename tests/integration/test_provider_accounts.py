@@ -269,6 +269,13 @@ async def test_a_new_key_for_the_same_account_is_taken_and_another_account_only_
     assert (await payments.stored()).account_id == "acct_second2"
 
 
+async def test_the_platform_acts_for_an_account_on_behalf_of_one_tenant_and_of_no_second_one(payments: Edge) -> None:
+    account, other = f"acct_{uuid4().hex}", await onboard(payments.shell)
+    assert (await payments.put(account=account, webhook_secrets=[])).status_code == 200
+    taken = await payments.put(other, account=account, webhook_secrets=[])
+    assert (taken.status_code, problem(taken)["code"]) == (409, "account-taken")
+
+
 async def test_a_rotation_of_the_master_key_wraps_every_account_anew_and_nothing_stands_still(empty: Places, fake: str) -> None:
     keys = [a_key() for _ in range(5)]
     async with payments_edge(empty("payments"), fake, MasterKeys(OLD)) as before:

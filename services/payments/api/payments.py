@@ -8,10 +8,11 @@ from fastapi import Body, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.clock import rfc3339
-from libs.common.errors import NotFoundError
+from libs.common.errors import NotFoundError, UnavailableError
 from libs.common.http.paging import Page, decode_cursor, page
 from libs.common.http.routes import Call, Caller, Routes, guard, reply
 from libs.common.messaging.shell import Answer, Replayed
+from libs.common.sealing import SealError
 from services.payments.domain.operation import Verdict
 from services.payments.domain.outcome import Declined, IntentStatus, Succeeded, name_of
 from services.payments.domain.payment import Payment, PaymentState
@@ -160,7 +161,10 @@ def _is_payers_turn(call: Call, payment: Payment) -> bool:
 
 async def _read_for_payer(call: Call, payment: Payment) -> Response:
     """What only the payer may see is kept nowhere: it is read now. If the payer has done their part, that is noticed too."""
-    gateway = await call.service.extras["gateways"].of(payment.tenant_id)
+    try:
+        gateway = await call.service.extras["gateways"].of(payment.tenant_id)
+    except SealError as error:
+        raise UnavailableError("provider-unavailable", "the payment cannot be read from the provider just now") from error
     seen = await gateway.retrieve_intent(payment.intent_id)
     if not isinstance(seen, Succeeded | Declined):
         log.warning("payment.not_read", payment_id=str(payment.id), outcome=name_of(seen), action="answered without the secret")

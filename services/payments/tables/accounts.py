@@ -6,11 +6,13 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    Index,
     LargeBinary,
     PrimaryKeyConstraint,
     Table,
     Text,
     Uuid,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -38,4 +40,6 @@ PROVIDER_ACCOUNT = Table(
     CheckConstraint("char_length(api_key_hint) <= 4", name="provider_account_hint"),
     CheckConstraint("sealed_api_key IS NOT NULL OR account_id IS NOT NULL", name="provider_account_named"),
     CheckConstraint("jsonb_array_length(webhook_secrets) <= 2", name="provider_account_webhook_secrets"),
+    # The platform's key acts for a connected account on behalf of one tenant, and of no second one.
+    Index("provider_account_account_taken", "account_id", unique=True, postgresql_where=text("sealed_api_key IS NULL")),
 )

@@ -55,6 +55,8 @@ TABLES = (
             AND char_length(object_id) <= 255 AND char_length(intent_id) <= 255 AND char_length(account) <= 255
             AND char_length(status) <= 255)
     )""",
+    # The platform's key acts for a connected account on behalf of one tenant, and of no second one.
+    "CREATE UNIQUE INDEX provider_account_account_taken ON provider_account (account_id) WHERE sealed_api_key IS NULL",
     # A dispute knows the provider's payment alone.
     "CREATE UNIQUE INDEX payment_of_intent ON payment (tenant_id, intent_id)",
     "CREATE INDEX webhook_event_due_at ON webhook_event (due_at) WHERE due_at IS NOT NULL",
