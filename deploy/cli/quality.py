@@ -44,7 +44,7 @@ def run_tests(
     paths: Annotated[list[str] | None, typer.Argument(metavar="PATH…", help="Tests, and pytest options after --.")] = None,
     *,
     long: Annotated[bool, typer.Option("--long", help="The long proofs too.")] = False,
-    crash_points: Annotated[bool, typer.Option("--crash-points", help="Kill at every marked point.")] = False,
+    crash_points: Annotated[bool, typer.Option("--crash-points", help="Kill at every step, not at a sample.")] = False,
 ) -> int:
     """Run the tests.
 

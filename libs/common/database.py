@@ -39,6 +39,7 @@ TRANSIENT: tuple[type[Exception], ...] = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what asyncpg calls a statement on a connection that is just breaking
     asyncpg.PostgresConnectionError,
     asyncpg.exceptions.OperatorInterventionError,
     asyncpg.exceptions.InsufficientResourcesError,
@@ -346,7 +347,7 @@ async def _roll_back(connection: Connection) -> None:
     """Leave nothing open, also when the cause was a cancellation; a connection that cannot is thrown away."""
     try:
         await asyncio.shield(connection.execute("ROLLBACK"))
-    except (asyncio.CancelledError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+    except (asyncio.CancelledError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError):
         connection.terminate()
 
 

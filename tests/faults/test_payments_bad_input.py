@@ -1,5 +1,6 @@
 """What cannot be: a clear refusal each, and the provider is not called. It is the fake itself that counts the calls."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -149,8 +150,9 @@ async def test_an_orders_refund_that_cannot_be_fails_with_its_reason(till: Till)
 
 
 async def refunded(till: Till, refund_id: UUID) -> None:
-    while (await till.as_admin("SELECT state FROM refund WHERE id = $1", refund_id))[0][0] != "succeeded":
-        pass
+    async with asyncio.timeout(30):
+        while (await till.as_admin("SELECT state FROM refund WHERE id = $1", refund_id))[0][0] != "succeeded":
+            await asyncio.sleep(0.02)
 
 
 def assert_refused(response: httpx.Response, status: int, code: str | None = None) -> None:

@@ -10,6 +10,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import timedelta
+from uuid import UUID
 
 import aiohttp
 import orjson
@@ -57,15 +58,17 @@ async def test_notices_in_every_order_doubled_and_lost_come_to_one_end(
 ) -> None:
     chance, started = seeded(time.time_ns() % 2**32), time.monotonic()
     # The first payment only shows how many notices there will be.
-    [shown] = await told(till, story, 1)
+    _, [shown] = await told(till, story, 1)
     chosen = drawn(orders(len(shown)), chance, request)
     for start in range(0, len(chosen), AT_ONCE):
         batch = chosen[start : start + AT_ONCE]
-        notices = await told(till, story, len(batch))
+        payment_ids, notices = await told(till, story, len(batch))
         for turn in range(max(map(len, batch))):
             bodies = [some[order[turn]] for some, order in zip(notices, batch, strict=True) if turn < len(order)]
             await deliver(till, chance.sample(bodies, len(bodies)))
             await till.settle_notices()
+        whole = [key for key, order in zip(payment_ids, batch, strict=True) if set(order) == set(range(len(shown)))]
+        await are_at_their_end(till, story, whole)
     await one_end(till, story)
     print(f"{len(shown)} notices, {len(chosen)} orders, {time.monotonic() - started:.0f} s")
 
@@ -83,21 +86,23 @@ async def test_readings_that_come_late_doubled_and_not_at_all_come_to_one_end(ti
     for turn in range(max(map(len, chosen))):
         come = [readings[order[turn]][index] for index, order in enumerate(chosen) if turn < len(order)]
         await till.tell(*come)
+    newest = len(story.acts)
+    await are_at_their_end(till, story, [key.id for key, order in zip(payments, chosen, strict=True) if newest in order])
     await one_end(till, story)
 
 
 # --- What the provider tells ---------------------------------------------------------------------------------------------
 
 
-async def told(till: Till, story: Story, count: int) -> Sequence[Sequence[bytes]]:
-    """The notices of so many payments to which the story happens, each payment's in the order in which they were made."""
+async def told(till: Till, story: Story, count: int) -> tuple[Sequence[UUID], Sequence[Sequence[bytes]]]:
+    """So many payments to which the story happens, and the notices of each in the order in which they were made."""
     payments = await till.all_known(await story.begin(till, count))
     for act in story.acts:
         await act(till, payments)
     of_intent = await _notices(till)
     found = [of_intent[payment.intent_id or ""][-MOST:] for payment in payments]
     assert len(set(map(len, found))) == 1, "the same happens to each"
-    return found
+    return [payment.id for payment in payments], found
 
 
 async def _notices(till: Till) -> dict[str, list[bytes]]:
@@ -129,6 +134,12 @@ async def deliver(till: Till, bodies: Sequence[bytes]) -> None:
 # --- The end -------------------------------------------------------------------------------------------------------------
 
 
+async def are_at_their_end(till: Till, story: Story, payment_ids: Sequence[UUID]) -> None:
+    """These were told all there is, and need nobody to compare."""
+    await till.all_until(payment_ids, *AT_REST)
+    assert Counter((await ends(till, payment_ids)).values()) == {story.end: len(payment_ids)}
+
+
 async def one_end(till: Till, story: Story) -> None:
     """What was not told is come upon by the reconciliation; then every payment and its books are as they must be."""
     moment, run_id = now(), new_id()
@@ -145,8 +156,7 @@ async def one_end(till: Till, story: Story) -> None:
     while await reconciler.run_one(None):
         pass
     payment_ids = [row["id"] for row in await till.as_admin("SELECT id FROM payment WHERE tenant_id = $1", till.tenant_id)]
-    await till.all_until(payment_ids, *AT_REST)
-    assert Counter((await ends(till, payment_ids)).values()) == {story.end: len(payment_ids)}
+    await are_at_their_end(till, story, payment_ids)
     breaks = "SELECT kind, subject, state FROM reconciliation_break WHERE tenant_id = $1 AND state = 'open'"
     assert await till.as_admin(breaks, till.tenant_id) == []
     await till.agreed_books()

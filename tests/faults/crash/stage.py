@@ -172,9 +172,9 @@ class Stage:
             await admin.close()
 
 
-def union(recordings: Sequence[Sequence[Point]]) -> list[Point]:
-    """Every step that was ever seen, in the order in which they were."""
-    return list(dict.fromkeys(point for recording in recordings for point in recording))
+def common(recordings: Sequence[Sequence[Point]]) -> list[Point]:
+    """The steps of every recording: what a background job happened to do meanwhile is in one and not in the next."""
+    return [point for point in dict.fromkeys(recordings[0]) if all(point in recording for recording in recordings[1:])]
 
 
 def sample(points: Sequence[Point], chance: random.Random, count: int) -> list[Point]:

@@ -166,8 +166,12 @@ async def somebody_captures(till: Till, payments: Sequence[Payment]) -> None:
 
 async def bank_decides(till: Till, payments: Sequence[Payment], *, on: str) -> None:
     """It takes its three seconds."""
+    theirs = {payment.intent_id for payment in payments}
     async with asyncio.timeout(60):
-        while Counter(each.status == on for each in (await till.money_at_provider())[0])[True] < len(payments):
+        while True:
+            found, _, _ = await till.money_at_provider()
+            if Counter(each.status == on for each in found if each.intent_id in theirs) == {True: len(theirs)}:
+                return
             await asyncio.sleep(0.2)
 
 

@@ -174,6 +174,13 @@ class Inbox:
         self._lanes.drop(partitions)
         await self._positions.seek(partitions)
 
+    async def _seek_lost(self, consumer: Any) -> None:
+        """Seek again what could not be sought: until another record came, no poll would ask for those that were read before."""
+        async with self._lanes.going_back:
+            pass
+        if lost := [partition for partition in consumer.assignment() if partition not in self._positions.stored]:
+            await self._seek(lost)
+
     async def report(self) -> None:
         """Tell Kafka now and then where we are, for its lag dashboards; a commit a poll would cost more than the poll."""
         rotated_at = -ROTATE_SECONDS
@@ -183,7 +190,10 @@ class Inbox:
                 rotated_at = time.monotonic()
                 await self._rotate()
             consumer = self._subscriber.consumer
-            if consumer is None or not self._reached:
+            if consumer is None:
+                continue
+            await self._seek_lost(consumer)
+            if not self._reached:
                 continue
             reached, self._reached = self._reached, {}
             offsets = {partition: end for partition, end in reached.items() if partition in consumer.assignment()}
