@@ -182,10 +182,12 @@ def _number(key: str) -> int:
 async def load_order(call: Call, order_id: UUID) -> tuple[Order, list[Refund]]:
     """One order with its refunds, if it is any of the caller's business."""
     async with call.shell.database.transaction([call.tenant_id]) as connection:
+        # The order after its refunds: what one of them has come to is in the order's sums then, and never missing from them.
+        refunds = await repository.orders.refunds(connection, call.tenant_id, order_id)
         found = await repository.ORDERS.load(connection, [(call.tenant_id, order_id)], lock=False)
-        if not found or not call.principal.may_see(found[0].subject_id):
-            raise NotFoundError("order-not-found", "there is no such order for you")
-        return found[0], list(await repository.orders.refunds(connection, call.tenant_id, order_id))
+    if not found or not call.principal.may_see(found[0].subject_id):
+        raise NotFoundError("order-not-found", "there is no such order for you")
+    return found[0], list(refunds)
 
 
 async def order_of_path(call: Call) -> None:
