@@ -121,6 +121,7 @@ def bench_orders(
     *,
     clients: Annotated[list[int] | None, typer.Option(min=1, help="Clients at once; may be said several times.")] = None,
     seconds: Annotated[float, typer.Option(min=1, help="How long each turn takes orders.")] = 15,
+    history: Annotated[int, typer.Option(min=0, help="Then beside so many past orders: 1000000 take 20 GB.")] = 0,
     json: Json = False,
 ) -> int | None:
     """Measure whole orders on the whole stack.
@@ -129,7 +130,7 @@ def bench_orders(
     """
     from deploy.cli.bench.orders import run_orders
 
-    return run_orders(clients or [1, 8, 32, 128], seconds, json=json)
+    return run_orders(clients or [1, 8, 32, 128], seconds, history, json=json)
 
 
 @verb

@@ -21,6 +21,7 @@ import uvloop
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from deploy.cli.bench.figures import machine, percentile
+from deploy.cli.bench.history import copy_history
 from deploy.cli.bench.report import print_figures
 from deploy.cli.errors import CommandError, ExitCode
 from deploy.cli.output import print_json, progress
@@ -89,6 +90,7 @@ class Place:
         """Borrow everything."""
         self.api = api
         self.shop = shop
+        self.admin_url = stack.admin_url
         self._stack = stack
         self._admin = admin
         self._log = log
@@ -203,8 +205,8 @@ async def measured(place: Place, name: str, turn: Callable[[], Awaitable[Run]], 
     }
 
 
-async def bench_orders(clients: Sequence[int], seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
-    """Every number of clients in turn, then a fixed rate of arrivals."""
+async def bench_orders(clients: Sequence[int], seconds: float, history: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """Every number of clients in turn, then a fixed rate of arrivals; then beside so many orders of the past, if any."""
     async with _place(max(clients), say) as place:
         by_clients = {}
         for count in clients:
@@ -213,14 +215,27 @@ async def bench_orders(clients: Sequence[int], seconds: float, say: Callable[[st
             )
         name = f"{ARRIVALS_PER_SECOND} a second"
         at_rate = await measured(place, name, partial(arriving, place, ARRIVALS_PER_SECOND, seconds, anything), say)
+        past = {"history": await beside_history(place, clients[-1], seconds, history, say)} if history else {}
     best = max(by_clients.values(), key=lambda figures: figures["orders_per_second"])
     return {
         **{name: best[name] for name in ("orders_per_second", "order_p50_ms", "order_p99_ms", "cpu_ms_per_order")},
         "final_call_p99_ms": at_rate["final_call_p99_ms"],
         "by_clients": by_clients,
         f"at_{ARRIVALS_PER_SECOND}_per_second": at_rate,
+        **past,
         "machine": machine(),
     }
+
+
+async def beside_history(place: Place, clients: int, seconds: float, count: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """The same turn before and after the shop gets a long past."""
+    turn = partial(closed, place, clients, seconds, anything)
+    without = await measured(place, "no history", turn, say)
+    await copy_history(place.admin_url, str(place.shop.tenant_id), count, say)
+    await _warm_up(place)
+    beside = await measured(place, f"{count} orders", turn, say)
+    ratio = round(beside["orders_per_second"] / without["orders_per_second"], 3)
+    return {"orders": count, "clients": clients, "ratio_to_without": ratio, "without": without, "beside": beside}
 
 
 async def bench_hot_sku(clients: int, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
@@ -260,9 +275,9 @@ async def _warm_up(place: Place) -> None:
         await asyncio.gather(*(place_order(place.shop, anything(), run) for _ in range(8)))
 
 
-def run_orders(clients: Sequence[int], seconds: float, *, json: bool) -> int:
+def run_orders(clients: Sequence[int], seconds: float, history: int, *, json: bool) -> int:
     """Measure orders and print the figures."""
-    return _told(uvloop.run(bench_orders(clients, seconds, progress())), json=json)
+    return _told(uvloop.run(bench_orders(clients, seconds, history, progress())), json=json)
 
 
 def run_hot_sku(clients: int, seconds: float, *, json: bool) -> int:
