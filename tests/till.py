@@ -138,7 +138,9 @@ class Till:
 
     async def hurry(self) -> None:
         """Let the ladder's waits be over."""
-        await self.as_admin("UPDATE operation SET due_at = now() WHERE tenant_id = $1 AND state = 'unknown'", self.tenant_id)
+        # In the order in which the service locks them, or the two may deadlock.
+        unknown = "SELECT id FROM operation WHERE tenant_id = $1 AND state = 'unknown' ORDER BY id FOR UPDATE"
+        await self.as_admin(f"UPDATE operation SET due_at = now() WHERE id IN ({unknown})", self.tenant_id)
 
     async def look(self, *payment_ids: UUID) -> None:
         """Let the payments' own wait be over, and look at them."""

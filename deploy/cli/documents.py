@@ -108,6 +108,11 @@ def consumes(service: str) -> str:
         for event, handler in _handlers(service).table.items()
         if event in _events()
     ]
+    for group, handlers in _apart(service).items():
+        for topic in dict.fromkeys(event.TOPIC for event in handlers.events()):
+            read = [event for event in handlers.events() if topic == event.TOPIC]
+            what = f"{len(read)} events, in the group `{group}`"
+            rows.append((what, f"`{topic}`", published_by[topic], _sentence(handlers[read[0]].decide)))
     return _table(("event", "topic", "published by", "what happens"), rows)
 
 
@@ -197,12 +202,27 @@ def _handlers(service: str) -> Any:
     return importlib.import_module(f"services.{service}.handlers").HANDLERS
 
 
+def _apart(service: str) -> dict[str, Any]:
+    """The handlers of the projections that have consumer groups of their own, by group."""
+    apart = getattr(importlib.import_module(f"services.{service}.handlers"), "APART", {})
+    return {f"{service}.{name}": handlers for name, handlers in apart.items()}
+
+
 def _reacting(event: "type[Event]") -> list[str]:
-    return [service for service in SERVICES if event in _handlers(service).table]
+    groups = {service: _handlers(service) for service in SERVICES}
+    for service in SERVICES:
+        groups |= _apart(service)
+    return [group for group, handlers in groups.items() if event in handlers.table]
 
 
 def _consuming(topic: str) -> list[str]:
-    return [service for service in SERVICES if topic in importlib.import_module(f"services.{service}.consumers").TOPICS]
+    groups = [service for service in SERVICES if topic in importlib.import_module(f"services.{service}.consumers").TOPICS]
+    apart = [group for service in SERVICES for group, handlers in _apart(service).items() if _reads(handlers, topic)]
+    return [*groups, *apart]
+
+
+def _reads(handlers: Any, topic: str) -> bool:
+    return any(topic == event.TOPIC for event in handlers.events())
 
 
 def _domain(service: str) -> Iterator[Any]:

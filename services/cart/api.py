@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from libs.common.clock import new_id, now, rfc3339
 from libs.common.errors import NotFoundError, RejectedError
 from libs.common.http.paging import Page, decode_cursor, page, text_key
-from libs.common.http.routes import Call, Caller, Routes, guard, replay, reply
+from libs.common.http.routes import Call, Caller, Routes, guard, replay, reply, reply_unless_known
 from libs.common.messaging.shell import Answer, Replayed
 from libs.common.money import CURRENCIES
 from services.cart import handlers, repository
@@ -180,8 +180,9 @@ def _cart_reply(call: Call, cart: Cart, status: int = 200, **headers: str) -> Re
     return reply(status, cart_model(cart), ETag=etag, **headers)
 
 
-async def _create(call: Call, cart_id: UUID, body: NewCart | None) -> Response:
-    command = handlers.CreateCart(cart_id=cart_id, caller=_caller(call), currency=_currency(body))
+async def _create(call: Call, body: NewCart | None, chosen_id: UUID | None = None) -> Response:
+    cart_id = chosen_id or new_id()
+    command = handlers.CreateCart(cart_id=cart_id, caller=_caller(call), currency=_currency(body), is_new_id=chosen_id is None)
     cart, is_new = await call.execute(command)
     headers = {"Location": f"/v1/carts/{cart_id}"} if is_new else {}
     return _cart_reply(call, cart, 201 if is_new else 200, **headers)
@@ -191,14 +192,14 @@ async def _create(call: Call, cart_id: UUID, body: NewCart | None) -> Response:
 @guard("carts:write")
 async def create_cart(call: Caller, body: NewCart | None = None) -> Response:
     """Make an empty cart."""
-    return await _create(call, new_id(), body)
+    return await _create(call, body)
 
 
 @ROUTES.put("/v1/carts/{cart_id}", response_model=CartModel, responses={201: {"model": CartModel}})
 @guard("carts:write")
 async def create_cart_with_id(call: Caller, cart_id: UUID, body: NewCart | None = None) -> Response:
     """Make an empty cart under an id of the client's choice; again, it is the same cart."""
-    return await _create(call, cart_id, body)
+    return await _create(call, body, cart_id)
 
 
 @ROUTES.get("/v1/carts", response_model=Page[CartModel])
@@ -218,9 +219,7 @@ async def list_carts(call: Caller, limit: Limit = 50, cursor: str | None = None)
 async def read_cart(call: Caller, cart_id: UUID) -> Response:
     """One cart."""
     cart = await load_cart(call, cart_id)
-    if call.request.headers.get("if-none-match") == f'"{cart.version}"':
-        return reply(304, None, ETag=f'"{cart.version}"')
-    return _cart_reply(call, cart)
+    return reply_unless_known(call, lambda: cart_model(cart), cart.version)
 
 
 @ROUTES.put("/v1/carts/{cart_id}/lines", response_model=CartModel)

@@ -112,6 +112,8 @@ class Cart(Aggregate):
     currency: str
     lines: tuple[Line, ...] = ()
     checkout_id: UUID | None = None
+    checkout_attempt: int = 0
+    """The number of the last checkout that it was given to, among its shopper's checkouts of it."""
     order_id: UUID | None = None
     expires_at: datetime
 
@@ -207,20 +209,38 @@ def remove_line(cart: Cart, sku: str) -> Cart:
     return replace(cart, lines=tuple(line for line in cart.lines if line.sku != sku))
 
 
-def freeze_refusal(cart: Cart | None, subject_id: UUID, unavailable: bool) -> FreezeRefusal | None:
+def freeze_refusal(cart: Cart | None, subject_id: UUID, unavailable: bool, attempt: int = 0) -> FreezeRefusal | None:
     """Why a checkout may not have this cart, if so. Another's cart is as absent as none."""
     if cart is None or cart.subject_id != subject_id:
         return "cart-not-found"
-    if CartState.FROZEN not in TRANSITIONS[cart.state]:
+    if not _is_to_be_had(cart, attempt):
         return "cart-unavailable"
     if not cart.lines:
         return "cart-empty"
     return "product-unavailable" if unavailable else None
 
 
-def freeze(cart: Cart, checkout_id: UUID) -> tuple[Cart, CartFrozen]:
+def _is_to_be_had(cart: Cart, attempt: int) -> bool:
+    """Whether it is open, or is with an earlier checkout: one that has a successor came to nothing.
+
+    Checkouts are told of in any order, so the successor may be heard of before the end, and before what it succeeds.
+    """
+    if attempt and attempt < cart.checkout_attempt:
+        return False
+    return CartState.FROZEN in TRANSITIONS[cart.state] or (cart.state is CartState.FROZEN and attempt > cart.checkout_attempt)
+
+
+def release(cart: Cart) -> tuple[Cart, Sequence[CartReopened]]:
+    """Take it from the checkout that still has it, if one does: it is wanted by the next."""
+    if cart.state is not CartState.FROZEN or cart.checkout_id is None:
+        return cart, ()
+    opened, event = reopen(cart, cart.checkout_id)
+    return opened, (event,)
+
+
+def freeze(cart: Cart, checkout_id: UUID, attempt: int = 0) -> tuple[Cart, CartFrozen]:
     """Give the cart to a checkout."""
-    frozen = replace(move(cart, CartState.FROZEN), checkout_id=checkout_id)
+    frozen = replace(move(cart, CartState.FROZEN), checkout_id=checkout_id, checkout_attempt=max(attempt, cart.checkout_attempt))
     return frozen, CartFrozen(
         cart_id=cart.id,
         checkout_id=checkout_id,

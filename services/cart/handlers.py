@@ -43,6 +43,8 @@ class CreateCart:
     cart_id: UUID
     caller: Caller
     currency: str | None
+    is_new_id: bool = False
+    """Nobody has it yet, so there is nothing to look up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,11 +82,16 @@ def _product(sku: str) -> Ref:
     return Ref(Product, sku, shared=True)
 
 
-@HANDLERS.on(CreateCart, lambda m: [Ref(Cart, m.data.cart_id), tenant_ref(m)])
+def _cart_to_be(message: Message[CreateCart]) -> list[Ref]:
+    command = message.data
+    return [tenant_ref(message), *([] if command.is_new_id else [Ref(Cart, command.cart_id)])]
+
+
+@HANDLERS.on(CreateCart, _cart_to_be)
 def create_cart(world: World, message: Message[CreateCart]) -> tuple[Cart, bool]:
     """Answers the cart and whether it is new."""
     command = message.data
-    cart = world.get(Cart, command.cart_id)
+    cart = None if command.is_new_id else world.get(Cart, command.cart_id)
     if cart is not None:
         if cart.subject_id != command.caller.subject_id:
             # Word for word what the unique index says of another tenant's cart: which of the two it is stays ours to know.
@@ -156,9 +163,12 @@ def freeze_cart(world: World, message: Message[CheckoutRequested]) -> None:
     if cart is not None and cart.checkout_id == request.checkout_id:
         return
     unavailable = cart is not None and any(_is_gone(world, line.sku, cart.currency) for line in cart.lines)
-    reason = domain.freeze_refusal(cart, request.subject_id, unavailable)
+    attempt = request.attempt or 0
+    reason = domain.freeze_refusal(cart, request.subject_id, unavailable, attempt)
     if cart is not None and reason is None:
-        world.save(*domain.freeze(cart, request.checkout_id))
+        opened, given_back = domain.release(cart)
+        frozen, event = domain.freeze(opened, request.checkout_id, attempt)
+        world.save(frozen, *given_back, event)
         return
     # What the checkout may not see must not move either: the refusal is the first and only event of its own key.
     refused = CartFreezeRefused(cart_id=request.cart_id, checkout_id=request.checkout_id, reason=reason or "cart-not-found")

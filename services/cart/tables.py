@@ -12,6 +12,7 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -56,6 +57,7 @@ CART = Table(
     Column("currency", Text, nullable=False),
     Column("lines", JSONB, nullable=False),
     Column("checkout_id", Uuid),
+    Column("checkout_attempt", BigInteger, nullable=False, server_default=text("0")),
     Column("order_id", Uuid),
     Column("expires_at", DateTime(timezone=True), nullable=False),
     PrimaryKeyConstraint("tenant_id", "id", name="cart_pkey"),

@@ -38,5 +38,5 @@ def worker() -> None:
         topics=consumers.TOPICS,
         announce=ANNOUNCE,
         jobs=JOBS,
-        apart=[Kept(repository.timeline.PROJECTION, handlers.timeline.TIMELINE)],
+        apart=[Kept(projection, handlers.APART[projection.name]) for projection in (repository.timeline.PROJECTION,)],
     )

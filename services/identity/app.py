@@ -46,6 +46,7 @@ def worker() -> None:
         handlers=handlers.HANDLERS,
         topics=consumers.TOPICS,
         announce=ANNOUNCED,
+        patient=True,  # of three busy topics one event a tenant concerns us
     )
 
 

@@ -1,6 +1,7 @@
 """The published language keeps its promises: schemas and documents are what the code says, and no event breaks."""
 
 import copy
+import importlib
 import json
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ from starlette.requests import Request
 from deploy.cli.contracts import __main__ as contracts
 from deploy.cli.contracts import files
 from deploy.cli.contracts.compatibility import breaks
-from deploy.cli.documents import _declared_topics, _handlers
+from deploy.cli.documents import _apart, _declared_topics, _handlers
 from deploy.cli.errors import CommandError
 from deploy.cli.feed import record_of, refusal
 from deploy.local.ports import SERVICES
@@ -270,16 +271,31 @@ async def test_a_document_tells_every_event_that_a_service_publishes_or_handles_
         told[operation["action"]].add(message["$ref"].rpartition("/")[2])
     names = {event: f"{event.TOPIC}.{event.TYPE}.{event.VERSION}" for event in EVENTS.values()}
     assert told["send"] == {names[event] for event in published_by(service)}
-    assert told["receive"] == {names[event] for event in _handlers(service).events()}
+    apart = _apart(service).values()
+    assert told["receive"] == {names[event] for handlers in (_handlers(service), *apart) for event in handlers.events()}
     assert told["send"] | told["receive"] == set(document["components"]["messages"])
     assert {channel["address"] for channel in document["channels"].values()} <= set(_declared_topics())
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_group_that_a_worker_joins_is_told_with_all_that_it_reads(service: str) -> None:
+    operations = files.documents()[f"asyncapi/{service}"]["operations"].values()
+    read: dict[str, set[str]] = {}
+    for operation in operations:
+        if operation["action"] == "receive":
+            group = operation["bindings"]["kafka"]["groupId"]["const"]
+            read.setdefault(group, set()).add(operation["channel"]["$ref"].rpartition("/")[2])
+    repository = importlib.import_module(f"services.{service}.repository")
+    timeline = {"checkout.timeline": set(repository.timeline.TOPICS)} if service == "checkout" else {}
+    assert read == {service: set(importlib.import_module(f"services.{service}.consumers").TOPICS)} | timeline
 
 
 @pytest.mark.parametrize("service", SERVICES)
 async def test_a_worker_serves_the_committed_document(service: str) -> None:
     from libs.common.messaging.worker import _asyncapi
 
-    served = await _asyncapi(service, _handlers(service))(Request({"type": "http"}))
+    apart = {group.partition(".")[2]: handlers for group, handlers in _apart(service).items()}
+    served = await _asyncapi(service, _handlers(service), apart)(Request({"type": "http"}))
     file = ROOT / files.DIRECTORY / "asyncapi" / f"{service}.json"
     assert json.loads(bytes(served.body)) == json.loads(file.read_text(encoding="utf-8"))
 

@@ -50,20 +50,20 @@ class Market:
         """Another tenant's shop on the same stack."""
         return await _shop(self.api, slug)
 
-    async def stock_of(self, sku: str, quantity: int) -> None:
+    async def stock_of(self, sku: str, quantity: int, unit_minor: int = 250) -> None:
         """Put a product on sale of which there are exactly so many."""
         tenant = self.shop.tenant_id
         facts = [
             Fact("catalog.v1", "product.published", "/test/catalogue", tenant, sku, 1, {"name": sku, "category": "scarce"}),
-            Fact("catalog.v1", "price.changed", "/test/catalogue", tenant, sku, 2, {"currency": "GBP", "unit_minor": 250}),
+            Fact("catalog.v1", "price.changed", "/test/catalogue", tenant, sku, 2, {"currency": "GBP", "unit_minor": unit_minor}),
             Fact("inventory.v1", "stock.counted", "/test/inventory", tenant, sku, 1, {"location": "shop", "quantity": quantity}),
         ]
         async with publishing(self.api.stack) as publisher:
             await publisher.publish(fact.record() for fact in facts)
-        await self.until(lambda: self._is_on_sale(sku))
+        await self.until(lambda: self._is_on_sale(sku, unit_minor))
 
-    async def _is_on_sale(self, sku: str) -> bool:
-        priced = any([product["sku"] == sku and product.get("unit_minor") == 250 async for product in self.shop.products()])
+    async def _is_on_sale(self, sku: str, unit_minor: int) -> bool:
+        priced = any([each["sku"] == sku and each.get("unit_minor") == unit_minor async for each in self.shop.products()])
         return priced and any([level["sku"] == sku async for level in self.shop.stock()])
 
     async def until(self, condition: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:

@@ -218,6 +218,9 @@ def _database(market: Market, admin_url: str, service: str) -> str:
 async def test_the_checker_finds_nothing_wrong_with_purchases_declines_refunds_and_cancellations(market: Market) -> None:
     _, declined = await _buy(market, "declined", {"SKU-4": 1}, "pm_card_chargeDeclined")
     assert declined["state"] == "failed"
+    await market.stock_of("GRATIS", 3, unit_minor=0)
+    _, given = await _buy(market, "lucky", {"GRATIS": 2})
+    assert (given["state"], given["total_minor"]) == ("confirmed", 0)
     _, off = await _buy(market, "called-off", {"SKU-3": 2})
     token = await market.shop.token()
     with suppress(RefusedError):  # its money may be taken already

@@ -11,6 +11,7 @@ import pytest
 from deploy.cli.publisher import Fact, publishing
 from deploy.cli.settlement import settled
 from deploy.cli.shop import RefusedError, Shopper
+from deploy.cli.tenants import operator
 from tests.e2e.conftest import Market
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -93,13 +94,65 @@ async def test_a_challenge_that_nobody_meets_in_time_ends_with_nothing_held_and_
     assert (intent["status"], intent["amount_received"]) == ("canceled", 0)
     level = await market.level("SKU-2")
     assert (level["on_hand"], level["reserved"]) == (before["on_hand"], before["reserved"])
+    again = await shopper.check_out(checkout["cart_id"], key="again", method=VISA, wait_seconds=20)
+    assert again["state"] == "confirmed"
 
-    async def bought() -> bool:
-        key = f"again-{asyncio.get_running_loop().time()}"
-        again = await shopper.check_out(checkout["cart_id"], key=key, method=VISA, wait_seconds=20)
-        return bool(again["state"] == "confirmed")  # until the cart has heard of the end it is not open again
 
-    await market.until(bought)
+async def test_a_cart_is_bought_at_the_first_new_try_in_whatever_order_it_hears_of_the_old_one_and_the_new(
+    market: Market,
+) -> None:
+    shoppers = [market.shop.shopper(f"customer:undaunted-{number}") for number in range(8)]
+    first = await asyncio.gather(*(_start(market, each, {"SKU-1": 1}, CHALLENGED, wait=20) for each in shoppers))
+    assert {checkout["state"] for checkout in first} == {"paying"}
+    await market.stack.kill("cart.worker")
+    for shopper, checkout in zip(shoppers, first, strict=True):
+        await _cancel(market, shopper, checkout)
+        ended = await shopper.outcome(checkout, patience_seconds=60)
+        assert ended["state"] == "canceled"
+        again = await shopper.check_out(checkout["cart_id"], key="undaunted", method=VISA, wait_seconds=0)
+        assert again["state"] == "started"
+    # What lies in different partitions by now is read in any order.
+    await market.stack.start_process("cart.worker")
+    for shopper, checkout in zip(shoppers, first, strict=True):
+        again = await shopper.check_out(checkout["cart_id"], key="undaunted", method=VISA, wait_seconds=20)
+        ended = await shopper.outcome(again, patience_seconds=60)
+        assert (ended["state"], ended.get("reason")) == ("confirmed", None)
+
+
+async def _refused(market: Market, service: str) -> list[dict[str, Any]]:
+    token = await operator(market.api).token()
+    items: list[dict[str, Any]] = (await market.api.call(service, "GET", "/ops/parked-messages", token=token)).body["items"]
+    return items
+
+
+async def test_what_costs_nothing_is_bought_called_off_and_put_back_without_a_word_to_the_provider(market: Market) -> None:
+    await market.stock_of("GRATIS", 3, unit_minor=0)
+    shopper = market.shop.shopper("customer:lucky")
+    checkout = await _start(market, shopper, {"GRATIS": 2}, "pm_card_chargeDeclined", wait=20)
+    assert (checkout["state"], checkout["total_minor"], "payment_id" in checkout) == ("confirmed", 0, False)
+    path = f"/v1/orders/{checkout['order_id']}"
+    order = await market.shop.order(checkout["order_id"])
+    assert (order["state"], order["payment_state"], "payment_id" in order) == ("confirmed", "captured", False)
+    with pytest.raises(RefusedError, match="order-not-captured"):
+        await _post(market, market.shop, f"{path}/refunds", "gratis-refund", {"reason": "regret"})
+    off = await _post(market, market.shop, f"{path}/cancel", "gratis-off")
+    assert (off["state"], "payment_state" in off) == ("canceled", False)
+    level = await market.level("GRATIS")
+    assert (level["on_hand"], level["reserved"], level["sold"]) == (3, 0, 0)
+    # What was bought after it has been through payments, so what was said of it has too.
+    after = await shopper.outcome(await _start(market, shopper, {"SKU-0": 1}, wait=20), patience_seconds=60)
+    await settled(market.api, market.shop.tenant_id, [after["id"]], [after["id"]])
+    assert await market.charges(checkout["id"]) == []
+    assert [await _refused(market, service) for service in ("payments", "cart", "checkout")] == [[], [], []]
+
+    async def is_told() -> bool:
+        token = await market.shop.token()
+        story = (await market.api.call("checkout", "GET", f"{path}/timeline", token=token)).body["items"]
+        names = [entry["name"] for entry in story]
+        expected = ["checkout.requested", "cart.frozen", "order.confirmed", "cart.ordered", "order.canceled"]
+        return [name for name in names if name in expected] == expected and not any("payment" in name for name in names)
+
+    await market.until(is_told)
 
 
 async def test_the_steps_of_a_purchase_stream_to_whoever_watches_until_it_is_over(market: Market) -> None:

@@ -42,9 +42,7 @@ class Mutant:
 
 MESSAGING = "libs.common.messaging"
 
-IN_PROGRESS = (
-    "WHERE txid = ANY ($2::text[]::xid8[]) AND txid < $1::text::xid8 AND pg_visible_in_snapshot(txid, $3::text::pg_snapshot)"
-)
+IN_PROGRESS = "WHERE txid = ANY ({in_progress}::text[]::xid8[]) AND txid < {xmax}::text::xid8"
 
 MUTANTS: Mapping[str, Mutant] = {
     mutant.name: mutant
@@ -52,15 +50,17 @@ MUTANTS: Mapping[str, Mutant] = {
         Mutant(
             "the window closes at now instead of where it ended",
             f"{MESSAGING}.relay.cursor",
-            'CLOSE = f"""UPDATE outbox_cursor SET lo = hi, hi = NULL, last_n = 0,',
-            'CLOSE = f"""UPDATE outbox_cursor SET lo = pg_current_snapshot(), hi = NULL, last_n = 0,',
+            'CLOSE_AND_OPEN = _opening(f"""UPDATE outbox_cursor SET lo = hi, hi = pg_current_snapshot(), '
+            "win = win + 1, last_n = 0,",
+            'CLOSE_AND_OPEN = _opening(f"""UPDATE outbox_cursor SET lo = pg_current_snapshot(), hi = pg_current_snapshot(), '
+            "win = win + 1, last_n = 0,",
         ),
         Mutant(
             "the cursor is a watermark over ids",
             f"{MESSAGING}.relay.window",
-            IN_PROGRESS,
+            f'{IN_PROGRESS}"""  # noqa: S608 - our own constants',
             f"{IN_PROGRESS} AND id > "
-            "(SELECT max(o.id) FROM outbox_event o WHERE pg_visible_in_snapshot(o.txid, (SELECT lo FROM outbox_cursor)))",
+            '(SELECT max(o.id) FROM outbox_event o WHERE pg_visible_in_snapshot(o.txid, (SELECT lo FROM outbox_cursor)))"""',
         ),
         Mutant(
             "a window forgets what was in progress when it began",
@@ -71,21 +71,21 @@ MUTANTS: Mapping[str, Mutant] = {
         Mutant(
             "events are ordered by their transaction",
             f"{MESSAGING}.relay.window",
-            "SELECT slot, txid, id, row_number() OVER (PARTITION BY tenant_id ORDER BY id) AS round FROM visible",
-            "SELECT slot, txid, id, row_number() OVER (PARTITION BY tenant_id ORDER BY txid, id) AS round FROM visible",
+            "SELECT *, row_number() OVER (PARTITION BY tenant_id ORDER BY id) AS round FROM visible",
+            "SELECT *, row_number() OVER (PARTITION BY tenant_id ORDER BY txid, id) AS round FROM visible",
         ),
         Mutant(
             "events are published outside the transaction",
             f"{MESSAGING}.shell",
-            "await _publish(connection, aggregates, self.source)",
+            "writes.append(_events(aggregates, self.source))",
             "async with self.database.transaction(p.cause.tenant_id for p in aggregates.published) as outside: "
-            "await _publish(outside, aggregates, self.source)",
+            "await write(outside, [_events(aggregates, self.source)])",
         ),
         Mutant(
             "the cursor moves without comparing",
             f"{MESSAGING}.relay.cursor",
-            'WHERE owner = $1 AND win = $2 AND last_n = $3 AND hi IS NULL RETURNING {STATE}"""  # noqa: S608',
-            'WHERE $1::text || $2::bigint || $3::bigint IS NOT NULL RETURNING {STATE}"""',
+            'WHERE owner = $1 AND win = $2 AND last_n = $3 AND hi IS NULL""")  # noqa: S608',
+            'WHERE $1::text || $2::bigint || $3::bigint IS NOT NULL""")',
         ),
         Mutant(
             "a slot is emptied when it is committed instead of published",
@@ -97,7 +97,8 @@ MUTANTS: Mapping[str, Mutant] = {
             "offsets are stored before the effects",
             f"{MESSAGING}.batch",
             "answers, aggregates = await self._decide(connection, ordered, blocked, refused, spans)",
-            "await self._advance(connection, offsets, marks); await connection.execute("
+            "moved = self._advance(offsets, marks); await connection.execute(moved.sql, *moved.arguments); "
+            "await connection.execute("
             "\"SELECT set_config('cartwright.tenant_ids', current_setting('cartwright.tenant_ids'), false); COMMIT AND CHAIN\"); "
             "answers, aggregates = await self._decide(connection, ordered, blocked, refused, spans)",
         ),

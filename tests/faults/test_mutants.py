@@ -17,7 +17,7 @@ from libs.common.messaging.broker import Broker
 from libs.common.messaging.envelope import Reader
 from libs.common.messaging.headers import unpack
 from libs.common.messaging.parked import ParkedMessages
-from libs.common.messaging.relay.cursor import CHUNK
+from libs.common.messaging.relay.window import CHUNK
 from tests.chaos.actors import POLL_GATE, write_slowly
 from tests.chaos.stage import CURSOR_GATE, TALLY_GATE, Key, Scenario, Stage, Troupe, Verdict
 from tests.faults.mutants import MUTANTS, Mutant

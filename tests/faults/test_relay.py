@@ -28,8 +28,9 @@ from libs.common.errors import MalformedError
 from libs.common.messaging.envelope import parse_position
 from libs.common.messaging.headers import pack
 from libs.common.messaging.relay import set_aside
-from libs.common.messaging.relay.cursor import LEASE_SECONDS
+from libs.common.messaging.relay.cursor import LEASE_SECONDS, Cursor
 from libs.common.messaging.relay.loop import TOPIC_REFUSED
+from libs.common.messaging.relay.window import chunks
 from libs.common.telemetry import REGISTRY
 from tests.toy import TOPIC, Toy, seeded
 
@@ -244,6 +245,42 @@ def _position(record: Any) -> tuple[int, int]:
     """A record's window, and its place in it."""
     _, window, ordinal = dict(record.headers)["ce_relayposition"].rpartition(b"/")[2].split(b".")
     return int(window), int(ordinal)
+
+
+async def test_rows_that_came_with_a_window_are_read_again_at_the_same_places_by_whoever_finds_it_open(toy: Toy) -> None:
+    tenants = [uuid4() for _ in range(3)]
+    async with _as(toy, "app") as app, _as(toy, "app") as long, _as(toy, "relay") as relay:
+        writer = Writer(app)
+
+        async def session() -> Any:
+            return relay
+
+        async def opened(cursor: Cursor) -> list[tuple[int, int]]:
+            window = await cursor.open()
+            assert window is not None
+            cursor.done()
+            came = [(row["n"], row["id"]) for row in window.rows or ()]
+            await writer.write((tenants[0], "too late"))
+            heir = Cursor(relay, relay, "whoever is alive")
+            await heir.lease()
+            assert heir.window is not None
+            assert [[(row["n"], row["id"]) for row in rows] async for rows in chunks(heir.window, session)] == [came]
+            return came
+
+        cursor = Cursor(relay, relay, "whoever is alive")
+        await cursor.lease()
+        assert await cursor.open() is None, "there is nothing yet"
+        await long.execute(f"BEGIN; SET LOCAL cartwright.tenant_ids = '{tenants[2]}'")
+        await long.execute(INSERT, [new_id()], [tenants[2]], [TOPIC], [b"slow"], [b"a\n1"], [b"{}"])
+        await writer.write(*((tenant, name) for name in "abcd" for tenant in tenants[:2]), (tenants[0], "e"), (tenants[0], "f"))
+        first = await opened(cursor)
+        await long.execute("COMMIT")
+        second = await opened(cursor)
+        assert await cursor.open() is not None
+        cursor.done()
+        assert await cursor.open() is None, "all of it was in the last window"
+    assert (len(first), len(second)) == (10, 2), "the slow one's row and what was too late for the first window"
+    assert second[0][1] < first[0][1], "the slow one took its id before all others"
 
 
 async def test_a_standby_takes_over_within_the_lease_of_a_killed_relay_and_at_once_from_one_that_stops(toy: Toy) -> None:

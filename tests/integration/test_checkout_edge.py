@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,12 +14,13 @@ import orjson
 import pytest
 
 from libs.common.auth import CLIENT, Keys, Verifier
-from libs.common.contracts.cart import CartFrozen, FrozenLine
+from libs.common.contracts.cart import CartFrozen, Discount, FrozenLine
 from libs.common.contracts.payments import (
     PaymentActionRequired,
     PaymentAuthorized,
     PaymentCaptured,
     PaymentVoided,
+    RefundFailed,
     RefundSucceeded,
 )
 from libs.common.database import Database
@@ -50,7 +51,7 @@ async def process(place: Place) -> AsyncIterator[tuple[Shell, Hints, list[str]]]
     database = await Database.connect(place.url("app"), application="test", size=1)
     statements: list[str] = []
     async with database.acquire() as connection:
-        connection._con.add_query_logger(lambda record: statements.append(record.query))
+        connection.add_query_logger(lambda record: statements.append(record.query))
     hints = Hints(place.url("app"))
     await hints.start()
     try:
@@ -171,6 +172,38 @@ async def test_a_wait_of_five_seconds_costs_not_one_statement_until_there_is_new
     await shop.tell(authorized(checkout))
     assert (await waiting).json()["state"] == "confirmed"
     assert sum("FROM" in statement for statement in shop.statements[before:]) == 1, "it looked once"
+
+
+async def test_a_wait_whose_news_died_with_a_worker_hears_from_the_next_one_before_its_time_is_over(
+    shop: Shop, shared: Places
+) -> None:
+    checkout, began = await shop.paying(), asyncio.get_running_loop().time()
+    waiting = asyncio.create_task(shop.ask("GET", f"/v1/checkouts/{checkout.id}", headers={"Prefer": "wait=30"}))
+    await _quiet(shop.statements)
+    async with shell_of(shared("checkout")) as doomed:  # its hints are never sent
+        await doomed.execute(message(authorized(checkout), shop.tenant_id))
+    await _quiet(shop.statements)
+    assert not waiting.done()
+    async with process(shared("checkout")) as (_, successor, _):
+        successor.call_everyone()
+        assert (await waiting).json()["state"] == "confirmed"
+    assert asyncio.get_running_loop().time() - began < 30, "not only when it looked for the last time"
+
+
+async def test_who_has_the_newest_version_is_told_so_and_not_sent_it_again(shop: Shop) -> None:
+    checkout = await shop.ordered()
+    for path in (f"/v1/checkouts/{checkout.id}", f"/v1/orders/{checkout.order_id}"):
+        first = await shop.ask("GET", path)
+        for known in (first.headers["etag"], f'"0", W/{first.headers["etag"]}', "*"):
+            again = await shop.ask("GET", path, headers={"If-None-Match": known})
+            assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", first.headers["etag"])
+        assert (await shop.ask("GET", path, headers={"If-None-Match": '"0"'})).content == first.content
+        stranger = {"If-None-Match": "*", **Person(shop.tenant_id).authorization}
+        assert (await shop.ask("GET", path, headers=stranger)).status_code == 404
+    tag = (await shop.ask("GET", f"/v1/orders/{checkout.order_id}")).headers["etag"]
+    await shop.ask("POST", f"/v1/orders/{checkout.order_id}/refunds", shop.staff, json={"reason": "r", "amount_minor": 1})
+    changed = await shop.ask("GET", f"/v1/orders/{checkout.order_id}", headers={"If-None-Match": tag})
+    assert (changed.status_code, len(changed.json()["refunds"])) == (200, 1)
 
 
 async def test_a_wait_that_ends_without_news_looks_once_more_and_says_that_it_is_not_over(shop: Shop) -> None:
@@ -318,6 +351,44 @@ async def test_an_order_is_called_off_before_its_money_is_taken_and_refunded_aft
     assert (late["status"], late["code"]) == (409, "order-captured")
     early = await shop.ask("POST", path.format(held.order_id, "refunds"), shop.staff, json={"reason": "r"})
     assert problem(early)["code"] == "order-not-captured"
+
+
+async def test_what_costs_nothing_waits_for_its_buyer_if_asked_to_and_is_an_order_without_a_payment_then(shop: Shop) -> None:
+    checkout = await shop.checkout((await shop.start(payment={"confirmation": "later"})).json()["id"])
+    free = frozen(checkout, 2)
+    await shop.tell(replace(free, discounts=(Discount(code="GIFT", amount_minor=2 * PRICE),), total_minor=0))
+    path = f"/v1/checkouts/{checkout.id}"
+    reserved = (await shop.ask("GET", path)).json()
+    assert (reserved["state"], reserved["action_required"], reserved["total_minor"]) == ("reserved", True, 0)
+    resumed = await shop.ask("POST", f"{path}/resume")
+    assert (resumed.status_code, resumed.json()["state"], "payment_id" in resumed.json()) == (200, "confirmed", False)
+    order = (await shop.ask("GET", f"/v1/orders/{checkout.order_id}")).json()
+    assert (order["payment_state"], order["captured_minor"], "payment_id" in order) == ("captured", 0, False)
+    refused = await shop.ask("POST", f"/v1/orders/{checkout.order_id}/refunds", shop.staff, json={"reason": "r"})
+    assert (refused.status_code, problem(refused)["code"]) == (409, "order-not-captured")
+    off = await shop.ask("POST", f"/v1/orders/{checkout.order_id}/cancel", shop.staff)
+    assert (off.json()["state"], "payment_state" in off.json()) == ("canceled", False)
+    stock = (await shop.ask("GET", "/v1/stock/tea", shop.staff)).json()
+    assert (stock["on_hand"], stock["reserved"], stock["sold"]) == (1_000, 0, 0)
+
+
+async def test_money_that_went_back_too_often_is_in_the_books_and_no_message_waits_for_an_explanation(shop: Shop) -> None:
+    checkout = await shop.ordered()
+
+    def told(kind: type[Any], refund_id: UUID, **facts: Any) -> Any:
+        about = {"payment_id": checkout.payment_id, "checkout_id": checkout.id, "order_id": checkout.order_id}
+        return kind(refund_id=refund_id, amount_minor=2 * PRICE, currency="GBP", refunded_minor=2 * PRICE, **about, **facts)
+
+    first, second = uuid4(), uuid4()
+    await shop.tell(told(RefundSucceeded, first), told(RefundSucceeded, second))
+    order = (await shop.ask("GET", f"/v1/orders/{checkout.order_id}")).json()
+    assert (order["payment_state"], order["refunded_minor"]) == ("refunded", 4 * PRICE)
+    await shop.tell(told(RefundFailed, first, code="lost"))
+    order = (await shop.ask("GET", f"/v1/orders/{checkout.order_id}")).json()
+    assert (order["payment_state"], order["refunded_minor"]) == ("refunded", 2 * PRICE)
+    await shop.tell(told(RefundFailed, second, code="lost"))
+    order = (await shop.ask("GET", f"/v1/orders/{checkout.order_id}")).json()
+    assert (order["payment_state"], order["refunded_minor"]) == ("captured", 0)
 
 
 async def test_a_refund_is_asked_for_once_a_key_and_shows_on_its_order_as_it_goes(shop: Shop) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -16,8 +17,9 @@ from libs.common.contracts import Event, event
 from libs.common.database import ConcurrencyError
 from libs.common.messaging.broker import Broker
 from libs.common.messaging.decision import Handlers, IdentityMap, Message, Ref, World
-from libs.common.messaging.envelope import MAX_EVENT_BYTES
+from libs.common.messaging.envelope import MAX_EVENT_BYTES, Invalid, KafkaRecord, Reader, Received
 from libs.common.messaging.inbox import Inbox, kafka_broker
+from libs.common.messaging.inbox.lanes import RETRIED
 from libs.common.messaging.inbox.positions import MISSED
 from libs.common.messaging.shell import Shell
 from tests.integration.conftest import drop
@@ -50,8 +52,8 @@ class Stumbling(Shell):
 
     mistakes = 3
 
-    async def store(self, connection: Any, aggregates: IdentityMap) -> None:
-        await super().store(connection, aggregates)
+    async def store(self, connection: Any, aggregates: IdentityMap, *also: Any) -> None:
+        await super().store(connection, aggregates, *also)
         if aggregates.changed and self.mistakes:
             self.mistakes -= 1
             message = "a mistake of ours"
@@ -69,14 +71,27 @@ class Shaky(Shell):
         self.most_under_way = max(self.under_way, self.most_under_way)
         return await super().decide(*arguments, **options)
 
-    async def store(self, connection: Any, aggregates: IdentityMap) -> None:
+    async def store(self, connection: Any, aggregates: IdentityMap, *also: Any) -> None:
         try:
-            await super().store(connection, aggregates)
+            await super().store(connection, aggregates, *also)
             if self.chance.random() < 0.5:
                 self.failed += 1
                 raise ConcurrencyError("somebody was faster")
         finally:
             self.under_way -= 1
+
+
+class StumblingReader(Reader):
+    """A reader with a mistake in it that shows the first few times."""
+
+    mistakes = 2
+
+    def read(self, record: KafkaRecord) -> Received | Invalid | None:
+        if self.mistakes:
+            self.mistakes -= 1
+            message = "a mistake of ours"
+            raise TypeError(message)
+        return super().read(record)
 
 
 @pytest.fixture
@@ -176,6 +191,67 @@ async def test_a_mistake_of_our_own_is_tried_again_and_no_message_is_passed_over
             assert await _applied(toy, tenant, 6) == 6
     assert shell.mistakes == 0
     assert await _refused(toy) == []
+
+
+async def test_a_mistake_in_reading_is_tried_again_and_no_message_is_passed_over(
+    toy: Toy, send: Callable[..., Awaitable[None]]
+) -> None:
+    tenant, counter = uuid4(), uuid4()
+    broker = Broker(toy.settings)
+    kafka = kafka_broker(broker)
+    async with toy.shell() as shell:
+        inbox = Inbox(shell, broker, group="tallies", topics=["toy.v1"])
+        reader = inbox.reader = StumblingReader(shell.handlers.events(), topic_prefix=toy.prefix)
+        inbox.subscribe(kafka)
+        await kafka.start()
+        for _ in range(3):
+            await send(tenant, counter, HEALTHY)
+        assert await _applied(toy, tenant, 3) == 3
+        await kafka.stop()
+    assert reader.mistakes == 0
+
+
+async def test_what_was_polled_while_the_database_was_away_is_applied_when_it_is_back_though_nothing_else_arrives(
+    toy: Toy, send: Callable[..., Awaitable[None]]
+) -> None:
+    tenant, counter = uuid4(), uuid4()
+    broker = Broker(toy.settings)
+    kafka = kafka_broker(broker)
+    retried = RETRIED._value.get()
+    async with toy.shell() as shell, _administrator(toy) as administrator:
+        inbox = Inbox(shell, broker, group="tallies", topics=["toy.v1"])
+        inbox.subscribe(kafka)
+        await kafka.start()
+        reporting = asyncio.create_task(inbox.report())
+        await send(tenant, counter, HEALTHY)
+        assert await _applied(toy, tenant, 1) == 1
+        await _let_in(administrator, toy, "false")
+        await send(tenant, counter, HEALTHY)
+        while RETRIED._value.get() == retried:
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(2)  # the way back fails too: where the partition stands cannot be read
+        await _let_in(administrator, toy, "true")
+        assert await _applied(toy, tenant, 2) == 2
+        reporting.cancel()
+        await kafka.stop()
+
+
+@asynccontextmanager
+async def _administrator(toy: Toy) -> AsyncIterator[Any]:
+    connection = await asyncpg.connect(toy.admin_url)
+    try:
+        yield connection
+    finally:
+        await _let_in(connection, toy, "true")
+        await connection.close()
+
+
+async def _let_in(administrator: Any, toy: Toy, is_open: str) -> None:
+    """Open the service's database, or close it to everybody, also to those who are in."""
+    database = toy.prefix + SERVICE
+    await administrator.execute(f'ALTER DATABASE "{database}" ALLOW_CONNECTIONS {is_open}')
+    if is_open == "false":
+        await administrator.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", database)
 
 
 async def test_records_that_kafka_deleted_before_they_were_read_are_missed_aloud_and_what_is_left_is_applied(

@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import aiohttp
@@ -122,7 +122,7 @@ async def test_an_order_that_is_canceled_leaves_nothing_held_and_nothing_kept(ti
         await till.confirm(asked)
     await till.until(taken.payment_id, PaymentState.CAPTURED)
     for asked in (held, taken):
-        whose = {"order_id": asked.order_id, "checkout_id": asked.checkout_id, "payment_id": asked.payment_id}
+        whose: dict[str, Any] = {"order_id": asked.order_id, "checkout_id": asked.checkout_id, "payment_id": asked.payment_id}
         canceled = OrderCanceled(**whose, cart_id=uuid4(), reason="canceled")
         await till.shell.execute(message(canceled, till.tenant_id))
     await till.until(held.payment_id, PaymentState.VOIDED)

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from itertools import permutations
@@ -325,6 +325,51 @@ def test_only_its_own_checkout_gives_a_cart_back_and_an_order_keeps_it_for_ever(
     assert (cart.state, cart.order_id, cart.checkout_id) == (CartState.ORDERED, UUID(int=7), CHECKOUT)
     assert (len(memory.events(CartReopened)), len(memory.events(CartOrdered))) == (1, 1)
     memory.assert_numbered()
+
+
+ATTEMPTS = [UUID(int=1_000 + attempt) for attempt in range(4)]
+
+
+def _checkouts_of_one_cart(last: type[Any]) -> list[list[Any]]:
+    """By checkout what its key tells, in order: each that is over has a successor, and the last holds the cart or was bought."""
+    told: list[list[Any]] = [
+        [CheckoutRequested(checkout_id=each, cart_id=CART, subject_id=SHOPPER.subject_id, attempt=attempt)]
+        for attempt, each in enumerate(ATTEMPTS[1:], 1)
+    ]
+    for each, facts in zip(ATTEMPTS[1:-1], told, strict=False):
+        facts.append(CheckoutFailed(checkout_id=each, cart_id=CART, reason="payment-declined"))
+    if last is CheckoutFailed:
+        told[-1].append(CheckoutFailed(checkout_id=ATTEMPTS[-1], cart_id=CART, reason="payment-declined"))
+    return told
+
+
+def _orders_of(told: list[list[Any]]) -> Iterator[list[Any]]:
+    """Every order of arrival that keeps each key's own."""
+    numbered = [(key, place) for key, facts in enumerate(told) for place in range(len(facts))]
+    for order in permutations(numbered):
+        if all(order.index((key, place)) < order.index((key, place + 1)) for key, place in numbered if (key, place + 1) in order):
+            yield [told[key][place] for key, place in order]
+
+
+@pytest.mark.parametrize(("last", "state"), [(CheckoutRequested, CartState.FROZEN), (CheckoutFailed, CartState.OPEN)])
+def test_in_whatever_order_a_carts_checkouts_are_told_of_the_last_one_gets_it_and_is_never_refused(
+    last: type[Any], state: CartState
+) -> None:
+    orders = list(_orders_of(_checkouts_of_one_cart(last)))
+    assert len(orders) > 20
+    for arrivals in orders:
+        memory = shop(tea=250)
+        put(memory, tea=1)
+        for each in arrivals:
+            memory.execute(each)
+        assert ATTEMPTS[-1] not in {each.checkout_id for each in memory.events(CartFreezeRefused)}
+        assert [each.checkout_id for each in memory.events(CartFrozen)][-1] == ATTEMPTS[-1]
+        cart = memory.get(Cart, CART)
+        assert (cart.state, cart.checkout_id) == (state, ATTEMPTS[-1] if state is CartState.FROZEN else None)
+        frozen, reopened = memory.events(CartFrozen), memory.events(CartReopened)
+        assert len(frozen) - len(reopened) == (state is CartState.FROZEN), "it is one checkout's at a time"
+        own = [each for each in memory.outbox if each.aggregate_id == str(CART)]
+        assert [each.sequence for each in own] == list(range(1, len(own) + 1))
 
 
 # The machine.

@@ -33,11 +33,13 @@ from libs.common.errors import ConflictError, NotFoundError
 from services.checkout.domain import quote as pricing
 from services.checkout.domain import saga
 from services.checkout.domain.order import Order, OrderCounter, OrderState, PaymentState
+from services.checkout.domain.refund import RefundWish
 from services.checkout.domain.saga import FINAL, TRANSITIONS, Checkout, CheckoutState
 from services.checkout.domain.stock import SequenceGapError, Stock
 from services.checkout.handlers import HANDLERS, Caller, CancelCheckout, StartCheckout
 from services.checkout.handlers.checkouts import TIMER, WakeCheckout
 from services.checkout.handlers.orders import CancelOrder
+from services.checkout.handlers.refunds import RequestRefund
 from services.payments.domain import asking
 from services.payments.domain.payment import Payment
 from services.payments.domain.payment import PaymentState as MoneyState
@@ -158,7 +160,8 @@ def test_a_purchase_goes_from_start_to_captured() -> None:
     memory = shop(tea=5, gin=5)
     checkout = start(memory)
     assert (checkout.state, checkout.expires_at) == (S.STARTED, NOW + timedelta(seconds=900))
-    assert memory.events(CheckoutRequested) == [CheckoutRequested(checkout_id=checkout.id, cart_id=CART, subject_id=SUBJECT)]
+    asked = CheckoutRequested(checkout_id=checkout.id, cart_id=CART, subject_id=SUBJECT, attempt=1)
+    assert memory.events(CheckoutRequested) == [asked]
     checkout = after(memory, checkout, frozen(checkout, [("tea", 2), ("gin", 1)], discount=99))
     [requested] = memory.events(PaymentRequested)
     assert checkout.quote is not None
@@ -234,6 +237,28 @@ def test_another_payment_of_the_same_checkout_neither_confirms_nor_fails_it_and_
     assert after(memory, checkout, *strangers) == checkout
     assert [event.payment_id for event in memory.events(PaymentVoidRequested)] == [other]
     assert after(memory, checkout, authorized(checkout)).state is S.CONFIRMED
+
+
+def test_what_costs_nothing_is_an_order_that_nobody_was_asked_for_money_for() -> None:
+    memory = shop(tea=3)
+    for number, discount in enumerate((500, 900), 1):
+        checkout = start(memory, cart_id=uuid4())
+        checkout = after(memory, checkout, frozen(checkout, [("tea", 1)], discount=discount))
+        order = memory.get(Order, checkout.order_id)
+        assert (checkout.state, checkout.asks_for_money, order.number) == (S.CONFIRMED, False, number)
+        assert (order.total_minor, order.captured_minor, order.payment_state) == (0, 0, PaymentState.CAPTURED)
+    assert (memory.get(Stock, "tea").on_hand, memory.get(Stock, "tea").sold) == (1, 2)
+    assert (memory.events(PaymentRequested), memory.events(PaymentVoidRequested)) == ([], [])
+    wish = RefundWish(amount_minor=None, quantities={}, restock=True, reason="r")
+    staff = Caller(subject_id=uuid4(), sees_all=True)
+    with pytest.raises(ConflictError, match="order-not-captured"):
+        memory.execute(RequestRefund(refund_id=uuid4(), order_id=order.id, caller=staff, wish=wish))
+    canceled = memory.execute(CancelOrder(order_id=order.id, caller=staff))
+    assert (canceled.state, canceled.payment_state) == (OrderState.CANCELED, PaymentState.NONE)
+    assert [event.total_minor for event in memory.events(OrderCanceled)] == [0], "so that payments need not look for a payment"
+    assert (memory.get(Stock, "tea").on_hand, memory.get(Stock, "tea").sold) == (2, 1)
+    assert memory.events(PaymentVoidRequested) == []
+    memory.assert_numbered()
 
 
 # Canceling and time.
@@ -537,10 +562,14 @@ class Market(RuleBasedStateMachine):
         return checkout.id
 
     @rule(
-        which=checkouts, lines=st.lists(st.tuples(st.sampled_from(["tea", "gin", "gin", "rum"]), st.integers(1, 4)), max_size=3)
+        which=checkouts,
+        lines=st.lists(st.tuples(st.sampled_from(["tea", "gin", "gin", "rum"]), st.integers(1, 4)), max_size=3),
+        discount=st.sampled_from([0, 0, 99, 99_999]),
     )
-    def the_cart_freezes(self, which: UUID, lines: list[tuple[str, int]]) -> None:
-        self.arrive(frozen(self.checkout(which), [(sku, count) for sku, count in lines if sku in PRICES]))
+    def the_cart_freezes(self, which: UUID, lines: list[tuple[str, int]], discount: int) -> None:
+        bought = [(sku, count) for sku, count in lines if sku in PRICES]
+        worth = sum(PRICES[sku] * count for sku, count in bought)
+        self.arrive(frozen(self.checkout(which), bought, min(discount, worth)))
 
     @rule(which=checkouts)
     def the_cart_refuses(self, which: UUID) -> None:
@@ -664,8 +693,10 @@ class Market(RuleBasedStateMachine):
         for order in orders:
             quote = checkouts[order.checkout_id].quote
             assert quote is not None
-            assert (quote.total_minor, quote.currency) in self.held[order.checkout_id]
-            assert order.total_minor == quote.total_minor == sum(line.total_minor for line in order.lines)
+            if quote.total_minor:
+                assert (quote.total_minor, quote.currency) in self.held[order.checkout_id]
+            assert order.lines
+            assert order.total_minor == quote.total_minor == sum(line.total_minor for line in order.lines) - order.discount_minor
 
     @invariant()
     def every_step_is_in_the_table_and_an_end_is_the_end(self) -> None:
@@ -703,6 +734,8 @@ class Market(RuleBasedStateMachine):
         assert sorted(event.order_id for event in self.memory.events(OrderCanceled)) == off
         asked = [event.payment_id for event in self.memory.events(PaymentRequested)]
         assert len(set(asked)) == len(asked)
+        free = {each.payment_id for each in self.memory.all(Checkout) if each.is_free}
+        assert not free & set(asked), "money was asked for where none is owed"
 
 
 def test_no_order_of_events_breaks_a_promise() -> None:

@@ -47,7 +47,7 @@ class Scene:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.stored: dict[UUID, TenantAccount | Exception] = {}
+        self.stored: dict[UUID, TenantAccount | Exception | None] = {}
         self.loads: list[UUID] = []
         self.made: list[tuple[Credentials, Guard, Buckets | None]] = []
         self.stripe = Stripe("https://api.stripe.com")
@@ -64,7 +64,7 @@ class Scene:
     async def close(self) -> None:
         await self.stripe.close()
 
-    async def load(self, tenant_id: UUID) -> TenantAccount:
+    async def load(self, tenant_id: UUID) -> TenantAccount | None:
         self.loads.append(tenant_id)
         if self.hold is not None:
             await self.hold.wait()
@@ -109,6 +109,21 @@ async def test_everybody_who_asks_at_once_waits_for_one_reading_and_it_holds_for
     scene.now += FRESH_SECONDS
     assert await scene.gateways.of(tenant_id) is answers[1], "read again, and the same"
     assert scene.loads == [tenant_id] * 2
+
+
+async def test_an_account_is_remembered_for_a_while_read_anew_when_asked_and_a_stranger_is_never_remembered(scene: Scene) -> None:
+    tenant_id = uuid4()
+    before, after = (TenantAccount(account(tenant_id, f"sk_live_{each}11111"), {}) for each in ("old", "new"))
+    scene.stored[tenant_id] = before
+    assert await scene.gateways.account(tenant_id) == before
+    scene.stored[tenant_id] = after
+    assert await scene.gateways.account(tenant_id) == before
+    assert await scene.gateways.account(tenant_id, anew=True) == after
+    assert await scene.gateways.account(tenant_id) == after, "and so it is remembered"
+    scene.stored[tenant_id] = None
+    scene.now += FRESH_SECONDS
+    assert [await scene.gateways.account(tenant_id) for _ in range(2)] == [None, None]
+    assert scene.loads == [tenant_id] * 4
 
 
 async def test_what_cannot_be_read_is_said_and_not_remembered(scene: Scene) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid5
 
 import pytest
@@ -21,6 +22,7 @@ from libs.common.contracts.checkout import (
     OrderLine,
     OrderQuantity,
     OrderRefunded,
+    OrderRefundFailed,
     PaymentRequested,
     RefundRequested,
     Totals,
@@ -163,7 +165,7 @@ class Shop:
         self.level = replace(self.level, on_hand=self.level.on_hand + quantity, sold=self.level.sold - quantity)
 
     def cancel(self, name: str, quantity: int) -> None:
-        payment = {"payment_id": _id(f"{name}/payment"), "checkout_id": _id(name)}
+        payment: dict[str, Any] = {"payment_id": _id(f"{name}/payment"), "checkout_id": _id(name)}
         self.say(OrderCanceled(order_id=_id(f"{name}/order"), cart_id=_id("cart"), reason="canceled", **payment))
         self.charges = [each for each in self.charges if each.checkout_id != _id(name)]
         self.put_back(quantity)
@@ -224,6 +226,23 @@ def test_nothing_is_wrong_with_a_shop_in_which_everything_happens(shop: Shop) ->
     assert check(shop.facts(), Limits()) == []
     sums = totals(shop.facts())["GBP"]
     assert sums == {"captured_minor": 4 * 500, "refunded_minor": 750, "orders_minor": 4 * 500 + 2 * 250, "orders": 6}
+
+
+@pytest.mark.parametrize("is_shelved", [True, False])
+def test_goods_of_a_refund_that_failed_are_not_missed_when_the_next_one_puts_none_beside_them(
+    shop: Shop, is_shelved: bool
+) -> None:
+    shop.buy("fickle", 8, quantity=3)
+    about: dict[str, Any] = {"order_id": _id("fickle/order"), "amount_minor": UNIT, "currency": "GBP"}
+    line = OrderQuantity(line_id="1", quantity=1)
+    for number in (1, 2):
+        refund = _id(f"fickle/refund-{number}")
+        shop.say(OrderRefunded(refund_id=refund, refunded_minor=UNIT, lines=(line,), restock=True, **about))
+        if number == 1:
+            shop.say(OrderRefundFailed(refund_id=refund, refunded_minor=0, lines=(line,), code="lost", **about))
+    if is_shelved:
+        shop.put_back(1)
+    assert _found(shop.facts()) == ([] if is_shelved else [("stock-leak", SKU)])
 
 
 def test_events_that_come_twice_or_in_any_order_say_the_same(shop: Shop) -> None:

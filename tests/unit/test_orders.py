@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libs.common.contracts.checkout import OrderCanceled, OrderFulfilled, OrderLine, OrderRefunded, RefundRequested
+from libs.common.contracts.checkout import (
+    OrderCanceled,
+    OrderFulfilled,
+    OrderLine,
+    OrderRefunded,
+    OrderRefundFailed,
+    RefundRequested,
+)
 from libs.common.contracts.fulfilment import FulfilmentLine, ReturnReceived, ShipmentDelivered, ShipmentDispatched
 from libs.common.contracts.identity import TenantUpdated
 from libs.common.contracts.inventory import StockCounted
@@ -17,14 +24,17 @@ from libs.common.contracts.payments import (
     DisputeClosed,
     DisputeOpened,
     PaymentCaptured,
+    PaymentExpired,
+    PaymentVoided,
     RefundFailed,
     RefundPending,
     RefundSucceeded,
 )
-from libs.common.errors import CartwrightError, ConflictError, NotFoundError, NotYetError, RejectedError
+from libs.common.errors import CartwrightError, ConflictError, NotFoundError, RejectedError
 from services.checkout.domain import refund as till
 from services.checkout.domain.order import FulfilmentState, Order, OrderState, PaymentState
 from services.checkout.domain.refund import Refund, RefundState, RefundWish
+from services.checkout.domain.saga import Checkout, CheckoutState
 from services.checkout.domain.stock import Allocation, Level, Stock
 from services.checkout.handlers import HANDLERS, Caller
 from services.checkout.handlers.orders import CancelOrder, SendLink, WriteNote
@@ -230,20 +240,64 @@ def test_a_refund_that_payments_made_by_itself_is_counted_too_even_before_the_ca
     assert memory.get(Refund, theirs.id).state is RefundState.SUCCEEDED
 
 
-def test_a_refund_beyond_the_total_waits_for_the_failure_that_explains_it() -> None:
+@pytest.mark.parametrize("has_failed_first", [False, True])
+def test_what_went_back_beyond_what_was_taken_is_written_down_and_the_failure_that_explains_it_puts_it_right(
+    has_failed_first: bool,
+) -> None:
     memory = Memory(HANDLERS)
     order = sold(memory)
-    first = ask(memory, order)
+    first = ask(memory, order, restock=True)
     memory.execute(told(first, order, RefundSucceeded))
     second = replace(first, id=uuid4())
-    before = memory.get(Order, order.id)
-    memory.execute(told(second, order, RefundPending))
-    assert memory.get(Order, order.id) == before, "what is only on its way holds nobody up"
-    with pytest.raises(NotYetError):
-        memory.execute(told(second, order, RefundSucceeded))
-    memory.execute(told(first, order, RefundFailed))
-    memory.execute(told(second, order, RefundSucceeded))
-    assert memory.get(Order, order.id).refunded_minor == TOTAL_MINOR
+    news = [told(second, order, RefundPending), told(second, order, RefundSucceeded)]
+    news.insert(0 if has_failed_first else 2, told(first, order, RefundFailed))
+    for each in news:
+        if memory.get(Order, order.id).refunded_minor + memory.get(Order, order.id).refunding_minor > TOTAL_MINOR:
+            with pytest.raises(ConflictError, match="refund-exceeds-capture"):
+                ask(memory, order, 1)
+        memory.execute(each)
+        memory.execute(each)
+    order = memory.get(Order, order.id)
+    assert (order.payment_state, order.refunded_minor, order.refunding_minor) == (PaymentState.REFUNDED, TOTAL_MINOR, 0)
+    said = [each.event for each in memory.outbox if isinstance(each.event, OrderRefunded | OrderRefundFailed)]
+    assert [each.refunded_minor for each in said] == [TOTAL_MINOR, 0 if has_failed_first else 2 * TOTAL_MINOR, TOTAL_MINOR]
+    assert [(each.refund_id, each.code) for each in memory.events(OrderRefundFailed)] == [(first.id, "expired_card")]
+
+
+def test_a_refund_that_never_was_is_not_taken_back() -> None:
+    memory = Memory(HANDLERS)
+    order = sold(memory)
+    refund = ask(memory, order)
+    memory.execute(told(refund, order, RefundFailed))
+    assert (memory.events(OrderRefunded), memory.events(OrderRefundFailed)) == ([], [])
+
+
+@pytest.mark.parametrize("end", [PaymentVoided, PaymentExpired])
+def test_an_order_that_is_off_says_authorized_for_as_long_as_its_money_is_held(end: Any) -> None:
+    memory = Memory(HANDLERS)
+    order = sold(memory, is_captured=False)
+    checkout = Checkout(
+        tenant_id=TENANT,
+        id=order.checkout_id,
+        subject_id=order.subject_id,
+        cart_id=order.cart_id,
+        state=CheckoutState.CONFIRMED,
+        method="m",
+        body_digest="",
+        order_id=order.id,
+        payment_id=order.payment_id,
+        started_at=NOW,
+        expires_at=NOW,
+    )
+    memory.rows[Checkout, TENANT, checkout.id] = checkout
+    memory.execute(CancelOrder(order_id=order.id, caller=STAFF))
+    assert memory.get(Order, order.id).payment_state is PaymentState.AUTHORIZED
+    for _ in range(2):
+        memory.execute(end(payment_id=order.payment_id, checkout_id=checkout.id))
+    off = memory.get(Order, order.id)
+    assert (off.state, off.payment_state) == (OrderState.CANCELED, PaymentState.NONE)
+    memory.execute(captured(order))
+    assert memory.get(Order, order.id).payment_state is PaymentState.CAPTURED, "if the provider took it all the same"
 
 
 ANSWERS = st.sampled_from([RefundPending, RefundSucceeded, RefundFailed])

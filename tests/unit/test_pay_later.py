@@ -13,8 +13,10 @@ from libs.common.contracts.cart import CartFrozen, FrozenLine
 from libs.common.contracts.checkout import CheckoutCanceled, CheckoutExpired, CheckoutFailed, PaymentRequested
 from libs.common.contracts.identity import TenantUpdated
 from libs.common.contracts.inventory import StockCounted
-from libs.common.errors import RejectedError
+from libs.common.contracts.payments import PaymentAuthorized
+from libs.common.errors import ConflictError, RejectedError
 from services.checkout.domain import stock as shelf
+from services.checkout.domain.order import Order
 from services.checkout.domain.saga import Checkout, CheckoutState
 from services.checkout.domain.stock import Allocation, Stock, StockPolicy
 from services.checkout.handlers import HANDLERS, CancelCheckout, ResumeCheckout, StartCheckout
@@ -93,6 +95,15 @@ def test_who_pays_later_sees_the_quote_first_and_nobody_is_asked_for_money_befor
     assert memory.get(Stock, "tea").holds == {}, "what is being paid for does not expire"
     assert resume(memory, paying) == paying
     memory.assert_numbered()
+
+
+def test_money_that_was_never_asked_for_makes_no_order_of_what_rests() -> None:
+    memory = shop(tea=5)
+    resting = begin(memory, tea=2)
+    unasked = PaymentAuthorized(payment_id=resting.payment_id, checkout_id=resting.id, amount_minor=200, currency="GBP")
+    with pytest.raises(ConflictError, match="checkout-state"):
+        memory.execute(unasked)
+    assert (memory.get(Checkout, resting.id), levels(memory, "tea"), memory.all(Order)) == (resting, (3, 2), [])
 
 
 def test_a_shortage_gives_up_what_expired_unpaid_and_touches_nothing_else() -> None:

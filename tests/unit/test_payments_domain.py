@@ -37,6 +37,7 @@ from services.payments.domain.operation import (
     Resolution,
     Verdict,
     conclude,
+    following,
     resolve,
     wants_reading,
 )
@@ -181,6 +182,18 @@ class Books:
         self.apply(recorded.decision)
         return True
 
+    def record_both(self, operation: Operation, made: Succeeded, then: Operation, outcome: Outcome) -> None:
+        """Record a create beside the confirm that was sent right after it."""
+        stored = self.operations[operation.id]
+        assert recording.counts(stored, operation.tries)
+        created, recorded = recording.record_both(self.known, stored, made, outcome, self.now)
+        confirm = recorded.operation
+        assert confirm.id not in self.operations, "a key is planned once"
+        assert (confirm.id, confirm.idempotency_key, confirm.request) == (then.id, then.idempotency_key, then.request)
+        assert confirm.first_send_at <= then.first_send_at, "what is stored is no younger than what was sent"
+        self.operations |= {created.id: created, confirm.id: confirm}
+        self.apply(recorded.decision)
+
     def observe(self, seen: Outcome) -> None:
         """As a notice or a poll brings it."""
         assert isinstance(seen, Succeeded | Declined)
@@ -317,6 +330,7 @@ STEPS = (
     *("request", "void", "confirm", "cancel order", "answered", "answered", "answered", "lost before", "lost after"),
     *("stored error", "stored nothing", "lapse", "crash", "throttled", "late twin", "lost row", "capture part"),
     *("capture part and let go", "payer pays", "payer fails", "look", "read", "old look"),
+    *("in one go", "in one go, lost after", "in one go, crash"),
 )
 
 
@@ -326,6 +340,9 @@ STEPS = (
     st.lists(st.sampled_from(STEPS), max_size=40),
 )
 @example("answers", ["answered", "answered", "capture part", "stored nothing", "answered", "late twin"])
+@example("answers", ["void", "in one go", "late twin"])
+@example("declines", ["lost after", "in one go, crash", "in one go", "late twin"])
+@example("answers", ["in one go, crash", "stored nothing", "void", "in one go, lost after"])
 def test_whatever_is_lost_or_late_our_verdict_is_what_the_provider_did(
     way: Literal["answers", "declines", "challenges", "client"], steps: Sequence[str]
 ) -> None:
@@ -428,8 +445,28 @@ def call(step: str, books: Books, provider: Provider, operation: Operation, stal
             # The provider may have acted, nobody heard, and after its lease somebody else takes it up.
             stale.append((operation, provider.send(operation)))
             books.take_up()
+        case _ if step.startswith("in one go"):
+            call_both(step, books, provider, operation, stale)
         case _:
             assert step in STEPS
+
+
+def call_both(step: str, books: Books, provider: Provider, operation: Operation, stale: list[tuple[Operation, Outcome]]) -> None:
+    """A try that goes on to what its operation plans to follow; where nothing follows, it is recorded by itself."""
+    made = ask(provider, operation)
+    then = following(operation, made)
+    if then is None or not isinstance(made, Succeeded):
+        call("answered", books, provider, operation, stale)
+        return
+    outcome = ask(provider, then)
+    if step == "in one go, crash":
+        stale.append((operation, made))
+        books.take_up()
+        return
+    books.record_both(operation, made, then, Unknown("timeout") if step == "in one go, lost after" else outcome)
+    stale.append((operation, made))
+    if books.operations[then.id].state not in OPEN:
+        stale.append((then, outcome))
 
 
 OUTCOMES = st.one_of(

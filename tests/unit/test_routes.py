@@ -1,14 +1,15 @@
 from collections.abc import Callable, Coroutine, Iterator
 from importlib import import_module
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from fastapi import Response
+from fastapi import BackgroundTasks, Body, Cookie, Depends, Request, Response
 
 from libs.common.auth import PERMISSIONS
 from libs.common.database import SERVICES
 from libs.common.http.api import api_app
-from libs.common.http.routes import GuardedRoute, Routes, UndeclaredPermissionError, guard, public
+from libs.common.http.reading import headers_of
+from libs.common.http.routes import Caller, GuardedRoute, Routes, UndeclaredPermissionError, guard, public
 
 APIS = sorted(path.name for path in SERVICES.iterdir() if (path / "api.py").exists() or (path / "api").is_dir())
 PUBLIC = {
@@ -46,6 +47,80 @@ def endpoint() -> Callable[[], Coroutine[Any, Any, Response]]:
 def test_a_route_that_declares_no_permission_keeps_its_service_from_starting() -> None:
     with pytest.raises(UndeclaredPermissionError, match=r"/v1/forgotten \(.*answer\) declares no permission"):
         Routes().get("/v1/forgotten")(endpoint())
+
+
+async def _sent_away(call: Caller) -> None:
+    raise NotImplementedError
+
+
+def _not_awaited(call: Caller) -> None:
+    raise NotImplementedError
+
+
+async def _takes_the_request(call: Caller, request: Request) -> Response:
+    return Response(repr((call, request)))
+
+
+async def _takes_a_cookie(crumb: Annotated[str, Cookie()]) -> Response:
+    return Response(crumb)
+
+
+async def _takes_two_bodies(first: Annotated[str, Body()], second: Annotated[str, Body()]) -> Response:
+    return Response(first + second)
+
+
+async def _takes_a_part_of_a_body(part: Annotated[str, Body(embed=True)]) -> Response:
+    return Response(part)
+
+
+async def _works_afterwards(tasks: BackgroundTasks) -> Response:
+    return Response(background=tasks)
+
+
+async def _depends_on_a_thread(made: Annotated[None, Depends(_not_awaited)]) -> Response:
+    return Response(repr(made))
+
+
+def _blocks() -> Response:
+    return Response()
+
+
+@pytest.mark.parametrize(
+    "wanting",
+    [
+        _takes_the_request,
+        _takes_a_cookie,
+        _takes_two_bodies,
+        _takes_a_part_of_a_body,
+        _works_afterwards,
+        _depends_on_a_thread,
+        _blocks,
+    ],
+)
+def test_an_endpoint_that_asks_for_what_it_would_never_be_given_keeps_its_service_from_starting(wanting: Any) -> None:
+    with pytest.raises(TypeError, match=wanting.__name__ if wanting is not _depends_on_a_thread else "_not_awaited"):
+        Routes().post("/v1/wanting")(public(wanting))
+
+
+def test_what_stands_before_a_route_without_a_name_is_refused_and_not_left_out() -> None:
+    with pytest.raises(TypeError):
+        Routes().post("/v1/wanting", dependencies=[Depends(_sent_away)])(public(endpoint()))
+
+
+def test_the_routes_of_a_part_are_taken_as_they_are_or_not_at_all() -> None:
+    part, whole = Routes(), Routes()
+    part.get("/v1/things")(public(endpoint()))
+    whole.include_router(part)
+    assert whole.routes == part.routes
+    with pytest.raises(TypeError):
+        whole.include_router(part, prefix="/v2")
+
+
+def test_of_a_header_sent_twice_the_first_counts() -> None:
+    assert headers_of({"headers": [(b"authorization", b"Bearer 1"), (b"x", b""), (b"authorization", b"Bearer 2")]}) == {
+        b"authorization": b"Bearer 1",
+        b"x": b"",
+    }
 
 
 def test_a_route_that_declares_one_or_that_it_is_public_is_told_of_in_the_services_document() -> None:

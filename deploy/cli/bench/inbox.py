@@ -21,9 +21,9 @@ from deploy.cli.bench.figures import Rates, Spent, machine, say, settle, topic_l
 from deploy.cli.bench.place import Place, copy_into_outbox, durability
 from deploy.cli.bench.subject import EVENT_BYTES, SERVICE, TOPIC, readings
 from libs.common.database import Connection, Database
+from libs.common.http.server import calm_collector
 from libs.common.messaging.inbox import MAX_RECORDS, Inbox, kafka_broker
 from libs.common.messaging.relay import Relay
-from libs.common.messaging.worker import calm_collector
 from libs.common.telemetry import configure_logging
 
 _SINGLE_SHARE: Final = 20

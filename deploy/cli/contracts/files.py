@@ -49,8 +49,11 @@ def documents() -> Schemas:
     from libs.common.messaging.asyncapi import document
 
     schemas()
-    tables = {service: importlib.import_module(f"services.{service}.handlers").HANDLERS for service in SERVICES}
-    return {f"{ASYNCAPI}/{service}": document(service, handlers) for service, handlers in sorted(tables.items())}
+    tables = {service: importlib.import_module(f"services.{service}.handlers") for service in SERVICES}
+    return {
+        f"{ASYNCAPI}/{service}": document(service, handlers.HANDLERS, getattr(handlers, "APART", None))
+        for service, handlers in sorted(tables.items())
+    }
 
 
 def text(content: Schema) -> str:

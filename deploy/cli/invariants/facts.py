@@ -19,6 +19,7 @@ from libs.common.contracts.checkout import (
     OrderCanceled,
     OrderConfirmed,
     OrderRefunded,
+    OrderRefundFailed,
     PaymentRequested,
     RefundRequested,
 )
@@ -78,6 +79,8 @@ class AfterOrder:
     """So many of each line that may be sold again, by return."""
     refunds: dict[UUID, tuple[dict[str, int], bool | None]] = field(default_factory=dict)
     """So many of each line, and whether they went back on the shelf; None: not told."""
+    failed_refunds: set[UUID] = field(default_factory=set)
+    """Those whose money came back after all. Goods on the shelf for one stay there, and the next puts none beside them."""
 
 
 @dataclass(slots=True)
@@ -257,6 +260,10 @@ def _refunded(found: Published, event: OrderRefunded, _at: datetime, _: int) -> 
     found.after_order(event.order_id).refunds[event.refund_id] = (goods, event.restock)
 
 
+def _refund_failed(found: Published, event: OrderRefundFailed, _at: datetime, _: int) -> None:
+    found.after_order(event.order_id).failed_refunds.add(event.refund_id)
+
+
 def _shipped(found: Published, event: ShipmentDispatched, at: datetime, _: int) -> None:
     after = found.after_order(event.order_id)
     after.shipments[event.shipment_id] = {line.line_id: line.quantity for line in event.lines}
@@ -314,6 +321,7 @@ NOTES: Mapping[type[Event], Note] = {
     OrderConfirmed: _confirmed,
     OrderCanceled: _canceled,
     OrderRefunded: _refunded,
+    OrderRefundFailed: _refund_failed,
     ShipmentDispatched: _shipped,
     ReturnReceived: _returned,
     PaymentAuthorized: _paid,

@@ -63,9 +63,10 @@ def _put_back(order: Order, after: AfterOrder, line_id: str) -> Range:
     """How many of a line are on the shelf again: for returns, for refunds, or because it was canceled; no good twice."""
     _, quantity = order.goods[line_id]
     returned = sum(goods.get(line_id, 0) for goods in after.returns.values())
-    certain = sum(goods.get(line_id, 0) for goods, restock in after.refunds.values() if restock)
+    shelved = {refund_id: goods.get(line_id, 0) for refund_id, (goods, restock) in after.refunds.items() if restock}
+    certain = sum(quantity for refund_id, quantity in shelved.items() if refund_id not in after.failed_refunds)
     possible = sum(goods.get(line_id, 0) for goods, restock in after.refunds.values() if restock is not False)
-    least, most = max(returned, certain), max(returned, possible)
+    least, most = max(returned, certain, *shelved.values()), max(returned, possible)
     if after.canceled_at is not None:
         unshipped = quantity - sum(goods.get(line_id, 0) for goods in after.shipments.values())
         least, most = max(least, unshipped), most + unshipped

@@ -154,7 +154,7 @@ class Api:
             reply = self._execute(asked, endpoint, None)
             await _after(asked)
             return reply
-        path = asked.request.url.path
+        path = asked.request.scope["path"]  # `url` is taken apart anew for every request
         ask = Ask(key, path, fingerprint(path, asked.pairs))
         stored = asked.account.keys.begin(ask, self.now())
         if stored is not None:

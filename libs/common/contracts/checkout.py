@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from libs.common.contracts import Currency, Event, Minor, Quantity, Sku, Text, event
+from libs.common.contracts import Currency, Event, Minor, Quantity, Sequence, Sku, Text, event
 
 FailureReason = Literal[
     "cart-not-found",
@@ -29,6 +29,8 @@ class CheckoutRequested(Event):
     checkout_id: UUID
     cart_id: UUID
     subject_id: UUID
+    attempt: Sequence | None = None
+    """Which of this subject's checkouts of this cart it is: there is a next one only when all before it came to nothing."""
 
 
 @event("checkout.v1", "payment.requested", aggregate="checkout_id")
@@ -138,7 +140,10 @@ class Totals:
 
 @event("order.v1", "order.confirmed", aggregate="order_id")
 class OrderConfirmed(Event):
-    """Funds are held and stock is sold: the order happens. Exactly one per checkout, ever."""
+    """Funds are held and stock is sold: the order happens. Exactly one per checkout, ever.
+
+    One that costs nothing never had a payment, whatever id it would have had.
+    """
 
     order_id: UUID
     number: int
@@ -161,6 +166,8 @@ class OrderCanceled(Event):
     cart_id: UUID
     payment_id: UUID
     reason: Text
+    total_minor: Minor | None = None
+    """What it cost: with 0 there never was a payment. Absent: not told."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -183,6 +190,22 @@ class OrderRefunded(Event):
     lines: tuple[OrderQuantity, ...]
     restock: bool | None = None
     """Whether the goods of these lines went back on the shelf for it. Absent: not told."""
+
+
+@event("order.v1", "order.refund-failed", aggregate="order_id")
+class OrderRefundFailed(Event):
+    """What `order.refunded` said of this refund is so no more: its money came back to us. `refunded_minor` in all is left.
+
+    Goods that were put on the shelf for it stay there; its lines may be refunded again.
+    """
+
+    order_id: UUID
+    refund_id: UUID
+    amount_minor: Minor
+    currency: Currency
+    refunded_minor: Minor
+    lines: tuple[OrderQuantity, ...]
+    code: Text
 
 
 @event("order.v1", "order.fulfilled", aggregate="order_id")

@@ -6,7 +6,7 @@ The order of checks is the contract's: 401, then what cannot be read (400, 413, 
 import hashlib
 import re
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any, TypeVar
@@ -17,23 +17,22 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
+from starlette.types import Receive, Scope, Send
 
 from libs.common.auth import Principal, Verifier, bearer
-from libs.common.clock import new_id, now
+from libs.common.clock import now
 from libs.common.errors import CartwrightError, MalformedError, NotFoundError, RejectedError
+from libs.common.http.arguments import Arguments
 from libs.common.http.problem import problem_of
+from libs.common.http.reading import NOTHING, Headers, header, headers_of, idempotency_key, preferences, read_json, request_id_of
 from libs.common.messaging.decision import Message
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.shell import Answer, Claim, Replayed, Shell
-from libs.common.sensitive import is_sensitive
-from libs.common.telemetry import Counter, Histogram, request_span
+from libs.common.telemetry import Counter, Histogram, RequestSpan, request_span
 
-MAX_BODY_BYTES = 1_000_000
 MAX_WAIT_SECONDS = 30
 MAX_DIGITS = 18
 """Of a number in a header: Python refuses to read endless ones."""
-REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
-IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 REQUESTS = Counter("cartwright_http_requests_total", "Requests answered", ["route", "status"])
 LATENCY = Histogram("cartwright_http_request_seconds", "From the first byte read to the answer", ["route"])
@@ -100,18 +99,24 @@ class Service:
 class Call:
     """One request: who makes it, under which key, and how it is turned into a message."""
 
-    def __init__(self, request: Request, principal: Principal | None, rule: Guard) -> None:
-        headers = request.headers
+    def __init__(self, request: Request, headers: Headers, rule: Guard, request_id: str, span: RequestSpan) -> None:
         self.request = request
+        self.headers = headers
         self.service: Service = request.app.state.service
         self.shell = self.service.shell
-        self._principal = principal
         self.rule = rule
-        self.request_id = request.state.request_id
-        self.preferences = _preferences(headers.get("prefer", ""))
-        self.traceparent: str = request.state.span.traceparent
-        self.idempotency_key = _idempotency_key(headers.get("idempotency-key"), demanded=rule.idempotent)
+        self.request_id = request_id
+        self.traceparent = span.traceparent
+        self.preferences = preferences(headers)
+        self.idempotency_key: str | None = None
         self.body: Any = None
+        self._span = span
+        self._principal: Principal | None = None
+
+    async def authenticate(self) -> None:
+        """Find out who is calling. Raises UnauthenticatedError."""
+        self._principal = await self.service.verifier.verify(bearer(header(self.headers, b"authorization")))
+        self._span.of_tenant(self._principal.tenant_id)
 
     @property
     def principal(self) -> Principal:
@@ -141,7 +146,7 @@ class Call:
 
     def if_match(self) -> int | None:
         """The version that the caller decided on, from `If-Match`."""
-        tag = self.request.headers.get("if-match")
+        tag = header(self.headers, b"if-match")
         if tag is None or tag == "*":
             return None
         if not re.fullmatch(r'"\d{1,18}"', tag):
@@ -207,46 +212,54 @@ class GuardedRoute(APIRoute):
                 **(arguments.get("openapi_extra") or {}),
             }
         super().__init__(path, endpoint, **arguments)
+        self._arguments = Arguments(self.dependant, _call)
+        self._answered: dict[int, Counter] = {}
+        """The counter of each status, so that none is looked up again."""
+        self.app = self.serve
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """FastAPI's handler, behind the guard."""
-        handler = super().get_route_handler()
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request of this route: an ASGI application in the place of FastAPI's."""
+        started = time.perf_counter()
+        headers = headers_of(scope)
+        request_id, traceparent = request_id_of(headers), header(headers, b"traceparent")
+        request = Request(scope, receive, send)
+        with request_span(self.path, scope, request_id=request_id, traceparent=traceparent) as span:
+            try:
+                response = await self._answer(Call(request, headers, self.rule, request_id, span))
+                response.raw_headers.append((b"x-request-id", request_id.encode()))
+            except Exception as error:  # noqa: BLE001 - the edge turns whatever it is into a problem
+                response = problem_of(error, request_id=request_id, instance=request.url.path)
+            span.answered(response.status_code)
+        self._count(response.status_code, time.perf_counter() - started)
+        await response(scope, receive, send)
 
-        async def guarded(request: Request) -> Response:
-            started = time.perf_counter()
-            request_id = request.state.request_id = request_id_of(request)
-            traceparent = request.headers.get("traceparent")
-            with request_span(self.path, request.scope, request_id=request_id, traceparent=traceparent) as span:
-                request.state.span = span
-                try:
-                    response = await self._answer(request, handler)
-                except Exception as error:  # noqa: BLE001 - the edge turns whatever it is into a problem
-                    response = problem_of(error, request_id=request_id, instance=request.url.path)
-                span.answered(response.status_code)
-            response.headers["X-Request-Id"] = request_id
-            REQUESTS.labels(self.path, response.status_code).inc()
-            LATENCY.labels(self.path).observe(time.perf_counter() - started)
-            return response
-
-        return guarded
-
-    async def _answer(self, request: Request, handler: Callable[[Request], Awaitable[Response]]) -> Response:
+    async def _answer(self, call: "Call") -> Response:
         rule = self.rule
-        service: Service = request.app.state.service
-        principal = None
         if rule.permission is not None:
-            principal = await service.verifier.verify(bearer(request.headers.get("authorization")))
-            request.state.span.of_tenant(principal.tenant_id)
-        call = Call(request, principal, rule)
-        request.state.call = call
+            await call.authenticate()
+        call.idempotency_key = idempotency_key(call.headers, demanded=rule.idempotent)
+        body = NOTHING
         if self.body_field is not None:
-            call.body = await _json(request)
-        if principal is not None and rule.permission is not None and rule.instead not in principal.permissions:
-            principal.demand(rule.permission)
+            body = await read_json(call.headers, call.request.receive)
+            call.body = None if body is NOTHING else body
+        if rule.permission is not None and rule.instead not in call.principal.permissions:
+            call.principal.demand(rule.permission)
         try:
-            return await handler(request)
+            arguments = await self._arguments.of(call.request, call, body)
         except RequestValidationError as error:
             raise await _refusal(error, call) from error
+        response: Response = await self.endpoint(**arguments)
+        return response
+
+    def _count(self, status: int, seconds: float) -> None:
+        if status not in self._answered:
+            self._answered[status] = REQUESTS.labels(self.path, status)
+        self._answered[status].inc()
+        self._latency.observe(seconds)
+
+    @cached_property
+    def _latency(self) -> Histogram:
+        return LATENCY.labels(self.path)
 
 
 async def _refusal(error: RequestValidationError, call: Call) -> CartwrightError:
@@ -262,67 +275,9 @@ async def _refusal(error: RequestValidationError, call: Call) -> CartwrightError
     return RejectedError("schema", "the request breaks its schema; see errors", errors=errors)
 
 
-async def _json(request: Request) -> Any:
-    """The body, read once, strictly; FastAPI finds it parsed."""
-    declared = request.headers.get("content-length", "0")
-    if declared.isdecimal() and int(declared) > MAX_BODY_BYTES:
-        raise _TooLargeError("body-too-large", f"a body may have {MAX_BODY_BYTES} bytes")
-    body = await request.body()
-    if len(body) > MAX_BODY_BYTES:
-        raise _TooLargeError("body-too-large", f"a body may have {MAX_BODY_BYTES} bytes")
-    if not body:
-        return None
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise _MediaTypeError("unsupported-media-type", "send application/json")
-    try:
-        request._json = orjson.loads(body)  # noqa: SLF001 - Starlette's own cache of the parsed body
-    except orjson.JSONDecodeError as error:
-        raise MalformedError("not-json", f"the body is not JSON: {error}") from error
-    return request._json  # noqa: SLF001
-
-
-class _TooLargeError(RejectedError):
-    status = 413
-
-
-class _MediaTypeError(RejectedError):
-    status = 415
-
-
-def request_id_of(request: Request) -> str:
-    """The caller's `X-Request-Id` if it is usable, else a new one."""
-    given = request.headers.get("x-request-id", "")
-    return given if REQUEST_ID.fullmatch(given) and not is_sensitive(given) else str(new_id())
-
-
-def _idempotency_key(header: str | None, *, demanded: bool) -> str | None:
-    """The key without its quotes: `"a"` and `a` are the same key."""
-    if header is None:
-        if demanded:
-            raise MalformedError("idempotency-key-missing", "this needs an Idempotency-Key header, new for each new intent")
-        return None
-    key = header.strip()
-    if len(key) > 1 and key[0] == key[-1] == '"':
-        key = key[1:-1]
-    if not IDEMPOTENCY_KEY.fullmatch(key):
-        raise MalformedError("bad-idempotency-key", "an Idempotency-Key is 1 to 255 visible ASCII characters")
-    if is_sensitive(key):
-        raise MalformedError("bad-idempotency-key", "an Idempotency-Key is kept, so it holds no card number and no secret")
-    return key
-
-
-def _preferences(header: str) -> Mapping[str, str]:
-    """`Prefer` (RFC 7240) as a table; what nobody here knows is ignored."""
-    preferences: dict[str, str] = {}
-    for part in header.split(","):
-        name, _, value = part.partition(";")[0].partition("=")
-        preferences.setdefault(name.strip().lower(), value.strip().strip('"'))
-    return preferences
-
-
-async def _call(request: Request) -> Call:  # a plain function would cost a thread's round trip
-    call: Call = request.state.call
-    return call
+def _call() -> Call:
+    """Stands in a signature for the call itself, which the route has already."""
+    raise NotImplementedError
 
 
 Caller = Annotated[Call, Depends(_call)]
@@ -335,12 +290,28 @@ class Routes(APIRouter):
     def __init__(self) -> None:
         super().__init__(route_class=GuardedRoute)
 
+    def include_router(self, router: APIRouter, **changes: Any) -> None:
+        """Take another's routes as they are; FastAPI would match their paths twice, and answer in the route's place."""
+        if changes:
+            message = "a part's routes are taken as they are"
+            raise TypeError(message)
+        self.routes.extend(router.routes)
+
 
 def reply(status: int, model: BaseModel | None, **headers: str) -> Response:
     """A model as JSON; members that are None are left out."""
     body = model.model_dump_json(exclude_none=True).encode() if model is not None else b""
     names = {name.replace("_", "-"): value for name, value in headers.items()}
     return Response(body, status_code=status, headers=names, media_type="application/json" if body else None)
+
+
+def reply_unless_known(call: Call, model: Callable[[], BaseModel], version: int, **headers: str) -> Response:
+    """Answer a reader: 200, or 304 to one who has this version already (`If-None-Match`, RFC 9110), for whom no model is made."""
+    etag = f'"{version}"'
+    known = [each.strip().removeprefix("W/") for each in call.request.headers.get("if-none-match", "").split(",")]
+    if etag in known or "*" in known:
+        return reply(304, None, ETag=etag, **headers)
+    return reply(200, model(), ETag=etag, **headers)
 
 
 def replay(replayed: Replayed) -> Response:

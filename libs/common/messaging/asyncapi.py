@@ -4,7 +4,7 @@ Both are written from the contracts and from the service's table of handlers. Th
 `docs/contracts`, and each worker serves its own.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from pydantic import TypeAdapter
@@ -95,9 +95,10 @@ def published_by(service: str) -> list[type[Event]]:
     return [EVENTS[name] for name in sorted(EVENTS) if EVENTS[name].__module__ == f"{_CONTRACTS}.{service}"]
 
 
-def document(service: str, handlers: Handlers) -> Schema:
-    """Write a service's AsyncAPI 3.0 document."""
-    sent, received = published_by(service), sorted(handlers.events(), key=_name)
+def document(service: str, handlers: Handlers, apart: Mapping[str, Handlers] | None = None) -> Schema:
+    """Write a service's AsyncAPI 3.0 document. `apart`: what its projections with groups of their own react to, by name."""
+    groups = {service: handlers} | {f"{service}.{name}": each for name, each in (apart or {}).items()}
+    sent, received = published_by(service), {event for table in groups.values() for event in table.events()}
     events = sorted({*sent, *received}, key=_name)
     return {
         "asyncapi": "3.0.0",
@@ -110,7 +111,7 @@ def document(service: str, handlers: Handlers) -> Schema:
         },
         "defaultContentType": "application/json",
         "channels": {topic: _channel(topic, events) for topic in sorted({event.TOPIC for event in events})},
-        "operations": dict([*_sending(sent), *_receiving(received, service, handlers)]),
+        "operations": dict([*_sending(sent), *_receiving(service, groups)]),
         "components": {
             "messages": {_name(event): _message(event, ours=event in sent) for event in events},
             "schemas": {"cloudevent-headers": _HEADERS} | {_name(event): _component(event) for event in events},
@@ -136,11 +137,15 @@ def _sending(events: Sequence[type[Event]]) -> Iterator[tuple[str, Schema]]:
         yield f"send.{_name(event)}", {"action": "send", "summary": f"Publish `{event.TYPE}`."} | _on(event)
 
 
-def _receiving(events: Sequence[type[Event]], service: str, handlers: Handlers) -> Iterator[tuple[str, Schema]]:
-    group = {"kafka": {"groupId": {"type": "string", "const": service}} | _BINDING}
-    for event in events:
-        what = {"action": "receive", "summary": _summary(handlers[event].decide)}
-        yield f"receive.{_name(event)}", what | _on(event) | {"bindings": group}
+def _receiving(service: str, groups: Mapping[str, Handlers]) -> Iterator[tuple[str, Schema]]:
+    """What each consumer group reacts to; a projection's is said in the operation's name."""
+    for group, handlers in groups.items():
+        bindings = {"kafka": {"groupId": {"type": "string", "const": group}} | _BINDING}
+        projection = group.removeprefix(service).removeprefix(".")
+        for event in sorted(handlers.events(), key=_name):
+            what = {"action": "receive", "summary": _summary(handlers[event].decide)}
+            name = ".".join(part for part in ("receive", projection, _name(event)) if part)
+            yield name, what | _on(event) | {"bindings": bindings}
 
 
 def _on(event: type[Event]) -> Schema:

@@ -13,11 +13,11 @@ import orjson
 from aiokafka import TopicPartition
 
 from libs.common.clock import now
-from libs.common.database import Connection
+from libs.common.database import Connection, Write
 from libs.common.errors import NotYetError
 from libs.common.messaging.decision import IdentityMap
 from libs.common.messaging.envelope import EventTooLargeError, Invalid, KafkaRecord, Position, Reader, Received
-from libs.common.messaging.parked import GAP, Parked, QueuedError, Refusal, heads, mark, refuse, waiting_for_gap
+from libs.common.messaging.parked import GAP, Parked, QueuedError, Refusal, heads, mark, set_aside, waiting_for_gap
 from libs.common.messaging.shell import Failure, Shell
 from libs.common.telemetry import Counter
 from libs.common.telemetry.messages import BatchSpans
@@ -102,10 +102,9 @@ class Batch:
             blocked, waiting = await self._set_aside_before(connection, fresh) if has_parked else (set(), [])
             ordered = in_order(fresh, waiting, self._is_delta)
             answers, aggregates = await self._decide(connection, ordered, blocked, refused, spans)
-            await self._shell.store(connection, aggregates)
             refusals += await self._after(connection, ordered, answers)
-            await refuse(connection, self._group, refusals)
-            await self._advance(connection, offsets, marks)
+            refused_too = [set_aside(self._group, refusals)] if refusals else []
+            await self._shell.store(connection, aggregates, *refused_too, self._advance(offsets, marks))
         applied = [found for found, answer in zip(ordered, answers, strict=True) if not isinstance(answer, Failure)]
         return Applied(aggregates, offsets, [found for found in applied if isinstance(found, Received)], refusals)
 
@@ -188,15 +187,15 @@ class Batch:
                 refusals.append(Refusal.of_failure(found, answer.error, code_of(answer.error)))
         return refusals
 
-    async def _advance(self, connection: Connection, offsets: Mapping[TopicPartition, int], marks: Marks) -> None:
-        await connection.execute(
-            ADVANCE,
+    def _advance(self, offsets: Mapping[TopicPartition, int], marks: Marks) -> Write:
+        arguments = [
             self._group,
             [partition.topic for partition in offsets],
             [partition.partition for partition in offsets],
             list(offsets.values()),
             [orjson.dumps(marks[partition]).decode() for partition in offsets],
-        )
+        ]
+        return Write(ADVANCE, arguments)
 
 
 def partition_of(record: KafkaRecord) -> TopicPartition:

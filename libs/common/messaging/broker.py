@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from libs.common.settings import Settings
 
 START_SECONDS = 10
+FOLLOW_MS = 10_000
+"""How long a follower waits for news; they come at once, and nobody else is waited for."""
 
 
 class Broker:
@@ -79,17 +81,18 @@ class Broker:
             bootstrap_servers=self.bootstrap_servers,
             auto_offset_reset="earliest",
             enable_auto_commit=False,
+            fetch_max_wait_ms=FOLLOW_MS,
             **self.security,
         )
         try:
             await consumer.start()
             ends: dict[TopicPartition, int] = await consumer.end_offsets(consumer.assignment())
             while True:
-                for records in (await consumer.getmany(timeout_ms=1_000)).values():
-                    for record in records:
-                        yield record
                 if ends and all([await consumer.position(partition) >= end for partition, end in ends.items()]):
                     ends = {}
                     yield None
+                for records in (await consumer.getmany(timeout_ms=FOLLOW_MS)).values():
+                    for record in records:
+                        yield record
         finally:
             await consumer.stop()

@@ -15,6 +15,8 @@ CHANNEL = "cartwright"
 COALESCE_SECONDS = 0.002
 OUTBOX = "*"
 """The hint that the outbox has rows; every other hint is the id of something that changed."""
+EVERYTHING = "**"
+"""The hint that anything may have changed."""
 PAYLOAD_BYTES = 7_900
 
 log = structlog.get_logger(__name__)
@@ -26,6 +28,8 @@ class Hints:
     def __init__(self, url: str, *, listen: bool = True) -> None:
         self.outbox = asyncio.Event()
         """Set when the outbox may have rows."""
+        self.relays = False
+        """Whether this process publishes the outbox: then nobody else need be called for its rows."""
         self._url = url
         self._listen = listen
         self._pending: dict[str, None] = {}
@@ -48,12 +52,17 @@ class Hints:
         """Say that the outbox has rows, or that these things changed. Returns at once."""
         if outbox:
             self.outbox.set()
-            self._pending[OUTBOX] = None
+            if not self.relays:
+                self._pending[OUTBOX] = None
         for name in changed:
             self._pending[name] = None
             self._wake(name)
         if self._pending:
             self._due.set()
+
+    def call_everyone(self) -> None:
+        """Have all who wait look again. For a process that begins: the one before may have died between a commit and its hint."""
+        self.give(outbox=True, changed=[EVERYTHING])
 
     @contextmanager
     def expect(self, name: str) -> Iterator[asyncio.Future[None]]:
@@ -77,6 +86,8 @@ class Hints:
         for name in str(payload).split(","):
             if name == OUTBOX:
                 self.outbox.set()
+            elif name == EVERYTHING:
+                self._wake_everyone()
             else:
                 self._wake(name)
 

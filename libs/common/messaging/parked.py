@@ -14,7 +14,7 @@ import asyncpg
 import orjson
 
 from libs.common.clock import new_id, rfc3339
-from libs.common.database import Connection, passes_by_itself
+from libs.common.database import Connection, Write, passes_by_itself
 from libs.common.errors import ConflictError, MalformedError, NotFoundError
 from libs.common.messaging.decision import Message
 from libs.common.messaging.envelope import EventTooLargeError, Header, Invalid, KafkaRecord, Reader, Received
@@ -122,13 +122,10 @@ ACTIONS = "SELECT id, at, actor, action, target, reason FROM operator_action ORD
 AUDIT = "INSERT INTO operator_action (id, actor, action, target, reason) VALUES ($1, $2, $3, $4, $5)"
 
 
-async def refuse(connection: Connection, group: str, refusals: Sequence[Refusal]) -> None:
-    """Set messages aside, in the transaction that moves past them."""
-    if not refusals:
-        return
+def set_aside(group: str, refusals: Sequence[Refusal]) -> Write:
+    """What sets messages aside, in the transaction that moves past them."""
     records = [refusal.record for refusal in refusals]
-    await connection.execute(
-        REFUSE,
+    arguments = [
         group,
         [record.topic for record in records],
         [record.partition for record in records],
@@ -141,7 +138,8 @@ async def refuse(connection: Connection, group: str, refusals: Sequence[Refusal]
         [_storable(refusal.detail) for refusal in refusals],
         [refusal.tenant_id for refusal in refusals],
         [_storable(refusal.type) for refusal in refusals],
-    )
+    ]
+    return Write(REFUSE, arguments)
 
 
 def _storable(text: str | None) -> str | None:

@@ -15,8 +15,6 @@ from libs.common.messaging.parked import ParkedMessages
 from libs.common.messaging.rebuild import Rebuilder
 from libs.common.messaging.shell import Shell
 
-PAUSE_SECONDS = 0.25
-
 
 @dataclass(frozen=True, slots=True)
 class Kept:
@@ -33,6 +31,6 @@ class Projector:
         self.name = kept.projection.name
         group = f"{service}.{self.name}"
         shell = Shell(database, [kept.projection.live], kept.handlers, service=service, hints=hints)
-        self.inbox = Inbox(shell, broker, group=group, topics=kept.projection.topics, pause_seconds=PAUSE_SECONDS)
+        self.inbox = Inbox(shell, broker, group=group, topics=kept.projection.topics, patient=True)
         self.rebuilder = Rebuilder(shell, broker, group=group, projections=[kept.projection])
         self.parked = ParkedMessages(shell, self.inbox.reader, self.inbox.group)

@@ -1,7 +1,8 @@
 """The shell around every decision: load what the messages touch, decide in order, store it all, in one transaction.
 
-A batch of any size costs about five round trips: begin, load (one statement a kind), save (one a kind), outbox,
-commit. An HTTP request is a batch of one, with its idempotency key claimed in the same transaction.
+A batch of any size costs about four round trips: begin, load (one for each kind that is locked), write, commit. All that
+a transaction writes is one statement: what changed, its timers, its events, and how far the inbox has come. An HTTP
+request is a batch of one, with its idempotency key claimed in the same transaction.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ import orjson
 import structlog
 
 from libs.common.clock import new_id, now
-from libs.common.database import ConcurrencyError, Connection, Database, Rows
+from libs.common.database import ConcurrencyError, Connection, Database, Rows, Write, select, write
 from libs.common.errors import ConflictError, RejectedError
 from libs.common.messaging.decision import (
     Aggregate,
@@ -34,7 +35,7 @@ from libs.common.messaging.decision import (
 )
 from libs.common.messaging.envelope import encode
 from libs.common.messaging.hints import Hints
-from libs.common.messaging.timers import set_timers
+from libs.common.messaging.timers import timers
 from libs.common.telemetry import about
 from libs.common.telemetry.messages import CommandSpans, created
 
@@ -130,9 +131,7 @@ class Shell:
                 [answer], aggregates = await self.decide(connection, [message])
                 if isinstance(answer, Failure):
                     raise answer.error
-                await self.store(connection, aggregates)
-                if claim is not None:
-                    await _remember(connection, claim, claim.remember(answer))
+                await self.store(connection, aggregates, *([_remembered(claim, claim.remember(answer))] if claim else []))
             return answer, aggregates
 
         answer, aggregates = await retried(attempt)
@@ -192,29 +191,39 @@ class Shell:
         return None
 
     async def _load(self, connection: Connection, aggregates: IdentityMap, wanted: Iterable[tuple[UUID, Ref]]) -> None:
-        """Load what is not yet there, kind by kind in the order the service lists them: the one lock order."""
-        locked: dict[type[Aggregate], dict[Entry, None]] = {kind: {} for kind in self._rows}
-        shared: dict[type[Aggregate], dict[Entry, None]] = {kind: {} for kind in self._rows}
-        for tenant_id, ref in wanted:
-            (shared if ref.shared else locked)[ref.kind][aggregates.entries[ref.kind, tenant_id, ref.key]] = None
-        for kind, rows in self._rows.items():
-            only_shared = [entry for entry in shared[kind] if entry not in locked[kind]]
-            for lock, entries in ((True, list(locked[kind])), (False, only_shared)):
-                if entries:
-                    aggregates.put_loaded(
-                        kind, entries, await rows.load(connection, [entry.place for entry in entries], lock=lock)
-                    )
+        """Load what is not yet there, kind by kind in the order the service lists them: the one lock order.
 
-    async def store(self, connection: Connection, aggregates: IdentityMap) -> None:
-        """Save what changed, then the outbox: last, so that the order of its ids is the order of every key."""
-        for kind, rows in self._rows.items():
-            changed = [(entry.state, entry.stored_version) for entry in aggregates.changed if entry.kind is kind]
-            if changed:
-                await rows.save(connection, changed)
+        Each kind that is locked has a statement of its own, which sees what others committed while the one before it
+        waited. What is only looked at promises no such thing, and comes along with the last of them.
+        """
+        locked: dict[type[Aggregate], dict[Entry, None]] = {}
+        shared: dict[type[Aggregate], dict[Entry, None]] = {}
+        for tenant_id, ref in wanted:
+            entry = aggregates.entries[ref.kind, tenant_id, ref.key]
+            (shared if ref.shared else locked).setdefault(ref.kind, {})[entry] = None
+        only_shared = {kind: [entry for entry in shared[kind] if entry not in locked.get(kind, ())] for kind in shared}
+        rounds = [[(kind, [*locked[kind]], True)] for kind in self._rows if kind in locked] or [[]]
+        rounds[-1] += [(kind, entries, False) for kind, entries in only_shared.items() if entries]
+        for together in rounds:
+            selects = [self._rows[kind].wanted([entry.place for entry in entries], lock=lock) for kind, entries, lock in together]
+            for (kind, entries, _), found in zip(together, await select(connection, selects), strict=True):
+                aggregates.put_loaded(kind, entries, self._rows[kind].made(found))
+
+    async def store(self, connection: Connection, aggregates: IdentityMap, *also: Write) -> None:
+        """Write what changed with its timers and events, and what else there is to write, in one round trip.
+
+        The order of the outbox's ids is the order of every key, because they are drawn here: when all that is changed has
+        been locked, and what is new has not been made by anybody else, or nothing of this stands.
+        """
+        changed: dict[type[Aggregate], list[tuple[Any, int]]] = {kind: [] for kind in self._rows}
+        for entry in aggregates.changed:
+            changed[entry.kind].append((entry.state, entry.stored_version))
+        writes = [each for kind, states in changed.items() if states for each in self._rows[kind].changes(states)]
         if aggregates.reminders:
-            await set_timers(connection, aggregates.reminders)
+            writes.append(timers(aggregates.reminders))
         if aggregates.published:
-            await _publish(connection, aggregates, self.source)
+            writes.append(_events(aggregates, self.source))
+        await write(connection, [*writes, *also])
 
     def committed(self, aggregates: IdentityMap) -> None:
         """Tell whoever waits. A hint only: it may be lost, and nothing is."""
@@ -261,22 +270,21 @@ INSERT_EVENTS = """INSERT INTO outbox_event (event_id, tenant_id, topic, key, he
 SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::bytea[], $6::bytea[])"""
 
 
-async def _publish(connection: Connection, aggregates: IdentityMap, source: str) -> None:
+def _events(aggregates: IdentityMap, source: str) -> Write:
     at = now()
     rows = [encode(published, source=source, event_id=new_id(), time=at) for published in created(aggregates.published)]
     if len(rows) == 1:
         [row] = rows
-        await connection.execute(INSERT_EVENT, row.event_id, row.tenant_id, row.topic, row.key, row.headers, row.payload)
-        return
-    await connection.execute(
-        INSERT_EVENTS,
+        return Write(INSERT_EVENT, [row.event_id, row.tenant_id, row.topic, row.key, row.headers, row.payload])
+    columns = [
         [row.event_id for row in rows],
         [row.tenant_id for row in rows],
         [row.topic for row in rows],
         [row.key for row in rows],
         [row.headers for row in rows],
         [row.payload for row in rows],
-    )
+    ]
+    return Write(INSERT_EVENTS, columns)
 
 
 CLAIM = """INSERT INTO idempotency_key (tenant_id, subject, operation, key, fingerprint) VALUES ($1, $2, $3, $4, $5)
@@ -305,11 +313,10 @@ async def _claim(connection: Connection, claim: Claim[Any]) -> Answer | None:
     return Answer(row["status"], row["body"], orjson.loads(row["headers"] or "{}"))
 
 
-async def _remember(connection: Connection, claim: Claim[Any], answer: Answer) -> None:
+def _remembered(claim: Claim[Any], answer: Answer) -> Write:
     headers = orjson.dumps(dict(answer.headers)).decode()
-    await connection.execute(
-        REMEMBER, claim.tenant_id, claim.subject, claim.operation, claim.key, answer.status, headers, answer.body
-    )
+    scope = (claim.tenant_id, claim.subject, claim.operation, claim.key)
+    return Write(REMEMBER, [*scope, answer.status, headers, answer.body])
 
 
 async def retried(attempt: Callable[[], Awaitable[R]]) -> R:

@@ -17,7 +17,7 @@ import asyncpg
 import structlog
 
 from libs.common.clock import now
-from libs.common.database import PASSING, Connection
+from libs.common.database import PASSING, Write
 from libs.common.errors import ConflictError
 from libs.common.messaging.decision import Message
 from libs.common.telemetry import Counter, Gauge
@@ -67,10 +67,10 @@ RETURNING t.tenant_id, t.name, t.key, t.due_at"""
 FORGET = "SELECT timers_forget($1, $2, $3, $4)"
 
 
-async def set_timers(connection: Connection, reminders: Mapping[tuple[UUID, str, UUID], datetime]) -> None:
-    """Store what the decisions of one transaction want to be reminded of: one statement, however many."""
+def timers(reminders: Mapping[tuple[UUID, str, UUID], datetime]) -> Write:
+    """What sets the timers that the decisions of one transaction ask for, however many."""
     tenants, names, keys = zip(*reminders, strict=True)
-    await connection.execute(SET, tenants, names, keys, list(reminders.values()))
+    return Write(SET, [tenants, names, keys, list(reminders.values())])
 
 
 async def keep_time(shell: "Shell", commands: Commands) -> None:

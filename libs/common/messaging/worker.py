@@ -1,11 +1,11 @@
 """The life of a worker process: consumers, relay and timers, with an operator surface and no FastAPI."""
 
 import asyncio
-import gc
 import signal
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import asyncpg
@@ -18,9 +18,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from libs.common.auth import Keys, Verifier
-from libs.common.database import PASSING, Database, Projection, Rows
+from libs.common.database import PASSING, Database, Projection, Rows, passes_by_itself
+from libs.common.errors import UnavailableError
 from libs.common.http.operator import repair_routes
-from libs.common.http.server import Check, operator_app, serve
+from libs.common.http.server import Check, calm_collector, operator_app, serve
 from libs.common.messaging import asyncapi
 from libs.common.messaging.broker import Broker
 from libs.common.messaging.decision import Aggregate, Handlers
@@ -37,6 +38,8 @@ from libs.common.telemetry import Gauge, configure_logging
 
 POOL_SIZE = 8
 COUNT_SECONDS = 15
+LONGEST_WAIT_SECONDS = 5
+"""For a database that is away when the process begins."""
 
 PARKED_MESSAGES = Gauge("cartwright_parked_messages", "Messages set aside and not yet decided", ["state"])
 PARKED_KEYS = Gauge("cartwright_parked_keys", "Keys with messages set aside", ["state"])
@@ -79,10 +82,11 @@ def run_worker(
     projections: Sequence[Projection] = (),
     apart: Sequence[Kept] = (),
     prepare: Prepare = _nothing,
+    patient: bool = False,
 ) -> None:
-    """Work until SIGTERM; then finish the batch in hand and leave."""
+    """Work until SIGTERM; then finish the batch in hand and leave. A patient one may hear of an event 0.25 s later."""
     configure_logging(settings.log_level, settings.log_format, service=name, process="worker")
-    uvloop.run(_run(name, settings, rows, handlers, topics, announce, jobs, projections, apart, prepare))
+    uvloop.run(_run(name, settings, rows, handlers, topics, announce, jobs, projections, apart, prepare, patient))
 
 
 async def _run(
@@ -96,24 +100,19 @@ async def _run(
     projections: Sequence[Projection],
     apart: Sequence[Kept],
     prepare: Prepare,
+    patient: bool,
 ) -> None:
     if settings.relay_database_url is None:
         message = "set CARTWRIGHT_RELAY_DATABASE_URL: a worker publishes its database's outbox"
         raise SettingsError(message)
     url = settings.database_url.get_secret_value()
-    database = await Database.connect(url, application=f"{name}-worker", size=POOL_SIZE)
+    database = await Database.connect(url, application=f"{name}-worker", size=POOL_SIZE, least=0)
     hints = Hints(url)
     shell = Shell(database, rows, handlers, service=name, hints=hints, announce=announce)
     broker = Broker(settings)
     kafka = kafka_broker(broker)
-    inbox = Inbox(
-        shell,
-        broker,
-        group=name,
-        topics=topics,
-        park_share=settings.inbox_park_share,
-        remembered_days=settings.inbox_remembered_days,
-    )
+    share, days = settings.inbox_park_share, settings.inbox_remembered_days
+    inbox = Inbox(shell, broker, group=name, topics=topics, park_share=share, remembered_days=days, patient=patient)
     inbox.subscribe(kafka)
     projectors = [Projector(name, kept, database, hints, broker) for kept in apart]
     for projector in projectors:
@@ -126,25 +125,51 @@ async def _run(
     rebuilder = Rebuilder(shell, broker, group=name, projections=projections, others=[each.rebuilder for each in projectors])
     relay = Relay(settings.relay_database_url.get_secret_value(), database=name, broker=broker, hints=hints)
     await hints.start()
-    worker = Worker(shell, settings)
-    await prepare(worker)
-    calm_collector()
-    tasks = [
-        asyncio.create_task(relay.run(), name="relay"),
-        asyncio.create_task(_consume(kafka), name="consumer"),
-        *(asyncio.create_task(each.report(), name=f"lag of {each.group}") for each in inboxes),
-        asyncio.create_task(_count_parked([parked, *set_apart.values()]), name="parked"),
-        *(asyncio.create_task(job(worker), name=job.__name__) for job in jobs),
-    ]
-    described = Route("/asyncapi.json", _asyncapi(name, handlers))
+    described = Route("/asyncapi.json", _asyncapi(name, handlers, {each.projection.name: each.handlers for each in apart}))
     repairs = repair_routes(parked, verifier, rebuilder, outbox, set_apart)
     surface = operator_app(_readiness(database, kafka, inboxes), described, *repairs)
     serving = asyncio.create_task(serve(surface, settings), name="http")
+    worker = Worker(shell, settings)
+    tasks: list[asyncio.Task[None]] = []
+    if await _answers(database, serving):
+        await prepare(worker)
+        hints.call_everyone()
+        calm_collector()
+        tasks += [
+            asyncio.create_task(relay.run(), name="relay"),
+            asyncio.create_task(_consume(kafka), name="consumer"),
+            *(asyncio.create_task(each.report(), name=f"lag of {each.group}") for each in inboxes),
+            asyncio.create_task(_count_parked([parked, *set_apart.values()]), name="parked"),
+            *(asyncio.create_task(job(worker), name=job.__name__) for job in jobs),
+        ]
     await _until_something_ends([serving, *tasks])
     await _leave(kafka, tasks, worker)
     await hints.close()
     await database.close()
     serving.result()
+
+
+async def _answers(database: Database, serving: "asyncio.Task[None]") -> bool:
+    """Wait for a database that is still recovering, as for a broker; operators are answered meanwhile.
+
+    False when the process is told to leave before. Raises UnavailableError for what does not pass by itself.
+    """
+    for tries in count(1):
+        try:
+            async with database.acquire() as connection:
+                await connection.execute("SELECT 1")
+        except PASSING as error:
+            cause = error.__cause__ or error
+            if not passes_by_itself(cause):
+                raise UnavailableError("database-unavailable", f"cannot connect with the given database URL: {cause}") from error
+            wait = min(tries, LONGEST_WAIT_SECONDS)
+            log.warning("worker.waiting_for_database", error=str(cause), action=f"trying again in {wait} s")
+            await asyncio.wait([serving], timeout=wait)
+        else:
+            return True
+        if serving.done():
+            return False
+    raise AssertionError
 
 
 async def _leave(kafka: KafkaBroker, tasks: Sequence["asyncio.Task[None]"], worker: Worker) -> None:
@@ -156,12 +181,6 @@ async def _leave(kafka: KafkaBroker, tasks: Sequence["asyncio.Task[None]"], work
             await task
     for close in worker.closing:
         await close()
-
-
-def calm_collector() -> None:
-    """Keep the garbage collector from walking what lives long in the middle of every batch."""
-    gc.freeze()  # what was loaded to start
-    gc.set_threshold(200_000, 20, 50)  # a few batches: they leave by themselves
 
 
 async def _until_something_ends(tasks: Sequence["asyncio.Task[None]"]) -> None:
@@ -233,8 +252,8 @@ def _readiness(database: Database, kafka: KafkaBroker, inboxes: Sequence[Inbox])
     return [database_ready, consumer_ready, not_halted]
 
 
-def _asyncapi(name: str, handlers: Handlers) -> Callable[[Request], Awaitable[Response]]:
+def _asyncapi(name: str, handlers: Handlers, apart: Mapping[str, Handlers]) -> Callable[[Request], Awaitable[Response]]:
     async def document(_: Request) -> Response:
-        return JSONResponse(asyncapi.document(name, handlers))
+        return JSONResponse(asyncapi.document(name, handlers, apart))
 
     return document

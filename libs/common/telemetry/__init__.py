@@ -5,7 +5,7 @@ What stands here is for everybody; the spans of messages are in `messages.py`, f
 
 from libs.common.telemetry.logs import about, bound, configure_logging
 from libs.common.telemetry.metrics import METRICS_TYPE, REGISTRY, Counter, Gauge, Histogram, metrics
-from libs.common.telemetry.traces import Span, call_span, request_span
+from libs.common.telemetry.traces import RequestSpan, Span, call_span, request_span
 
 __all__ = [
     "METRICS_TYPE",
@@ -13,6 +13,7 @@ __all__ = [
     "Counter",
     "Gauge",
     "Histogram",
+    "RequestSpan",
     "Span",
     "about",
     "bound",

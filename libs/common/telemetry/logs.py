@@ -11,7 +11,7 @@ from uuid import UUID
 import structlog
 
 from libs.common.sensitive import leave_out_sensitive
-from libs.common.telemetry.traces import start_tracing, trace_id_of
+from libs.common.telemetry.traces import REQUEST, start_tracing, trace_id_of
 
 
 class Subject(Protocol):
@@ -49,7 +49,7 @@ class about:  # noqa: N801 - it is used as a statement
 @contextmanager
 def bound(traceparent: str | None, **members: str) -> Iterator[None]:
     """Lines written inside carry these members, and nothing of what the task around them was started for."""
-    token, before = _SUBJECT.set(None), structlog.contextvars.get_contextvars()
+    subject, request, before = _SUBJECT.set(None), REQUEST.set(None), structlog.contextvars.get_contextvars()
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(**trace_id_of(traceparent), **members)
     try:
@@ -57,20 +57,21 @@ def bound(traceparent: str | None, **members: str) -> Iterator[None]:
     finally:
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(**before)
-        _SUBJECT.reset(token)
+        REQUEST.reset(request)
+        _SUBJECT.reset(subject)
 
 
 def add_subject(_logger: object, _method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
-    """Say which message a line is about, unless the line says so itself."""
-    subject = _SUBJECT.get()
-    if subject is None:
-        return event
-    members = {
-        **trace_id_of(subject.traceparent),
-        "tenant_id": str(subject.tenant_id),
-        "message_id": subject.id,
-        "correlation_id": subject.correlation_id,
-    }
+    """Say which request and message a line is about, unless the line says so itself."""
+    request, subject = REQUEST.get(), _SUBJECT.get()
+    members = request.members() if request is not None else {}
+    if subject is not None:
+        members |= {
+            **trace_id_of(subject.traceparent),
+            "tenant_id": str(subject.tenant_id),
+            "message_id": subject.id,
+            "correlation_id": subject.correlation_id,
+        }
     return {**members, **event}
 
 

@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 from uuid import UUID
@@ -131,18 +132,19 @@ def reason_of(error: BaseException) -> str:
 class RequestSpan:
     """A request, as a SERVER span and on every log line written while it is answered."""
 
-    __slots__ = ("_bound", "_span", "traceparent")
+    __slots__ = ("_before", "_request_id", "_span", "_tenant_id", "traceparent")
 
     def __init__(self, span: Span, request_id: str) -> None:
         self._span = span
+        self._request_id = request_id
+        self._tenant_id: UUID | None = None
         self.traceparent = span.traceparent
-        self._bound = structlog.contextvars.bind_contextvars(request_id=request_id, **trace_id_of(span.traceparent))
 
     def of_tenant(self, tenant_id: UUID) -> None:
         """The caller is known from here on."""
-        text = str(tenant_id)
-        self._span.note("cartwright.tenant.id", text)
-        self._bound = {**structlog.contextvars.bind_contextvars(tenant_id=text), **self._bound}
+        self._tenant_id = tenant_id
+        if _recorder is not None:
+            self._span.note("cartwright.tenant.id", str(tenant_id))
 
     def answered(self, status: int) -> None:
         """What the caller was told. Only a 5xx is a failure of ours."""
@@ -150,12 +152,22 @@ class RequestSpan:
         if status >= 500:
             self._span.fail(str(status))
 
+    def members(self) -> dict[str, str]:
+        """What a log line says of it; put together when there is one."""
+        tenant = {} if self._tenant_id is None else {"tenant_id": str(self._tenant_id)}
+        return {"request_id": self._request_id, **trace_id_of(self.traceparent), **tenant}
+
     def __enter__(self) -> Self:
+        self._before: Token[RequestSpan | None] = REQUEST.set(self)
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: TracebackType | None) -> None:
         self._span.__exit__(kind, error, traceback)
-        structlog.contextvars.reset_contextvars(**self._bound)
+        REQUEST.reset(self._before)
+
+
+REQUEST: ContextVar[RequestSpan | None] = ContextVar("request", default=None)
+"""The request that is being answered, if one is."""
 
 
 def request_span(route: str, scope: Mapping[str, Any], *, request_id: str, traceparent: str | None) -> RequestSpan:

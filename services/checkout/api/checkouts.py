@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from libs.common.clock import new_id, rfc3339
 from libs.common.errors import NotFoundError
-from libs.common.http.routes import Call, Caller, Routes, guard, reply
+from libs.common.http.routes import Call, Caller, Routes, guard, reply, reply_unless_known
 from libs.common.messaging.shell import Answer, Replayed
 from services.checkout import handlers, repository
 from services.checkout.api.models import AddressModel, Body, QuoteModel, address_of, caller_of, quote_model
@@ -87,7 +87,7 @@ def checkout_model(checkout: Checkout) -> CheckoutModel:
         reason=checkout.reason,
         cart_id=checkout.cart_id,
         order_id=checkout.order_id if checkout.state is CheckoutState.CONFIRMED else None,
-        payment_id=checkout.payment_id if checkout.quote and checkout.state is not CheckoutState.RESERVED else None,
+        payment_id=checkout.payment_id if checkout.asks_for_money else None,
         currency=checkout.currency,
         total_minor=checkout.total_minor,
         action_required=checkout.is_waiting_for_payer,
@@ -204,7 +204,7 @@ async def _shown(call: Call, answer: Checkout | Replayed, deadline: float, done:
 async def read_checkout(call: Caller, checkout_id: UUID) -> Response:
     """One checkout; with `Prefer: wait`, once it is final."""
     checkout = await read_awaited(call, checkout_id, _deadline(call))
-    return reply(200, checkout_model(checkout), ETag=f'"{checkout.version}"', **call.applied)
+    return reply_unless_known(call, lambda: checkout_model(checkout), checkout.version, **call.applied)
 
 
 @ROUTES.post(

@@ -9,12 +9,12 @@ from pydantic import AwareDatetime, BaseModel, Field
 from libs.common.clock import rfc3339
 from libs.common.errors import NotFoundError
 from libs.common.http.paging import Page, decode_cursor, page
-from libs.common.http.routes import Call, Caller, Routes, guard, reply
+from libs.common.http.routes import Call, Caller, Routes, guard, reply, reply_unless_known
 from libs.common.messaging.shell import Answer, Replayed
 from services.checkout import handlers, repository
 from services.checkout.api.models import AddressModel, Body, Limit, LineModel, address_model, caller_of, line_model
 from services.checkout.domain.note import Note
-from services.checkout.domain.order import Order
+from services.checkout.domain.order import Order, PaymentState
 from services.checkout.domain.refund import Refund
 
 ROUTES = Routes()
@@ -50,7 +50,9 @@ class OrderModel(BaseModel):
     number: int
     state: str
     reason: str | None
-    payment_state: str
+    payment_state: Annotated[
+        str | None, Field(description="`captured` also if there was nothing to pay; absent if it is off and no money is held")
+    ]
     fulfilment_state: str
     currency: str
     lines: list[LineModel]
@@ -67,7 +69,7 @@ class OrderModel(BaseModel):
     shipping_address: AddressModel | None
     quote_hash: str | None
     checkout_id: UUID
-    payment_id: UUID
+    payment_id: Annotated[UUID | None, Field(description="Absent if there was nothing to pay")]
     subject_id: UUID
     placed_at: str
 
@@ -117,7 +119,7 @@ def order_model(order: Order, refunds: list[RefundModel] | None = None) -> Order
         number=order.number,
         state=order.state,
         reason=order.reason,
-        payment_state=order.payment_state,
+        payment_state=None if order.payment_state is PaymentState.NONE else order.payment_state,
         fulfilment_state=order.fulfilment_state,
         currency=order.currency,
         lines=[line_model(line) for line in order.lines],
@@ -134,7 +136,7 @@ def order_model(order: Order, refunds: list[RefundModel] | None = None) -> Order
         shipping_address=address_model(order.shipping_address),
         quote_hash=order.quote_hash,
         checkout_id=order.checkout_id,
-        payment_id=order.payment_id,
+        payment_id=order.payment_id if order.total_minor else None,
         subject_id=order.subject_id,
         placed_at=rfc3339(order.placed_at),
     )
@@ -195,15 +197,21 @@ async def order_of_path(call: Call) -> None:
     await load_order(call, UUID(call.request.path_params["order_id"]))
 
 
-def _order_reply(status: int, order: Order, refunds: list[Refund], **headers: str) -> Response:
-    return reply(status, order_model(order, [refund_model(refund) for refund in refunds]), ETag=f'"{order.version}"', **headers)
+def _told(order: Order, refunds: list[Refund]) -> OrderModel:
+    return order_model(order, [refund_model(refund) for refund in refunds])
+
+
+def _version(order: Order, refunds: list[Refund]) -> int:
+    """Of all that is told of an order: the sum rises whenever any of it changes, also between two reads of one answer."""
+    return order.version + sum(refund.version for refund in refunds)
 
 
 @ROUTES.get("/v1/orders/{order_id}", response_model=OrderModel)
 @guard("orders:read")
 async def read_order(call: Caller, order_id: UUID) -> Response:
     """One order, with its refunds."""
-    return _order_reply(200, *await load_order(call, order_id))
+    order, refunds = await load_order(call, order_id)
+    return reply_unless_known(call, lambda: _told(order, refunds), _version(order, refunds))
 
 
 @ROUTES.post("/v1/orders/{order_id}/cancel", status_code=202, response_model=OrderModel)
@@ -213,7 +221,8 @@ async def cancel_order(call: Caller, order_id: UUID) -> Response:
     command = handlers.orders.CancelOrder(order_id=order_id, caller=caller_of(call))
     answer: Any = await call.execute_once(command, lambda order: Answer(0, headers={"resource": str(order.id)}))
     order, refunds = await load_order(call, order_id)
-    return _order_reply(202, order, refunds, **({"Idempotent_Replayed": "true"} if isinstance(answer, Replayed) else {}))
+    replayed = {"Idempotent_Replayed": "true"} if isinstance(answer, Replayed) else {}
+    return reply(202, _told(order, refunds), ETag=f'"{_version(order, refunds)}"', **replayed)
 
 
 @ROUTES.post("/v1/orders/{order_id}/notes", status_code=201, response_model=NoteModel)

@@ -23,8 +23,11 @@ class OrderState(StrEnum):
 class PaymentState(StrEnum):
     """Where an order's money is."""
 
+    NONE = "none"
+    """Nowhere, and there will be none: the order is off, and payments holds nothing for it."""
     AUTHORIZED = "authorized"
     CAPTURED = "captured"
+    """Also of an order that cost nothing: there is nothing left to pay."""
     PARTIALLY_REFUNDED = "partially_refunded"
     REFUNDED = "refunded"
     DISPUTED = "disputed"
@@ -161,6 +164,11 @@ def dispute(order: Order, dispute_id: UUID, standing: str) -> Order:
     return with_money(replace(order, disputes={**order.disputes, str(dispute_id): standing}))
 
 
+def let_go(order: Order) -> Order:
+    """What was held for it is held no more. Money that was taken, or went back, stays told of."""
+    return replace(order, payment_state=PaymentState.NONE) if order.payment_state is PaymentState.AUTHORIZED else order
+
+
 def with_money(order: Order) -> Order:
     """The same order, its `payment_state` in accord with its amounts and disputes."""
     return replace(order, payment_state=_payment_state(order))
@@ -173,7 +181,9 @@ def _payment_state(order: Order) -> PaymentState:
         # Told of by different streams: a refund may be heard of before the capture that it undoes.
         whole = order.refunded_minor >= (order.captured_minor or order.total_minor)
         return PaymentState.REFUNDED if whole else PaymentState.PARTIALLY_REFUNDED
-    return PaymentState.CAPTURED if order.captured_minor else PaymentState.AUTHORIZED
+    if order.captured_minor:
+        return PaymentState.CAPTURED
+    return PaymentState.NONE if order.payment_state is PaymentState.NONE else PaymentState.AUTHORIZED
 
 
 # --- Calling it off -----------------------------------------------------------------------------------------------
@@ -195,13 +205,16 @@ def cancel(order: Order, reason: FailureReason) -> tuple[Order, OrderCanceled, l
     if OrderState.CANCELED not in ORDER_TRANSITIONS[order.state]:
         raise ConflictError("order-state", f"an order that is {order.state} cannot be canceled", state=str(order.state))
     inside = {line.line_id: line.quantity - _outside(order.progress_of(line.line_id)) for line in order.lines}
-    canceled, goods = restock(replace(order, state=OrderState.CANCELED, reason=reason), inside)
+    # Of one that cost nothing there is no money that payments would say anything of.
+    payment_state = order.payment_state if order.total_minor else PaymentState.NONE
+    canceled, goods = restock(replace(order, state=OrderState.CANCELED, payment_state=payment_state, reason=reason), inside)
     event = OrderCanceled(
         order_id=order.id,
         checkout_id=order.checkout_id,
         cart_id=order.cart_id,
         payment_id=order.payment_id,
         reason=reason,
+        total_minor=order.total_minor,
     )
     return canceled, event, goods
 

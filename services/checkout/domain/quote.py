@@ -165,6 +165,11 @@ def quote(frozen: CartFrozen, terms: Terms = NOTHING_CONFIGURED) -> Quote:
     )
 
 
+def may_be_free(frozen: CartFrozen) -> bool:
+    """Whether nothing may be left to pay, if sending it costs nothing either."""
+    return sum(line.unit_minor * line.quantity for line in frozen.lines) <= sum(each.amount_minor for each in frozen.discounts)
+
+
 def _basket(frozen: CartFrozen) -> _Basket:
     """The lines' amounts, and each line's share of the discount, which never takes more than there is."""
     totals = [line.unit_minor * line.quantity for line in frozen.lines]

@@ -1,7 +1,7 @@
 """Refunds of an order: asked of payments, and never more than was taken. Payments alone says what became of one.
 
 A refund that fails, also one that had succeeded, frees its amount and its lines: they may be refunded again. Goods that were
-put back on the shelf for it stay there.
+put back on the shelf for it stay there. What payments says is written down whatever it comes to: money that went back went back.
 """
 
 from collections.abc import Mapping
@@ -10,9 +10,9 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from libs.common.contracts.checkout import OrderQuantity, OrderRefunded, RefundRequested
+from libs.common.contracts.checkout import OrderQuantity, OrderRefunded, OrderRefundFailed, RefundRequested
 from libs.common.contracts.payments import RefundFailed, RefundPending, RefundSucceeded
-from libs.common.errors import ConflictError, NotYetError, RejectedError
+from libs.common.errors import ConflictError, RejectedError
 from libs.common.messaging.decision import Aggregate
 from services.checkout.domain.order import Order, shelve, with_money
 from services.checkout.domain.stock import Allocation
@@ -70,7 +70,15 @@ class RefundWish:
 
 def refundable_minor(order: Order) -> int:
     """What was taken and has not gone back, nor is on its way."""
-    return order.captured_minor - order.refunding_minor - order.refunded_minor
+    return max(order.captured_minor - order.refunding_minor - order.refunded_minor, 0)
+
+
+def beyond_minor(order: Order) -> int:
+    """How much more has gone back than was taken; than it cost, as long as nobody has told of its capture.
+
+    Refunds are told of one by one, in any order: before one that failed is heard of, its successor seems too much.
+    """
+    return max(order.refunded_minor - (order.captured_minor or order.total_minor), 0)
 
 
 def request(order: Order, refund_id: UUID, wish: RefundWish, now: datetime) -> tuple[Order, Refund, RefundRequested]:
@@ -179,15 +187,14 @@ def follow(order: Order, refund: Refund, told: Told) -> tuple[Order, Refund] | N
     moved = replace(refund, state=to, code=told.code if isinstance(told, RefundFailed) else None)
     match to:
         case R.PENDING | R.REQUESTED:
-            # Of one that seems too much nothing is kept until it has come to its end: then what explains it is told as well.
-            return (order, moved) if _is_possible(order) else None
+            return order, moved
         case R.SUCCEEDED:
             given = replace(
                 order,
                 refunding_minor=order.refunding_minor - refund.amount_minor,
                 refunded_minor=order.refunded_minor + refund.amount_minor,
             )
-            return with_money(_demand_possible(given)), moved
+            return with_money(given), moved
         case R.FAILED:
             if refund.state is R.SUCCEEDED:
                 order = replace(
@@ -197,17 +204,6 @@ def follow(order: Order, refund: Refund, told: Told) -> tuple[Order, Refund] | N
                 )
             order = _shelved(order, refund, -1) if refund.is_restocked else order
             return with_money(_set_aside(order, refund, -1)), moved
-
-
-def _is_possible(order: Order) -> bool:
-    """Refunds are told of one by one, in any order: before one that failed is heard of, its successor seems too much."""
-    return order.refunding_minor + order.refunded_minor <= order.total_minor
-
-
-def _demand_possible(order: Order) -> Order:
-    if not _is_possible(order):
-        raise NotYetError("refund-exceeds-order", f"order {order.number} would have been refunded more than it cost")
-    return order
 
 
 def said(order: Order, refund: Refund) -> OrderRefunded:
@@ -220,6 +216,19 @@ def said(order: Order, refund: Refund) -> OrderRefunded:
         refunded_minor=order.refunded_minor,
         lines=refund.lines,
         restock=refund.is_restocked,
+    )
+
+
+def took_back(order: Order, refund: Refund) -> OrderRefundFailed:
+    """It was said that the buyer has it back, and they have not."""
+    return OrderRefundFailed(
+        order_id=order.id,
+        refund_id=refund.id,
+        amount_minor=refund.amount_minor,
+        currency=refund.currency,
+        refunded_minor=order.refunded_minor,
+        lines=refund.lines,
+        code=refund.code or "",
     )
 
 

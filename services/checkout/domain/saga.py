@@ -3,6 +3,7 @@
 started → frozen → quoted → reserved → paying → confirmed
 and to `failed`, `canceled` or `expired` from everywhere before. From `paying` those are reached by way of `canceling` and
 `expiring`, and only once payments has answered that no money is held: what was reserved stays reserved until then.
+What costs nothing is confirmed as soon as it is reserved: payments is not asked for anything.
 """
 
 from collections.abc import Iterable
@@ -61,7 +62,7 @@ TRANSITIONS: dict[CheckoutState, frozenset[CheckoutState]] = {
     S.STARTED: frozenset({S.FROZEN, S.FAILED, S.CANCELED, S.EXPIRED}),
     S.FROZEN: frozenset({S.QUOTED, S.FAILED}),
     S.QUOTED: frozenset({S.RESERVED, S.FAILED}),
-    S.RESERVED: frozenset({S.PAYING, S.FAILED, S.CANCELED, S.EXPIRED}),
+    S.RESERVED: frozenset({S.PAYING, S.CONFIRMED, S.FAILED, S.CANCELED, S.EXPIRED}),
     S.PAYING: frozenset({S.CONFIRMED, S.FAILED, S.CANCELING, S.EXPIRING}),
     S.CANCELING: frozenset({S.CANCELED, S.FAILED}),
     # A buyer who cancels does not want the order either that money held in time would still make.
@@ -121,9 +122,19 @@ class Checkout(Aggregate):
         return self.state in FINAL
 
     @property
+    def is_free(self) -> bool:
+        """Whether it has a quote by which nothing is to be paid."""
+        return self.total_minor == 0
+
+    @property
     def is_payable(self) -> bool:
         """Whether the buyer said how they pay."""
         return bool(self.method) or self.confirmation == "client"
+
+    @property
+    def asks_for_money(self) -> bool:
+        """Whether payments was asked to hold its money, now or before its end."""
+        return self.quote is not None and self.is_payable and not self.is_free and self.state is not S.RESERVED
 
     @property
     def is_waiting_for_payer(self) -> bool:
@@ -160,10 +171,10 @@ def claim_id(cart_id: UUID, subject_id: UUID) -> UUID:
     return uuid5(cart_id, str(subject_id))
 
 
-def start(checkout: Checkout) -> tuple[Checkout, CheckoutRequested]:
-    """Ask the cart to freeze."""
-    event = CheckoutRequested(checkout_id=checkout.id, cart_id=checkout.cart_id, subject_id=checkout.subject_id)
-    return checkout, event
+def start(checkout: Checkout, attempt: int) -> tuple[Checkout, CheckoutRequested]:
+    """Ask the cart to freeze. By the number of the attempt it knows that the ones before are over, should it not have heard."""
+    cart_id, subject_id = checkout.cart_id, checkout.subject_id
+    return checkout, CheckoutRequested(checkout_id=checkout.id, cart_id=cart_id, subject_id=subject_id, attempt=attempt)
 
 
 def new_checkout(
@@ -226,12 +237,9 @@ def choose_payment(checkout: Checkout, method: str, confirmation: Confirmation) 
     return replace(checkout, method=method, confirmation=confirmation)
 
 
-def begin_payment(
-    checkout: Checkout, priced: Quote, allocations: Iterable[Allocation], capture: CaptureMode
-) -> tuple[Checkout, PaymentRequested]:
+def begin_payment(checkout: Checkout, priced: Quote, capture: CaptureMode) -> tuple[Checkout, PaymentRequested]:
     """Ask payments to hold the money for what is reserved: in the decision that reserved it, or when the buyer says how."""
-    paying = replace(move(checkout, S.PAYING), allocations=tuple(allocations))
-    return paying, PaymentRequested(
+    return move(checkout, S.PAYING), PaymentRequested(
         checkout_id=checkout.id,
         payment_id=checkout.payment_id,
         order_id=checkout.order_id,
@@ -330,7 +338,9 @@ def matches(checkout: Checkout, authorized: PaymentAuthorized) -> bool:
 
 
 def confirm(checkout: Checkout, priced: Quote, number: int, now: datetime) -> tuple[Checkout, Order, OrderConfirmed]:
-    """The order happens."""
+    """The order happens: its money is held, or none is owed. Raises ConflictError for one that payments was not asked about."""
+    if checkout.state is S.RESERVED and not checkout.is_free:
+        raise ConflictError("checkout-state", "money is owed for it and was not asked for", state=str(checkout.state))
     confirmed = replace(move(checkout, S.CONFIRMED), reason=None, action_required=False)
     lines = tuple(
         OrderLine(
@@ -358,7 +368,7 @@ def confirm(checkout: Checkout, priced: Quote, number: int, now: datetime) -> tu
         id=checkout.order_id,
         number=number,
         state=OrderState.CONFIRMED,
-        payment_state=PaymentState.AUTHORIZED,
+        payment_state=PaymentState.AUTHORIZED if priced.total_minor else PaymentState.CAPTURED,
         subject_id=checkout.subject_id,
         checkout_id=checkout.id,
         cart_id=checkout.cart_id,

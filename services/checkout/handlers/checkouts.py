@@ -1,7 +1,7 @@
 """A checkout: started, quoted, paid for or not. Every message is only a signal to the saga, which decides."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -13,8 +13,10 @@ from libs.common.contracts.cart import CartFreezeRefused, CartFrozen
 from libs.common.errors import ConflictError, NotFoundError, RejectedError
 from libs.common.messaging.decision import Message, Ref, World
 from libs.common.tenancy import Tenant, tenant_ref
+from services.checkout.domain import order as book
 from services.checkout.domain import quote as pricing
 from services.checkout.domain import saga
+from services.checkout.domain.order import OrderCounter
 from services.checkout.domain.quote import Address, Quote
 from services.checkout.domain.saga import CaptureMode, CartClaim, Checkout, CheckoutState, Confirmation, StrayMoney
 from services.checkout.domain.stock import Stock
@@ -113,9 +115,10 @@ def start_checkout(world: World, message: Message[StartCheckout]) -> Checkout:
         expires_at=world.now + timedelta(seconds=command.ttl_seconds),
     )
     version, sequence = (claim.version, claim.sequence) if claim else (0, 0)
-    world.save(CartClaim(tenant_id=world.tenant_id, id=key, checkout_id=checkout.id, version=version, sequence=sequence))
+    mine = CartClaim(tenant_id=world.tenant_id, id=key, checkout_id=checkout.id, version=version, sequence=sequence)
+    attempt = world.save(mine).version  # a claim changes for nothing but the next checkout
     world.remind(TIMER, checkout.id, checkout.expires_at)
-    return world.save(*saga.start(checkout))
+    return world.save(*saga.start(checkout, attempt))
 
 
 def _checkout(message: Message[Any]) -> list[Ref]:
@@ -126,12 +129,13 @@ def _to_quote(world: World, message: Message[CartFrozen]) -> Iterable[Ref]:
     checkout = world.get(Checkout, message.data.checkout_id)
     if checkout is None or checkout.state is not CheckoutState.STARTED:
         return []
-    return [*quoting.terms_refs(world, checkout), *{Ref(Stock, line.sku) for line in message.data.lines}]
+    counter = [Ref(OrderCounter, message.tenant_id)] if pricing.may_be_free(message.data) else []
+    return [*quoting.terms_refs(world, checkout), *{Ref(Stock, line.sku) for line in message.data.lines}, *counter]
 
 
 @HANDLERS.on(CartFrozen, lambda m: [*_checkout(m), tenant_ref(m)], more=_to_quote)
 def cart_frozen(world: World, message: Message[CartFrozen]) -> None:
-    """Quote, reserve all or nothing, and ask for the money."""
+    """Quote, reserve all or nothing, and ask for the money, if there is any to ask for."""
     checkout = world.get(Checkout, message.data.checkout_id)
     if checkout is None or checkout.state is not CheckoutState.STARTED:
         return
@@ -140,16 +144,36 @@ def cart_frozen(world: World, message: Message[CartFrozen]) -> None:
     except pricing.UnquotableError:
         world.save(*saga.fail(checkout, "cart-unavailable"))
         return
+    if not quote.lines:
+        world.save(*saga.fail(checkout, "cart-empty"))  # else it would be an order of nothing, for nothing
+        return
     allocations = stock.reserve_all(world, pricing.demand(quote.lines))
     if allocations is None:
         world.save(*saga.fail(checkout, "out-of-stock"))
         return
     reserved = saga.reserve(checkout, quote, allocations)
     if reserved.is_payable:
-        world.save(*saga.begin_payment(reserved, quote, allocations, _capture_mode(world)))
+        _go_on(world, reserved, quote)
         return
     stock.hold_all(world, reserved.id, allocations, reserved.expires_at)
     world.save(reserved)
+
+
+def _go_on(world: World, reserved: Checkout, quote: Quote) -> Checkout:
+    """Ask for the money; where none is owed, the order happens."""
+    if reserved.is_free:
+        return confirm(world, reserved, quote)
+    return world.save(*saga.begin_payment(reserved, quote, _capture_mode(world)))
+
+
+def confirm(world: World, checkout: Checkout, quote: Quote) -> Checkout:
+    """Sell what is held, and make the order. Its stock and the counter must be among the refs."""
+    counter = world.get(OrderCounter, world.tenant_id) or OrderCounter(tenant_id=world.tenant_id)
+    counter = world.save(book.count_order(counter))
+    stock.sell_all(world, checkout.allocations)
+    confirmed, order, event = saga.confirm(checkout, quote, counter.last_number, world.now)
+    world.save(order, event)
+    return world.save(confirmed)
 
 
 def _capture_mode(world: World) -> CaptureMode:
@@ -193,7 +217,13 @@ def cancel_checkout(world: World, message: Message[CancelCheckout]) -> Checkout:
     return _end_early(world, checkout, saga.cancel(checkout))
 
 
-@HANDLERS.on(ResumeCheckout, lambda m: [*_checkout(m), tenant_ref(m)], more=_unpaid)
+def _to_go_on(world: World, message: Message[ResumeCheckout]) -> Iterable[Ref]:
+    checkout = world.get(Checkout, message.data.checkout_id)
+    is_order = checkout is not None and checkout.state is CheckoutState.RESERVED and checkout.is_free
+    return [*_unpaid(world, message), *([Ref(OrderCounter, message.tenant_id)] if is_order else [])]
+
+
+@HANDLERS.on(ResumeCheckout, lambda m: [*_checkout(m), tenant_ref(m)], more=_to_go_on)
 def resume_checkout(world: World, message: Message[ResumeCheckout]) -> Checkout:
     """Answers the checkout if it can still end well: what the payer did, payments alone can say, and it looks by itself."""
     checkout = _visible(world, message.data.checkout_id, message.data.caller)
@@ -205,14 +235,14 @@ def resume_checkout(world: World, message: Message[ResumeCheckout]) -> Checkout:
 
 def _pay(world: World, checkout: Checkout, quote: Quote) -> Checkout:
     """Ask for the money for what is held, unless it has expired; of what was swept meanwhile there may be none left."""
-    if not checkout.is_payable:
+    if not checkout.is_payable and not checkout.is_free:
         raise RejectedError("payment-required", "say how this is to be paid")
     if checkout.expires_at <= world.now:
         return _end_early(world, checkout, saga.expire(checkout))
     allocations = stock.keep_all(world, checkout.id, checkout.allocations)
     if allocations is None:
         return world.save(*saga.fail(checkout, "out-of-stock"))
-    return world.save(*saga.begin_payment(checkout, quote, allocations, _capture_mode(world)))
+    return _go_on(world, replace(checkout, allocations=tuple(allocations)), quote)
 
 
 def _visible(world: World, checkout_id: UUID, caller: Caller) -> Checkout:

@@ -23,7 +23,7 @@ from services.checkout.domain.order import Order, OrderCounter, OrderState
 from services.checkout.domain.saga import Checkout, CheckoutState, StrayMoney
 from services.checkout.domain.stock import Stock
 from services.checkout.handlers import stock
-from services.checkout.handlers.checkouts import LETTING_GO, TIMER, let_go
+from services.checkout.handlers.checkouts import LETTING_GO, TIMER, confirm, let_go
 from services.checkout.handlers.table import HANDLERS
 
 ASKED = LETTING_GO | {CheckoutState.PAYING}
@@ -65,12 +65,7 @@ def payment_authorized(world: World, message: Message[PaymentAuthorized]) -> Non
     if not saga.matches(checkout, message.data):
         let_go(world, *saga.void_mismatch(checkout))
         return
-    counter = world.get(OrderCounter, world.tenant_id) or OrderCounter(tenant_id=world.tenant_id)
-    counter = world.save(book.count_order(counter))
-    stock.sell_all(world, checkout.allocations)
-    confirmed, order, event = saga.confirm(checkout, checkout.quote, counter.last_number, world.now)
-    world.save(confirmed)
-    world.save(order, event)
+    confirm(world, checkout, checkout.quote)
 
 
 def _stray(world: World, message: Message[PaymentAuthorized] | Message[PaymentCaptured]) -> None:
@@ -152,10 +147,14 @@ def _gone(world: World, message: Message[PaymentVoided] | Message[PaymentExpired
     if checkout is None or checkout.state is not CheckoutState.CONFIRMED or checkout.payment_id != message.data.payment_id:
         return
     order = world.get(Order, checkout.order_id)
-    if order is not None and order.state is OrderState.CONFIRMED and not order.captured_minor:
+    if order is None:
+        return
+    if order.state is OrderState.CONFIRMED and not order.captured_minor:
         canceled, event, goods = book.cancel(order, "payment-capture-failed")
         stock.restock_all(world, goods)
-        world.save(canceled, event)
+        world.save(book.let_go(canceled), event)
+    elif (let_go_of := book.let_go(order)) != order:
+        world.save(let_go_of)
 
 
 def _end(world: World, checkout: Checkout, refused: FailureReason | None) -> None:

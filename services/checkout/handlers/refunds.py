@@ -4,8 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+import structlog
+
+from libs.common.contracts import Event
 from libs.common.contracts.payments import RefundFailed, RefundPending, RefundSucceeded
 from libs.common.messaging.decision import Message, Ref, World
+from libs.common.telemetry import Counter
 from services.checkout.domain import refund as till
 from services.checkout.domain.order import Order
 from services.checkout.domain.refund import Refund, RefundState, RefundWish
@@ -13,6 +17,12 @@ from services.checkout.handlers import stock
 from services.checkout.handlers.caller import Caller
 from services.checkout.handlers.orders import order_ref, stock_of_order, visible
 from services.checkout.handlers.table import HANDLERS
+
+OVER_REFUNDED = Counter(
+    "cartwright_order_refunds_beyond_capture_total", "Refunds after which more had gone back to the buyer than was taken"
+)
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,17 +71,33 @@ def _follow(world: World, told: till.Told) -> None:
     order = world.get(Order, told.order_id)
     if order is None:
         return  # a payment that became no order: payments gives it back by itself
-    refund = world.get(Refund, told.refund_id)
-    if refund is None:
-        order, refund = till.heard_of(order, told, world.now)
-    followed = till.follow(order, refund, told)
+    known = world.get(Refund, told.refund_id)
+    if known is None:
+        order, known = till.heard_of(order, told, world.now)
+    followed = till.follow(order, known, told)
     if followed is None:
         return
     order, refund = followed
-    events = []
+    events: list[Event] = []
     if refund.state is RefundState.SUCCEEDED:
         order, refund, goods = till.put_back(order, refund)
         stock.restock_all(world, goods)
         events.append(till.said(order, refund))
+        _report_beyond(order, refund)
+    elif known.state is RefundState.SUCCEEDED:
+        events.append(till.took_back(order, refund))
     world.save(refund)
     world.save(order, *events)
+
+
+def _report_beyond(order: Order, refund: Refund) -> None:
+    if beyond := till.beyond_minor(order):
+        OVER_REFUNDED.inc()
+        log.warning(
+            "order.refunded_beyond_capture",
+            order_id=str(order.id),
+            refund_id=str(refund.id),
+            beyond_minor=beyond,
+            currency=order.currency,
+            action="written down as it is; unless an earlier refund turns out to have failed, somebody gave back too much",
+        )

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import ARRAY, Uuid, any_, bindparam, select
 
-from libs.common.database import Connection, Projection, Rows, Statement
+from libs.common.database import Connection, Projection, Rows, Statement, Write
 from services.checkout import tables
 from services.checkout.domain.timeline import TimelineEntry
 
@@ -26,12 +26,9 @@ class Added(Rows[TimelineEntry]):
             "ON CONFLICT DO NOTHING"
         )
 
-    async def save(self, connection: Connection, states: Sequence[tuple[TimelineEntry, int]]) -> None:
-        """Add what is not there yet, any number with one statement."""
-        columns = [*zip(*[self._values(entry) for entry, _ in states], strict=True)]
-        for index, encoder in self._encoders.items():
-            columns[index] = tuple(encoder(value) for value in columns[index])
-        await connection.execute(self._add, *columns)
+    def changes(self, states: Sequence[tuple[TimelineEntry, int]]) -> list[Write]:
+        """What adds those that are not there yet."""
+        return [Write(self._add, [*zip(*[self._encoded(entry) for entry, _ in states], strict=True)])]
 
 
 TIMELINE = Added(tables.TIMELINE, TimelineEntry)

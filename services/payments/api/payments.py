@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from libs.common.clock import rfc3339
 from libs.common.errors import NotFoundError, UnavailableError
 from libs.common.http.paging import Page, decode_cursor, page
-from libs.common.http.routes import Call, Caller, Routes, guard, reply
+from libs.common.http.routes import Call, Caller, Routes, guard, reply, reply_unless_known
 from libs.common.messaging.shell import Answer, Replayed
 from libs.common.sealing import SealError
 from services.payments.domain.operation import Verdict
@@ -140,10 +140,7 @@ async def read_payment(call: Caller, payment_id: UUID) -> Response:
     payment = await _load(call, payment_id)
     if _is_payers_turn(call, payment):
         return await _read_for_payer(call, payment)
-    etag = f'"{payment.version}"'
-    if call.request.headers.get("if-none-match") == etag:
-        return reply(304, None, ETag=etag)
-    return reply(200, payment_model(payment), ETag=etag)
+    return reply_unless_known(call, lambda: payment_model(payment), payment.version)
 
 
 async def _load(call: Call, payment_id: UUID) -> Payment:

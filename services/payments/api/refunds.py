@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.clock import new_id, rfc3339
 from libs.common.errors import NotFoundError
-from libs.common.http.routes import Call, Caller, Routes, guard, reply
+from libs.common.http.routes import Call, Caller, Routes, guard, reply, reply_unless_known
 from libs.common.messaging.shell import Answer, Replayed
 from services.payments.domain.refund import Refund
 from services.payments.handlers.refunds import RequestRefund
@@ -99,7 +99,4 @@ async def _load(call: Call, refund_id: UUID) -> Refund:
 async def read_refund(call: Caller, refund_id: UUID) -> Response:
     """One refund; a shopper sees those of their own payments."""
     refund = await _load(call, refund_id)
-    etag = f'"{refund.version}"'
-    if call.request.headers.get("if-none-match") == etag:
-        return reply(304, None, ETag=etag)
-    return reply(200, refund_model(refund), ETag=etag)
+    return reply_unless_known(call, lambda: refund_model(refund), refund.version)

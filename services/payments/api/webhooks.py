@@ -19,7 +19,7 @@ from services.payments.domain.webhook import Notice, refusal
 from services.payments.gateway.accounts import Gateways, webhook_secrets_of
 from services.payments.gateway.reading import is_live
 from services.payments.gateway.webhooks import MAX_BYTES, read_notice, verify
-from services.payments.repository import accounts, webhooks
+from services.payments.repository import webhooks
 
 ROUTES = Routes()
 
@@ -53,16 +53,33 @@ async def receive_webhook(call: Caller, tenant_id: UUID) -> Response:
 
 
 async def _receive(call: Call, tenant_id: UUID, body: bytes) -> Literal["accepted", "duplicate"]:
-    """One short transaction: whose secrets to verify with, and the event's row. Verifying takes microseconds in between."""
+    """What is known of the account is remembered for seconds, which leaves one short transaction with one insert."""
+    notice = await _believed(call, tenant_id, body)
     async with call.shell.database.transaction([tenant_id]) as connection:
-        known = await accounts.tenant_account(connection, tenant_id)
-        if known is None:
-            raise NotFoundError("tenant-not-found", "there is no such tenant")
-        verify(body, call.request.headers.get("stripe-signature"), _secrets(call, known), now())
-        notice = read_notice(body)
-        _demand_for_tenant(call, tenant_id, known, notice)
         is_new = await webhooks.store(connection, tenant_id, notice)
     return "accepted" if is_new else "duplicate"
+
+
+async def _believed(call: Call, tenant_id: UUID, body: bytes) -> Notice:
+    """What the tenant's provider says. Raises MalformedError and NotFoundError.
+
+    What does not fit the account as it is remembered is held against the account as it is now. So a new secret counts at
+    once, and one that was taken away for `FRESH_SECONDS` more.
+    """
+    gateways: Gateways = call.service.extras["gateways"]
+    try:
+        return _checked(call, tenant_id, await gateways.account(tenant_id), body, alarm=False)
+    except (MalformedError, NotFoundError):
+        return _checked(call, tenant_id, await gateways.account(tenant_id, anew=True), body, alarm=True)
+
+
+def _checked(call: Call, tenant_id: UUID, known: TenantAccount | None, body: bytes, *, alarm: bool) -> Notice:
+    if known is None:
+        raise NotFoundError("tenant-not-found", "there is no such tenant")
+    verify(body, call.request.headers.get("stripe-signature"), _secrets(call, known), now())
+    notice = read_notice(body)
+    _demand_for_tenant(call, tenant_id, known, notice, alarm=alarm)
+    return notice
 
 
 def _secrets(call: Call, known: TenantAccount) -> list[str]:
@@ -74,8 +91,8 @@ def _secrets(call: Call, known: TenantAccount) -> list[str]:
     return [] if known.account and known.account.sealed_api_key else [shared.get_secret_value()]
 
 
-def _demand_for_tenant(call: Call, tenant_id: UUID, known: TenantAccount, notice: Notice) -> None:
-    """Raise MalformedError, and the alarm, for an event that is the provider's and yet not for this tenant."""
+def _demand_for_tenant(call: Call, tenant_id: UUID, known: TenantAccount, notice: Notice, *, alarm: bool) -> None:
+    """Raise MalformedError, and the alarm if so asked, for an event that is the provider's and yet not for this tenant."""
     account, gateways = known.account, call.service.extras["gateways"]
     reason = refusal(
         notice,
@@ -86,14 +103,15 @@ def _demand_for_tenant(call: Call, tenant_id: UUID, known: TenantAccount, notice
     )
     if reason is None:
         return
-    log.critical(
-        "webhook.refused",
-        reason=reason,
-        tenant_id=str(tenant_id),
-        event_id=notice.id,
-        event_type=notice.type,
-        action="look at the provider's webhook endpoints: one sends a tenant what is not its own",
-    )
+    if alarm:
+        log.critical(
+            "webhook.refused",
+            reason=reason,
+            tenant_id=str(tenant_id),
+            event_id=notice.id,
+            event_type=notice.type,
+            action="look at the provider's webhook endpoints: one sends a tenant what is not its own",
+        )
     raise MalformedError("webhook-refused", f"this is {reason}")
 
 

@@ -160,6 +160,38 @@ def idempotency_key(operation: UUID) -> str:
     return f"cartwright-{operation}"
 
 
+def following(operation: Operation, outcome: Outcome) -> Operation | None:
+    """The confirmation that is sent as soon as its create has been answered, within the same lease. None: nothing is.
+
+    A recorded create plans both calls: the key and the parameters of the second follow from its row and the object's id,
+    so whoever repeats the first one, after a crash, repeats the second one under the same key too. What was created is to
+    be as it was asked for, and untouched; anything else is recorded first.
+    """
+    asked = operation.request
+    if operation.kind is not OperationKind.CREATE or asked.get("confirmation") != "server" or not isinstance(outcome, Succeeded):
+        return None
+    is_as_asked = outcome.amount_minor == asked["amount_minor"] and outcome.currency.upper() == asked["currency"]
+    if outcome.status is not IntentStatus.NEEDS_CONFIRMATION or not is_as_asked:
+        return None
+    identity = operation_id(operation.payment_id, OperationKind.CONFIRM, 1, 1)
+    return replace(
+        operation,
+        id=identity,
+        kind=OperationKind.CONFIRM,
+        attempt=1,
+        idempotency_key=idempotency_key(identity),
+        request=confirmation(outcome.intent_id, asked["method"]),
+        tries=1,
+        unknown_count=0,
+        resolution=None,
+    )
+
+
+def confirmation(intent_id: str | None, method: str) -> dict[str, Any]:
+    """The parameters of putting a method to its issuer."""
+    return {"intent_id": intent_id, "method": method}
+
+
 # --- Where the provider's object stands ---------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ from services.payments.domain.operation import (
     Operation,
     OperationKind,
     OperationState,
+    confirmation,
     idempotency_key,
     operation_id,
 )
@@ -61,7 +62,11 @@ def work(
         at_rest = replace(payment, operation_id=None, operation_at=None, look_at=first_look(payment, now), look_count=0)
         return Decision(at_rest, events, None, attempts, taken)
     kind, ordinal = _wanted(payment)
+    created_at = payment.operation_at if kind is OperationKind.CONFIRM else None
     payment = awaiting(payment, operation_id(payment.id, kind, ordinal, 1), 1, now)
+    if created_at is not None:
+        # It may have been sent right after its create (`operation.following`), long before this is recorded.
+        payment = replace(payment, operation_at=created_at)
     return Decision(payment, events, _operation(payment, kind, ordinal, now), attempts, taken)
 
 
@@ -151,7 +156,7 @@ def _parameters(payment: Payment, kind: OperationKind) -> dict[str, Any]:
     if kind is OperationKind.CANCEL:
         return intent
     if kind is OperationKind.CONFIRM:
-        return {**intent, "method": payment.method}
+        return confirmation(payment.intent_id, payment.method)
     return {
         "amount_minor": payment.amount_minor,
         "currency": payment.currency,

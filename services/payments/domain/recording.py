@@ -70,6 +70,21 @@ def record(payment: Payment, operation: Operation, attempt: Attempt | None, outc
     return Recorded(settle(operation, outcome, now), _follow(payment, operation, attempt, outcome, now))
 
 
+def record_both(
+    payment: Payment, operation: Operation, made: Succeeded, outcome: Outcome, now: datetime
+) -> tuple[Operation, Recorded]:
+    """Decide upon a create and upon the confirm that followed it at once; answers the create's operation apart.
+
+    Whatever was asked of the payment meanwhile, its method has been put to the issuer: only what came of that decides.
+    """
+    begun = _attempt(replace(_known(payment, operation.kind), intent_id=made.intent_id, attempt_count=1), now)
+    if begun.planned is None:
+        raise ConflictError("nothing-followed", "nothing is confirmed for a payment that its payer confirms")
+    recorded = record(begun.payment, begun.planned, begun.attempts[0], outcome, now)
+    decision = replace(recorded.decision, attempts=recorded.decision.attempts or begun.attempts)
+    return settle(operation, made, now), Recorded(recorded.operation, decision)
+
+
 def is_whole(payment: Payment, seen: Succeeded) -> bool:
     """Whether the provider speaks of this payment's money, and of no more of it than there can be."""
     same = payment.intent_id in {None, seen.intent_id}

@@ -31,7 +31,7 @@ HINT_CHARACTERS = 4
 API_KEY: Final = "api_key"
 WEBHOOK_SECRET: Final = "webhook_secret"  # noqa: S105 - what a column's secrets are bound to
 
-Load = Callable[[UUID], Awaitable[TenantAccount]]
+Load = Callable[[UUID], Awaitable[TenantAccount | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Provider(Protocol):
 class _Known:
     """A tenant's client, and until when nobody need ask whether it is still the right one."""
 
-    account: TenantAccount
+    account: TenantAccount | None
     gateway: PaymentGateway
     fresh_until: float
 
@@ -90,10 +90,12 @@ class Gateways:
 
     async def of(self, tenant_id: UUID) -> PaymentGateway:
         """The client of this tenant's account. Raises what reading it raises: then nothing was sent."""
-        known = self._known.get(tenant_id)
-        if known is not None and self._clock() < known.fresh_until:
-            return known.gateway
-        return (await self._read_once(tenant_id)).gateway
+        return (self._fresh(tenant_id) or await self._read_once(tenant_id)).gateway
+
+    async def account(self, tenant_id: UUID, *, anew: bool = False) -> TenantAccount | None:
+        """The tenant's account, as it was at most `FRESH_SECONDS` ago, or is now. None: there is no such tenant."""
+        known = None if anew else self._fresh(tenant_id)
+        return (known or await self._read_once(tenant_id)).account
 
     def trial(self, credentials: Credentials) -> PaymentGateway:
         """A client to see what a key is worth before it is stored."""
@@ -107,6 +109,10 @@ class Gateways:
     async def close(self) -> None:
         """Close the connections."""
         await self._provider.close()
+
+    def _fresh(self, tenant_id: UUID) -> _Known | None:
+        known = self._known.get(tenant_id)
+        return known if known is not None and self._clock() < known.fresh_until else None
 
     async def _read_once(self, tenant_id: UUID) -> _Known:
         """Whoever asks meanwhile waits for the same answer, and whoever is canceled takes it from nobody."""
@@ -128,6 +134,8 @@ class Gateways:
         if known is not None and known.account == found:
             known.fresh_until = fresh_until
             return known
+        if found is None:
+            return _Known(None, self._client(TenantAccount(None, {})), fresh_until)
         if len(self._known) >= MAX_REMEMBERED:
             self._known.clear()
         known = self._known[tenant_id] = _Known(found, self._client(found), fresh_until)

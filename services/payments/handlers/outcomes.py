@@ -1,7 +1,7 @@
 """What calls to the provider came to."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 import structlog
@@ -12,7 +12,7 @@ from libs.common.messaging.decision import Message, Ref, World
 from services.payments.domain import recording, refund
 from services.payments.domain.attempt import Attempt, attempt_id
 from services.payments.domain.operation import Operation, OperationKind
-from services.payments.domain.outcome import Outcome, name_of
+from services.payments.domain.outcome import Outcome, Succeeded, name_of
 from services.payments.domain.payment import Payment
 from services.payments.domain.refund import Refund
 from services.payments.handlers.payments import save_payment
@@ -35,6 +35,16 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Followed:
+    """What became of the confirm that was sent as soon as its create had been answered."""
+
+    made: Succeeded
+    """The create's own answer."""
+    outcome: Outcome
+    calls: tuple[Call, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecordOutcome:
     """Take note of what became of one try of an operation. No event: it comes from our own executor."""
 
@@ -46,6 +56,7 @@ class RecordOutcome:
     tries: int
     outcome: Outcome
     calls: tuple[Call, ...]
+    followed: Followed | None = None
 
 
 def _touched(message: Message[RecordOutcome]) -> Iterable[Ref]:
@@ -88,6 +99,8 @@ def _record_on_payment(
     world: World, message: Message[RecordOutcome], payment: Payment, operation: Operation, called: Iterable[ProviderCalled]
 ) -> Operation:
     command = message.data
+    if command.followed is not None:
+        return _record_both(world, message, payment, operation, command.followed, called)
     attempt = None
     if command.kind in OF_AN_ATTEMPT:
         attempt = world.get(Attempt, attempt_id(payment.id, command.ordinal))
@@ -95,6 +108,22 @@ def _record_on_payment(
     world.save(recorded.operation)
     save_payment(world, message, recorded.decision, *called)
     return recorded.operation
+
+
+def _record_both(
+    world: World,
+    message: Message[RecordOutcome],
+    payment: Payment,
+    operation: Operation,
+    followed: Followed,
+    called: Iterable[ProviderCalled],
+) -> Operation:
+    created, recorded = recording.record_both(payment, operation, followed.made, followed.outcome, world.now)
+    confirm = replace(recorded.operation, traceparent=message.traceparent)
+    world.save(created)
+    world.save(confirm)
+    save_payment(world, message, recorded.decision, *called, *(_called(payment, confirm, call) for call in followed.calls))
+    return created
 
 
 def _record_on_refund(

@@ -111,6 +111,8 @@ def void_requested_payment(world: World, message: Message[PaymentVoidRequested])
 @HANDLERS.on(OrderConfirmed, lambda m: [Ref(Payment, m.data.payment_id)])
 def confirm_order(world: World, message: Message[OrderConfirmed]) -> None:
     """Take the money that is held for the order, unless its shipment decides."""
+    if message.data.totals.total_minor == 0:
+        return  # nothing was asked of us
     # An order was confirmed upon our own word, so if there is no row it was lost: a person must see this.
     decision = asking.confirm_order(known_payment(world, message.data.payment_id), world.now)
     if decision is not None:
@@ -120,6 +122,8 @@ def confirm_order(world: World, message: Message[OrderConfirmed]) -> None:
 @HANDLERS.on(OrderCanceled, lambda m: [Ref(Payment, m.data.payment_id)])
 def cancel_order(world: World, message: Message[OrderCanceled]) -> None:
     """Let go of the money that is held for the order, and give back what was taken."""
+    if message.data.total_minor == 0:
+        return
     decision = asking.cancel_order(known_payment(world, message.data.payment_id), message.data.reason, world.now)
     if decision is not None:
         save_payment(world, message, decision)

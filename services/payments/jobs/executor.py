@@ -21,9 +21,9 @@ from libs.common.errors import ConflictError, UnavailableError
 from libs.common.messaging.decision import Aggregate, Message
 from libs.common.messaging.shell import Failure, Shell
 from libs.common.telemetry import Counter, Gauge, bound
-from services.payments.domain.operation import CLAIMED_LEASE, OPERATIONS_DUE, Operation
-from services.payments.domain.outcome import name_of
-from services.payments.handlers.outcomes import Call, RecordOutcome
+from services.payments.domain.operation import CLAIMED_LEASE, OPERATIONS_DUE, Operation, following
+from services.payments.domain.outcome import Outcome, Succeeded, Throttled, name_of
+from services.payments.handlers.outcomes import Call, Followed, RecordOutcome
 from services.payments.jobs.calling import GatewayOf, carry_out
 from services.payments.repository import payments as repository
 
@@ -119,6 +119,7 @@ class Executor:
             return
         calls: list[Call] = []
         outcome = await carry_out(operation, self._gateway_of, calls)
+        followed = await self._follow(operation, outcome)
         command = RecordOutcome(
             payment_id=operation.payment_id,
             operation_id=operation.id,
@@ -128,6 +129,7 @@ class Executor:
             tries=operation.tries,
             outcome=outcome,
             calls=tuple(calls),
+            followed=followed,
         )
         self._outcomes.append(
             Message(
@@ -141,6 +143,16 @@ class Executor:
             )
         )
         self._recordable.set()
+
+    async def _follow(self, operation: Operation, outcome: Outcome) -> Followed | None:
+        """Go on to what the operation plans to follow, if there is time: one recording for both saves a transaction a payment."""
+        then = None if self._draining else following(operation, outcome)
+        if then is None or not isinstance(outcome, Succeeded) or not then.is_held(now()):
+            return None
+        calls: list[Call] = []
+        came_to = await carry_out(then, self._gateway_of, calls)
+        # Of one that was turned away nothing was sent: it is planned by itself.
+        return None if isinstance(came_to, Throttled) else Followed(made=outcome, outcome=came_to, calls=tuple(calls))
 
     # --- Recording ------------------------------------------------------------------------------------------------
 

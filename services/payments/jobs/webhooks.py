@@ -114,29 +114,19 @@ class Settler:
         if not due:
             return 0
         async with database.transaction({tenant_id for tenant_id, _ in due}) as connection:
-            taken = await repository.claim_notices(connection, due, LEASE)
-            known = await repository.known_of(connection, taken)
-        settled: list[Settled] = []
-        news: list[tuple[Taken, Payment]] = []
-        for notice in taken:
-            payment = known.payment(notice)
-            at_once = _without_reading(notice, payment, known)
-            if at_once is not None or payment is None:
-                settled.append(at_once or Settled(notice, Result.NOT_OURS))
-            else:
-                news.append((notice, payment))
-        await self._settle(settled)
+            taken = await repository.take_notices(connection, due)
+            at_once, news = _sorted(taken, await repository.known_of(connection, taken))
+            # Most tell nothing new, and are settled here; a lease is for those whose object is to be read.
+            await repository.settle_notices(connection, [*at_once, *(Settled(notice, wait=LEASE) for notice, _ in news)])
+        _count(at_once)
         if news:
             await self._settle(await self._observe(news))
         return len(taken)
 
     async def _settle(self, settled: Sequence[Settled]) -> None:
-        if not settled:
-            return
         async with self._shell.database.transaction({each.notice.tenant_id for each in settled}) as connection:
             await repository.settle_notices(connection, settled)
-        for each in settled:
-            SETTLED.labels(each.result or "later").inc()
+        _count(settled)
 
     async def _observe(self, news: Sequence[tuple[Taken, Payment]]) -> list[Settled]:
         """Read each object once, however many notices it has, and put what was seen to the payments in one transaction."""
@@ -178,8 +168,27 @@ class Settler:
         return Message(data=data, tenant_id=notice.tenant_id, id=f"webhook:{notice.id}", time=now(), source=source, actor=source)
 
 
+def _count(settled: Iterable[Settled]) -> None:
+    for each in settled:
+        SETTLED.labels(each.result or "later").inc()
+
+
 def _thing(notice: Taken) -> Thing:
     return notice.tenant_id, notice.subject, notice.object_id
+
+
+def _sorted(taken: Iterable[Taken], known: repository.Known) -> tuple[list[Settled], list[tuple[Taken, Payment]]]:
+    """What can be settled at once, and the notices whose payments' objects must be read."""
+    at_once: list[Settled] = []
+    news: list[tuple[Taken, Payment]] = []
+    for notice in taken:
+        payment = known.payment(notice)
+        settled = _without_reading(notice, payment, known)
+        if settled is not None:
+            at_once.append(settled)
+        elif payment is not None:
+            news.append((notice, payment))
+    return at_once, news
 
 
 def _without_reading(notice: Taken, payment: Payment | None, known: repository.Known) -> Settled | None:

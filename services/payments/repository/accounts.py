@@ -15,13 +15,12 @@ ORDER BY created_at DESC LIMIT 1"""
 WRAPPED_OTHERWISE = "SELECT tenant_id FROM provider_accounts_wrapped_otherwise($1, $2, $3)"
 
 
-def loading(database: Database) -> Callable[[UUID], Awaitable[TenantAccount]]:
+def loading(database: Database) -> Callable[[UUID], Awaitable[TenantAccount | None]]:
     """How a gateway learns of a tenant's account and limits."""
 
-    async def load(tenant_id: UUID) -> TenantAccount:
+    async def load(tenant_id: UUID) -> TenantAccount | None:
         async with database.transaction([tenant_id]) as connection:
-            known = await tenant_account(connection, tenant_id)
-        return known or TenantAccount(None, {})
+            return await tenant_account(connection, tenant_id)
 
     return load
 

@@ -9,9 +9,15 @@ from uuid import UUID
 
 from sqlalchemy import and_, bindparam, or_, select
 
-from libs.common.database import Connection, Rows, Statement
+from libs.common.database import Connection, Rows, Select, Statement, Write
 from services.payments import tables
 from services.payments.domain.ledger import CREDITED, Account, Entry
+
+OPEN = """INSERT INTO ledger_account (tenant_id, currency, code)
+SELECT n.tenant_id, n.currency, n.code FROM unnest($1::uuid[], $2::text[], $3::text[]) AS n(tenant_id, currency, code)
+WHERE NOT EXISTS (SELECT FROM ledger_account a
+    WHERE a.tenant_id = n.tenant_id AND a.currency = n.currency AND a.code = n.code)
+ORDER BY 1, 2, 3 ON CONFLICT DO NOTHING"""
 
 
 class _Entries(Rows[Entry]):
@@ -21,29 +27,24 @@ class _Entries(Rows[Entry]):
 
     @cached_property
     def _post(self) -> str:
-        """Insert what is not there, and the accounts that it needs, in one order for all who do the same."""
-        arrays = ", ".join(f"${index}::{self._type(name)}[]" for index, name in enumerate(self._names, 2))
-        names = ", ".join(f'"{name}"' for name in self._names)
+        arrays = ", ".join(f"${index}::{self._type(name)}[]" for index, name in enumerate(self._names, 1))
         return (
-            f"WITH v AS (SELECT * FROM unnest($1::bigint[], {arrays}) AS v(stored_version, {names})), "  # noqa: S608 - our own names
-            "opened AS (INSERT INTO ledger_account (tenant_id, currency, code) "
-            "SELECT n.tenant_id, n.currency, n.code FROM (SELECT tenant_id, currency, debit AS code FROM v "
-            "UNION SELECT tenant_id, currency, credit FROM v) n WHERE NOT EXISTS (SELECT FROM ledger_account a "
-            "WHERE a.tenant_id = n.tenant_id AND a.currency = n.currency AND a.code = n.code) "
-            "ORDER BY 1, 2, 3 ON CONFLICT DO NOTHING), "
-            f"posted AS (INSERT INTO ledger_entry ({names}) SELECT {names} FROM v ORDER BY tenant_id, id "
-            "ON CONFLICT (tenant_id, id) DO NOTHING) "
-            "SELECT count(*) FROM v"
+            f"INSERT INTO ledger_entry ({self._quoted}) SELECT {self._quoted} FROM unnest({arrays}) AS v({self._quoted}) "  # noqa: S608 - our own names
+            "ORDER BY tenant_id, id ON CONFLICT (tenant_id, id) DO NOTHING"
         )
 
-    async def _put(self, connection: Connection, rows: Sequence[tuple[Any, ...]], one: str, many: str) -> int:  # noqa: ARG002
-        """However many, for an entry alone opens accounts too."""
-        count: int = await connection.fetchval(self._post, *self._columns(rows))
-        return count
+    def changes(self, states: Sequence[tuple[Entry, int]]) -> list[Write]:
+        """What adds those that are not there, and the accounts that they need, in one order for all who do the same."""
+        entries = [entry for entry, _ in states]
+        accounts = sorted({(entry.tenant_id, entry.currency, code) for entry in entries for code in (entry.debit, entry.credit)})
+        return [
+            Write(OPEN, [*zip(*accounts, strict=True)]),
+            Write(self._post, [*zip(*map(self._encoded, entries), strict=True)]),
+        ]
 
-    async def load(self, connection: Connection, wanted: Sequence[tuple[UUID, Any]], *, lock: bool) -> list[Entry]:  # noqa: ARG002
-        """The stored ones among the wanted. What never changes needs no lock."""
-        return await super().load(connection, wanted, lock=False)
+    def wanted(self, places: Sequence[tuple[UUID, Any]], *, lock: bool) -> Select:  # noqa: ARG002
+        """What looks up the stored ones among the wanted. What never changes needs no lock."""
+        return super().wanted(places, lock=False)
 
 
 ENTRIES = _Entries(tables.LEDGER_ENTRY, Entry)

@@ -22,19 +22,18 @@ ON CONFLICT DO NOTHING RETURNING true"""
 
 DUE = "SELECT tenant_id, id FROM webhook_events_due($1)"
 
-CLAIM = """UPDATE webhook_event w SET attempts = w.attempts + 1, due_at = now() + $3::interval
-FROM (SELECT c.tenant_id, c.id FROM webhook_event c JOIN unnest($1::uuid[], $2::text[]) AS k(tenant_id, id)
-          ON c.tenant_id = k.tenant_id AND c.id = k.id
-      WHERE c.due_at <= now() FOR UPDATE OF c SKIP LOCKED) AS free
-WHERE w.tenant_id = free.tenant_id AND w.id = free.id
-RETURNING w.tenant_id, w.id, w.subject, w.object_id, w.intent_id, w.payment_id, w.status, w.amount_minor, w.attempts"""
+# Its lock is held to the end of the transaction, which settles it or gives it a lease.
+TAKE = """SELECT w.tenant_id, w.id, w.subject, w.object_id, w.intent_id, w.payment_id, w.status, w.amount_minor,
+    w.attempts + 1 AS attempts
+FROM webhook_event w JOIN unnest($1::uuid[], $2::text[]) AS k(tenant_id, id) ON w.tenant_id = k.tenant_id AND w.id = k.id
+WHERE w.due_at <= now() FOR UPDATE OF w SKIP LOCKED"""
 
 # The attempts tell whether it is still ours: whoever took it up meanwhile has raised them.
-SETTLE = """UPDATE webhook_event w SET result = k.result,
+SETTLE = """UPDATE webhook_event w SET attempts = k.attempts, result = k.result,
     due_at = CASE WHEN k.result IS NULL THEN now() + k.wait END
 FROM unnest($1::uuid[], $2::text[], $3::integer[], $4::text[], $5::interval[])
     AS k(tenant_id, id, attempts, result, wait)
-WHERE w.tenant_id = k.tenant_id AND w.id = k.id AND w.attempts = k.attempts AND w.due_at IS NOT NULL"""
+WHERE w.tenant_id = k.tenant_id AND w.id = k.id AND w.attempts <= k.attempts AND w.due_at IS NOT NULL"""
 
 OF_INTENTS = """SELECT p.tenant_id, p.intent_id, p.id FROM payment p
 JOIN unnest($1::uuid[], $2::text[]) AS k(tenant_id, intent_id) ON p.tenant_id = k.tenant_id AND p.intent_id = k.intent_id"""
@@ -102,9 +101,9 @@ async def due_notices(connection: Connection, how_many: int) -> Sequence[tuple[U
     return [(row["tenant_id"], row["id"]) for row in await connection.fetch(DUE, how_many)]
 
 
-async def claim_notices(connection: Connection, due: Sequence[tuple[UUID, str]], lease: timedelta) -> Sequence[Taken]:
-    """Take up what is still due, for so long, and without waiting for anybody."""
-    rows = await connection.fetch(CLAIM, [tenant for tenant, _ in due], [key for _, key in due], lease)
+async def take_notices(connection: Connection, due: Sequence[tuple[UUID, str]]) -> Sequence[Taken]:
+    """Take up what is still due, for as long as the transaction lasts, and without waiting for anybody."""
+    rows = await connection.fetch(TAKE, [tenant for tenant, _ in due], [key for _, key in due])
     return [_taken(row) for row in rows]
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter as Counts
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import groupby
 from operator import attrgetter
@@ -14,13 +14,13 @@ import structlog
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from faststream import AckPolicy
-from faststream.kafka import KafkaBroker, KafkaMessage
+from faststream.kafka import KafkaBroker
 
 from libs.common.database import PASSING
 from libs.common.messaging.batch import Applied, Batch, Read, next_offsets
 from libs.common.messaging.broker import Broker
 from libs.common.messaging.envelope import KafkaRecord, Reader
-from libs.common.messaging.inbox.kafka import Assignment, keep, parse
+from libs.common.messaging.inbox.kafka import Assignment, parse, records_of
 from libs.common.messaging.inbox.lanes import Lanes
 from libs.common.messaging.inbox.positions import Positions
 from libs.common.messaging.shell import Shell
@@ -29,10 +29,11 @@ from libs.common.telemetry.traces import trace_id_of
 
 MAX_RECORDS = 1_000
 PLACE: Final = attrgetter("topic", "partition")
-POLL_MS = 20
-"""How long FastStream polls, and how long it then sleeps before it polls again: nothing arrives meanwhile."""
-IRRELEVANT_POLLS = 5
-"""After so many in a row that concern nobody here, we take our time."""
+FOR_EVER_MS = 10 * 365 * 24 * 3_600_000
+"""A poll waits for its first record. One that came back without any costs its CPU, and FastStream sleeps as long after it."""
+RECOVER_SECONDS = 1.0
+PATIENT_BYTES, PATIENT_MS = 65_536, 250
+"""Kafka answers who is in no hurry when there is as much to read, or after as long; else every record wakes us."""
 PARK_SHARE = 0.5
 REMEMBERED_DAYS = 14
 """How long the ids of foreign deltas are kept; an older one cannot be told from a repetition."""
@@ -59,7 +60,7 @@ class Inbox:
         topics: Sequence[str],
         park_share: float = PARK_SHARE,
         remembered_days: int = REMEMBERED_DAYS,
-        pause_seconds: float = 0.0,
+        patient: bool = False,
     ) -> None:
         self.reader = Reader(shell.handlers.events(), topic_prefix=broker.prefix)
         self.group = broker.prefix + group
@@ -76,9 +77,7 @@ class Inbox:
             held_open=self._held_open,
             group=self.group,
         )
-        self._pause_seconds = pause_seconds
-        """Between two polls: whoever is in no hurry takes larger bites, which cost less."""
-        self._irrelevant_polls = 0
+        self._patient = patient
         self._reached: dict[TopicPartition, int] = {}
         """How far we have come since Kafka was last told."""
         self._subscriber: Any = None
@@ -95,14 +94,16 @@ class Inbox:
             group_id=self.group,
             batch=True,
             max_records=MAX_RECORDS,
-            batch_timeout_ms=POLL_MS,
+            batch_timeout_ms=FOR_EVER_MS,
             ack_policy=AckPolicy.MANUAL,
             auto_offset_reset="earliest",
             listener=Assignment(self.assigned),
             parser=parse,
-            decoder=keep,
+            decoder=records_of,
             session_timeout_ms=10_000,
             max_poll_interval_ms=300_000,
+            fetch_min_bytes=PATIENT_BYTES if self._patient else 1,
+            fetch_max_wait_ms=PATIENT_MS if self._patient else 500,
         )
         self._subscriber(self.consume)
 
@@ -111,11 +112,21 @@ class Inbox:
         lock: AbstractContextManager[object] = self._subscriber.lock
         return lock
 
-    async def consume(self, message: KafkaMessage) -> None:
+    async def consume(self, records: Sequence[KafkaRecord]) -> None:
         """Take one poll. Comes back when there is room for another, which is before this one is applied."""
+        runs = {TopicPartition(*place): list(run) for place, run in groupby(records, key=PLACE)}
+        try:
+            await self._take(runs)
+        except Exception:  # whatever it is: FastStream says nothing, and the next poll would pass over these records
+            log.exception("inbox.poll_failed", in_seconds=RECOVER_SECONDS, action="nothing is lost; polled again")
+            await asyncio.sleep(RECOVER_SECONDS)
+            await self._seek(list(runs))
+        await self._lanes.room()
+
+    async def _take(self, runs: Mapping[TopicPartition, Sequence[KafkaRecord]]) -> None:
+        """Read the records of a poll, and put them into the lanes."""
         async with self._lanes.going_back:
             pass
-        runs = {TopicPartition(*place): list(run) for place, run in groupby(message.raw_message, key=PLACE)}
         unknown = [partition for partition in runs if partition not in self._positions.stored]
         if unknown:
             await self._seek(unknown)
@@ -129,14 +140,7 @@ class Inbox:
         concerns_us = any(found is not None for run in read.values() for _, found in run)
         if concerns_us or self._position_is_due(read):
             self._lanes.put(read)
-        self._irrelevant_polls = 0 if concerns_us else self._irrelevant_polls + 1
-        if self._irrelevant_polls > IRRELEVANT_POLLS:
-            # A topic that is mostly other services' business is read in larger bites, which cost less.
-            await asyncio.sleep(min((self._irrelevant_polls - IRRELEVANT_POLLS) * 0.02, 0.2))
         self._reached |= next_offsets(read)
-        await self._lanes.room()
-        if self._pause_seconds:
-            await asyncio.sleep(self._pause_seconds)
 
     def _position_is_due(self, read: Read) -> bool:
         """What concerns nobody here needs no transaction, but the stored position should not fall far behind."""

@@ -13,11 +13,15 @@ from libs.common.messaging.envelope import KafkaRecord
 
 
 def kafka_broker(broker: Broker) -> KafkaBroker:
-    """FastStream's broker on our cluster. It never creates a topic."""
+    """FastStream's broker on our cluster. It never creates a topic, and publishes nothing: that is the relay's."""
     return KafkaBroker(
         broker.bootstrap_servers,
         security=_security(broker.security),
         logger=None,
+        consumer_only=True,
+        # There is nothing to inject, and looking for it costs two thread hand-overs a poll.
+        apply_types=False,
+        serializer=None,
         graceful_timeout=15,
         allow_auto_create_topics=False,
     )
@@ -53,5 +57,7 @@ async def parse(records: tuple[KafkaRecord, ...]) -> KafkaMessage:
     return KafkaMessage(raw_message=records, body=b"", headers={}, consumer=None)  # type: ignore[arg-type]
 
 
-async def keep(message: KafkaMessage) -> None:
+async def records_of(message: KafkaMessage) -> tuple[KafkaRecord, ...]:
     """Decode nothing; the envelope does, once."""
+    records: tuple[KafkaRecord, ...] = message.raw_message
+    return records

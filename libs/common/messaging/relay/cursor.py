@@ -1,30 +1,28 @@
 """The cursor: one row that says what is published. Every move of it is a compare-and-set, and whoever loses one stops.
 
 Opening a window is committed synchronously, for one opened twice with other contents would lose rows; so is setting rows
-aside. All else may be done again.
+aside. All else may be done again: a window is closed when the next one opens, or when none does, and whoever dies before
+that has it sent again.
 """
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
 
 from libs.common.database import PLANNING, Connection
 from libs.common.messaging.relay.publisher import Refusal
+from libs.common.messaging.relay.window import CHUNK, FAIR, Window, beyond
 from libs.common.messaging.schema import KEEP_DECIDED
 
-CHUNK = 2_000
 LEASE_SECONDS = 10
 KEEP_IDEMPOTENCY = "72 hours"
 
 TIMELINE = "('x' || lpad(substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), 16, '0'))::bit(64)::bigint"
 """Rises with each promotion of a standby. A window keeps the one it was opened under: its positions never change."""
 
-STATE = f"""timeline, win, lo::text, hi::text, last_n,
-    (SELECT count(*) > {CHUNK} FROM (
-        SELECT FROM outbox_event e WHERE e.txid >= pg_snapshot_xmax(lo) LIMIT {CHUNK + 1}) AS beyond) AS is_large"""  # noqa: S608 - our own constants
+STATE = "timeline, win, lo::text, hi::text, last_n"
 
 LEASE = f"""UPDATE outbox_cursor SET owner = $1, lease_until = clock_timestamp() + make_interval(secs => $2),
     timeline = CASE WHEN hi IS NULL THEN {TIMELINE} ELSE timeline END
@@ -40,13 +38,36 @@ RETURN_LEASE = "UPDATE outbox_cursor SET lease_until = clock_timestamp() WHERE o
 SOMETHING_NEW = """SELECT EXISTS (SELECT FROM outbox_event WHERE txid >= $1::text::xid8)
     OR EXISTS (SELECT FROM outbox_event WHERE txid = ANY ($2::text[]::xid8[]))"""
 
-OPEN = f"""UPDATE outbox_cursor SET hi = pg_current_snapshot(), win = win + 1, last_n = 0, timeline = {TIMELINE},
-    lease_until = clock_timestamp() + make_interval(secs => $4)
-WHERE owner = $1 AND win = $2 AND last_n = $3 AND hi IS NULL RETURNING {STATE}"""  # noqa: S608
 
-CLOSE_AND_OPEN = f"""UPDATE outbox_cursor SET lo = hi, hi = pg_current_snapshot(), win = win + 1, last_n = 0,
+def _opening(move: str) -> str:
+    """One round trip: the window opens if there is anything for it, and its rows come with the answer if they are few.
+
+    All parts of a statement see one snapshot, which is the one that `pg_current_snapshot()` answers. So what is found here
+    and lies between the two snapshots stored here is what will be found again if this relay dies. No row is answered if
+    somebody else moved the cursor, and one without a window if nothing is new.
+    """
+    return f"""WITH found AS MATERIALIZED (
+    {beyond("$5", "$6", "*")} LIMIT {CHUNK + 1}
+), moved AS (
+    {move} AND EXISTS (SELECT FROM found)
+    RETURNING timeline, win, lo, hi, last_n, (SELECT count(*) FROM found) > {CHUNK} AS is_large
+), visible AS (
+    SELECT found.* FROM found JOIN moved
+        ON NOT is_large AND pg_visible_in_snapshot(txid, hi) AND NOT pg_visible_in_snapshot(txid, lo)
+), {FAIR}
+SELECT moved.timeline, moved.win, moved.lo::text, moved.hi::text, moved.last_n, moved.is_large,
+    n, id, event_id, tenant_id, topic, key, headers, payload
+FROM outbox_cursor here LEFT JOIN moved ON true LEFT JOIN numbered ON true
+WHERE here.owner = $1 AND here.win = $2 AND here.last_n = $3 ORDER BY n"""  # noqa: S608
+
+
+OPEN = _opening(f"""UPDATE outbox_cursor SET hi = pg_current_snapshot(), win = win + 1, last_n = 0, timeline = {TIMELINE},
+    lease_until = clock_timestamp() + make_interval(secs => $4)
+WHERE owner = $1 AND win = $2 AND last_n = $3 AND hi IS NULL""")  # noqa: S608
+
+CLOSE_AND_OPEN = _opening(f"""UPDATE outbox_cursor SET lo = hi, hi = pg_current_snapshot(), win = win + 1, last_n = 0,
     timeline = {TIMELINE}, lease_until = clock_timestamp() + make_interval(secs => $4)
-WHERE owner = $1 AND win = $2 AND last_n = $3 AND hi IS NOT NULL RETURNING {STATE}"""  # noqa: S608
+WHERE owner = $1 AND win = $2 AND last_n = $3 AND hi IS NOT NULL""")  # noqa: S608
 
 CLOSE = f"""UPDATE outbox_cursor SET lo = hi, hi = NULL, last_n = 0,
     lease_until = clock_timestamp() + make_interval(secs => $4)
@@ -80,21 +101,6 @@ class MovedError(Exception):
     """Another relay moved the cursor, or holds the lease."""
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """What lies between two snapshots: its rows and their order never change."""
-
-    timeline: int
-    win: int
-    xmax: str
-    in_progress: Sequence[str]
-    hi: str
-    last_n: int
-    """How far it has been published."""
-    is_large: bool
-    """Probably more than a chunk."""
-
-
 class Cursor:
     """The cursor in the hands of one relay."""
 
@@ -102,14 +108,15 @@ class Cursor:
         self._durable, self._lazy, self._owner = durable, lazy, owner
         self._state: Any = None
         self._last_n = 0
+        self._is_done = False
+        """All of the open window is published or set aside, which the row says only when it closes."""
 
     @property
     def window(self) -> Window | None:
-        """The open window."""
-        if self._state["hi"] is None:
+        """The window that was found open: whoever opened it did not close it, and its rows are to be sent again."""
+        if self._state["hi"] is None or self._is_done:
             return None
-        state = self._state
-        return Window(state["timeline"], state["win"], *_bounds(state["lo"]), state["hi"], self._last_n, state["is_large"])
+        return self._window(None)
 
     async def lease(self) -> float:
         """Take or keep the lease, and read where things stand; answers 0, or in how many seconds it may be free."""
@@ -130,21 +137,36 @@ class Cursor:
         await self._lazy.execute(RETURN_LEASE, self._owner)
 
     async def something_new(self) -> bool:
-        """Whether anything lies beyond the last window; seen or not, so a window may turn out empty."""
-        new: bool = await self._lazy.fetchval(SOMETHING_NEW, *_bounds(self._state["lo"]))
+        """Whether anything was committed after the last window opened: for half of what it costs to try and open one."""
+        new: bool = await self._lazy.fetchval(SOMETHING_NEW, *_bounds(self._reached))
         return new
 
-    async def open(self) -> None:
-        """Open a window on everything committed by now."""
-        await self._move(self._durable, OPEN)
+    async def open(self) -> Window | None:
+        """Open a window on everything committed by now, which closes the last one; none if there is nothing new."""
+        sql = OPEN if self._state["hi"] is None else CLOSE_AND_OPEN
+        rows = await self._durable.fetch(sql, *self._here(), *_bounds(self._reached))
+        if not rows:
+            raise MovedError
+        state = rows[0]
+        if state["win"] is None:
+            return None
+        self._found(state)
+        if state["is_large"]:
+            return self._window(None)
+        return self._window(rows if state["n"] else ())
+
+    def done(self) -> None:
+        """All of the window is published or set aside."""
+        self._is_done = True
 
     async def close(self) -> None:
-        """All of the window is published or set aside."""
-        await self._move(self._lazy, CLOSE)
-
-    async def close_and_open(self) -> None:
-        """Both in one write."""
-        await self._move(self._durable, CLOSE_AND_OPEN)
+        """Write down that the window is done."""
+        if not self._is_done:
+            return
+        state = await self._lazy.fetchrow(CLOSE, *self._here())
+        if state is None:
+            raise MovedError
+        self._found(state)
 
     async def advance(self, last_n: int, refusals: Sequence[Refusal] = ()) -> None:
         """Everything up to this ordinal is published, except what is set aside with it."""
@@ -169,6 +191,7 @@ class Cursor:
         """Carry out what operators decided; only between windows. Answers whether there was anything."""
         if not await self._lazy.fetchval(DECIDED):
             return False
+        await self.close()
         await self._durable.execute("SELECT outbox_settle($1)", self._owner)
         return True
 
@@ -192,14 +215,18 @@ class Cursor:
         if not await connection.fetchval(ADVANCE, *self._here(), last_n):
             raise MovedError
 
-    async def _move(self, connection: Connection, sql: str) -> None:
-        state = await connection.fetchrow(sql, *self._here())
-        if state is None:
-            raise MovedError
-        self._found(state)
+    @property
+    def _reached(self) -> str:
+        """The snapshot up to which everything is published or set aside."""
+        reached: str = self._state["hi"] or self._state["lo"]
+        return reached
+
+    def _window(self, rows: Sequence[Any] | None) -> Window:
+        state = self._state
+        return Window(state["timeline"], state["win"], *_bounds(state["lo"]), state["hi"], self._last_n, rows)
 
     def _found(self, state: Any) -> None:
-        self._state, self._last_n = state, state["last_n"]
+        self._state, self._last_n, self._is_done = state, state["last_n"], False
 
     async def _set_aside(self, refusals: Sequence[Refusal]) -> None:
         rows = [refusal.row for refusal in refusals]

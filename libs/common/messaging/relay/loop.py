@@ -5,7 +5,7 @@ import os
 import socket
 import time
 from collections.abc import AsyncGenerator, Awaitable, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, suppress
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -17,13 +17,16 @@ from libs.common.clock import now
 from libs.common.database import TRANSIENT, Connection
 from libs.common.messaging.broker import Broker
 from libs.common.messaging.hints import Hints
-from libs.common.messaging.relay.cursor import CHUNK, LEASE_SECONDS, Cursor, MovedError, Window, connection
+from libs.common.messaging.relay.cursor import LEASE_SECONDS, Cursor, MovedError, connection
 from libs.common.messaging.relay.publisher import Publisher, Refusal, TopicRefusedError, behind, key_of
-from libs.common.messaging.relay.window import chunks
+from libs.common.messaging.relay.window import CHUNK, Reader, Window, chunks
 from libs.common.telemetry import Counter, Gauge, Histogram
 from libs.common.telemetry.messages import chunk_span
 
 IDLE_POLL_SECONDS = 0.05
+REST_SECONDS = 0.015
+"""After a window the relay rests for as long as that took, at most so long. What is committed meanwhile goes out together:
+on a busy machine windows become fewer and fuller, here and for every consumer, and on an idle one there is hardly a rest."""
 STANDBY_POLL_SECONDS = 1.0
 SETTLE_SECONDS = 1.0
 CLEAN_SECONDS = 60.0
@@ -112,10 +115,12 @@ class Relay:
             cursor = Cursor(durable, lazy, self._owner)
             await _stand_by(cursor)
             HOLDS_LEASE.set(1)
+            self._hints.relays = True
             try:
-                await self._publish_for_ever(cursor, lazy, large)
+                await self._publish_for_ever(cursor, large)
             finally:
                 HOLDS_LEASE.set(0)
+                self._hints.relays = False
                 self._large = None
                 await self._publisher.replace()
                 await self._give_back(cursor)
@@ -123,49 +128,42 @@ class Relay:
     async def _give_back(self, cursor: Cursor) -> None:
         try:
             async with asyncio.timeout(1):
+                with suppress(MovedError):
+                    await cursor.close()
                 await cursor.give_back()
         except (*TRANSIENT, asyncpg.PostgresError):
             log.info("relay.lease_not_returned", action="a standby takes over when it ends")
 
-    async def _publish_for_ever(self, cursor: Cursor, lazy: Connection, large: Any) -> None:
+    async def _publish_for_ever(self, cursor: Cursor, large: Reader) -> None:
         self._publisher.first_count = cursor.first_partition_count
         self._blocked = await cursor.keys_set_aside()
-        leased_at = time.monotonic()
+        window = cursor.window
+        opened_at = leased_at = time.monotonic()
         while True:
-            if cursor.window is None:
-                await self._chores(cursor)
-                if not await self._anything(cursor):
-                    if time.monotonic() - leased_at > LEASE_SECONDS / 3:
-                        await cursor.renew()
-                        leased_at = time.monotonic()
-                    continue
-                await cursor.open()
-            await self._publish_window(cursor, lazy, large)
-            leased_at = time.monotonic()
-            if self._hinted() and not self._chores_are_due():
-                await cursor.close_and_open()
-            else:
-                await cursor.close()
-
-    def _hinted(self) -> bool:
-        hinted = self._hints.outbox.is_set()
-        self._hints.outbox.clear()
-        return hinted
+            if window is not None:
+                await self._publish_window(cursor, window, large)
+                leased_at = time.monotonic()
+                await asyncio.sleep(min(leased_at - opened_at, REST_SECONDS))
+            elif time.monotonic() - leased_at > LEASE_SECONDS / 3:
+                await cursor.renew()
+                leased_at = time.monotonic()
+            await self._chores(cursor)
+            anything = await self._anything(cursor)
+            opened_at = time.monotonic()
+            window = await cursor.open() if anything else None
 
     async def _anything(self, cursor: Cursor) -> bool:
-        """Whether there is something to publish; if not, waits a moment or for a hint."""
-        if self._hinted() or await cursor.something_new():
-            return True
-        self._oldest = None
+        """Wait for a hint, or a moment, and then look; answers whether there seems to be something to publish."""
         try:
             async with asyncio.timeout(IDLE_POLL_SECONDS):  # 3.11's wait_for would swallow a cancellation now and then
                 await self._hints.outbox.wait()
         except TimeoutError:
+            if await cursor.something_new():
+                return True
+            await cursor.close()
             return False
-        return self._hinted()
-
-    def _chores_are_due(self) -> bool:
-        return time.monotonic() >= min(self._settle_at, self._clean_at)
+        self._hints.outbox.clear()
+        return True
 
     async def _chores(self, cursor: Cursor) -> None:
         """What is done between two windows now and then, also while there is no end of them."""
@@ -180,23 +178,29 @@ class Relay:
             self._clean_at = moment + min(CLEAN_SECONDS, slot_seconds / 4)
             WAITING.set(await cursor.count_set_aside())
 
-    async def _publish_window(self, cursor: Cursor, lazy: Connection, large: Any) -> None:
+    async def _publish_window(self, cursor: Cursor, window: Window, large: Reader) -> None:
         """Send every row of the open window that is not yet acknowledged, or set it aside."""
-        window = cursor.window
-        if window is None:
-            raise MovedError
         count = 0
-        async with aclosing(chunks(window, lazy, large)) as found:
-            while rows := await self._holding(cursor, _next(found)):
-                self._oldest = min(row["event_id"].int for row in rows) / (1000 << 80)  # a UUIDv7 begins with its time
-                started = time.perf_counter()
-                refusals = await self._holding(cursor, self._publish(window, rows))
-                count += len(rows)
-                # Closing the window compares with the last ordinal; the rows after it need no write of their own.
-                if refusals or len(rows) == CHUNK:
-                    await cursor.advance(rows[-1]["n"], refusals)
-                self._published(rows, refusals, time.perf_counter() - started)
+        if window.rows:
+            count = await self._publish_chunk(cursor, window, window.rows)
+        elif window.rows is None:
+            async with aclosing(chunks(window, large)) as found:
+                while rows := await self._holding(cursor, _next(found)):
+                    count += await self._publish_chunk(cursor, window, rows)
+        cursor.done()
+        self._oldest = None
         WINDOW_ROWS.observe(count)
+
+    async def _publish_chunk(self, cursor: Cursor, window: Window, rows: Sequence[Any]) -> int:
+        """Send rows and set aside those refused; answers how many there were."""
+        self._oldest = min(row["event_id"].int for row in rows) / (1000 << 80)  # a UUIDv7 begins with its time
+        started = time.perf_counter()
+        refusals = await self._holding(cursor, self._publish(window, rows))
+        # Closing the window compares with the last ordinal; the rows after it need no write of their own.
+        if refusals or len(rows) == CHUNK:
+            await cursor.advance(rows[-1]["n"], refusals)
+        self._published(rows, refusals, time.perf_counter() - started)
+        return len(rows)
 
     async def _publish(self, window: Window, rows: Sequence[Any]) -> Sequence[Refusal]:
         waiting: list[Refusal] = []

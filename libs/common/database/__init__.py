@@ -1,0 +1,38 @@
+"""Postgres as the services use it: transactions for named tenants, statements compiled once, aggregates by the batch.
+
+SQLAlchemy describes the tables and the rarer queries; everything runs on asyncpg directly (four times as many small
+transactions on one core). Nothing here reads or writes a tenant's row outside `Database.transaction`.
+
+Tables without a tenant, and why: `outbox_cursor` and `inbox_position` are positions in streams that all tenants share;
+`outbox_topic` is what a topic had when it was first used; `inbox_message` remembers ids by their publisher, before anybody
+looks inside; `operator_action` is what operators of the platform did; `inbox_parked` also holds messages whose tenant could
+not be believed; `alembic_version` is Alembic's.
+"""
+
+from libs.common.database.connections import PLANNING, Connection, Database
+from libs.common.database.migrations import SERVICES, alembic_config, migrate, run_migrations
+from libs.common.database.passing import PASSING, TRANSIENT, ConcurrencyError, passes_by_itself
+from libs.common.database.rows import Projection, Rows, tenant_table
+from libs.common.database.statements import Select, Statement, Write, select, write
+
+__all__ = [
+    "PASSING",
+    "PLANNING",
+    "SERVICES",
+    "TRANSIENT",
+    "ConcurrencyError",
+    "Connection",
+    "Database",
+    "Projection",
+    "Rows",
+    "Select",
+    "Statement",
+    "Write",
+    "alembic_config",
+    "migrate",
+    "passes_by_itself",
+    "run_migrations",
+    "select",
+    "tenant_table",
+    "write",
+]
