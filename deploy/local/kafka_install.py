@@ -126,8 +126,8 @@ share.coordinator.state.topic.min.isr=1
 log.segment.bytes=268435456
 log.index.size.max.bytes=2097152
 log.cleaner.dedupe.buffer.size=8388608
-num.network.threads=2
-num.io.threads=4
+num.network.threads=1
+num.io.threads=2
 background.threads=2
 num.recovery.threads.per.data.dir=2
 """

@@ -32,6 +32,7 @@ from deploy.cli.tenants import Wish, onboarded
 from deploy.local.stack import Stack
 from deploy.local.state import default_home
 from deploy.local.topics import declared_topics
+from libs.common.http.server import calm_collector
 
 CURRENCY: Final = "GBP"
 CARD: Final = "pm_card_visa"
@@ -266,6 +267,7 @@ async def _place(clients: int, say: Callable[[str], None]) -> AsyncIterator[Plac
         say(f"warming up with {WARM_ORDERS} orders")
         place = Place(stack, api, shop, admin, log)
         await _warm_up(place)
+        calm_collector()
         yield place
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import socket
 import sys
 import time
@@ -34,6 +35,8 @@ def main() -> int:
         return _ENVIRONMENT_PREVENTS
     host, port = listener.getsockname()[:2]
     print(f"fake Stripe on http://{host}:{port}", flush=True)
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)  # what it keeps is kept for good: looking for garbage in it only holds callers up
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(books, listener))
