@@ -170,13 +170,14 @@ class Toy:
             await hints.close()
 
     @asynccontextmanager
-    async def member(self, shell: Shell) -> AsyncIterator[None]:
+    async def member(self, shell: Shell) -> AsyncIterator[Inbox]:
         broker = Broker(self.settings)
         kafka = kafka_broker(broker)
-        Inbox(shell, broker, group=GROUP, topics=[TOPIC]).subscribe(kafka)
+        inbox = Inbox(shell, broker, group=GROUP, topics=[TOPIC])
+        inbox.subscribe(kafka)
         await kafka.start()
         try:
-            yield
+            yield inbox
         finally:
             await kafka.stop()
 

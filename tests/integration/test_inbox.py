@@ -15,10 +15,8 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from libs.common.contracts import Event, event
 from libs.common.database import ConcurrencyError
-from libs.common.messaging.broker import Broker
 from libs.common.messaging.decision import Handlers, IdentityMap, Message, Ref, World
 from libs.common.messaging.envelope import MAX_EVENT_BYTES, Invalid, KafkaRecord, Reader, Received
-from libs.common.messaging.inbox import Inbox, kafka_broker
 from libs.common.messaging.inbox.lanes import RETRIED
 from libs.common.messaging.inbox.positions import MISSED
 from libs.common.messaging.shell import Shell
@@ -159,12 +157,7 @@ async def test_a_consumer_put_back_behind_what_is_stored_applies_nothing_twice(
     toy: Toy, send: Callable[..., Awaitable[None]]
 ) -> None:
     tenant, counter = uuid4(), uuid4()
-    broker = Broker(toy.settings)
-    kafka = kafka_broker(broker)
-    async with toy.shell() as shell:
-        inbox = Inbox(shell, broker, group="tallies", topics=["toy.v1"])
-        inbox.subscribe(kafka)
-        await kafka.start()
+    async with toy.shell() as shell, toy.member(shell) as inbox:
         for _ in range(3):
             await send(tenant, counter, HEALTHY)
         assert await _applied(toy, tenant, 3) == 3
@@ -175,7 +168,6 @@ async def test_a_consumer_put_back_behind_what_is_stored_applies_nothing_twice(
         assert await _applied(toy, tenant, 4) == 4
         await asyncio.sleep(1)
         assert await _applied(toy, tenant, 4) == 4
-        await kafka.stop()
 
 
 async def test_a_mistake_of_our_own_is_tried_again_and_no_message_is_passed_over(
@@ -197,17 +189,11 @@ async def test_a_mistake_in_reading_is_tried_again_and_no_message_is_passed_over
     toy: Toy, send: Callable[..., Awaitable[None]]
 ) -> None:
     tenant, counter = uuid4(), uuid4()
-    broker = Broker(toy.settings)
-    kafka = kafka_broker(broker)
-    async with toy.shell() as shell:
-        inbox = Inbox(shell, broker, group="tallies", topics=["toy.v1"])
+    async with toy.shell() as shell, toy.member(shell) as inbox:
         reader = inbox.reader = StumblingReader(shell.handlers.events(), topic_prefix=toy.prefix)
-        inbox.subscribe(kafka)
-        await kafka.start()
         for _ in range(3):
             await send(tenant, counter, HEALTHY)
         assert await _applied(toy, tenant, 3) == 3
-        await kafka.stop()
     assert reader.mistakes == 0
 
 
@@ -215,13 +201,8 @@ async def test_what_was_polled_while_the_database_was_away_is_applied_when_it_is
     toy: Toy, send: Callable[..., Awaitable[None]]
 ) -> None:
     tenant, counter = uuid4(), uuid4()
-    broker = Broker(toy.settings)
-    kafka = kafka_broker(broker)
     retried = RETRIED._value.get()
-    async with toy.shell() as shell, _administrator(toy) as administrator:
-        inbox = Inbox(shell, broker, group="tallies", topics=["toy.v1"])
-        inbox.subscribe(kafka)
-        await kafka.start()
+    async with toy.shell() as shell, _administrator(toy) as administrator, toy.member(shell) as inbox:
         reporting = asyncio.create_task(inbox.report())
         await send(tenant, counter, HEALTHY)
         assert await _applied(toy, tenant, 1) == 1
@@ -233,7 +214,6 @@ async def test_what_was_polled_while_the_database_was_away_is_applied_when_it_is
         await _let_in(administrator, toy, "true")
         assert await _applied(toy, tenant, 2) == 2
         reporting.cancel()
-        await kafka.stop()
 
 
 @asynccontextmanager

@@ -308,7 +308,7 @@ def reply(status: int, model: BaseModel | None, **headers: str) -> Response:
 def reply_unless_known(call: Call, model: Callable[[], BaseModel], version: int, **headers: str) -> Response:
     """Answer a reader: 200, or 304 to one who has this version already (`If-None-Match`, RFC 9110), for whom no model is made."""
     etag = f'"{version}"'
-    known = [each.strip().removeprefix("W/") for each in call.request.headers.get("if-none-match", "").split(",")]
+    known = [each.strip().removeprefix("W/") for each in (header(call.headers, b"if-none-match") or "").split(",")]
     if etag in known or "*" in known:
         return reply(304, None, ETag=etag, **headers)
     return reply(200, model(), ETag=etag, **headers)

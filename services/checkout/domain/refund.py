@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 from libs.common.contracts.checkout import OrderQuantity, OrderRefunded, OrderRefundFailed, RefundRequested
@@ -189,47 +190,41 @@ def follow(order: Order, refund: Refund, told: Told) -> tuple[Order, Refund] | N
         case R.PENDING | R.REQUESTED:
             return order, moved
         case R.SUCCEEDED:
-            given = replace(
-                order,
-                refunding_minor=order.refunding_minor - refund.amount_minor,
-                refunded_minor=order.refunded_minor + refund.amount_minor,
-            )
-            return with_money(given), moved
+            return with_money(_given(order, refund, 1)), moved
         case R.FAILED:
-            if refund.state is R.SUCCEEDED:
-                order = replace(
-                    order,
-                    refunding_minor=order.refunding_minor + refund.amount_minor,
-                    refunded_minor=order.refunded_minor - refund.amount_minor,
-                )
+            order = _given(order, refund, -1) if refund.state is R.SUCCEEDED else order
             order = _shelved(order, refund, -1) if refund.is_restocked else order
             return with_money(_set_aside(order, refund, -1)), moved
 
 
+def _given(order: Order, refund: Refund, sign: int) -> Order:
+    """Count a refund's amount as given and not under way, or the other way round again."""
+    amount_minor = sign * refund.amount_minor
+    return replace(
+        order, refunding_minor=order.refunding_minor - amount_minor, refunded_minor=order.refunded_minor + amount_minor
+    )
+
+
 def said(order: Order, refund: Refund) -> OrderRefunded:
     """The buyer has it back."""
-    return OrderRefunded(
-        order_id=order.id,
-        refund_id=refund.id,
-        amount_minor=refund.amount_minor,
-        currency=refund.currency,
-        refunded_minor=order.refunded_minor,
-        lines=refund.lines,
-        restock=refund.is_restocked,
-    )
+    return OrderRefunded(**_told_of(order, refund), restock=refund.is_restocked)
 
 
 def took_back(order: Order, refund: Refund) -> OrderRefundFailed:
     """It was said that the buyer has it back, and they have not."""
-    return OrderRefundFailed(
-        order_id=order.id,
-        refund_id=refund.id,
-        amount_minor=refund.amount_minor,
-        currency=refund.currency,
-        refunded_minor=order.refunded_minor,
-        lines=refund.lines,
-        code=refund.code or "",
-    )
+    return OrderRefundFailed(**_told_of(order, refund), code=refund.code or "")
+
+
+def _told_of(order: Order, refund: Refund) -> dict[str, Any]:
+    """What all who hear of a refund are told of it."""
+    return {
+        "order_id": order.id,
+        "refund_id": refund.id,
+        "amount_minor": refund.amount_minor,
+        "currency": refund.currency,
+        "refunded_minor": order.refunded_minor,
+        "lines": refund.lines,
+    }
 
 
 def put_back(order: Order, refund: Refund) -> tuple[Order, Refund, list[Allocation]]:
