@@ -22,10 +22,11 @@ from libs.common.contracts.checkout import OrderConfirmed, PaymentRequested, Tot
 from libs.common.messaging.headers import unpack
 from libs.common.messaging.shell import Shell
 from libs.common.sealing import MasterKey, MasterKeys
+from libs.common.shared import Shared
 from services.payments.domain.ledger import Account
 from services.payments.domain.outcome import SeenDispute, SeenIntent, SeenRefund, SeenTransaction
 from services.payments.domain.payment import Payment, PaymentState
-from services.payments.gateway.accounts import Credentials, Gateways
+from services.payments.gateway.accounts import Access, Credentials, Gateways
 from services.payments.gateway.stripe import Stripe
 from services.payments.jobs.executor import Executor
 from services.payments.jobs.refunds import look_into_due
@@ -252,9 +253,7 @@ async def till_at(
         running(shell, stripe_url, works=works, call_seconds=call_seconds) as (executor, gateways),
     ):
         transport: Any = client._transport
-        transport.app.state.service.extras.update(
-            gateways=gateways, master_keys=MASTER_KEYS, platform_webhook_secret=SecretStr(WEBHOOK_SECRET)
-        )
+        transport.app.state.service.shared = Shared(Access(gateways, MASTER_KEYS, SecretStr(WEBHOOK_SECRET)))
         till = Till(place, client, shell, executor, gateways, stripe_url, await onboard(shell))
         yield till
         await till.faults()

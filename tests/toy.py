@@ -17,8 +17,8 @@ from deploy.local.topics import Topic, create_topics
 from libs.common.clock import new_id, now
 from libs.common.contracts import Event, event
 from libs.common.database import Database, Rows
+from libs.common.decision import Aggregate, Handlers, Message, Ref, World
 from libs.common.messaging.broker import Broker
-from libs.common.messaging.decision import Aggregate, Handlers, Message, Ref, World
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.inbox import Inbox, kafka_broker
 from libs.common.messaging.relay import Relay

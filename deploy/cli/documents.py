@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from deploy.cli.errors import CommandError, ExitCode
-from deploy.local.ports import DEFAULT_PORTS, SERVICES
+from deploy.local.ports import DEFAULT_PORTS
 from deploy.local.state import ROOT
+from services import SERVICES
+from services.parts import parts_of
 
 if TYPE_CHECKING:
     from libs.common.contracts import Event
@@ -78,10 +80,9 @@ def write() -> list[Path]:
 
 def accepts(service: str) -> str:
     """Render the routes of a service's API."""
-    from libs.common.http.api import api_app
+    from libs.common.processes.api import api_app
 
-    routes = importlib.import_module(f"services.{service}.api").ROUTES
-    paths: dict[str, dict[str, Any]] = api_app(service, routes).openapi()["paths"]
+    paths: dict[str, dict[str, Any]] = api_app(service, parts_of(service).routes()).openapi()["paths"]
     rows = [
         (f"`{verb.upper()} {path}`{_star(operation)}", _needs(operation), operation["description"])
         for path, operations in paths.items()
@@ -199,13 +200,12 @@ def _declared_topics() -> dict[str, dict[str, Any]]:
 
 
 def _handlers(service: str) -> Any:
-    return importlib.import_module(f"services.{service}.handlers").HANDLERS
+    return parts_of(service).handlers
 
 
 def _apart(service: str) -> dict[str, Any]:
     """The handlers of the projections that have consumer groups of their own, by group."""
-    apart = getattr(importlib.import_module(f"services.{service}.handlers"), "APART", {})
-    return {f"{service}.{name}": handlers for name, handlers in apart.items()}
+    return {f"{service}.{name}": handlers for name, handlers in parts_of(service).handlers_apart.items()}
 
 
 def _reacting(event: "type[Event]") -> list[str]:
@@ -216,7 +216,7 @@ def _reacting(event: "type[Event]") -> list[str]:
 
 
 def _consuming(topic: str) -> list[str]:
-    groups = [service for service in SERVICES if topic in importlib.import_module(f"services.{service}.consumers").TOPICS]
+    groups = [service for service in SERVICES if topic in parts_of(service).topics]
     apart = [group for service in SERVICES for group, handlers in _apart(service).items() if _reads(handlers, topic)]
     return [*groups, *apart]
 

@@ -1,6 +1,5 @@
 """`serve` and `migrate`: the two verbs an image runs, and that `up` runs for every service."""
 
-import importlib
 import os
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,13 +7,21 @@ from typing import Annotated, Literal
 import typer
 
 from deploy.cli.errors import CommandError, ExitCode, verb
+from services import SERVICES
+from services.parts import parts_of
 
-Service = Literal["identity", "cart", "checkout", "payments"]
+
+def _known(service: str) -> str:
+    if service not in SERVICES:
+        raise typer.BadParameter(f"{service!r} is none of {', '.join(SERVICES)}")
+    return service
+
+
 Kind = Literal["api", "worker"]
 
 
 @verb
-def serve(service: Service, kind: Kind) -> None:
+def serve(service: Annotated[str, typer.Argument(parser=_known, metavar="SERVICE")], kind: Kind) -> None:
     """Run one process of a service.
 
     It is configured by its environment, and drains on SIGTERM.
@@ -22,16 +29,24 @@ def serve(service: Service, kind: Kind) -> None:
     from libs.common.errors import UnavailableError
     from libs.common.settings import SettingsError
 
-    app = importlib.import_module(f"services.{service}.app")
     try:
-        getattr(app, kind)()
+        if kind == "api":
+            from libs.common.processes.api import run_api  # a worker never loads FastAPI
+
+            run_api(parts_of(service))
+        else:
+            from libs.common.processes.worker import run_worker  # an API process never loads FastStream
+
+            run_worker(parts_of(service))
     except (SettingsError, UnavailableError) as error:
         raise CommandError(f"{service} {kind}: {error}", ExitCode.ENVIRONMENT) from error
 
 
 @verb
 def migrate(
-    service: Annotated[Service | None, typer.Argument(help="One service; all four without it.")] = None,
+    service: Annotated[
+        str | None, typer.Argument(parser=_known, metavar="SERVICE", help="One service; all of them without it.")
+    ] = None,
 ) -> None:
     """Bring databases up to date.
 
@@ -46,23 +61,20 @@ def migrate(
         _migrate(service, owner_url)
 
 
-def _migrate(service: Service, owner_url: str) -> None:
+def _migrate(service: str, owner_url: str) -> None:
     from libs.common import database
 
     database.migrate(service, owner_url)
-    # Some services need a first row; only identity does today, whose first operator nobody else could make.
-    app = importlib.import_module(f"services.{service}.app") if service == "identity" else None
-    bootstrap = getattr(app, "bootstrap", None)
+    bootstrap = parts_of(service).bootstrap
     if bootstrap is not None:
         bootstrap()
 
 
-def _migrate_local_stack(service: Service | None) -> None:
+def _migrate_local_stack(service: str | None) -> None:
     import asyncio
 
     from deploy.cli.output import progress
     from deploy.local.migrations import migrate_local_databases
-    from deploy.local.ports import SERVICES
 
     asyncio.run(migrate_local_databases((service,) if service else SERVICES, say=progress()))
 

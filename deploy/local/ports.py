@@ -5,8 +5,7 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import Final
 
-SERVICES: Final = ("identity", "cart", "checkout", "payments")
-"""The four services, in the order of their ports."""
+from services import SERVICES
 
 DEFAULT_PORTS: Final = {
     "postgres": 15432,

@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from deploy.local.environment import Wiring, child_environment, migration_environment, python
-from deploy.local.ports import HOST, SERVICES
+from deploy.local.ports import HOST
 from deploy.local.processes import Child, dying_with_parent
 from deploy.local.state import Home
+from services import SERVICES
 
 
 class HttpProcess:

@@ -22,11 +22,12 @@ from deploy.local.errors import ProcessError, StackError
 from deploy.local.infrastructure import Infrastructure, Kind
 from deploy.local.orphans import birth, end_orphans
 from deploy.local.parts import Part
-from deploy.local.ports import SERVICES, choose_ports
+from deploy.local.ports import choose_ports
 from deploy.local.processes import Child, in_parallel
 from deploy.local.services import address, fake_stripe, migrate_in_child, service_processes
 from deploy.local.state import Home
 from deploy.local.topics import create_topics, declared_topics
+from services import SERVICES
 
 _REAL_STRIPE: Final = "https://api.stripe.com"
 _LONGEST_PAUSE_SECONDS: Final = 30

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from libs.common.contracts import Event
 from libs.common.contracts.identity import TenantUpdated
-from libs.common.messaging.decision import Aggregate, Message, Ref, World
+from libs.common.decision import Aggregate, Message, Ref, World
 
 SETTING = "cartwright.tenant_ids"
 

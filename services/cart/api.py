@@ -11,7 +11,7 @@ from libs.common.clock import new_id, now, rfc3339
 from libs.common.errors import NotFoundError, RejectedError
 from libs.common.http.paging import Page, decode_cursor, page, text_key
 from libs.common.http.routes import Call, Caller, Routes, guard, replay, reply, reply_unless_known
-from libs.common.messaging.shell import Answer, Replayed
+from libs.common.messaging.idempotency import Answer, Replayed
 from libs.common.money import CURRENCIES
 from services.cart import handlers, repository
 from services.cart.domain import MAX_LINES, MAX_QUANTITY, Cart, Line, Product

@@ -1,26 +1,28 @@
-"""Composition root of the cart service: its two processes."""
+"""Composition root of the cart service: what its two processes are made of."""
 
+from typing import TYPE_CHECKING
+
+from libs.common.processes.parts import ServiceParts
 from services.cart import consumers, handlers, repository
 from services.cart.settings import Settings
 
+if TYPE_CHECKING:
+    from libs.common.http.routes import Routes
 
-def api() -> None:
-    """Serve HTTP."""
-    from libs.common.http.api import run_api
+
+def routes() -> "Routes":
+    """HTTP in; a worker never loads it."""
     from services.cart.api import ROUTES
 
-    run_api("cart", Settings.read(), routes=ROUTES, rows=repository.ROWS, handlers=handlers.HANDLERS)
+    return ROUTES
 
 
-def worker() -> None:
-    """Consume, and publish the outbox."""
-    from libs.common.messaging.worker import run_worker
-
-    run_worker(
-        "cart",
-        Settings.read(),
-        rows=repository.ROWS,
-        handlers=handlers.HANDLERS,
-        topics=consumers.TOPICS,
-        projections=repository.PROJECTIONS,
-    )
+PARTS = ServiceParts(
+    name="cart",
+    settings=Settings,
+    rows=repository.ROWS,
+    handlers=handlers.HANDLERS,
+    topics=consumers.TOPICS,
+    routes=routes,
+    projections=repository.PROJECTIONS,
+)

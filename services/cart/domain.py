@@ -10,8 +10,8 @@ from uuid import UUID
 
 from libs.common.contracts.cart import CartFrozen, CartOrdered, CartReopened, FreezeRefusal, FrozenLine
 from libs.common.contracts.catalog import PriceChanged, ProductPublished, ProductWithdrawn
+from libs.common.decision import Aggregate
 from libs.common.errors import ConflictError, NotFoundError, RejectedError, StaleError
-from libs.common.messaging.decision import Aggregate
 
 SKU = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
 MAX_QUANTITY = 1_000_000

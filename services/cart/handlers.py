@@ -15,8 +15,8 @@ from libs.common.contracts.checkout import (
     OrderConfirmed,
 )
 from libs.common.contracts.identity import TenantUpdated
+from libs.common.decision import Handlers, Message, Ref, World
 from libs.common.errors import ConflictError, NotYetError, UnavailableError
-from libs.common.messaging.decision import Handlers, Message, Ref, World
 from libs.common.tenancy import Tenant, project_tenant, tenant_ref
 from services.cart import domain
 from services.cart.domain import Cart, CartState, Product

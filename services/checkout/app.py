@@ -1,42 +1,47 @@
-"""Composition root of the checkout service: its two processes."""
+"""Composition root of the checkout service: what its two processes are made of."""
 
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from libs.common.processes.parts import Job, Kept, Process, ServiceParts
 from services.checkout import consumers, handlers, repository
-from services.checkout.domain.saga import Checkout
+from services.checkout.domain.saga import Checkout, Terms
 from services.checkout.settings import Settings
 
-ANNOUNCE = frozenset({Checkout})
-"""What `Prefer: wait` waits for."""
+if TYPE_CHECKING:
+    from libs.common.http.routes import Routes
 
 
-def api() -> None:
-    """Serve HTTP."""
-    from libs.common.http.api import run_api
-    from libs.common.http.routes import Service
+def routes() -> "Routes":
+    """HTTP in; a worker never loads it."""
     from services.checkout.api import ROUTES
 
-    settings = Settings.read()
-
-    async def prepare(service: Service) -> None:
-        service.extras["checkout_ttl_seconds"] = settings.checkout_ttl_seconds
-
-    run_api(
-        "checkout", settings, routes=ROUTES, rows=repository.ROWS, handlers=handlers.HANDLERS, announce=ANNOUNCE, prepare=prepare
-    )
+    return ROUTES
 
 
-def worker() -> None:
-    """Consume, keep time, and publish the outbox."""
-    from libs.common.messaging.projector import Kept
-    from libs.common.messaging.worker import run_worker
+def jobs() -> Sequence[Job]:
+    """Time in; an API process never loads it."""
     from services.checkout.jobs import JOBS
 
-    run_worker(
-        "checkout",
-        Settings.read(),
-        rows=repository.ROWS,
-        handlers=handlers.HANDLERS,
-        topics=consumers.TOPICS,
-        announce=ANNOUNCE,
-        jobs=JOBS,
-        apart=[Kept(projection, handlers.APART[projection.name]) for projection in (repository.timeline.PROJECTION,)],
-    )
+    return JOBS
+
+
+@asynccontextmanager
+async def context(process: Process) -> AsyncIterator[Terms]:
+    """What every checkout is begun with."""
+    yield Terms(ttl_seconds=process.settings.checkout_ttl_seconds)
+
+
+PARTS = ServiceParts(
+    name="checkout",
+    settings=Settings,
+    rows=repository.ROWS,
+    handlers=handlers.HANDLERS,
+    topics=consumers.TOPICS,
+    routes=routes,
+    jobs=jobs,
+    announce=frozenset({Checkout}),  # what `Prefer: wait` waits for
+    apart=[Kept(repository.timeline.PROJECTION, handlers.timeline.TIMELINE)],
+    context=context,
+)

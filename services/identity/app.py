@@ -1,53 +1,45 @@
-"""Composition root of the identity service: its two processes, and the first operator."""
+"""Composition root of the identity service: what its two processes are made of, and the first operator."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
-from functools import partial
+from typing import TYPE_CHECKING
 
 from libs.common.clock import PLATFORM, now
 from libs.common.database import Database
 from libs.common.messaging.shell import retried
+from libs.common.processes.parts import Process, ServiceParts
 from libs.common.settings import variable
 from services.identity import consumers, handlers, repository
 from services.identity.domain.client import PLATFORM_CLIENT, digest_of, operator
 from services.identity.domain.tenant import Tenant
 from services.identity.settings import Settings
 
-ANNOUNCED = frozenset({Tenant})
-"""What a request may be waiting for."""
+if TYPE_CHECKING:
+    from libs.common.http.routes import Routes
+    from services.identity.api.issuer import Issuer
 
 
-def api() -> None:
-    """Serve HTTP."""
-    from libs.common.http.api import run_api  # workers never import FastAPI
+def routes() -> "Routes":
+    """HTTP in; a worker never loads it."""
     from services.identity.api import ROUTES
-    from services.identity.api.issuer import start_issuer
 
-    settings = Settings.read()
-    run_api(
-        "identity",
-        settings,
-        routes=ROUTES,
-        rows=repository.ROWS,
-        handlers=handlers.HANDLERS,
-        announce=ANNOUNCED,
-        prepare=partial(start_issuer, address=settings.issuer, master_key=settings.master_key_bytes),
-    )
+    return ROUTES
 
 
-def worker() -> None:
-    """Consume, and publish the outbox."""
-    from libs.common.messaging.worker import run_worker  # APIs never import FastStream
+@asynccontextmanager
+async def context(process: Process) -> "AsyncIterator[Issuer | None]":
+    """The issuer of an API process, which has a key to sign with before it serves its first request."""
+    if process.kind == "worker":
+        yield None
+        return
+    from services.identity.api.issuer import Issuer
 
-    run_worker(
-        "identity",
-        Settings.read(),
-        rows=repository.ROWS,
-        handlers=handlers.HANDLERS,
-        topics=consumers.TOPICS,
-        announce=ANNOUNCED,
-        patient=True,  # of three busy topics one event a tenant concerns us
-    )
+    settings: Settings = process.settings
+    issuer = Issuer(process.shell, process.keys, address=settings.issuer, master_key=settings.master_key_bytes)
+    await issuer.start()
+    yield issuer
 
 
 def bootstrap() -> None:
@@ -75,3 +67,17 @@ async def _bootstrap(owner_url: str, secret: str) -> None:
         await retried(attempt)
     finally:
         await database.close()
+
+
+PARTS = ServiceParts(
+    name="identity",
+    settings=Settings,
+    rows=repository.ROWS,
+    handlers=handlers.HANDLERS,
+    topics=consumers.TOPICS,
+    routes=routes,
+    announce=frozenset({Tenant}),  # whose onboarding a request may be waiting for
+    context=context,
+    bootstrap=bootstrap,
+    is_patient=True,  # of three busy topics one event a tenant concerns it
+)

@@ -6,8 +6,8 @@ from typing import Any
 from uuid import UUID
 
 from libs.common.contracts import cart, checkout, payments
+from libs.common.decision import Handlers, Message, Ref, World
 from libs.common.errors import NotFoundError, StaleError
-from libs.common.messaging.decision import Handlers, Message, Ref, World
 from services.identity.domain import client as machines
 from services.identity.domain import session as sessions
 from services.identity.domain import signing_key as keys

@@ -1,74 +1,61 @@
-"""Composition root of the payments service: its two processes."""
+"""Composition root of the payments service: what its two processes are made of."""
 
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from libs.common.processes.parts import Job, Process, ServiceParts
 from services.payments import consumers, handlers, repository
 from services.payments.domain.operation import CALL_SECONDS, Operation
 from services.payments.settings import Settings
 
 if TYPE_CHECKING:
-    from libs.common.http.routes import Service
-    from libs.common.messaging.shell import Shell
-    from libs.common.messaging.worker import Worker
-    from services.payments.gateway.accounts import Gateways
+    from libs.common.http.routes import Routes
+    from services.payments.gateway.accounts import Access
 
 
-def api() -> None:
-    """Serve HTTP."""
-    from libs.common.http.api import run_api
+def routes() -> "Routes":
+    """HTTP in; a worker never loads it."""
     from services.payments.api import ROUTES
 
-    settings = Settings.read()
-
-    async def prepare(service: "Service") -> None:
-        gateways = service.extras["gateways"] = gateways_of(service.shell, settings)
-        service.extras["master_keys"] = settings.master_keys
-        service.extras["platform_webhook_secret"] = settings.stripe_webhook_secret
-        service.closing.append(gateways.close)
-
-    run_api(
-        "payments",
-        settings,
-        routes=ROUTES,
-        rows=repository.ROWS,
-        handlers=handlers.HANDLERS,
-        # What is planned here is carried out by a worker, which is called.
-        announce=frozenset({Operation}),
-        prepare=prepare,
-    )
+    return ROUTES
 
 
-def worker() -> None:
-    """Consume, carry out what the provider is to be asked, and publish the outbox."""
-    from libs.common.messaging.worker import run_worker
+def jobs() -> Sequence[Job]:
+    """What is carried out with the provider, and time; an API process never loads it."""
     from services.payments.jobs import JOBS
 
-    settings = Settings.read()
-
-    async def prepare(worker: "Worker") -> None:
-        gateways = worker.extras["gateways"] = gateways_of(worker.shell, settings)
-        worker.closing.append(gateways.close)
-
-    run_worker(
-        "payments",
-        settings,
-        rows=repository.ROWS,
-        handlers=handlers.HANDLERS,
-        topics=consumers.TOPICS,
-        jobs=JOBS,
-        prepare=prepare,
-    )
+    return JOBS
 
 
-def gateways_of(shell: "Shell", settings: Settings) -> "Gateways":
+@asynccontextmanager
+async def context(process: Process) -> "AsyncIterator[Access]":
     """Every tenant's way to its provider account, shared by all that happens in this process."""
-    from services.payments.gateway.accounts import Credentials, Gateways
+    from services.payments.gateway.accounts import Access, Credentials, Gateways
     from services.payments.gateway.stripe import Stripe
     from services.payments.repository.accounts import loading
 
-    return Gateways(
-        loading(shell.database),
+    settings: Settings = process.settings
+    gateways = Gateways(
+        loading(process.shell.database),
         Stripe(settings.stripe_api_base, timeout_seconds=CALL_SECONDS),
         platform=Credentials(settings.stripe_api_key.get_secret_value()),
         master_keys=settings.master_keys,
     )
+    try:
+        yield Access(gateways, settings.master_keys, settings.stripe_webhook_secret)
+    finally:
+        await gateways.close()
+
+
+PARTS = ServiceParts(
+    name="payments",
+    settings=Settings,
+    rows=repository.ROWS,
+    handlers=handlers.HANDLERS,
+    topics=consumers.TOPICS,
+    routes=routes,
+    jobs=jobs,
+    announced_by_requests=frozenset({Operation}),  # what a request plans a worker carries out
+    context=context,
+)

@@ -23,14 +23,14 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from libs.common.database import PASSING, Connection, Database
+from libs.common.decision import Handlers, Message, Ref, World
 from libs.common.errors import CartwrightError
 from libs.common.messaging.broker import Broker
-from libs.common.messaging.decision import Handlers, Message, Ref, World
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.inbox import Inbox, kafka_broker
 from libs.common.messaging.relay import Relay, cursor, loop
 from libs.common.messaging.shell import Shell
-from libs.common.messaging.worker import _consume
+from libs.common.processes.worker import _consume
 from tests.toy import COUNTERS, GROUP, HANDLERS, SERVICE, TALLIES, TOPIC, Bump, Bumped, Tally, Toy, command, tally
 
 POLL_GATE = 3

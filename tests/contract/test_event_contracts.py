@@ -1,7 +1,6 @@
 """The published language keeps its promises: schemas and documents are what the code says, and no event breaks."""
 
 import copy
-import importlib
 import json
 import shutil
 import subprocess
@@ -22,14 +21,15 @@ from deploy.cli.contracts.compatibility import breaks
 from deploy.cli.documents import _apart, _declared_topics, _handlers
 from deploy.cli.errors import CommandError
 from deploy.cli.feed import record_of, refusal
-from deploy.local.ports import SERVICES
 from deploy.local.state import ROOT
 from libs.common.contracts import EVENTS
 from libs.common.contracts.cart import CartReopened
+from libs.common.decision import Message, Published
 from libs.common.messaging.asyncapi import published_by
-from libs.common.messaging.decision import Message, Published
 from libs.common.messaging.envelope import encode
 from libs.common.messaging.headers import unpack
+from services import SERVICES
+from services.parts import parts_of
 
 Schema = dict[str, Any]
 NAME = "cart.v1/cart.changed.1"
@@ -285,17 +285,16 @@ def test_every_group_that_a_worker_joins_is_told_with_all_that_it_reads(service:
         if operation["action"] == "receive":
             group = operation["bindings"]["kafka"]["groupId"]["const"]
             read.setdefault(group, set()).add(operation["channel"]["$ref"].rpartition("/")[2])
-    repository = importlib.import_module(f"services.{service}.repository")
-    timeline = {"checkout.timeline": set(repository.timeline.TOPICS)} if service == "checkout" else {}
-    assert read == {service: set(importlib.import_module(f"services.{service}.consumers").TOPICS)} | timeline
+    parts = parts_of(service)
+    apart = {f"{service}.{kept.projection.name}": set(kept.projection.topics) for kept in parts.apart}
+    assert read == {service: set(parts.topics)} | apart
 
 
 @pytest.mark.parametrize("service", SERVICES)
 async def test_a_worker_serves_the_committed_document(service: str) -> None:
-    from libs.common.messaging.worker import _asyncapi
+    from libs.common.processes.worker import _asyncapi
 
-    apart = {group.partition(".")[2]: handlers for group, handlers in _apart(service).items()}
-    served = await _asyncapi(service, _handlers(service), apart)(Request({"type": "http"}))
+    served = await _asyncapi(parts_of(service)).endpoint(Request({"type": "http"}))
     file = ROOT / files.DIRECTORY / "asyncapi" / f"{service}.json"
     assert json.loads(bytes(served.body)) == json.loads(file.read_text(encoding="utf-8"))
 

@@ -13,9 +13,9 @@ from typer.main import get_command
 from deploy.cli import documents
 from deploy.cli.errors import CommandError
 from deploy.cli.main import app
-from deploy.local.ports import SERVICES
 from deploy.local.state import ROOT
 from libs.common.settings import KNOWN, PREFIX
+from services import SERVICES
 
 README = ROOT / "README.md"
 ADRS = sorted((ROOT / "docs" / "adr").glob("*.md"))

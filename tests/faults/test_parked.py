@@ -12,9 +12,9 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from libs.common.database import Database
+from libs.common.decision import Handlers, Message, Ref, World
 from libs.common.errors import ConflictError
 from libs.common.messaging.broker import Broker
-from libs.common.messaging.decision import Handlers, Message, Ref, World
 from libs.common.messaging.envelope import Reader
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.inbox import Inbox, kafka_broker

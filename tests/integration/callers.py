@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -18,16 +17,23 @@ from libs.common.contracts.catalog import PriceChanged, ProductPublished
 from libs.common.contracts.identity import TenantUpdated
 from libs.common.contracts.inventory import StockCounted
 from libs.common.database import Database
-from libs.common.http.api import api_app
+from libs.common.decision import Message
 from libs.common.http.routes import Service
-from libs.common.messaging.decision import Message
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.shell import Shell
+from libs.common.processes.api import api_app
+from libs.common.shared import Shared
+from services.checkout.domain.saga import Terms
+from services.parts import parts_of
 from tests.integration.conftest import Place
 
 ISSUER = "http://issuer.test"
 KEY = ec.generate_private_key(ec.SECP256R1())
 JWK = {**jwt.algorithms.ECAlgorithm.to_jwk(KEY.public_key(), as_dict=True), "kid": "test"}
+
+
+SHARED = {"checkout": Terms(ttl_seconds=900)}
+"""What the processes of a service share; payments is given its own by whoever tries it."""
 
 
 def message(data: Any, tenant_id: UUID, *, sequence: int = 1) -> Message[Any]:
@@ -66,10 +72,10 @@ class Person:
 @asynccontextmanager
 async def shell_of(place: Place, *, size: int = 20) -> AsyncIterator[Shell]:
     """The service's own shell: its handlers on this database."""
-    handlers, repository = (import_module(f"services.{place.service}.{name}") for name in ("handlers", "repository"))
     database = await Database.connect(place.url("app"), application="test", size=size)
     try:
-        yield Shell(database, repository.ROWS, handlers.HANDLERS, service=place.service, hints=Hints(place.url("app")))
+        parts = parts_of(place.service)
+        yield Shell(database, parts.rows, parts.handlers, service=place.service, hints=Hints(place.url("app")))
     finally:
         await database.close()
 
@@ -77,16 +83,15 @@ async def shell_of(place: Place, *, size: int = 20) -> AsyncIterator[Shell]:
 @asynccontextmanager
 async def edge(place: Place) -> AsyncIterator[tuple[httpx.AsyncClient, Shell]]:
     """The service as clients meet it, and its shell."""
-    routes = import_module(f"services.{place.service}.api").ROUTES
     keys = Keys("http://127.0.0.1:9/nobody-answers-here")
     keys.learn(JWK)
     async with shell_of(place) as shell:
-        app = api_app(place.service, routes)
+        app = api_app(place.service, parts_of(place.service).routes())
         app.state.keys = keys
         app.state.service = Service(
             place.service, shell, Hints(place.url("app")), Verifier(keys, issuer=ISSUER, audience=place.service)
         )
-        app.state.service.extras["checkout_ttl_seconds"] = 900
+        app.state.service.shared = Shared(SHARED.get(place.service))
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service.test") as client:
             yield client, shell
 

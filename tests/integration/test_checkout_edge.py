@@ -25,18 +25,19 @@ from libs.common.contracts.payments import (
 )
 from libs.common.database import Database
 from libs.common.errors import ConflictError
-from libs.common.http.api import api_app
 from libs.common.http.routes import Service
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.shell import Shell
 from libs.common.messaging.timers import fire_due
+from libs.common.processes.api import api_app
+from libs.common.shared import Shared
 from services.checkout import repository
 from services.checkout.api import ROUTES
 from services.checkout.api.lookups import PER_ADDRESS
-from services.checkout.app import ANNOUNCE
+from services.checkout.app import PARTS
 from services.checkout.domain.refund import RefundWish
-from services.checkout.domain.saga import Checkout
-from services.checkout.handlers import HANDLERS, Caller
+from services.checkout.domain.saga import Checkout, Terms
+from services.checkout.handlers import Caller
 from services.checkout.handlers.refunds import RequestRefund
 from services.checkout.jobs.clockwork import COMMANDS
 from tests.integration.callers import ISSUER, JWK, Person, count, message, onboard, problem, shell_of
@@ -55,7 +56,11 @@ async def process(place: Place) -> AsyncIterator[tuple[Shell, Hints, list[str]]]
     hints = Hints(place.url("app"))
     await hints.start()
     try:
-        yield Shell(database, repository.ROWS, HANDLERS, service="checkout", hints=hints, announce=ANNOUNCE), hints, statements
+        yield (
+            PARTS.shell(database, hints, "api"),
+            hints,
+            statements,
+        )
     finally:
         await hints.close()
         await database.close()
@@ -143,7 +148,7 @@ async def shop(shared: Places) -> AsyncIterator[Shop]:
         app = api_app("checkout", ROUTES)
         app.state.keys = keys
         app.state.service = Service("checkout", shell, hints, Verifier(keys, issuer=ISSUER, audience="checkout"))
-        app.state.service.extras["checkout_ttl_seconds"] = 900
+        app.state.service.shared = Shared(Terms(ttl_seconds=900))
         tenant_id = await onboard(worker)
         await count(worker, tenant_id, "tea", 1_000)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service.test", timeout=60) as client:

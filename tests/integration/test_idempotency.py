@@ -10,7 +10,8 @@ import asyncpg
 import pytest
 
 from libs.common.errors import CartwrightError, ConflictError, NotFoundError, RejectedError
-from libs.common.messaging.shell import Answer, Claim, Replayed, Shell
+from libs.common.messaging.idempotency import Answer, Claim, Replayed
+from libs.common.messaging.shell import Shell
 from services.cart.domain import Cart
 from services.cart.handlers import AddQuantity, Caller, CreateCart
 from tests.integration.callers import message, onboard, sell, shell_of

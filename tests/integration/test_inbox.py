@@ -15,7 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from libs.common.contracts import Event, event
 from libs.common.database import ConcurrencyError
-from libs.common.messaging.decision import Handlers, IdentityMap, Message, Ref, World
+from libs.common.decision import Handlers, IdentityMap, Message, Ref, World
 from libs.common.messaging.envelope import MAX_EVENT_BYTES, Invalid, KafkaRecord, Reader, Received
 from libs.common.messaging.inbox.lanes import RETRIED
 from libs.common.messaging.inbox.positions import MISSED

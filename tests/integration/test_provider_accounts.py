@@ -22,10 +22,11 @@ from libs.common.clock import PLATFORM, now
 from libs.common.contracts.checkout import OrderConfirmed, PaymentRequested, Totals
 from libs.common.messaging.shell import Shell
 from libs.common.sealing import MasterKey, MasterKeys, SealError
+from libs.common.shared import Shared
 from services.payments.domain.account import STRIPE, ProviderAccount
 from services.payments.domain.outcome import SeenRefund
 from services.payments.domain.payment import Payment, PaymentState
-from services.payments.gateway.accounts import Credentials, Gateways, credentials_of
+from services.payments.gateway.accounts import Access, Credentials, Gateways, credentials_of
 from services.payments.gateway.stripe import Stripe
 from services.payments.jobs.executor import Executor
 from services.payments.jobs.webhooks import Settler
@@ -99,9 +100,7 @@ async def payments_edge(place: Place, fake: str, master_keys: MasterKeys) -> Asy
         gateways = Gateways(loading(shell.database), Stripe(fake), platform=Credentials(platform_key), master_keys=master_keys)
         stack.push_async_callback(gateways.close)
         transport: Any = client._transport
-        transport.app.state.service.extras.update(
-            gateways=gateways, master_keys=master_keys, platform_webhook_secret=SecretStr(SHARED_SECRET)
-        )
+        transport.app.state.service.shared = Shared(Access(gateways, master_keys, SecretStr(SHARED_SECRET)))
         yield Edge(client, shell, gateways, platform_key, await onboard(shell), place)
 
 

@@ -26,20 +26,21 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 import deploy.cli.invariants.run  # noqa: F401 - it has metrics, as has whatever else is imported here
-import libs.common.messaging.worker  # noqa: F401 - as above
+import libs.common.processes.worker  # noqa: F401 - as above
 import services.payments.api
 import services.payments.gateway.limits  # noqa: F401 - as above
 from libs.common.clock import new_id
 from libs.common.database import Database
+from libs.common.decision import Handlers, Message, Ref, World
 from libs.common.errors import ConflictError
-from libs.common.http.api import api_app
 from libs.common.http.routes import Caller, Routes, Service, public
 from libs.common.http.server import operator_app
 from libs.common.messaging.broker import Broker
-from libs.common.messaging.decision import Handlers, Message, Ref, World
+from libs.common.messaging.headers import traceparent_of
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.inbox import Inbox, kafka_broker
 from libs.common.messaging.shell import Failure, Shell
+from libs.common.processes.api import api_app
 from libs.common.telemetry.logs import add_subject
 from libs.common.telemetry.messages import chunk_span
 from libs.common.telemetry.recording import OpenTelemetry, resource
@@ -228,7 +229,7 @@ async def test_a_relays_chunk_is_a_span_linked_to_the_events_in_it(toy: Toy, she
     admin = await asyncpg.connect(toy.admin_url.rpartition("/")[0] + "/" + toy.prefix + SERVICE)
     rows = await admin.fetch("SELECT topic, headers FROM outbox_event")
     await admin.close()
-    with chunk_span([*rows, {"topic": TOPIC, "headers": b"not what we write"}]):
+    with chunk_span([*rows, {"topic": TOPIC, "headers": b"not what we write"}], traceparent_of):
         pass
     [chunk] = trace.named("send chunk")
     assert _links(chunk) == {_id(span) for span in trace.named("create toy.bumped")}

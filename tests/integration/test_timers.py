@@ -11,7 +11,7 @@ import pytest
 
 from libs.common.clock import now
 from libs.common.database import write
-from libs.common.messaging import timers
+from libs.common.messaging import outgoing, timers
 from libs.common.messaging.shell import Shell
 from libs.common.messaging.timers import fire_due
 from services.checkout.handlers import Caller, CancelCheckout, StartCheckout
@@ -145,6 +145,6 @@ async def test_what_was_set_anew_meanwhile_stays_set_and_nobody_forgets_another_
             await connection.execute(timers.FORGET, *key, [moment])
     assert await admin.fetchval("SELECT count(*) FROM timer") == 1
     async with shell.database.transaction([tenant_id]) as connection:
-        await write(connection, [timers.timers({(tenant_id, "checkout", checkout_id): now() + timedelta(hours=1)})])
+        await write(connection, [outgoing.timers({(tenant_id, "checkout", checkout_id): now() + timedelta(hours=1)})])
         await connection.execute(timers.FORGET, *key, [due_at])
     assert await admin.fetchval("SELECT due_at > now() FROM timer")

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from libs.common.clock import new_id
 from libs.common.contracts import Event
-from libs.common.messaging.decision import Aggregate, Handlers, Identity, IdentityMap, Message, Published, Ref, World
+from libs.common.decision import Aggregate, Handlers, Identity, IdentityMap, Message, Published, Ref, World
 
 TENANT = UUID(int=0xA)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

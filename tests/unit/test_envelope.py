@@ -17,7 +17,7 @@ from libs.common import contracts
 from libs.common.clock import PLATFORM, new_id
 from libs.common.contracts import EVENTS, Event
 from libs.common.contracts.catalog import PriceChanged, ProductPublished
-from libs.common.messaging.decision import Message, Published
+from libs.common.decision import Message, Published
 from libs.common.messaging.envelope import MAX_EVENT_BYTES, EventTooLargeError, Invalid, Reader, Received, encode
 from libs.common.messaging.headers import unpack
 

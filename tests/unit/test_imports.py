@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from services import SERVICES
+
 HEAVY = (
     "aiohttp",
     "aiokafka",
@@ -22,7 +24,6 @@ HEAVY = (
     "stripe",
     "uvicorn",
 )
-SERVICES = ("identity", "cart", "checkout", "payments")
 TRACING = {"opentelemetry.exporter", "opentelemetry.sdk", "opentelemetry.trace"}
 CONFIGURE = "from libs.common.telemetry import configure_logging\nconfigure_logging('info', 'json', service='{}', process='{}')"
 
@@ -45,7 +46,7 @@ def test_help_loads_nothing_heavy() -> None:
 @pytest.mark.parametrize("service", SERVICES)
 def test_an_api_process_loads_no_faststream_no_alembic_and_no_stripe(service: str) -> None:
     configure = CONFIGURE.format(service, "api")
-    loaded = _loaded(f"import services.{service}.app, services.{service}.api, libs.common.http.api\n{configure}")
+    loaded = _loaded(f"import services.{service}.app, services.{service}.api, libs.common.processes.api\n{configure}")
     assert "fastapi" in loaded
     # FastAPI itself loads OpenTelemetry's API, though not its SDK.
     assert not loaded & {"faststream", "alembic", "stripe", "aiohttp", *TRACING - {"opentelemetry.trace"}}
@@ -55,7 +56,7 @@ def test_an_api_process_loads_no_faststream_no_alembic_and_no_stripe(service: st
 def test_a_worker_process_loads_no_fastapi_no_alembic_and_stripe_only_to_pay(service: str) -> None:
     jobs = "import services.payments.jobs, services.payments.gateway.stripe" if service == "payments" else ""
     loaded = _loaded(
-        f"import services.{service}.app, libs.common.messaging.worker\n{jobs}\n{CONFIGURE.format(service, 'worker')}"
+        f"import services.{service}.app, libs.common.processes.worker\n{jobs}\n{CONFIGURE.format(service, 'worker')}"
     )
     assert "faststream" in loaded
     assert not loaded & {"fastapi", "alembic", *TRACING}

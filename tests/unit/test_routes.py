@@ -1,17 +1,16 @@
 from collections.abc import Callable, Coroutine, Iterator
-from importlib import import_module
 from typing import Annotated, Any
 
 import pytest
 from fastapi import BackgroundTasks, Body, Cookie, Depends, Request, Response
 
 from libs.common.auth import PERMISSIONS
-from libs.common.database import SERVICES
-from libs.common.http.api import api_app
 from libs.common.http.reading import headers_of
 from libs.common.http.routes import Caller, GuardedRoute, Routes, UndeclaredPermissionError, guard, public
+from libs.common.processes.api import api_app
+from services import SERVICES
+from services.parts import parts_of
 
-APIS = sorted(path.name for path in SERVICES.iterdir() if (path / "api.py").exists() or (path / "api").is_dir())
 PUBLIC = {
     ("identity", "/.well-known/jwks.json"),
     ("identity", "/.well-known/oauth-authorization-server"),
@@ -134,9 +133,9 @@ def test_a_route_that_declares_one_or_that_it_is_public_is_told_of_in_the_servic
     assert "security" not in paths["/v1/open"]["get"]
 
 
-@pytest.mark.parametrize("service", APIS)
+@pytest.mark.parametrize("service", SERVICES)
 def test_every_route_of_every_service_is_guarded_by_a_permission_that_exists(service: str) -> None:
-    routes = import_module(f"services.{service}.api").ROUTES
+    routes = parts_of(service).routes()
     guarded = [route for route in _flat(routes) if isinstance(route, GuardedRoute)]
     assert guarded
     assert len(guarded) == len(list(_flat(routes))), "a route that no guard stands before"

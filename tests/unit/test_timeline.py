@@ -13,7 +13,7 @@ from libs.common.contracts.cart import CartOrdered, CartReopened
 from libs.common.contracts.checkout import CheckoutCanceled, CheckoutRequested, OrderFulfilled, PaymentVoidRequested
 from libs.common.contracts.fulfilment import FulfilmentLine, ShipmentDispatched
 from libs.common.contracts.payments import PaymentAuthorized, PaymentVoided, ProviderCalled
-from libs.common.messaging.decision import Message
+from libs.common.decision import Message
 from services.checkout.domain.timeline import EntryKind, TimelineEntry, Told, entry_of, tell
 from services.checkout.handlers.timeline import TIMELINE
 

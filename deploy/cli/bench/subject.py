@@ -14,7 +14,7 @@ from sqlalchemy import BigInteger, Column, MetaData, PrimaryKeyConstraint, Table
 from libs.common.clock import new_id, now
 from libs.common.contracts import Event, Text, event
 from libs.common.database import Rows
-from libs.common.messaging.decision import Aggregate, Handlers, Message, Published, Ref, World
+from libs.common.decision import Aggregate, Handlers, Message, Published, Ref, World
 from libs.common.messaging.envelope import Row, encode
 
 SERVICE: Final = "bench"

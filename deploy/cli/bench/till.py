@@ -15,7 +15,7 @@ from libs.common.contracts import Event
 from libs.common.contracts.checkout import OrderConfirmed, PaymentRequested, Totals
 from libs.common.contracts.identity import TenantUpdated
 from libs.common.database import Database
-from libs.common.messaging.decision import Aggregate, Message
+from libs.common.decision import Aggregate, Message
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.shell import Failure, Shell
 from libs.common.sealing import KEY_BYTES, MasterKey, MasterKeys

@@ -22,7 +22,7 @@ from deploy.local.environment import python
 from libs.common.database import Database
 from libs.common.messaging.envelope import Row
 from libs.common.messaging.hints import Hints
-from libs.common.messaging.shell import INSERT_EVENTS
+from libs.common.messaging.outgoing import INSERT_EVENTS
 from libs.common.telemetry import configure_logging
 
 _WRITERS: Final = 8

@@ -18,8 +18,9 @@ from typing import Any, Final
 import yaml
 
 from deploy.cli.errors import CommandError
-from deploy.local.ports import SERVICES
 from deploy.local.state import ROOT
+from services import SERVICES
+from services.parts import parts_of
 
 Schema = dict[str, Any]
 Schemas = Mapping[str, Schema]
@@ -49,11 +50,8 @@ def documents() -> Schemas:
     from libs.common.messaging.asyncapi import document
 
     schemas()
-    tables = {service: importlib.import_module(f"services.{service}.handlers") for service in SERVICES}
-    return {
-        f"{ASYNCAPI}/{service}": document(service, handlers.HANDLERS, getattr(handlers, "APART", None))
-        for service, handlers in sorted(tables.items())
-    }
+    parts = map(parts_of, sorted(SERVICES))
+    return {f"{ASYNCAPI}/{each.name}": document(each.name, each.handlers, each.handlers_apart) for each in parts}
 
 
 def text(content: Schema) -> str:

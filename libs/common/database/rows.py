@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from libs.common.database.connections import Connection
 from libs.common.database.statements import DIALECT, Select, Write, select, write
-from libs.common.messaging.decision import Aggregate, shape_of
+from libs.common.decision import Aggregate, shape_of
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter

@@ -21,13 +21,15 @@ from starlette.types import Receive, Scope, Send
 
 from libs.common.auth import Principal, Verifier, bearer
 from libs.common.clock import now
+from libs.common.decision import Message
 from libs.common.errors import CartwrightError, MalformedError, NotFoundError, RejectedError
 from libs.common.http.arguments import Arguments
 from libs.common.http.problem import problem_of
 from libs.common.http.reading import NOTHING, Headers, header, headers_of, idempotency_key, preferences, read_json, request_id_of
-from libs.common.messaging.decision import Message
 from libs.common.messaging.hints import Hints
-from libs.common.messaging.shell import Answer, Claim, Replayed, Shell
+from libs.common.messaging.idempotency import Answer, Claim, Replayed
+from libs.common.messaging.shell import Shell
+from libs.common.shared import Shared
 from libs.common.telemetry import Counter, Histogram, RequestSpan, request_span
 
 MAX_WAIT_SECONDS = 30
@@ -91,9 +93,7 @@ class Service:
     shell: Shell
     hints: Hints
     verifier: Verifier
-    extras: dict[str, Any] = field(default_factory=dict)
-    closing: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
-    """What is done when the last request has been answered."""
+    shared: Shared = field(default_factory=Shared)
 
 
 class Call:

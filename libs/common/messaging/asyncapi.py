@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from libs.common.contracts import EVENTS, Event
-from libs.common.messaging.decision import Handlers
+from libs.common.decision import Handlers
 
 Schema = dict[str, Any]
 

@@ -14,8 +14,8 @@ from aiokafka import TopicPartition
 
 from libs.common.clock import now
 from libs.common.database import Connection, Write
+from libs.common.decision import IdentityMap
 from libs.common.errors import NotYetError
-from libs.common.messaging.decision import IdentityMap
 from libs.common.messaging.envelope import EventTooLargeError, Invalid, KafkaRecord, Position, Reader, Received
 from libs.common.messaging.parked import GAP, Parked, QueuedError, Refusal, heads, mark, set_aside, waiting_for_gap
 from libs.common.messaging.shell import Failure, Shell

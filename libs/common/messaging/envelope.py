@@ -17,7 +17,7 @@ from pydantic_core import SchemaValidator, core_schema
 
 from libs.common.clock import PLATFORM, rfc3339
 from libs.common.contracts import EVENTS, Event
-from libs.common.messaging.decision import Message, Published
+from libs.common.decision import Message, Published
 from libs.common.messaging.headers import pack
 
 MAX_EVENT_BYTES = 900_000

@@ -33,6 +33,14 @@ def unpack(stored: bytes) -> list[tuple[str, bytes]]:
         raise UnreadableHeadersError(str(error)) from error
 
 
+def traceparent_of(stored: bytes) -> str | None:
+    """The context that the insert stored. What cannot be read the relay sets aside, so here it is only left out."""
+    try:
+        return dict(unpack(stored)).get("traceparent", b"").decode()
+    except ValueError:
+        return None
+
+
 def _names(line: bytes) -> tuple[str, ...]:
     names = tuple(line.decode().split(","))
     if len(NAMES) < MAX_COMBINATIONS:

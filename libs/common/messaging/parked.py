@@ -15,8 +15,8 @@ import orjson
 
 from libs.common.clock import new_id, rfc3339
 from libs.common.database import Connection, Write, passes_by_itself
+from libs.common.decision import Message
 from libs.common.errors import ConflictError, MalformedError, NotFoundError
-from libs.common.messaging.decision import Message
 from libs.common.messaging.envelope import EventTooLargeError, Header, Invalid, KafkaRecord, Reader, Received
 from libs.common.messaging.shell import Failure, Shell
 

@@ -14,10 +14,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from libs.common.clock import new_id
 from libs.common.database import Connection, Projection
+from libs.common.decision import IdentityMap
 from libs.common.errors import ConflictError, NotFoundError
 from libs.common.messaging.batch import Marks, above_watermark, in_order, partition_of
 from libs.common.messaging.broker import Broker
-from libs.common.messaging.decision import IdentityMap
 from libs.common.messaging.envelope import KafkaRecord, Reader, Received
 from libs.common.messaging.parked import AUDIT, Parked
 from libs.common.messaging.shell import Failure, Shell

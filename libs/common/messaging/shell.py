@@ -7,71 +7,40 @@ request is a batch of one, with its idempotency key claimed in the same transact
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 import asyncpg
-import orjson
 import structlog
 
 from libs.common.clock import new_id, now
 from libs.common.database import ConcurrencyError, Connection, Database, Rows, Write, select, write
-from libs.common.errors import ConflictError, RejectedError
-from libs.common.messaging.decision import (
+from libs.common.decision import (
     Aggregate,
     Entry,
     Handler,
     Handlers,
-    Identity,
     IdentityMap,
     Message,
     More,
-    NotLoadedError,
     Ref,
     World,
 )
-from libs.common.messaging.envelope import encode
+from libs.common.errors import ConflictError
 from libs.common.messaging.hints import Hints
-from libs.common.messaging.timers import timers
+from libs.common.messaging.idempotency import Claim, Replayed
+from libs.common.messaging.outgoing import events, timers
 from libs.common.telemetry import about
-from libs.common.telemetry.messages import CommandSpans, created
+from libs.common.telemetry.messages import CommandSpans
 
 R = TypeVar("R")
 RETRIES = 8
 RETRIED = (ConcurrencyError, asyncpg.exceptions.TransactionRollbackError)
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What an idempotent request was answered with. A thing that lives on is remembered by its id, as `resource`."""
-
-    status: int
-    body: bytes | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Claim(Generic[R]):
-    """A request's idempotency key: whose it is, what it was for, and how its answer is remembered."""
-
-    tenant_id: UUID
-    subject: str
-    operation: str
-    key: str
-    fingerprint: bytes
-    remember: Callable[[R], Answer]
-
-
-@dataclass(frozen=True, slots=True)
-class Replayed:
-    """The key had been used for the same request before: this was the answer."""
-
-    answer: Answer
 
 
 @dataclass(slots=True)
@@ -125,13 +94,13 @@ class Shell:
         async def attempt() -> Any:
             async with self.database.transaction(tenant_ids) as connection:
                 if claim is not None:
-                    remembered = await _claim(connection, claim)
+                    remembered = await claim.recalled(connection)
                     if remembered is not None:
                         return Replayed(remembered), None
                 [answer], aggregates = await self.decide(connection, [message])
                 if isinstance(answer, Failure):
                     raise answer.error
-                await self.store(connection, aggregates, *([_remembered(claim, claim.remember(answer))] if claim else []))
+                await self.store(connection, aggregates, *([claim.remembered(answer)] if claim else []))
             return answer, aggregates
 
         answer, aggregates = await retried(attempt)
@@ -222,7 +191,7 @@ class Shell:
         if aggregates.reminders:
             writes.append(timers(aggregates.reminders))
         if aggregates.published:
-            writes.append(_events(aggregates, self.source))
+            writes.append(events(aggregates.published, self.source))
         await write(connection, [*writes, *also])
 
     def committed(self, aggregates: IdentityMap) -> None:
@@ -265,60 +234,6 @@ def _second_round(
     return wanted
 
 
-INSERT_EVENT = "INSERT INTO outbox_event (event_id, tenant_id, topic, key, headers, payload) VALUES ($1, $2, $3, $4, $5, $6)"
-INSERT_EVENTS = """INSERT INTO outbox_event (event_id, tenant_id, topic, key, headers, payload)
-SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::bytea[], $6::bytea[])"""
-
-
-def _events(aggregates: IdentityMap, source: str) -> Write:
-    at = now()
-    rows = [encode(published, source=source, event_id=new_id(), time=at) for published in created(aggregates.published)]
-    if len(rows) == 1:
-        [row] = rows
-        return Write(INSERT_EVENT, [row.event_id, row.tenant_id, row.topic, row.key, row.headers, row.payload])
-    columns = [
-        [row.event_id for row in rows],
-        [row.tenant_id for row in rows],
-        [row.topic for row in rows],
-        [row.key for row in rows],
-        [row.headers for row in rows],
-        [row.payload for row in rows],
-    ]
-    return Write(INSERT_EVENTS, columns)
-
-
-CLAIM = """INSERT INTO idempotency_key (tenant_id, subject, operation, key, fingerprint) VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT DO NOTHING RETURNING true"""
-RECALL = """SELECT fingerprint, status, headers, body FROM idempotency_key
-WHERE tenant_id = $1 AND subject = $2 AND operation = $3 AND key = $4"""
-REMEMBER = """UPDATE idempotency_key SET status = $5, headers = $6, body = $7
-WHERE tenant_id = $1 AND subject = $2 AND operation = $3 AND key = $4"""
-
-
-async def _claim(connection: Connection, claim: Claim[Any]) -> Answer | None:
-    """Insert the key, waiting for a twin's short transaction if there is one; its answer if it had been used."""
-    scope = (claim.tenant_id, claim.subject, claim.operation, claim.key)
-    try:
-        if await connection.fetchval(CLAIM, *scope, claim.fingerprint):
-            return None
-    except asyncpg.exceptions.LockNotAvailableError as error:
-        raise ConflictError("request-in-flight", "the same request is still being carried out", retry_after=1) from error
-    row = await connection.fetchrow(RECALL, *scope)
-    if row is None:
-        message = "an idempotency key expired while it was being claimed"
-        raise ConcurrencyError(message)
-    if row["fingerprint"] != claim.fingerprint:
-        detail = "this Idempotency-Key was used for another request; send a new key with a new request"
-        raise RejectedError("idempotency-key-reused", detail)
-    return Answer(row["status"], row["body"], orjson.loads(row["headers"] or "{}"))
-
-
-def _remembered(claim: Claim[Any], answer: Answer) -> Write:
-    headers = orjson.dumps(dict(answer.headers)).decode()
-    scope = (claim.tenant_id, claim.subject, claim.operation, claim.key)
-    return Write(REMEMBER, [*scope, answer.status, headers, answer.body])
-
-
 async def retried(attempt: Callable[[], Awaitable[R]]) -> R:
     """Run a transaction again when somebody else was faster, after a short random wait."""
     for number in range(1, RETRIES + 1):
@@ -331,6 +246,3 @@ async def retried(attempt: Callable[[], Awaitable[R]]) -> R:
         return await attempt()
     except RETRIED as error:
         raise ConflictError("contention", "too many changes at once; try again", retry_after=1) from error
-
-
-__all__ = ["Answer", "Claim", "Failure", "Identity", "NotLoadedError", "Replayed", "Shell", "retried"]

@@ -10,20 +10,18 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 import asyncpg
 import structlog
 
 from libs.common.clock import now
-from libs.common.database import PASSING, Write
+from libs.common.database import PASSING
+from libs.common.decision import Message
 from libs.common.errors import ConflictError
-from libs.common.messaging.decision import Message
+from libs.common.messaging.shell import Shell
 from libs.common.telemetry import Counter, Gauge
-
-if TYPE_CHECKING:
-    from libs.common.messaging.shell import Shell
 
 MAX_FIRED = 500
 POLL_SECONDS = 1.0
@@ -48,12 +46,6 @@ class Timer:
 Commands = Mapping[str, Callable[[Timer], Any]]
 """What a timer of each name is turned into. Its handler answers in a word what became of it, for the metric."""
 
-SET = """INSERT INTO timer (tenant_id, name, key, due_at, free_at)
-SELECT tenant_id, name, key, due_at, due_at
-FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::timestamptz[]) AS t(tenant_id, name, key, due_at)
-ORDER BY tenant_id, name, key
-ON CONFLICT (tenant_id, name, key) DO UPDATE SET due_at = excluded.due_at, free_at = excluded.free_at"""
-
 DUE = "SELECT tenant_id, name, key, due_at FROM timers_due($1)"
 
 CLAIM = """UPDATE timer t SET free_at = now() + $5::interval
@@ -67,13 +59,7 @@ RETURNING t.tenant_id, t.name, t.key, t.due_at"""
 FORGET = "SELECT timers_forget($1, $2, $3, $4)"
 
 
-def timers(reminders: Mapping[tuple[UUID, str, UUID], datetime]) -> Write:
-    """What sets the timers that the decisions of one transaction ask for, however many."""
-    tenants, names, keys = zip(*reminders, strict=True)
-    return Write(SET, [tenants, names, keys, list(reminders.values())])
-
-
-async def keep_time(shell: "Shell", commands: Commands) -> None:
+async def keep_time(shell: Shell, commands: Commands) -> None:
     """Fire what is due, for ever; while the database is away, wait for it."""
     while True:
         fired = 0
@@ -84,7 +70,7 @@ async def keep_time(shell: "Shell", commands: Commands) -> None:
         await asyncio.sleep(0 if fired == MAX_FIRED else POLL_SECONDS)
 
 
-async def fire_due(shell: "Shell", commands: Commands) -> int:
+async def fire_due(shell: Shell, commands: Commands) -> int:
     """Fire the timers that are due and in nobody's hands, the longest due first; answers how many."""
     async with shell.database.acquire() as connection:
         due = [Timer(**row) for row in await connection.fetch(DUE, MAX_FIRED)]
@@ -102,7 +88,7 @@ async def fire_due(shell: "Shell", commands: Commands) -> int:
     return len(claimed)
 
 
-async def _fire(shell: "Shell", commands: Commands, timers: Sequence[Timer]) -> None:
+async def _fire(shell: Shell, commands: Commands, timers: Sequence[Timer]) -> None:
     """Carry out their commands in one transaction; what the database refuses for good is singled out and stays due."""
     try:
         answers = await shell.execute_many([_message(shell, commands[timer.name](timer), timer) for timer in timers])
@@ -131,7 +117,7 @@ def _note(timer: Timer, answer: Any) -> bool:
     return True
 
 
-def _message(shell: "Shell", command: Any, timer: Timer) -> Message[Any]:
+def _message(shell: Shell, command: Any, timer: Timer) -> Message[Any]:
     return Message(
         data=command,
         tenant_id=timer.tenant_id,

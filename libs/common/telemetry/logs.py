@@ -11,7 +11,8 @@ from uuid import UUID
 import structlog
 
 from libs.common.sensitive import leave_out_sensitive
-from libs.common.telemetry.traces import REQUEST, start_tracing, trace_id_of
+from libs.common.telemetry.traces import REQUEST, trace_id_of
+from libs.common.telemetry.tracing import start_tracing
 
 
 class Subject(Protocol):

@@ -6,13 +6,13 @@ so their spans are linked to the messages and are not their parents.
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from libs.common.decision import Message, Published
 from libs.common.errors import CartwrightError
-from libs.common.messaging.decision import Message, Published
 from libs.common.telemetry.traces import MAX_LINKS, Attributes, Recorder, Span, reason_of, recorder
 
 SYSTEM: Attributes = {"messaging.system": "kafka"}
@@ -182,12 +182,12 @@ def _created(record: Recorder, published: Published) -> Published:
         return replace(published, cause=replace(cause, traceparent=span.traceparent))
 
 
-def chunk_span(rows: Sequence[Mapping[str, Any]]) -> Span:
+def chunk_span(rows: Sequence[Mapping[str, Any]], traceparent_of: Callable[[bytes], str | None]) -> Span:
     """A relay's chunk on its way to the broker: outbox rows, of which `headers` is read, and that only when tracing is on."""
     record = recorder()
     if record is None:
         return Span(None)
-    links = [context for row in rows[:MAX_LINKS] if (context := _stored_context(row["headers"]))]
+    links = [context for row in rows[:MAX_LINKS] if (context := traceparent_of(row["headers"]))]
     attributes: Attributes = {
         **SYSTEM,
         "messaging.operation.name": "send",
@@ -195,16 +195,6 @@ def chunk_span(rows: Sequence[Mapping[str, Any]]) -> Span:
         "messaging.batch.message_count": len(rows),
     }
     return record.start("send chunk", "client", None, attributes, links=links)
-
-
-def _stored_context(headers: bytes) -> str | None:
-    """What the insert stored. What the relay cannot read it sets aside itself, so here it is only left out."""
-    from libs.common.messaging.headers import unpack
-
-    try:
-        return dict(unpack(headers)).get("traceparent", b"").decode()
-    except ValueError:
-        return None
 
 
 def _command_span(record: Recorder, message: Message[Any]) -> Span:

@@ -5,7 +5,6 @@ its parent, so nothing depends on which task runs where. While tracing is off, a
 records nothing, and no part of OpenTelemetry is loaded.
 """
 
-import os
 import re
 import secrets
 from collections.abc import Mapping, Sequence
@@ -13,8 +12,6 @@ from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 from uuid import UUID
-
-import structlog
 
 from libs.common.sensitive import without_sensitive
 
@@ -24,12 +21,6 @@ Attributes = Mapping[str, str | int]
 MAX_LINKS = 64
 """Of a batch's or chunk's messages, so many are linked; the count says how many there were."""
 TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-EXPORTERS = frozenset({"otlp", "console"})
-ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
-PROTOCOL = "http/protobuf"
-
-log = structlog.get_logger(__name__)
 
 
 class Span:
@@ -88,29 +79,6 @@ def record_with(new: Recorder | None) -> Recorder | None:
     global _recorder
     before, _recorder = _recorder, new
     return before
-
-
-def start_tracing(service: str, process: str) -> None:
-    """Record spans if the environment asks for it; they are flushed when the process ends."""
-    names = exporters(os.environ)
-    if names:
-        from libs.common.telemetry.recording import OpenTelemetry
-
-        record_with(OpenTelemetry.exporting(names, service, process))
-
-
-def exporters(environment: Mapping[str, str]) -> frozenset[str]:
-    """Where spans go, as OpenTelemetry's own variables say; nowhere unless one of them asks."""
-    if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
-        return frozenset()
-    implied = "otlp" if any(environment.get(name) for name in ENDPOINTS) else "none"
-    names = (environment.get("OTEL_TRACES_EXPORTER") or implied).split(",")
-    wanted = frozenset(name.strip().lower() for name in names) - {"", "none"}
-    protocol = next((value for name in PROTOCOLS if (value := environment.get(name))), PROTOCOL)
-    if wanted - EXPORTERS or ("otlp" in wanted and protocol != PROTOCOL):
-        unusable = {"exporters": sorted(wanted - EXPORTERS), "protocol": protocol}
-        log.warning("tracing.unusable", **unusable, action=f"exporters are otlp (over {PROTOCOL}) and console")
-    return (wanted & EXPORTERS) if protocol == PROTOCOL else wanted & {"console"}
 
 
 def fresh_traceparent() -> str:

@@ -5,4 +5,4 @@ from services.checkout.api import checkouts, lookups, orders, progress, quoting,
 
 ROUTES = Routes()
 for part in (checkouts, progress, orders, timeline, refunds, lookups, quoting, stock):
-    ROUTES.routes.extend(part.ROUTES.routes)  # including a router would match every path twice
+    ROUTES.include_router(part.ROUTES)

@@ -13,10 +13,10 @@ from pydantic import BaseModel, Field, model_validator
 from libs.common.clock import new_id, rfc3339
 from libs.common.errors import NotFoundError
 from libs.common.http.routes import Call, Caller, Routes, guard, reply, reply_unless_known
-from libs.common.messaging.shell import Answer, Replayed
+from libs.common.messaging.idempotency import Answer, Replayed
 from services.checkout import handlers, repository
 from services.checkout.api.models import AddressModel, Body, QuoteModel, address_of, caller_of, quote_model
-from services.checkout.domain.saga import Checkout, CheckoutState, Confirmation
+from services.checkout.domain.saga import Checkout, CheckoutState, Confirmation, Terms
 
 ROUTES = Routes()
 
@@ -182,7 +182,7 @@ async def start_checkout(call: Caller, body: NewCheckout) -> Response:
         shipping_address=address_of(body.shipping_address),
         billing_address=address_of(body.billing_address),
         body_digest=hashlib.sha256(orjson.dumps(request, option=orjson.OPT_SORT_KEYS)).hexdigest(),
-        ttl_seconds=call.service.extras["checkout_ttl_seconds"],
+        ttl_seconds=call.service.shared(Terms).ttl_seconds,
     )
     with call.service.hints.expect(str(checkout_id)) as news:
         started: Any = await call.execute_once(command, _as_resource, fingerprint_body=request)

@@ -10,7 +10,7 @@ from libs.common.clock import rfc3339
 from libs.common.errors import NotFoundError
 from libs.common.http.paging import Page, decode_cursor, page
 from libs.common.http.routes import Call, Caller, Routes, guard, reply, reply_unless_known
-from libs.common.messaging.shell import Answer, Replayed
+from libs.common.messaging.idempotency import Answer, Replayed
 from services.checkout import handlers, repository
 from services.checkout.api.models import AddressModel, Body, Limit, LineModel, address_model, caller_of, line_model
 from services.checkout.domain.note import Note

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, field_validator
 from libs.common.clock import new_id
 from libs.common.errors import NotFoundError
 from libs.common.http.routes import Call, Caller, Routes, guard, reply
-from libs.common.messaging.shell import Answer, Replayed
+from libs.common.messaging.idempotency import Answer, Replayed
 from services.checkout import handlers
 from services.checkout.api.models import Body, caller_of
 from services.checkout.api.orders import RefundModel, load_order, order_of_path, refund_model

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from libs.common.messaging.decision import Aggregate
+from libs.common.decision import Aggregate
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,8 +7,8 @@ from typing import ClassVar
 from uuid import UUID
 
 from libs.common.contracts.checkout import FailureReason, OrderCanceled, OrderLine, OrderQuantity
+from libs.common.decision import Aggregate
 from libs.common.errors import ConflictError
-from libs.common.messaging.decision import Aggregate
 from services.checkout.domain.quote import Address
 from services.checkout.domain.stock import Allocation, returning
 

@@ -13,8 +13,8 @@ from uuid import UUID
 
 from libs.common.contracts.checkout import OrderQuantity, OrderRefunded, OrderRefundFailed, RefundRequested
 from libs.common.contracts.payments import RefundFailed, RefundPending, RefundSucceeded
+from libs.common.decision import Aggregate
 from libs.common.errors import ConflictError, RejectedError
-from libs.common.messaging.decision import Aggregate
 from services.checkout.domain.order import Order, shelve, with_money
 from services.checkout.domain.stock import Allocation
 

@@ -27,8 +27,8 @@ from libs.common.contracts.checkout import (
     Totals,
 )
 from libs.common.contracts.payments import PaymentAuthorized
+from libs.common.decision import Aggregate
 from libs.common.errors import ConflictError
-from libs.common.messaging.decision import Aggregate
 from services.checkout.domain.order import Order, OrderState, PaymentState
 from services.checkout.domain.quote import Address, Quote
 from services.checkout.domain.stock import Allocation
@@ -77,6 +77,13 @@ BEFORE_PAYMENT = frozenset({S.STARTED, S.RESERVED})
 FINAL = frozenset(state for state, onward in TRANSITIONS.items() if not onward)
 NO_ISSUERS_REFUSAL = frozenset({"provider-rejected", "amount-not-payable", "currency-not-supported", "did-not-happen"})
 """The decline codes of refusals that nobody's card is at fault for."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Terms:
+    """What every checkout is begun with, as the service is configured."""
+
+    ttl_seconds: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

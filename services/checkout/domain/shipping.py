@@ -5,8 +5,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar
 
+from libs.common.decision import Aggregate
 from libs.common.errors import NotFoundError, RejectedError
-from libs.common.messaging.decision import Aggregate
 
 
 class ShippingKind(StrEnum):

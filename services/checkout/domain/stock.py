@@ -11,8 +11,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar
 
+from libs.common.decision import Aggregate
 from libs.common.errors import ConflictError
-from libs.common.messaging.decision import Aggregate
 
 
 class StockPolicy(StrEnum):

@@ -7,8 +7,8 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import ClassVar
 
+from libs.common.decision import Aggregate
 from libs.common.errors import NotFoundError, RejectedError
-from libs.common.messaging.decision import Aggregate
 
 ANY_CATEGORY = "*"
 """The rate of every category that has none of its own."""

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from libs.common.contracts import Event
 from libs.common.contracts.payments import ProviderCalled
-from libs.common.messaging.decision import Aggregate, Message
+from libs.common.decision import Aggregate, Message
 
 Detail = str | int | bool
 

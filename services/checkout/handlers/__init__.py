@@ -5,11 +5,7 @@ from services.checkout.handlers.caller import Caller
 from services.checkout.handlers.checkouts import CancelCheckout, ResumeCheckout, StartCheckout
 from services.checkout.handlers.table import HANDLERS
 
-APART = {"timeline": timeline.TIMELINE}
-"""The projections that consumer groups of their own keep, by name, and what writes each."""
-
 __all__ = [
-    "APART",
     "HANDLERS",
     "Caller",
     "CancelCheckout",

@@ -10,8 +10,8 @@ import structlog
 
 from libs.common.contracts import Event
 from libs.common.contracts.cart import CartFreezeRefused, CartFrozen
+from libs.common.decision import Message, Ref, World
 from libs.common.errors import ConflictError, NotFoundError, RejectedError
-from libs.common.messaging.decision import Message, Ref, World
 from libs.common.tenancy import Tenant, tenant_ref
 from services.checkout.domain import order as book
 from services.checkout.domain import quote as pricing

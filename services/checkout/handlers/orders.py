@@ -8,8 +8,8 @@ from uuid import UUID, uuid5
 from libs.common.contracts.checkout import OrderLookupRequested
 from libs.common.contracts.fulfilment import ReturnReceived, ShipmentDelivered, ShipmentDispatched
 from libs.common.contracts.payments import DisputeClosed, DisputeOpened
+from libs.common.decision import Message, Ref, World
 from libs.common.errors import NotFoundError
-from libs.common.messaging.decision import Message, Ref, World
 from libs.common.messaging.timers import Timer
 from services.checkout.domain import fulfilment
 from services.checkout.domain import order as book

@@ -16,7 +16,7 @@ from libs.common.contracts.payments import (
     PaymentExpired,
     PaymentVoided,
 )
-from libs.common.messaging.decision import Message, Ref, World
+from libs.common.decision import Message, Ref, World
 from services.checkout.domain import order as book
 from services.checkout.domain import saga
 from services.checkout.domain.order import Order, OrderCounter, OrderState

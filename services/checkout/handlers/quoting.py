@@ -6,8 +6,8 @@ A quote reads them with the batch it is made in, so that it never goes by terms 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from libs.common.decision import Message, Ref, World
 from libs.common.errors import RejectedError
-from libs.common.messaging.decision import Message, Ref, World
 from libs.common.tenancy import Tenant
 from services.checkout.domain import shipping, tax
 from services.checkout.domain.quote import Address, Terms, UnquotableError

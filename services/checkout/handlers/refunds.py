@@ -8,7 +8,7 @@ import structlog
 
 from libs.common.contracts import Event
 from libs.common.contracts.payments import RefundFailed, RefundPending, RefundSucceeded
-from libs.common.messaging.decision import Message, Ref, World
+from libs.common.decision import Message, Ref, World
 from libs.common.telemetry import Counter
 from services.checkout.domain import refund as till
 from services.checkout.domain.order import Order

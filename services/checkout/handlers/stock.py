@@ -6,8 +6,8 @@ from datetime import datetime
 from uuid import UUID
 
 from libs.common.contracts.inventory import StockAdjusted, StockCounted
+from libs.common.decision import Message, Ref, World
 from libs.common.errors import ConflictError, NotYetError
-from libs.common.messaging.decision import Message, Ref, World
 from libs.common.tenancy import Tenant, tenant_ref
 from services.checkout.domain import stock as shelf
 from services.checkout.domain.stock import Allocation, Stock, StockPolicy

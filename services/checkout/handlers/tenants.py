@@ -2,7 +2,7 @@
 
 from libs.common.contracts.checkout import TenantProvisioned
 from libs.common.contracts.identity import TenantUpdated
-from libs.common.messaging.decision import Message, Ref, World
+from libs.common.decision import Message, Ref, World
 from libs.common.tenancy import Tenant, project_tenant
 from services.checkout.handlers.table import HANDLERS
 

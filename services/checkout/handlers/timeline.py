@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from libs.common.contracts import Event, cart, checkout, fulfilment, payments
-from libs.common.messaging.decision import Handlers, Message, World
+from libs.common.decision import Handlers, Message, World
 from services.checkout.domain.timeline import entry_of
 
 TIMELINE = Handlers()

@@ -6,7 +6,7 @@ from libs.common.messaging.timers import Commands, keep_time
 from services.checkout.handlers import checkouts, orders
 
 if TYPE_CHECKING:
-    from libs.common.messaging.worker import Worker
+    from libs.common.processes.parts import Worker
 
 COMMANDS: Commands = {
     checkouts.TIMER: lambda timer: checkouts.WakeCheckout(checkout_id=timer.key),

@@ -5,4 +5,4 @@ from services.identity.api import clients, oauth, sessions, tenants
 
 ROUTES = Routes()
 for part in (tenants.ROUTES, clients.ROUTES, sessions.ROUTES, oauth.ROUTES):
-    ROUTES.routes.extend(part.routes)  # including a router would match every path twice
+    ROUTES.include_router(part)

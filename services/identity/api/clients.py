@@ -12,7 +12,7 @@ from libs.common.clock import PLATFORM, new_id, rfc3339
 from libs.common.errors import ConflictError, NotFoundError, RejectedError
 from libs.common.http.paging import Page, decode_cursor, page, text_key
 from libs.common.http.routes import Call, Caller, Routes, guard, reply
-from libs.common.messaging.shell import Answer, Replayed
+from libs.common.messaging.idempotency import Answer, Replayed
 from services.identity import handlers, repository
 from services.identity.domain.client import Client, client_id_of, demand_present, digest_of, tenant_of
 

@@ -12,9 +12,8 @@ from pydantic import BaseModel
 from libs.common.auth import Keys
 from libs.common.clock import PLATFORM, new_id, now
 from libs.common.database import TRANSIENT
+from libs.common.decision import Message
 from libs.common.errors import CartwrightError, ConflictError, UnavailableError
-from libs.common.http.routes import Call, Service
-from libs.common.messaging.decision import Message
 from libs.common.messaging.shell import Shell
 from libs.common.settings import SettingsError
 from services.identity import repository
@@ -125,16 +124,3 @@ class Issuer:
         message = Message(data=command, tenant_id=PLATFORM, id=str(new_id()), time=now(), source=self._shell.source)
         await self._shell.execute(message)
         log.info("signing_key.made", kid=kid)
-
-
-async def start_issuer(service: Service, *, address: str, master_key: bytes) -> None:
-    """Give the service its issuer, before it serves its first request."""
-    issuer = Issuer(service.shell, service.verifier.keys, address=address, master_key=master_key)
-    await issuer.start()
-    service.extras["issuer"] = issuer
-
-
-def issuer_of(call: Call) -> Issuer:
-    """The issuer of this process."""
-    issuer: Issuer = call.service.extras["issuer"]
-    return issuer

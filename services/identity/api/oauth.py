@@ -16,7 +16,7 @@ from libs.common.database import TRANSIENT
 from libs.common.errors import CartwrightError, RejectedError, UnauthenticatedError, UnavailableError
 from libs.common.http.routes import Call, Caller, Routes, public, reply
 from services.identity import repository
-from services.identity.api.issuer import TokenAnswer, issuer_of
+from services.identity.api.issuer import Issuer, TokenAnswer
 from services.identity.domain import access
 from services.identity.domain.client import PLATFORM_CLIENT, Client, authenticates, tenant_of
 from services.identity.domain.session import Verdict
@@ -113,7 +113,7 @@ async def _client_credentials(call: Call, form: Form) -> TokenAnswer:
     whole = access.of_operator(client, PLATFORM_OPERATOR) if is_operator else access.of_client(client, CLIENT)
     permissions, audience = access.narrow(whole.permissions, whole.audience, scope=form.get("scope"), resources=form.resources)
     grant = replace(whole, permissions=permissions, audience=audience)
-    return await issuer_of(call).answer(grant, scope=grant.scope)
+    return await call.service.shared(Issuer).answer(grant, scope=grant.scope)
 
 
 async def _refresh_token(call: Call, form: Form) -> TokenAnswer:
@@ -122,7 +122,7 @@ async def _refresh_token(call: Call, form: Form) -> TokenAnswer:
         raise RejectedError("invalid-grant", f"refresh tokens are of the client {access.SHOPPER_CLIENT!r}")
     # What is wrong with the request must be said before the token is used up.
     permissions, audience = access.narrow(ROLES[SHOPPER], access.AUDIENCES, scope=form.get("scope"), resources=form.resources)
-    issuer = issuer_of(call)
+    issuer = call.service.shared(Issuer)
     presented = issuer.refresh_tokens.read(form.demand("refresh_token"))
     if presented is None:
         raise _refused_refresh()
@@ -201,7 +201,7 @@ async def issue_token(call: Caller) -> Response:
 @public
 async def read_jwks(call: Caller) -> Response:
     """The public keys of access tokens."""
-    body = orjson.dumps({"keys": await issuer_of(call).jwks()})
+    body = orjson.dumps({"keys": await call.service.shared(Issuer).jwks()})
     return Response(body, headers={"Cache-Control": "max-age=300"}, media_type="application/json")
 
 
@@ -209,7 +209,7 @@ async def read_jwks(call: Caller) -> Response:
 @public
 async def read_metadata(call: Caller) -> Response:
     """What this authorization server can do (RFC 8414)."""
-    address = issuer_of(call).address
+    address = call.service.shared(Issuer).address
     metadata = {
         "issuer": address,
         "token_endpoint": f"{address}/oauth/token",

@@ -11,7 +11,7 @@ from libs.common.clock import new_id
 from libs.common.errors import RejectedError
 from libs.common.http.routes import Call, Caller, Routes, public, reply
 from services.identity import handlers
-from services.identity.api.issuer import TokenAnswer, issuer_of
+from services.identity.api.issuer import Issuer, TokenAnswer
 from services.identity.domain import access
 from services.identity.domain.session import subject_of
 
@@ -51,7 +51,7 @@ def _shopper(principal: Principal | None, body: NewSession) -> tuple[UUID, UUID,
 
 async def _start(call: Call, principal: Principal | None, body: NewSession) -> Response:
     tenant_id, subject_id, is_guest = _shopper(principal, body)
-    issuer, session_id = issuer_of(call), new_id()
+    issuer, session_id = call.service.shared(Issuer), new_id()
     refresh_token = issuer.refresh_tokens.issue(tenant_id, session_id)
     command = handlers.StartSession(session_id=session_id, subject_id=subject_id, is_guest=is_guest, digest=refresh_token.digest)
     session = await call.execute(command, tenant_id=tenant_id)

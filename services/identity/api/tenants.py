@@ -12,7 +12,7 @@ from libs.common.clock import PLATFORM, new_id
 from libs.common.errors import ConflictError, NotFoundError, RejectedError
 from libs.common.http.paging import Page, decode_cursor, page
 from libs.common.http.routes import Call, Caller, Routes, guard, reply
-from libs.common.messaging.shell import Answer, Replayed
+from libs.common.messaging.idempotency import Answer, Replayed
 from libs.common.money import CURRENCIES
 from services.identity import repository
 from services.identity.domain.tenant import PROVISIONERS, Tenant

@@ -7,13 +7,14 @@ from typing import Any
 from uuid import UUID
 
 from libs.common.errors import RejectedError
+from services import SERVICES
 from services.identity.domain.client import Client
 from services.identity.domain.session import Session
 
 LIFETIME = timedelta(minutes=5)
 SHOPPER_CLIENT = "shopper"
 """The public client that every shopper's session belongs to."""
-AUDIENCES = ("identity", "cart", "checkout", "payments")
+AUDIENCES = SERVICES
 CLAIMS_VERSION = 1
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID, uuid5
 
+from libs.common.decision import Aggregate
 from libs.common.errors import ConflictError, NotFoundError
-from libs.common.messaging.decision import Aggregate
 
 PLATFORM_CLIENT = "platform"
 """The first platform operator's client id."""

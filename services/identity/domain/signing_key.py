@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 from libs.common.contracts.identity import SigningKeyUpdated
-from libs.common.messaging.decision import Aggregate
+from libs.common.decision import Aggregate
 
 
 class KeyState(StrEnum):

@@ -7,10 +7,11 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from libs.common.contracts.identity import TenantUpdated
+from libs.common.decision import Aggregate
 from libs.common.errors import ConflictError, NotFoundError
-from libs.common.messaging.decision import Aggregate
+from services import SERVICES
 
-PROVISIONERS = ("cart", "checkout", "payments")
+PROVISIONERS = tuple(service for service in SERVICES if service != "identity")
 """The services that must each be able to serve a tenant before it is active."""
 
 

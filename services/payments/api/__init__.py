@@ -14,4 +14,4 @@ for part in (
     accounts.ROUTES,
     webhooks.ROUTES,
 ):
-    ROUTES.routes.extend(part.routes)  # including a router would match every path twice
+    ROUTES.include_router(part)

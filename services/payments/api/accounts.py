@@ -8,9 +8,9 @@ from fastapi import Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from libs.common.clock import PLATFORM, rfc3339
+from libs.common.decision import Message
 from libs.common.errors import ConflictError, DeniedError, NotFoundError, RejectedError, UnavailableError
 from libs.common.http.routes import Call, Caller, Routes, guard, reply
-from libs.common.messaging.decision import Message
 from libs.common.messaging.shell import Failure
 from libs.common.sealing import MasterKeys
 from services.payments.domain.account import (
@@ -21,7 +21,7 @@ from services.payments.domain.account import (
 )
 from services.payments.domain.outcome import Rejected, Throttled, Unknown
 from services.payments.gateway import reading
-from services.payments.gateway.accounts import Credentials, Gateways, seal_account
+from services.payments.gateway.accounts import Access, Credentials, Gateways, seal_account
 from services.payments.handlers.accounts import GiveAccount, RewrapAccount
 from services.payments.repository import accounts as repository
 
@@ -107,7 +107,7 @@ async def put_account(call: Caller, given: AccountRequest) -> Response:
     credentials = _credentials(given, _gateways(call).platform)
     seen = await _whose(_gateways(call), credentials)
     await _demand_its_payments(call, credentials)
-    master_keys: MasterKeys = call.service.extras["master_keys"]
+    master_keys = call.service.shared(Access).master_keys
     secrets = [secret.get_secret_value() for secret in given.webhook_secrets]
     api_key = given.api_key.get_secret_value() if given.api_key else None
     sealed = seal_account(call.tenant_id, STRIPE, api_key, secrets, master_keys)
@@ -166,8 +166,7 @@ async def _demand_its_payments(call: Call, credentials: Credentials) -> None:
 
 
 def _gateways(call: Call) -> Gateways:
-    gateways: Gateways = call.service.extras["gateways"]
-    return gateways
+    return call.service.shared(Access).gateways
 
 
 @ROUTES.post("/ops/provider-accounts/rewrap", response_model=RewrappedModel)
@@ -176,7 +175,7 @@ async def rewrap_accounts(call: Caller) -> Response:
     """Wrap every account's data key with the master key in force: what `keys rotate master` asks for."""
     if call.tenant_id != PLATFORM:
         raise DeniedError("platform-only", "this is for operators of the platform alone")
-    master_keys: MasterKeys = call.service.extras["master_keys"]
+    master_keys = call.service.shared(Access).master_keys
     rewrapped = failed = 0
     after: UUID | None = NIL
     while after is not None:

@@ -11,11 +11,12 @@ from libs.common.clock import rfc3339
 from libs.common.errors import NotFoundError, UnavailableError
 from libs.common.http.paging import Page, decode_cursor, page
 from libs.common.http.routes import Call, Caller, Routes, guard, reply, reply_unless_known
-from libs.common.messaging.shell import Answer, Replayed
+from libs.common.messaging.idempotency import Answer, Replayed
 from libs.common.sealing import SealError
 from services.payments.domain.operation import Verdict
 from services.payments.domain.outcome import Declined, IntentStatus, Succeeded, name_of
 from services.payments.domain.payment import Payment, PaymentState
+from services.payments.gateway.accounts import Access
 from services.payments.handlers.observations import ObserveIntent
 from services.payments.handlers.payments import CapturePayment, ResolvePayment, VoidPayment
 from services.payments.repository import payments as repository
@@ -138,8 +139,8 @@ async def list_payments(
 async def read_payment(call: Caller, payment_id: UUID) -> Response:
     """One payment; to its payer, with what they are to do."""
     payment = await _load(call, payment_id)
-    if _is_payers_turn(call, payment):
-        return await _read_for_payer(call, payment)
+    if payment.intent_id is not None and _is_payers_turn(call, payment):
+        return await _read_for_payer(call, payment, payment.intent_id)
     return reply_unless_known(call, lambda: payment_model(payment), payment.version)
 
 
@@ -153,16 +154,16 @@ async def _load(call: Call, payment_id: UUID) -> Payment:
 
 def _is_payers_turn(call: Call, payment: Payment) -> bool:
     is_payer = call.principal.is_shopper and call.principal.subject == payment.subject_id
-    return is_payer and payment.state is PaymentState.REQUIRES_ACTION and payment.intent_id is not None
+    return is_payer and payment.state is PaymentState.REQUIRES_ACTION
 
 
-async def _read_for_payer(call: Call, payment: Payment) -> Response:
+async def _read_for_payer(call: Call, payment: Payment, intent_id: str) -> Response:
     """What only the payer may see is kept nowhere: it is read now. If the payer has done their part, that is noticed too."""
     try:
-        gateway = await call.service.extras["gateways"].of(payment.tenant_id)
+        gateway = await call.service.shared(Access).gateways.of(payment.tenant_id)
     except SealError as error:
         raise UnavailableError("provider-unavailable", "the payment cannot be read from the provider just now") from error
-    seen = await gateway.retrieve_intent(payment.intent_id)
+    seen = await gateway.retrieve_intent(intent_id)
     if not isinstance(seen, Succeeded | Declined):
         log.warning("payment.not_read", payment_id=str(payment.id), outcome=name_of(seen), action="answered without the secret")
         return reply(200, payment_model(payment), Cache_Control="no-store")

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from libs.common.clock import new_id, rfc3339
 from libs.common.errors import NotFoundError
 from libs.common.http.routes import Call, Caller, Routes, guard, reply, reply_unless_known
-from libs.common.messaging.shell import Answer, Replayed
+from libs.common.messaging.idempotency import Answer, Replayed
 from services.payments.domain.refund import Refund
 from services.payments.handlers.refunds import RequestRefund
 from services.payments.repository.payments import PAYMENTS

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import structlog
 from fastapi import Request, Response
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel
 
 from libs.common.clock import now
 from libs.common.errors import MalformedError, NotFoundError, RejectedError
@@ -16,7 +16,7 @@ from libs.common.http.routes import Call, Caller, Routes, public, reply
 from libs.common.telemetry import Counter
 from services.payments.domain.account import TenantAccount
 from services.payments.domain.webhook import Notice, refusal
-from services.payments.gateway.accounts import Gateways, webhook_secrets_of
+from services.payments.gateway.accounts import Access, Gateways, webhook_secrets_of
 from services.payments.gateway.reading import is_live
 from services.payments.gateway.webhooks import MAX_BYTES, read_notice, verify
 from services.payments.repository import webhooks
@@ -66,7 +66,7 @@ async def _believed(call: Call, tenant_id: UUID, body: bytes) -> Notice:
     What does not fit the account as it is remembered is held against the account as it is now. So a new secret counts at
     once, and one that was taken away for `FRESH_SECONDS` more.
     """
-    gateways: Gateways = call.service.extras["gateways"]
+    gateways = call.service.shared(Access).gateways
     try:
         return _checked(call, tenant_id, await gateways.account(tenant_id), body, alarm=False)
     except (MalformedError, NotFoundError):
@@ -84,16 +84,16 @@ def _checked(call: Call, tenant_id: UUID, known: TenantAccount | None, body: byt
 
 def _secrets(call: Call, known: TenantAccount) -> list[str]:
     """The tenant's own, or the platform's for who has none; there may be none at all, and then nothing verifies."""
-    own = webhook_secrets_of(known.account, call.service.extras["master_keys"]) if known.account else []
-    shared: SecretStr | None = call.service.extras["platform_webhook_secret"]
-    if own or shared is None:
+    access = call.service.shared(Access)
+    own = webhook_secrets_of(known.account, access.master_keys) if known.account else []
+    if own or access.platform_webhook_secret is None:
         return own
-    return [] if known.account and known.account.sealed_api_key else [shared.get_secret_value()]
+    return [] if known.account and known.account.sealed_api_key else [access.platform_webhook_secret.get_secret_value()]
 
 
 def _demand_for_tenant(call: Call, tenant_id: UUID, known: TenantAccount, notice: Notice, *, alarm: bool) -> None:
     """Raise MalformedError, and the alarm if so asked, for an event that is the provider's and yet not for this tenant."""
-    account, gateways = known.account, call.service.extras["gateways"]
+    account, gateways = known.account, call.service.shared(Access).gateways
     reason = refusal(
         notice,
         tenant_id,

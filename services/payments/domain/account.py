@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar, Final
 
-from libs.common.messaging.decision import Aggregate
+from libs.common.decision import Aggregate
 
 STRIPE: Final = "stripe"
 MAX_WEBHOOK_SECRETS = 2

@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID, uuid5
 
-from libs.common.messaging.decision import Aggregate
+from libs.common.decision import Aggregate
 
 
 class AttemptState(StrEnum):

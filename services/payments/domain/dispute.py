@@ -10,7 +10,7 @@ from uuid import UUID, uuid5
 
 from libs.common.contracts import Event
 from libs.common.contracts.payments import DisputeClosed, DisputeOpened
-from libs.common.messaging.decision import Aggregate
+from libs.common.decision import Aggregate
 from services.payments.domain import ledger
 from services.payments.domain.ledger import Entry
 from services.payments.domain.outcome import DisputeStatus, SeenDispute

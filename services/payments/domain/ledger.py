@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid5
 
-from libs.common.messaging.decision import Aggregate
+from libs.common.decision import Aggregate
 
 if TYPE_CHECKING:
     from services.payments.domain.dispute import Dispute

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any, assert_never
 from uuid import UUID, uuid5
 
-from libs.common.messaging.decision import Aggregate
+from libs.common.decision import Aggregate
 from services.payments.domain.outcome import (
     Declined,
     IntentStatus,

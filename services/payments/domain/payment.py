@@ -13,8 +13,8 @@ from uuid import UUID
 
 from libs.common.contracts import Event
 from libs.common.contracts.payments import PaymentDeclined, PaymentVoided
+from libs.common.decision import Aggregate
 from libs.common.errors import ConflictError
-from libs.common.messaging.decision import Aggregate
 from services.payments.domain.attempt import Attempt
 from services.payments.domain.operation import Operation
 

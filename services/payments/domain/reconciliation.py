@@ -10,8 +10,8 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from libs.common.decision import Aggregate
 from libs.common.errors import ConflictError
-from libs.common.messaging.decision import Aggregate
 from services.payments.domain.comparison import BreakKind, Found, Repair, Side, Standing, Subject, Totals
 
 LEASE = timedelta(minutes=5)

@@ -12,8 +12,8 @@ from uuid import UUID, uuid5
 
 from libs.common.contracts import Event
 from libs.common.contracts.payments import RefundFailed, RefundPending, RefundSucceeded
+from libs.common.decision import Aggregate
 from libs.common.errors import ConflictError, RejectedError
-from libs.common.messaging.decision import Aggregate
 from libs.common.sensitive import without_sensitive
 from services.payments.domain import ledger
 from services.payments.domain.asking import AMOUNT_NOT_PAYABLE, is_payable, kept_minor

@@ -19,6 +19,8 @@ from services.payments.domain.account import TenantAccount, WebhookSecret, limit
 from services.payments.gateway.limits import Buckets, Guard
 
 if TYPE_CHECKING:
+    from pydantic import SecretStr
+
     from libs.common.sealing import MasterKeys
     from services.payments.domain.account import Limits, ProviderAccount
     from services.payments.gateway.protocol import PaymentGateway
@@ -40,6 +42,15 @@ class Credentials:
 
     api_key: str = field(repr=False)
     on_behalf_of: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What a process of this service reaches the provider with, and believes it by."""
+
+    gateways: Gateways
+    master_keys: MasterKeys
+    platform_webhook_secret: SecretStr | None = None
 
 
 class Provider(Protocol):

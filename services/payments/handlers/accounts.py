@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+from libs.common.decision import Message, Ref, World
 from libs.common.errors import NotFoundError
-from libs.common.messaging.decision import Message, Ref, World
 from libs.common.sealing import Envelope, MasterKeys
 from libs.common.tenancy import Tenant, tenant_ref
 from services.payments.domain.account import STRIPE, ProviderAccount, WebhookSecret

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from uuid import UUID
 
+from libs.common.decision import Message, Ref, World
 from libs.common.errors import NotFoundError
-from libs.common.messaging.decision import Message, Ref, World
 from services.payments.domain import dispute as machine
 from services.payments.domain.dispute import Dispute, dispute_id
 from services.payments.domain.outcome import SeenDispute

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from libs.common.messaging.decision import World
+from libs.common.decision import World
 from services.payments.domain.ledger import Entry
 
 

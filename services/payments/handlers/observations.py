@@ -7,7 +7,7 @@ from uuid import UUID
 
 import structlog
 
-from libs.common.messaging.decision import Message, Ref, World
+from libs.common.decision import Message, Ref, World
 from services.payments.domain.attempt import Attempt, attempt_id
 from services.payments.domain.observing import observe
 from services.payments.domain.operation import OPEN, Operation, hurry

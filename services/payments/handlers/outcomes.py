@@ -7,8 +7,8 @@ from uuid import UUID
 import structlog
 
 from libs.common.contracts.payments import ProviderCalled
+from libs.common.decision import Message, Ref, World
 from libs.common.errors import NotFoundError
-from libs.common.messaging.decision import Message, Ref, World
 from services.payments.domain import recording, refund
 from services.payments.domain.attempt import Attempt, attempt_id
 from services.payments.domain.operation import Operation, OperationKind

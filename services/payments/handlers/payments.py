@@ -12,8 +12,8 @@ from libs.common.contracts.checkout import OrderCanceled, OrderConfirmed, Paymen
 from libs.common.contracts.fulfilment import ShipmentDispatched
 from libs.common.contracts.identity import TenantUpdated
 from libs.common.contracts.payments import TenantProvisioned
+from libs.common.decision import Message, Ref, World
 from libs.common.errors import ConflictError, NotFoundError, NotYetError
-from libs.common.messaging.decision import Message, Ref, World
 from libs.common.sensitive import without_sensitive
 from libs.common.tenancy import Tenant, project_tenant, tenant_ref
 from services.payments.domain import asking, ledger

@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from libs.common.decision import Message, Ref, World
 from libs.common.errors import ConflictError, NotFoundError
-from libs.common.messaging.decision import Message, Ref, World
 from services.payments.domain import ledger
 from services.payments.domain import reconciliation as machine
 from services.payments.domain.comparison import Found, Totals

@@ -9,8 +9,8 @@ from uuid import UUID, uuid5
 import structlog
 
 from libs.common.contracts.checkout import RefundRequested
+from libs.common.decision import Message, Ref, World
 from libs.common.errors import ConflictError, NotFoundError, RejectedError
-from libs.common.messaging.decision import Message, Ref, World
 from services.payments.domain import refund as machine
 from services.payments.domain.operation import OPEN, Operation, hurry
 from services.payments.domain.outcome import SeenRefund

@@ -15,7 +15,7 @@ from uuid import UUID
 import structlog
 
 from libs.common.clock import new_id, now
-from libs.common.messaging.decision import Message
+from libs.common.decision import Message
 from libs.common.messaging.shell import Failure, Shell
 from libs.common.telemetry import Counter
 from services.payments.domain.comparison import BreakKind, Comparison, Found, Side, Subject, Totals, compare, count_in

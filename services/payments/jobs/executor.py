@@ -17,18 +17,19 @@ import structlog
 
 from libs.common.clock import now
 from libs.common.database import TRANSIENT
+from libs.common.decision import Aggregate, Message
 from libs.common.errors import ConflictError, UnavailableError
-from libs.common.messaging.decision import Aggregate, Message
 from libs.common.messaging.shell import Failure, Shell
 from libs.common.telemetry import Counter, Gauge, bound
 from services.payments.domain.operation import CLAIMED_LEASE, OPERATIONS_DUE, Operation, following
 from services.payments.domain.outcome import Outcome, Succeeded, Throttled, name_of
+from services.payments.gateway.accounts import Access
 from services.payments.handlers.outcomes import Call, Followed, RecordOutcome
 from services.payments.jobs.calling import GatewayOf, carry_out
 from services.payments.repository import payments as repository
 
 if TYPE_CHECKING:
-    from libs.common.messaging.worker import Worker
+    from libs.common.processes.parts import Worker
 
 IN_FLIGHT = 100
 """Calls at once. Together with the provider's latency this bounds the throughput, and connections do not."""
@@ -51,7 +52,7 @@ log = structlog.get_logger(__name__)
 
 async def operate(worker: "Worker") -> None:
     """Carry out provider operations for as long as the worker lives, then leave none half done that can be finished."""
-    executor = Executor(worker.shell, worker.extras["gateways"].of)
+    executor = Executor(worker.shell, worker.shared(Access).gateways.of)
     worker.shell.after_commit.append(executor.committed)
     try:
         async with asyncio.TaskGroup() as group:

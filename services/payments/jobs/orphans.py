@@ -8,7 +8,7 @@ import structlog
 
 from libs.common.clock import new_id, now
 from libs.common.database import PASSING
-from libs.common.messaging.decision import Message
+from libs.common.decision import Message
 from libs.common.messaging.shell import Failure, Shell
 from libs.common.telemetry import Counter, Gauge
 from services.payments.handlers.refunds import RefundOrphan
@@ -16,7 +16,7 @@ from services.payments.jobs.telling import tell_all
 from services.payments.repository import refunds as repository
 
 if TYPE_CHECKING:
-    from libs.common.messaging.worker import Worker
+    from libs.common.processes.parts import Worker
 
 LOOK_SECONDS = 15.0
 AT_ONCE = 100

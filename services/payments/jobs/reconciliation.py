@@ -20,6 +20,7 @@ from libs.common.messaging.shell import Shell
 from libs.common.telemetry import Counter, Gauge
 from services.payments.domain.comparison import BreakKind
 from services.payments.domain.reconciliation import Reconciliation, window_after
+from services.payments.gateway.accounts import Access
 from services.payments.gateway.protocol import PaymentGateway
 from services.payments.handlers.reconciliation import (
     TAKEN_OVER,
@@ -31,7 +32,7 @@ from services.payments.jobs.audit import Audit, message_of
 from services.payments.repository import reconciliation as repository
 
 if TYPE_CHECKING:
-    from libs.common.messaging.worker import Worker
+    from libs.common.processes.parts import Worker
 
 EVERY = timedelta(minutes=15)
 """How often a tenant is reconciled."""
@@ -55,7 +56,7 @@ log = structlog.get_logger(__name__)
 
 async def reconcile(worker: "Worker") -> None:
     """Take up runs that are due, one at a time, for as long as the worker lives."""
-    await Reconciler(worker.shell, worker.extras["gateways"].of).run()
+    await Reconciler(worker.shell, worker.shared(Access).gateways.of).run()
 
 
 class Reconciler:

@@ -8,19 +8,20 @@ import structlog
 
 from libs.common.clock import new_id, now
 from libs.common.database import PASSING
+from libs.common.decision import Message
 from libs.common.errors import CartwrightError
-from libs.common.messaging.decision import Message
 from libs.common.messaging.shell import Shell
 from libs.common.sealing import SealError
 from libs.common.telemetry import Counter
 from services.payments.domain.outcome import SeenRefund, name_of
 from services.payments.domain.refund import ASKING, Refund
+from services.payments.gateway.accounts import Access
 from services.payments.handlers.refunds import ObserveRefund, ReviveRefund
 from services.payments.jobs.calling import GatewayOf
 from services.payments.repository import refunds as repository
 
 if TYPE_CHECKING:
-    from libs.common.messaging.worker import Worker
+    from libs.common.processes.parts import Worker
 
 LOOK_SECONDS = 5.0
 AT_ONCE = 20
@@ -37,7 +38,7 @@ async def watch_refunds(worker: "Worker") -> None:
     while True:
         found = 0
         try:
-            found = await look_into_due(worker.shell, worker.extras["gateways"].of)
+            found = await look_into_due(worker.shell, worker.shared(Access).gateways.of)
         except PASSING as error:
             log.warning("refunds.waiting", error=str(error), action=f"looking again in {LOOK_SECONDS} s")
         await asyncio.sleep(0 if found == AT_ONCE else LOOK_SECONDS)

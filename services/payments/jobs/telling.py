@@ -6,8 +6,8 @@ from typing import Any
 import asyncpg
 
 from libs.common.database import passes_by_itself
+from libs.common.decision import Message
 from libs.common.errors import ConflictError
-from libs.common.messaging.decision import Message
 from libs.common.messaging.shell import Failure, Shell
 
 REFUSED: tuple[type[Exception], ...] = (asyncpg.PostgresError, ConflictError)

@@ -13,17 +13,18 @@ import structlog
 
 from libs.common.clock import new_id, now
 from libs.common.database import PASSING
-from libs.common.messaging.decision import Message
+from libs.common.decision import Message
 from libs.common.messaging.shell import Failure, Shell
 from libs.common.telemetry import Counter, Gauge
 from services.payments.domain.outcome import Declined, Outcome, Succeeded, Throttled, name_of
+from services.payments.gateway.accounts import Access
 from services.payments.handlers.observations import Look, LookAtPayment, ObserveIntent
 from services.payments.jobs.calling import GatewayOf
 from services.payments.jobs.telling import tell_all
 from services.payments.repository import payments as repository
 
 if TYPE_CHECKING:
-    from libs.common.messaging.worker import Worker
+    from libs.common.processes.parts import Worker
 
 LOOK_SECONDS = 1.0
 AT_ONCE = 50
@@ -44,7 +45,7 @@ async def watch_payments(worker: "Worker") -> None:
     while True:
         found = 0
         try:
-            found = await look_at_due(worker.shell, worker.extras["gateways"].of)
+            found = await look_at_due(worker.shell, worker.shared(Access).gateways.of)
         except PASSING as error:
             log.warning("payments.waiting", error=str(error), action=f"looking again in {LOOK_SECONDS} s")
         await asyncio.sleep(0 if found == AT_ONCE else LOOK_SECONDS)

@@ -15,8 +15,8 @@ import structlog
 
 from libs.common.clock import now
 from libs.common.database import PASSING
+from libs.common.decision import Message
 from libs.common.errors import CartwrightError
-from libs.common.messaging.decision import Message
 from libs.common.messaging.shell import Failure, Shell
 from libs.common.sealing import SealError
 from libs.common.telemetry import Counter, Gauge
@@ -42,6 +42,7 @@ from services.payments.domain.webhook import (
     worth_of_intent,
     worth_of_refund,
 )
+from services.payments.gateway.accounts import Access
 from services.payments.handlers.disputes import ObserveDispute
 from services.payments.handlers.observations import ObserveIntent
 from services.payments.handlers.refunds import ObserveRefund
@@ -50,7 +51,7 @@ from services.payments.repository import webhooks as repository
 from services.payments.repository.webhooks import Settled
 
 if TYPE_CHECKING:
-    from libs.common.messaging.worker import Worker
+    from libs.common.processes.parts import Worker
     from services.payments.gateway.accounts import Gateways
 
 AT_ONCE = 100
@@ -76,7 +77,7 @@ log = structlog.get_logger(__name__)
 
 async def settle_webhooks(worker: "Worker") -> None:
     """Settle what comes, for as long as the worker lives."""
-    settler = Settler(worker.shell, worker.extras["gateways"])
+    settler = Settler(worker.shell, worker.shared(Access).gateways)
     looks = 0
     while True:
         took = 0

@@ -22,14 +22,16 @@ from uuid import UUID, uuid5
 
 from libs.common.messaging.broker import Broker
 from libs.common.messaging.relay import Relay
-from libs.common.messaging.worker import Worker
+from libs.common.processes.parts import Worker
+from libs.common.shared import Shared
 from services.payments.domain.payment import PaymentState
+from services.payments.gateway.accounts import Access
 from services.payments.jobs.refunds import watch_refunds
 from services.payments.jobs.watching import watch_payments
 from tests.faults.crash.points import WRAPPED
 from tests.integration.callers import edge
 from tests.integration.conftest import Place
-from tests.till import PATIENT_SECONDS, Till, confirmed, requested, running
+from tests.till import MASTER_KEYS, PATIENT_SECONDS, Till, confirmed, requested, running
 
 PART = 500
 SETTLED = frozenset(PaymentState) - {
@@ -158,7 +160,7 @@ async def _till(part: Part) -> AsyncIterator[Till]:
         )
         relay = Relay(part.place.url("relay"), database="payments", broker=Broker(settings), hints=shell.hints)
         relay._owner = "whoever is alive"  # so that nobody waits for the lease of the dead
-        worker = Worker(shell, settings, {"gateways": gateways})
+        worker = Worker(shell, settings, Shared(Access(gateways, MASTER_KEYS)))
         tasks = [asyncio.create_task(each) for each in (relay.run(), watch_payments(worker), watch_refunds(worker))]
         stack.push_async_callback(_canceled, tasks)
         yield Till(part.place, client, shell, executor, gateways, part.stripe_url, UUID(part.tenant_id))

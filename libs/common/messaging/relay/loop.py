@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError
 from libs.common.clock import now
 from libs.common.database import TRANSIENT, Connection
 from libs.common.messaging.broker import Broker
+from libs.common.messaging.headers import traceparent_of
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.relay.cursor import LEASE_SECONDS, Cursor, MovedError, connection
 from libs.common.messaging.relay.publisher import Publisher, Refusal, TopicRefusedError, behind, key_of
@@ -211,7 +212,7 @@ class Relay:
         return [*waiting, *(await self._send(position, rows) if rows else [])]
 
     async def _send(self, position: str, rows: Sequence[Any]) -> Sequence[Refusal]:
-        with chunk_span(rows):
+        with chunk_span(rows, traceparent_of):
             return await self._publisher.send(position, rows)
 
     async def _holding(self, cursor: Cursor, work: Awaitable[R]) -> R:

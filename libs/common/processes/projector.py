@@ -4,24 +4,14 @@ It is written with the inbox's own machinery, so every event counts once; what i
 message, under ids that begin with the projection's name.
 """
 
-from dataclasses import dataclass
-
-from libs.common.database import Database, Projection
+from libs.common.database import Database
 from libs.common.messaging.broker import Broker
-from libs.common.messaging.decision import Handlers
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.inbox import Inbox
 from libs.common.messaging.parked import ParkedMessages
 from libs.common.messaging.rebuild import Rebuilder
 from libs.common.messaging.shell import Shell
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """A projection, and the handlers that write it and nothing else."""
-
-    projection: Projection
-    handlers: Handlers
+from libs.common.processes.parts import Kept
 
 
 class Projector:

@@ -1,8 +1,8 @@
 """The life of an API process: database, hints, keys, routes; no Kafka consumer with an effect, no FastStream."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import orjson
@@ -16,19 +16,19 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from libs.common.auth import Keys, Verifier
-from libs.common.database import Database, Rows
+from libs.common.database import Database
 from libs.common.http.operator import repair_routes
 from libs.common.http.problem import problem
 from libs.common.http.reading import headers_of, request_id_of
 from libs.common.http.routes import GuardedRoute, Routes, Service
 from libs.common.http.server import calm_collector, operator_routes, serve
 from libs.common.messaging.broker import Broker
-from libs.common.messaging.decision import Aggregate, Handlers
 from libs.common.messaging.envelope import Reader
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.parked import ParkedMessages
-from libs.common.messaging.shell import Shell
-from libs.common.settings import Settings
+from libs.common.processes.parts import Process, ServiceParts
+from libs.common.processes.running import database_ready, ended
+from libs.common.shared import Shared
 from libs.common.telemetry import configure_logging
 
 POOL_SIZE = 12
@@ -37,52 +37,37 @@ YOUNG = 20_000
 CODES = {404: "not-found", 405: "method-not-allowed"}
 
 log = structlog.get_logger(__name__)
-Prepare = Callable[[Service], Awaitable[None]]
 
 
-async def _nothing(_: Service) -> None:
-    """Most services have nothing else to prepare."""
-
-
-def run_api(
-    name: str,
-    settings: Settings,
-    *,
-    routes: Routes,
-    rows: Sequence[Rows[Any]],
-    handlers: Handlers,
-    announce: frozenset[type[Aggregate]] = frozenset(),
-    prepare: Prepare = _nothing,
-) -> None:
+def run_api(parts: ServiceParts) -> None:
     """Serve a service's API until it is told to stop."""
-    configure_logging(settings.log_level, settings.log_format, service=name, process="api")
+    settings = parts.settings.read()
+    configure_logging(settings.log_level, settings.log_format, service=parts.name, process="api")
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        """Open one thing after the other; whatever happens, what was opened is closed again, the last first."""
         url = settings.database_url.get_secret_value()
-        database = await Database.connect(url, application=f"{name}-api", size=POOL_SIZE)
-        hints = Hints(url)
-        shell = Shell(database, rows, handlers, service=name, hints=hints, announce=announce)
-        keys = Keys(settings.jwks_url)
-        app.state.service = Service(name, shell, hints, Verifier(keys, issuer=settings.issuer, audience=name))
-        app.state.keys = keys
-        await hints.start()
-        await prepare(app.state.service)
-        reader = Reader(handlers.events(), topic_prefix=settings.topic_prefix)
-        parked = ParkedMessages(shell, reader, settings.topic_prefix + name)
-        app.router.routes.extend(repair_routes(parked, app.state.service.verifier))
-        following = asyncio.create_task(_follow_keys(keys, Broker(settings)), name="keys")
-        calm_collector(YOUNG)
-        yield
-        following.cancel()
-        with suppress(asyncio.CancelledError):
-            await following
-        for close in app.state.service.closing:
-            await close()
-        await hints.close()
-        await database.close()
+        async with AsyncExitStack() as stack:
+            database = await Database.connect(url, application=f"{parts.name}-api", size=POOL_SIZE)
+            stack.push_async_callback(database.close)
+            hints = Hints(url)
+            await hints.start()
+            stack.push_async_callback(hints.close)
+            shell, keys = parts.shell(database, hints, "api"), Keys(settings.jwks_url)
+            shared = Shared(await stack.enter_async_context(parts.context(Process("api", shell, settings, keys))))
+            verifier = Verifier(keys, issuer=settings.issuer, audience=parts.name)
+            app.state.keys = keys
+            app.state.service = Service(parts.name, shell, hints, verifier, shared)
+            reader = Reader(parts.handlers.events(), topic_prefix=settings.topic_prefix)
+            parked = ParkedMessages(shell, reader, settings.topic_prefix + parts.name)
+            app.router.routes.extend(repair_routes(parked, verifier))
+            following = asyncio.create_task(_follow_keys(keys, Broker(settings)), name="keys")
+            stack.push_async_callback(ended, [following])
+            calm_collector(YOUNG)
+            yield
 
-    uvloop.run(serve(api_app(name, routes, lifespan), settings))
+    uvloop.run(serve(api_app(parts.name, parts.routes(), lifespan), settings))
 
 
 class Api(FastAPI):
@@ -119,20 +104,15 @@ def api_app(name: str, routes: Routes, lifespan: Any = None) -> FastAPI:
     """The ASGI application of a service; without a lifespan, good for reading its OpenAPI."""
     app = Api(name, routes, lifespan)
 
-    async def database_ready() -> str | None:
-        try:
-            async with asyncio.timeout(1), app.state.service.shell.database.acquire() as connection:
-                await connection.execute("SELECT 1")
-        except Exception as error:  # noqa: BLE001 - whatever it is, we are not ready
-            return f"database: {error}"
-        return None
+    async def service_ready() -> str | None:
+        return await database_ready(app.state.service.shell.database)()
 
     async def keys_ready() -> str | None:
         if not app.state.keys:
             await app.state.keys.fetch()
         return None if app.state.keys or name == "identity" else "no signing key is known yet"
 
-    app.router.routes.extend(operator_routes([database_ready, keys_ready]))
+    app.router.routes.extend(operator_routes([service_ready, keys_ready]))
     app.add_exception_handler(HTTPException, _http_problem)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
@@ -158,7 +138,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
 async def _http_problem(request: Request, error: Exception) -> Response:
     """What the router itself refuses: no such path, no such method."""
     status = getattr(error, "status_code", 500)
-    detail = "there is nothing here for you" if status == CODES.get(404) else str(getattr(error, "detail", error))
+    detail = "there is nothing here for you" if status == 404 else str(getattr(error, "detail", error))
     request_id = request_id_of(headers_of(request.scope))
     response = problem(status, CODES.get(status, "http"), detail, request_id=request_id, instance=request.url.path)
     for header, value in (getattr(error, "headers", None) or {}).items():

@@ -1,0 +1,219 @@
+"""The life of a worker process: consumers, relay and timers, with an operator surface and no FastAPI."""
+
+import asyncio
+import signal
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from itertools import count
+
+import asyncpg
+import structlog
+import uvloop
+from aiokafka.errors import KafkaError
+from faststream.kafka import KafkaBroker
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from libs.common.auth import Keys, Verifier
+from libs.common.database import PASSING, Database, passes_by_itself
+from libs.common.errors import UnavailableError
+from libs.common.http.operator import repair_routes
+from libs.common.http.server import Check, calm_collector, operator_app, serve
+from libs.common.messaging import asyncapi
+from libs.common.messaging.broker import Broker
+from libs.common.messaging.hints import Hints
+from libs.common.messaging.inbox import Inbox, kafka_broker
+from libs.common.messaging.parked import ParkedMessages
+from libs.common.messaging.rebuild import Rebuilder
+from libs.common.messaging.relay import Relay
+from libs.common.messaging.relay.set_aside import OutboxParked
+from libs.common.processes.parts import Process, ServiceParts, Worker
+from libs.common.processes.projector import Projector
+from libs.common.processes.running import database_ready, ended
+from libs.common.settings import Settings, SettingsError
+from libs.common.shared import Shared
+from libs.common.telemetry import Gauge, configure_logging
+
+POOL_SIZE = 8
+COUNT_SECONDS = 15
+LONGEST_WAIT_SECONDS = 5
+"""For a database that is away when the process begins."""
+
+PARKED_MESSAGES = Gauge("cartwright_parked_messages", "Messages set aside and not yet decided", ["state"])
+PARKED_KEYS = Gauge("cartwright_parked_keys", "Keys with messages set aside", ["state"])
+
+log = structlog.get_logger(__name__)
+
+
+def run_worker(parts: ServiceParts) -> None:
+    """Work until SIGTERM; then finish the batch in hand and leave."""
+    settings = parts.settings.read()
+    configure_logging(settings.log_level, settings.log_format, service=parts.name, process="worker")
+    uvloop.run(_run(parts, settings))
+
+
+async def _run(parts: ServiceParts, settings: Settings) -> None:
+    """Open one thing after the other; whatever happens, what was opened is closed again, the last first."""
+    if settings.relay_database_url is None:
+        message = "set CARTWRIGHT_RELAY_DATABASE_URL: a worker publishes its database's outbox"
+        raise SettingsError(message)
+    url = settings.database_url.get_secret_value()
+    async with AsyncExitStack() as stack:
+        database = await Database.connect(url, application=f"{parts.name}-worker", size=POOL_SIZE, least=0)
+        stack.push_async_callback(database.close)
+        hints = Hints(url)
+        await hints.start()
+        stack.push_async_callback(hints.close)
+        work = _Work(parts, settings, database, hints, settings.relay_database_url.get_secret_value())
+        serving = asyncio.create_task(serve(work.surface(), settings), name="http")
+        stack.push_async_callback(ended, [serving])
+        tasks: list[asyncio.Task[None]] = []
+        if await _answers(database, serving):
+            process = Process("worker", work.shell, settings, work.keys)
+            shared = Shared(await stack.enter_async_context(parts.context(process)))
+            hints.call_everyone()
+            calm_collector()
+            tasks += work.begun(Worker(work.shell, settings, shared))
+            stack.push_async_callback(ended, tasks)
+        stack.push_async_callback(work.kafka.stop)
+        await _until_something_ends([serving, *tasks])
+
+
+class _Work:
+    """What a worker does all the time, put together."""
+
+    def __init__(self, parts: ServiceParts, settings: Settings, database: Database, hints: Hints, relay_url: str) -> None:
+        self.shell = parts.shell(database, hints, "worker")
+        self.keys = Keys(settings.jwks_url)
+        broker = Broker(settings)
+        self.kafka = kafka_broker(broker)
+        self._parts, self._settings, self._database = parts, settings, database
+        self._inbox = Inbox(
+            self.shell,
+            broker,
+            group=parts.name,
+            topics=parts.topics,
+            park_share=settings.inbox_park_share,
+            remembered_days=settings.inbox_remembered_days,
+            patient=parts.is_patient,
+        )
+        self._projectors = [Projector(parts.name, kept, database, hints, broker) for kept in parts.apart]
+        self._inboxes = [self._inbox, *(each.inbox for each in self._projectors)]
+        for inbox in self._inboxes:
+            inbox.subscribe(self.kafka)
+        self._parked = ParkedMessages(self.shell, self._inbox.reader, self._inbox.group)
+        self._outbox = OutboxParked(relay_url)
+        others = [each.rebuilder for each in self._projectors]
+        self._rebuilder = Rebuilder(self.shell, broker, group=parts.name, projections=parts.projections, others=others)
+        self._relay = Relay(relay_url, database=parts.name, broker=broker, hints=hints)
+
+    def surface(self) -> Starlette:
+        """What operators ask this process."""
+        verifier = Verifier(self.keys, issuer=self._settings.issuer, audience=self._parts.name)
+        apart = {each.name: each.parked for each in self._projectors}
+        repairs = repair_routes(self._parked, verifier, self._rebuilder, self._outbox, apart)
+        return operator_app(self._readiness(), _asyncapi(self._parts), *repairs)
+
+    def begun(self, worker: Worker) -> list["asyncio.Task[None]"]:
+        """Everything that goes on until the end, under way."""
+        parked = [self._parked, *(each.parked for each in self._projectors)]
+        return [
+            asyncio.create_task(self._relay.run(), name="relay"),
+            asyncio.create_task(_consume(self.kafka), name="consumer"),
+            *(asyncio.create_task(each.report(), name=f"lag of {each.group}") for each in self._inboxes),
+            asyncio.create_task(_count_parked(parked), name="parked"),
+            *(asyncio.create_task(job(worker), name=job.__name__) for job in self._parts.jobs()),
+        ]
+
+    def _readiness(self) -> list[Check]:
+        async def consumer_ready() -> str | None:
+            assigned = [subscriber for subscriber in self.kafka.subscribers if getattr(subscriber, "consumer", None)]
+            if assigned and all(subscriber.consumer.assignment() for subscriber in assigned):  # type: ignore[attr-defined]
+                return None
+            return "the consumer has no partitions yet"
+
+        async def not_halted() -> str | None:
+            halted = [f"{inbox.group}: {inbox.halted}" for inbox in self._inboxes if inbox.halted]
+            return f"a consumer stands still: {'; '.join(halted)}" if halted else None
+
+        return [database_ready(self._database), consumer_ready, not_halted]
+
+
+async def _answers(database: Database, serving: "asyncio.Task[None]") -> bool:
+    """Wait for a database that is still recovering, as for a broker; operators are answered meanwhile.
+
+    False when the process is told to leave before. Raises UnavailableError for what does not pass by itself.
+    """
+    for tries in count(1):
+        try:
+            async with database.acquire() as connection:
+                await connection.execute("SELECT 1")
+        except PASSING as error:
+            cause = error.__cause__ or error
+            if not passes_by_itself(cause):
+                raise UnavailableError("database-unavailable", f"cannot connect with the given database URL: {cause}") from error
+            wait = min(tries, LONGEST_WAIT_SECONDS)
+            log.warning("worker.waiting_for_database", error=str(cause), action=f"trying again in {wait} s")
+            await asyncio.wait([serving], timeout=wait)
+        else:
+            return True
+        if serving.done():
+            return False
+    raise AssertionError
+
+
+async def _until_something_ends(tasks: Sequence["asyncio.Task[None]"]) -> None:
+    """The server ends on a signal; anything else that ends is a failure, and the process must say so and die."""
+    serving, *others = tasks
+    consumer_done = [task for task in others if task.get_name() != "consumer"]
+    done, _ = await asyncio.wait([serving, *consumer_done], return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        if task is not serving:
+            error = None if task.cancelled() else task.exception()
+            log.error(
+                "worker.task_ended",
+                task=task.get_name(),
+                error=repr(error),
+                action="the process ends; its supervisor starts another",
+                exc_info=error,
+            )
+            signal.raise_signal(signal.SIGTERM)
+            await serving
+            task.result()
+    serving.result()
+
+
+async def _consume(kafka: KafkaBroker) -> None:
+    """Start consuming, however long the broker keeps us waiting."""
+    while True:
+        try:
+            await kafka.start()
+        except (KafkaError, OSError) as error:
+            log.warning("consumer.waiting_for_broker", error=str(error), action="trying again in a second")
+            await kafka.stop()
+            await asyncio.sleep(1)
+        else:
+            return
+
+
+async def _count_parked(everywhere: Sequence[ParkedMessages]) -> None:
+    """Keep the gauges of what is set aside; while the database is away they stay as they were."""
+    while True:
+        try:
+            counts = [await parked.counts() for parked in everywhere]
+        except (*PASSING, asyncpg.PostgresError) as error:
+            log.info("parked.not_counted", error=str(error))
+        else:
+            for state in ("rejected", "parked", "queued"):
+                PARKED_MESSAGES.labels(state).set(sum(each[state][0] for each in counts if state in each))
+                PARKED_KEYS.labels(state).set(sum(each[state][1] for each in counts if state in each))
+        await asyncio.sleep(COUNT_SECONDS)
+
+
+def _asyncapi(parts: ServiceParts) -> Route:
+    async def document(_: Request) -> Response:
+        return JSONResponse(asyncapi.document(parts.name, parts.handlers, parts.handlers_apart))
+
+    return Route("/asyncapi.json", document)
