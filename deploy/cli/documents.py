@@ -226,9 +226,9 @@ def _reads(handlers: Any, topic: str) -> bool:
 
 
 def _domain(service: str) -> Iterator[Any]:
-    """Every module of a domain: the one module that it is, or those of the package."""
+    """Every module of a domain: the one module that it is, or those of the package and of the packages in it."""
     domain = importlib.import_module(f"services.{service}.domain")
-    for module in pkgutil.iter_modules(getattr(domain, "__path__", ()), f"{domain.__name__}."):
+    for module in pkgutil.walk_packages(getattr(domain, "__path__", ()), f"{domain.__name__}."):
         yield importlib.import_module(module.name)
     yield domain
 

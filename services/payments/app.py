@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from libs.common.processes.parts import Job, Process, ServiceParts
 from services.payments import consumers, handlers, repository
-from services.payments.domain.operation import CALL_SECONDS, Operation
+from services.payments.domain.provider.operation import CALL_SECONDS, Operation
 from services.payments.settings import Settings
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ async def context(process: Process) -> "AsyncIterator[Access]":
     """Every tenant's way to its provider account, shared by all that happens in this process."""
     from services.payments.gateway.accounts import Access, Credentials, Gateways
     from services.payments.gateway.stripe import Stripe
-    from services.payments.repository.accounts import loading
+    from services.payments.repository.provider.accounts import loading
 
     settings: Settings = process.settings
     gateways = Gateways(

@@ -31,7 +31,7 @@ from deploy.local.fake_stripe.intents import TRANSITIONS, Verb
 from deploy.local.fake_stripe.journal import Journal
 from deploy.local.fake_stripe.listing import Listing, Window
 from deploy.local.fake_stripe.records import Change, Intent, Status
-from services.payments.domain.outcome import Declined, IntentStatus, Outcome, Rejected, Succeeded, Throttled, Unknown
+from services.payments.domain.provider.outcome import Declined, IntentStatus, Outcome, Rejected, Succeeded, Throttled, Unknown
 from services.payments.gateway.stripe import StripeGateway
 from tests.contract.fakes import BASIC, DECLINED, INTENTS, POOR, ROOT, VISA, Account, Process, account_at
 

@@ -12,8 +12,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from services.payments.domain.account import UNLIMITED, Limits, SeenAccount
-from services.payments.domain.outcome import (
+from services.payments.domain.provider.account import UNLIMITED, Limits, SeenAccount
+from services.payments.domain.provider.outcome import (
     Declined,
     DisputeStatus,
     IntentStatus,

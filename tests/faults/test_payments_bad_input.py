@@ -11,7 +11,7 @@ import pytest
 
 from libs.common.auth import CLIENT
 from libs.common.contracts.checkout import PaymentRequested, RefundRequested
-from services.payments.domain.payment import PaymentState
+from services.payments.domain.payment.payment import PaymentState
 from tests.integration.callers import Person, problem
 from tests.till import AMOUNT, Till
 

@@ -24,7 +24,7 @@ from libs.common.contracts.checkout import RefundRequested
 from libs.common.telemetry.logs import PROCESSORS
 from libs.common.telemetry.recording import OpenTelemetry, resource
 from libs.common.telemetry.traces import record_with
-from services.payments.domain.payment import PaymentState
+from services.payments.domain.payment.payment import PaymentState
 from tests.till import WEBHOOK_SECRET, Till, requested
 
 CANARIES = (

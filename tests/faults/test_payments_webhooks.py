@@ -17,11 +17,11 @@ import orjson
 import pytest
 
 from libs.common.clock import new_id, now
-from services.payments.domain.payment import WORKING, PaymentState
+from services.payments.domain.payment.payment import WORKING, PaymentState
 from services.payments.gateway.webhooks import read_notice
 from services.payments.handlers.reconciliation import RequestReconciliation
-from services.payments.jobs.reconciliation import Reconciler
-from services.payments.repository import webhooks
+from services.payments.jobs.reconciliation.reconciler import Reconciler
+from services.payments.repository.provider import webhooks
 from tests.faults.payments.stories import STORIES, Story, ends
 from tests.till import Till
 from tests.toy import seeded

@@ -8,9 +8,9 @@ from libs.common.clock import now
 from libs.common.contracts.checkout import OrderConfirmed, PaymentRequested, Totals
 from libs.common.messaging.headers import unpack
 from libs.common.messaging.shell import Shell
-from services.payments.domain.ledger import Account
-from services.payments.domain.operation import Operation, OperationKind
-from services.payments.domain.outcome import (
+from services.payments.domain.money.ledger import Account
+from services.payments.domain.provider.operation import Operation, OperationKind
+from services.payments.domain.provider.outcome import (
     IntentStatus,
     Outcome,
     RefundStatus,
@@ -20,8 +20,8 @@ from services.payments.domain.outcome import (
 from services.payments.handlers.outcomes import RecordOutcome
 from services.payments.handlers.refunds import RequestRefund
 from services.payments.repository import OPERATIONS, PAYMENTS
-from services.payments.repository import ledger as books
-from services.payments.repository.ledger import BEGINNING
+from services.payments.repository.money import ledger as books
+from services.payments.repository.money.ledger import BEGINNING
 from tests.integration.callers import message
 from tests.integration.conftest import Place
 

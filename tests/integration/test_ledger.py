@@ -15,8 +15,8 @@ import pytest
 from libs.common.clock import now
 from libs.common.messaging.shell import Shell
 from services.payments.api.ledger import EXPORTS, JSON, acceptable
-from services.payments.domain.ledger import Account
-from services.payments.domain.outcome import (
+from services.payments.domain.money.ledger import Account
+from services.payments.domain.provider.outcome import (
     DisputeStatus,
     SeenDispute,
 )

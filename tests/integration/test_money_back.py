@@ -7,12 +7,12 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.payments.domain.ledger import Account
-from services.payments.domain.outcome import DisputeStatus
-from services.payments.domain.payment import PaymentState
+from services.payments.domain.money.ledger import Account
+from services.payments.domain.payment.payment import PaymentState
+from services.payments.domain.provider.outcome import DisputeStatus
 from services.payments.handlers.disputes import ObserveDispute
 from services.payments.handlers.refunds import ObserveRefund
-from services.payments.jobs.refunds import look_into_due
+from services.payments.jobs.money.refunds import look_into_due
 from tests.contract.fakes import Process, started
 from tests.integration.callers import message
 from tests.integration.conftest import Places

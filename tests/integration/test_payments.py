@@ -14,15 +14,15 @@ from libs.common.contracts.checkout import OrderCanceled, PaymentVoidRequested
 from libs.common.contracts.fulfilment import FulfilmentLine, ShipmentDispatched
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.shell import Shell
-from services.payments.domain.operation import OPERATIONS_DUE, Operation
-from services.payments.domain.outcome import Outcome, Succeeded
-from services.payments.domain.payment import PaymentState
+from services.payments.domain.payment.payment import PaymentState
+from services.payments.domain.provider.operation import OPERATIONS_DUE, Operation
+from services.payments.domain.provider.outcome import Outcome, Succeeded
 from services.payments.gateway.protocol import PaymentGateway
 from services.payments.handlers import HANDLERS
 from services.payments.handlers.payments import VoidPayment
-from services.payments.jobs.watching import look_at_due
+from services.payments.jobs.payment import look_at_due
 from services.payments.repository import ROWS
-from services.payments.repository.payments import ATTEMPTS
+from services.payments.repository.payment import ATTEMPTS
 from tests.contract.fakes import started
 from tests.integration.callers import Person, message, problem
 from tests.integration.conftest import Places

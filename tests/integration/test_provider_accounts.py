@@ -23,15 +23,15 @@ from libs.common.contracts.checkout import OrderConfirmed, PaymentRequested, Tot
 from libs.common.messaging.shell import Shell
 from libs.common.sealing import MasterKey, MasterKeys, SealError
 from libs.common.shared import Shared
-from services.payments.domain.account import STRIPE, ProviderAccount
-from services.payments.domain.outcome import SeenRefund
-from services.payments.domain.payment import Payment, PaymentState
+from services.payments.domain.payment.payment import Payment, PaymentState
+from services.payments.domain.provider.account import STRIPE, ProviderAccount
+from services.payments.domain.provider.outcome import SeenRefund
 from services.payments.gateway.accounts import Access, Credentials, Gateways, credentials_of
 from services.payments.gateway.stripe import Stripe
-from services.payments.jobs.executor import Executor
-from services.payments.jobs.webhooks import Settler
+from services.payments.jobs.provider.executor import Executor
+from services.payments.jobs.provider.webhooks import Settler
 from services.payments.repository import ACCOUNTS, PAYMENTS
-from services.payments.repository.accounts import loading
+from services.payments.repository.provider.accounts import loading
 from tests.contract.fakes import started
 from tests.integration.callers import Person, edge, message, onboard, problem
 from tests.integration.conftest import Place, Places

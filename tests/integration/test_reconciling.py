@@ -19,16 +19,16 @@ from libs.common.contracts.checkout import OrderConfirmed, PaymentRequested, Tot
 from libs.common.errors import ConflictError
 from libs.common.messaging.shell import Shell
 from libs.common.telemetry.metrics import REGISTRY
-from services.payments.domain.outcome import SeenRefund, Succeeded
-from services.payments.domain.payment import Payment, PaymentState
-from services.payments.domain.reconciliation import Break, BreakState, Reconciliation, RunState
+from services.payments.domain.payment.payment import Payment, PaymentState
+from services.payments.domain.provider.outcome import SeenRefund, Succeeded
+from services.payments.domain.reconciliation.reconciliation import Break, BreakState, Reconciliation, RunState
 from services.payments.gateway.protocol import PaymentGateway
 from services.payments.gateway.stripe import StripeGateway
 from services.payments.handlers.reconciliation import RecordFindings, RequestReconciliation, TakeUpReconciliation
 from services.payments.handlers.refunds import RequestRefund
-from services.payments.jobs.audit import PAGE
-from services.payments.jobs.executor import Executor
-from services.payments.jobs.reconciliation import Reconciler
+from services.payments.jobs.provider.executor import Executor
+from services.payments.jobs.reconciliation.audit import PAGE
+from services.payments.jobs.reconciliation.reconciler import Reconciler
 from services.payments.repository import BREAKS, PAYMENTS, RECONCILIATIONS
 from tests.integration.callers import Person, edge, message, onboard, problem, shell_of
 from tests.integration.conftest import Place, Places

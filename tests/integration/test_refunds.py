@@ -16,9 +16,9 @@ from libs.common.contracts.checkout import RefundRequested
 from libs.common.errors import ConflictError
 from libs.common.messaging.shell import Failure, Shell
 from libs.common.sealing import SealError
-from services.payments.domain.ledger import Account
-from services.payments.domain.operation import Operation
-from services.payments.domain.outcome import (
+from services.payments.domain.money.ledger import Account
+from services.payments.domain.provider.operation import Operation
+from services.payments.domain.provider.outcome import (
     Outcome,
     RefundStatus,
     Rejected,
@@ -27,8 +27,8 @@ from services.payments.domain.outcome import (
 )
 from services.payments.gateway.protocol import PaymentGateway
 from services.payments.handlers.refunds import ObserveRefund
-from services.payments.jobs.orphans import give_back
-from services.payments.jobs.refunds import look_into_due
+from services.payments.jobs.money.orphans import give_back
+from services.payments.jobs.money.refunds import look_into_due
 from services.payments.repository import REFUNDS
 from tests.integration.callers import Person, edge, message, onboard, problem, shell_of
 from tests.integration.conftest import Places

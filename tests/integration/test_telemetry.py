@@ -45,9 +45,9 @@ from libs.common.telemetry.logs import add_subject
 from libs.common.telemetry.messages import chunk_span
 from libs.common.telemetry.recording import OpenTelemetry, resource
 from libs.common.telemetry.traces import MAX_LINKS, record_with
-from services.payments.domain.operation import Operation, OperationKind, OperationState
-from services.payments.domain.outcome import Outcome, Throttled
-from services.payments.jobs import calling
+from services.payments.domain.provider.operation import Operation, OperationKind, OperationState
+from services.payments.domain.provider.outcome import Outcome, Throttled
+from services.payments.jobs.provider import calling
 from tests import toy as toys
 from tests.toy import COUNTERS, SERVICE, TALLIES, TOPIC, Bump, Bumped, Counter, Tally, Toy, command
 

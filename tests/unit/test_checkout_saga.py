@@ -40,9 +40,9 @@ from services.checkout.handlers import HANDLERS, Caller, CancelCheckout, StartCh
 from services.checkout.handlers.checkouts import TIMER, WakeCheckout
 from services.checkout.handlers.orders import CancelOrder
 from services.checkout.handlers.refunds import RequestRefund
-from services.payments.domain import asking
-from services.payments.domain.payment import Payment
-from services.payments.domain.payment import PaymentState as MoneyState
+from services.payments.domain.payment import asking
+from services.payments.domain.payment.payment import Payment
+from services.payments.domain.payment.payment import PaymentState as MoneyState
 from tests.unit.memory import NOW, TENANT, Memory
 
 S = CheckoutState

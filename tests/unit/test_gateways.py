@@ -12,7 +12,7 @@ import pytest
 
 from libs.common.errors import UnavailableError
 from libs.common.sealing import MasterKey, MasterKeys, SealError
-from services.payments.domain.account import LIVE, STRIPE, TEST, UNLIMITED, Limits, ProviderAccount, TenantAccount
+from services.payments.domain.provider.account import LIVE, STRIPE, TEST, UNLIMITED, Limits, ProviderAccount, TenantAccount
 from services.payments.gateway.accounts import FRESH_SECONDS, Credentials, Gateways, seal_account, webhook_secrets_of
 from services.payments.gateway.limits import Buckets, Guard
 from services.payments.gateway.protocol import PaymentGateway

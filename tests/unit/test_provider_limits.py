@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from services.payments.domain.account import LIVE, TEST, UNLIMITED, Limits, limits_of
-from services.payments.domain.outcome import Declined, Throttled, Unknown
+from services.payments.domain.provider.account import LIVE, TEST, UNLIMITED, Limits, limits_of
+from services.payments.domain.provider.outcome import Declined, Throttled, Unknown
 from services.payments.gateway.limits import (
     BURST_SECONDS,
     FAILURE_SHARE,

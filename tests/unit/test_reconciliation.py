@@ -11,10 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.errors import ConflictError
-from services.payments.domain import ledger
-from services.payments.domain import reconciliation as machine
-from services.payments.domain.attempt import Attempt, AttemptState, attempt_id
-from services.payments.domain.comparison import (
+from services.payments.domain.money import ledger
+from services.payments.domain.payment.attempt import Attempt, AttemptState, attempt_id
+from services.payments.domain.payment.payment import Payment, PaymentState
+from services.payments.domain.provider.outcome import (
+    Declined,
+    IntentStatus,
+    SeenIntent,
+    SeenTransaction,
+    Succeeded,
+    TransactionKind,
+)
+from services.payments.domain.reconciliation import reconciliation as machine
+from services.payments.domain.reconciliation.comparison import (
     BreakKind,
     Found,
     Repair,
@@ -25,16 +34,7 @@ from services.payments.domain.comparison import (
     compare,
     count_in,
 )
-from services.payments.domain.outcome import (
-    Declined,
-    IntentStatus,
-    SeenIntent,
-    SeenTransaction,
-    Succeeded,
-    TransactionKind,
-)
-from services.payments.domain.payment import Payment, PaymentState
-from services.payments.domain.reconciliation import (
+from services.payments.domain.reconciliation.reconciliation import (
     DEEP,
     DEEP_EVERY,
     MAX_TRIES,
@@ -46,7 +46,7 @@ from services.payments.domain.reconciliation import (
     found_again,
     window_after,
 )
-from services.payments.domain.sides import of_entries, of_intent, of_payment, of_transaction
+from services.payments.domain.reconciliation.sides import of_entries, of_intent, of_payment, of_transaction
 from services.payments.handlers import HANDLERS
 from services.payments.handlers.observations import ObserveIntent
 from tests.unit.memory import NOW, TENANT, Memory

@@ -14,14 +14,16 @@ from hypothesis import strategies as st
 from libs.common.contracts import Event
 from libs.common.contracts.payments import DisputeClosed, DisputeOpened, RefundFailed, RefundPending, RefundSucceeded
 from libs.common.errors import CartwrightError, ConflictError, RejectedError
-from services.payments.domain import dispute as disputes
-from services.payments.domain import ledger
-from services.payments.domain import refund as machine
-from services.payments.domain.asking import AMOUNT_NOT_PAYABLE
-from services.payments.domain.dispute import Dispute
-from services.payments.domain.ledger import TRANSFERS, Account, Entry, EntryKind
-from services.payments.domain.operation import OPEN, PLANNED_LEASE, Operation, OperationState
-from services.payments.domain.outcome import (
+from services.payments.domain.money import dispute as disputes
+from services.payments.domain.money import ledger
+from services.payments.domain.money import refund as machine
+from services.payments.domain.money.dispute import Dispute
+from services.payments.domain.money.ledger import TRANSFERS, Account, Entry, EntryKind
+from services.payments.domain.money.refund import ASKING, RESERVING, STANDS, Refund, RefundDecision, RefundState
+from services.payments.domain.payment.asking import AMOUNT_NOT_PAYABLE
+from services.payments.domain.payment.payment import Payment, PaymentState
+from services.payments.domain.provider.operation import OPEN, PLANNED_LEASE, Operation, OperationState
+from services.payments.domain.provider.outcome import (
     Declined,
     DisputeStatus,
     IntentStatus,
@@ -34,8 +36,6 @@ from services.payments.domain.outcome import (
     Throttled,
     Unknown,
 )
-from services.payments.domain.payment import Payment, PaymentState
-from services.payments.domain.refund import ASKING, RESERVING, STANDS, Refund, RefundDecision, RefundState
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 TENANT, PAYMENT, CHECKOUT, ORDER = (UUID(int=number) for number in range(1, 5))

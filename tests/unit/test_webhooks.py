@@ -12,20 +12,19 @@ import orjson
 import pytest
 
 from libs.common.errors import MalformedError
-from services.payments.domain.outcome import IntentStatus, RefundStatus
-from services.payments.domain.payment import OVER, WORKING, Payment, PaymentState
-from services.payments.domain.refund import Refund, RefundState
-from services.payments.domain.webhook import (
+from services.payments.domain.money.refund import Refund, RefundState, worth_of_refund
+from services.payments.domain.payment.observing import worth_of_intent
+from services.payments.domain.payment.payment import OVER, WORKING, Payment, PaymentState
+from services.payments.domain.provider.outcome import IntentStatus, RefundStatus
+from services.payments.domain.provider.webhook import (
     TOLERANCE,
     WAITS,
     Notice,
     Subject,
-    Taken,
+    TakenNotice,
     Worth,
     refusal,
     wait_after,
-    worth_of_intent,
-    worth_of_refund,
 )
 from services.payments.gateway.webhooks import read_notice, verify
 
@@ -204,8 +203,8 @@ def test_an_event_that_is_not_for_this_tenant_and_mode_and_account_is_none_of_it
 # --- What it is worth -----------------------------------------------------------------------------------------------
 
 
-def taken(status: str | None, amount_minor: int = 0) -> Taken:
-    return Taken(
+def taken(status: str | None, amount_minor: int = 0) -> TakenNotice:
+    return TakenNotice(
         tenant_id=TENANT,
         id="evt_1",
         subject=Subject.INTENT,

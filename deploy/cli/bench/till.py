@@ -20,12 +20,12 @@ from libs.common.messaging.hints import Hints
 from libs.common.messaging.shell import Failure, Shell
 from libs.common.sealing import KEY_BYTES, MasterKey, MasterKeys
 from services.payments import handlers, repository
-from services.payments.domain.operation import CALL_SECONDS
-from services.payments.domain.payment import Payment, PaymentState
+from services.payments.domain.payment.payment import Payment, PaymentState
+from services.payments.domain.provider.operation import CALL_SECONDS
 from services.payments.gateway.accounts import Credentials, Gateways
 from services.payments.gateway.stripe import Stripe
-from services.payments.jobs.executor import Executor
-from services.payments.repository.accounts import loading
+from services.payments.jobs.provider.executor import Executor
+from services.payments.repository.provider.accounts import loading
 
 SERVICE: Final = "payments"
 CURRENCY: Final = "GBP"

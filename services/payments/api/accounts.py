@@ -13,17 +13,17 @@ from libs.common.errors import ConflictError, DeniedError, NotFoundError, Reject
 from libs.common.http.routes import Call, Caller, Routes, guard, reply
 from libs.common.messaging.shell import Failure
 from libs.common.sealing import MasterKeys
-from services.payments.domain.account import (
+from services.payments.domain.provider.account import (
     MAX_WEBHOOK_SECRETS,
     STRIPE,
     ProviderAccount,
     SeenAccount,
 )
-from services.payments.domain.outcome import Rejected, Throttled, Unknown
+from services.payments.domain.provider.outcome import Rejected, Throttled, Unknown
 from services.payments.gateway import reading
 from services.payments.gateway.accounts import Access, Credentials, Gateways, seal_account
 from services.payments.handlers.accounts import GiveAccount, RewrapAccount
-from services.payments.repository import accounts as repository
+from services.payments.repository.provider import accounts as repository
 
 ROUTES = Routes()
 NIL = UUID(int=0)

@@ -10,9 +10,9 @@ from libs.common.clock import rfc3339
 from libs.common.errors import NotFoundError
 from libs.common.http.paging import Page, decode_cursor, page
 from libs.common.http.routes import Caller, Routes, guard, reply
-from services.payments.domain.dispute import Dispute
-from services.payments.domain.outcome import DisputeStatus
-from services.payments.repository import disputes as repository
+from services.payments.domain.money.dispute import Dispute
+from services.payments.domain.provider.outcome import DisputeStatus
+from services.payments.repository.money import disputes as repository
 
 ROUTES = Routes()
 NIL = UUID(int=0)

@@ -16,9 +16,9 @@ from libs.common.clock import now, rfc3339
 from libs.common.errors import RejectedError
 from libs.common.http.paging import Page, decode_cursor, page
 from libs.common.http.routes import Call, Caller, Routes, guard
-from services.payments.domain.ledger import Entry, EntryKind
-from services.payments.repository import ledger as repository
-from services.payments.repository.ledger import BEGINNING, Balance, Place
+from services.payments.domain.money.ledger import Entry, EntryKind
+from services.payments.repository.money import ledger as repository
+from services.payments.repository.money.ledger import BEGINNING, Balance, Place
 
 ROUTES = Routes()
 EXPORT_PAGE = 1_000

@@ -12,14 +12,14 @@ from libs.common.clock import rfc3339
 from libs.common.http.paging import Page, decode_cursor, page
 from libs.common.http.routes import Call, Caller, Routes, guard, reply
 from services.payments.api.platform import require_platform
-from services.payments.domain.operation import Operation, Verdict
-from services.payments.domain.payment import Payment
+from services.payments.domain.payment.payment import Payment
+from services.payments.domain.provider.operation import Operation, Verdict
 from services.payments.handlers.payments import ResolvePayment
-from services.payments.repository import reconciliation as repository
-from services.payments.repository.payments import OPERATIONS, PAYMENTS, unknown_operations
+from services.payments.repository.payment import PAYMENTS
+from services.payments.repository.provider import operations as repository
 
 ROUTES = Routes()
-BEGINNING: repository.Place = (datetime(2000, 1, 1, tzinfo=UTC), UUID(int=0))
+BEGINNING: tuple[datetime, UUID] = (datetime(2000, 1, 1, tzinfo=UTC), UUID(int=0))
 
 Limit = Annotated[int, Query(ge=1, le=200)]
 
@@ -77,7 +77,7 @@ async def resolve_unknown(call: Caller, payment_id: UUID, word: Word) -> Respons
     """Have a payment's unknown outcomes looked into at once, with what a person says of them."""
     require_platform(call)
     async with call.shell.database.transaction([word.tenant_id]) as connection:
-        keys = await unknown_operations(connection, word.tenant_id, payment_id)
+        keys = await repository.unknown_of_payment(connection, word.tenant_id, payment_id)
     command = ResolvePayment(payment_id=payment_id, operation_ids=tuple(keys), verdict=word.verdict, reason=word.reason)
     payment: Payment = await call.execute(command, tenant_id=word.tenant_id)
     state = str(payment.state)
@@ -85,13 +85,13 @@ async def resolve_unknown(call: Caller, payment_id: UUID, word: Word) -> Respons
 
 
 async def _unknown(
-    call: Call, tenant_id: UUID | None, after: repository.Place, limit: int
+    call: Call, tenant_id: UUID | None, after: tuple[datetime, UUID], limit: int
 ) -> Sequence[tuple[Operation, Payment]]:
     database = call.shell.database
     async with database.acquire() as connection:
         keys = await repository.unknown_operations(connection, tenant_id, after=after, limit=limit)
     async with database.transaction({tenant for tenant, _ in keys}) as connection:
-        operations = {each.id: each for each in await OPERATIONS.load(connection, keys, lock=False)}
+        operations = {each.id: each for each in await repository.OPERATIONS.load(connection, keys, lock=False)}
         owners = sorted({(each.tenant_id, each.payment_id) for each in operations.values()})
         payments = {each.id: each for each in await PAYMENTS.load(connection, owners, lock=False)}
     return [(operations[key], payments[operations[key].payment_id]) for _, key in keys if key in operations]
@@ -116,6 +116,6 @@ def _model(operation: Operation, payment: Payment) -> UnknownModel:
     )
 
 
-def _place(cursor: str) -> repository.Place:
+def _place(cursor: str) -> tuple[datetime, UUID]:
     moment, _, key = cursor.partition("|")
     return datetime.fromisoformat(moment), UUID(key)

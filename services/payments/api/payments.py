@@ -13,13 +13,14 @@ from libs.common.http.paging import Page, decode_cursor, page
 from libs.common.http.routes import Call, Caller, Routes, guard, reply, reply_unless_known
 from libs.common.messaging.idempotency import Answer, Replayed
 from libs.common.sealing import SealError
-from services.payments.domain.operation import Verdict
-from services.payments.domain.outcome import Declined, IntentStatus, Succeeded, name_of
-from services.payments.domain.payment import Payment, PaymentState
+from services.payments.domain.payment.payment import Payment, PaymentState
+from services.payments.domain.provider.operation import Verdict
+from services.payments.domain.provider.outcome import Declined, IntentStatus, Succeeded, name_of
 from services.payments.gateway.accounts import Access
 from services.payments.handlers.observations import ObserveIntent
 from services.payments.handlers.payments import CapturePayment, ResolvePayment, VoidPayment
-from services.payments.repository import payments as repository
+from services.payments.repository import payment as repository
+from services.payments.repository.provider.operations import unknown_of_payment
 
 ROUTES = Routes()
 NIL = UUID(int=0)
@@ -201,7 +202,7 @@ async def void(call: Caller, payment_id: UUID) -> Response:
 async def resolve(call: Caller, payment_id: UUID, wanted: ResolveRequest) -> Response:
     """Have the payment's unknown outcomes looked into now. `did-not-happen` counts if the provider's object agrees."""
     async with call.shell.database.transaction([call.tenant_id]) as connection:
-        unknown = await repository.unknown_operations(connection, call.tenant_id, payment_id)
+        unknown = await unknown_of_payment(connection, call.tenant_id, payment_id)
     command = ResolvePayment(payment_id=payment_id, operation_ids=tuple(unknown), verdict=wanted.verdict, reason=wanted.reason)
     return await _act(call, command)
 

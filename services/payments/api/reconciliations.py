@@ -15,11 +15,11 @@ from libs.common.errors import ConflictError, NotFoundError
 from libs.common.http.paging import Page, decode_cursor, page
 from libs.common.http.routes import Call, Caller, Routes, guard, reply
 from services.payments.api.platform import require_platform
-from services.payments.domain.comparison import COLUMNS
-from services.payments.domain.reconciliation import DEEP, GRACE, Break, Reconciliation
+from services.payments.domain.reconciliation.comparison import COLUMNS
+from services.payments.domain.reconciliation.reconciliation import DEEP, GRACE, Break, Reconciliation
 from services.payments.handlers.reconciliation import RequestReconciliation
 from services.payments.repository import reconciliation as repository
-from services.payments.repository.payments import TENANTS
+from services.payments.repository.payment import TENANTS
 
 ROUTES = Routes()
 SHOWN_BREAKS = 200

@@ -10,10 +10,10 @@ from libs.common.clock import new_id, rfc3339
 from libs.common.errors import NotFoundError
 from libs.common.http.routes import Call, Caller, Routes, guard, reply, reply_unless_known
 from libs.common.messaging.idempotency import Answer, Replayed
-from services.payments.domain.refund import Refund
+from services.payments.domain.money.refund import Refund
 from services.payments.handlers.refunds import RequestRefund
-from services.payments.repository.payments import PAYMENTS
-from services.payments.repository.refunds import REFUNDS
+from services.payments.repository.money.refunds import REFUNDS
+from services.payments.repository.payment import PAYMENTS
 
 ROUTES = Routes()
 MOST_MINOR = 9_000_000_000_000_000

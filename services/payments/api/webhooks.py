@@ -14,12 +14,12 @@ from libs.common.clock import now
 from libs.common.errors import MalformedError, NotFoundError, RejectedError
 from libs.common.http.routes import Call, Caller, Routes, public, reply
 from libs.common.telemetry import Counter
-from services.payments.domain.account import TenantAccount
-from services.payments.domain.webhook import Notice, refusal
+from services.payments.domain.provider.account import TenantAccount
+from services.payments.domain.provider.webhook import Notice, refusal
 from services.payments.gateway.accounts import Access, Gateways, webhook_secrets_of
 from services.payments.gateway.reading import is_live
 from services.payments.gateway.webhooks import MAX_BYTES, read_notice, verify
-from services.payments.repository import webhooks
+from services.payments.repository.provider import webhooks
 
 ROUTES = Routes()
 

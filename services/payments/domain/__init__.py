@@ -1,5 +1,6 @@
 """What payments decides. Pure.
 
-A payment and its attempts (`payment.py`, `attempt.py`), what is asked of it (`asking.py`), what the provider is asked for it
-(`planning.py`, `operation.py`, `outcome.py`), and what comes of that (`recording.py`) or is seen besides (`observing.py`).
+Four machines, each resting on those before it: `provider` (what is asked of the provider, and what it answers), `payment`
+(an amount that is held and taken), `money` (the ledger, refunds and disputes) and `reconciliation` (our books beside the
+provider's).
 """

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Final, Protocol
 from uuid import UUID
 
 from libs.common.sealing import Envelope
-from services.payments.domain.account import TenantAccount, WebhookSecret, limits_of, place_of
+from services.payments.domain.provider.account import TenantAccount, WebhookSecret, limits_of, place_of
 from services.payments.gateway.limits import Buckets, Guard
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from libs.common.sealing import MasterKeys
-    from services.payments.domain.account import Limits, ProviderAccount
+    from services.payments.domain.provider.account import Limits, ProviderAccount
     from services.payments.gateway.protocol import PaymentGateway
 
 FRESH_SECONDS = 5.0

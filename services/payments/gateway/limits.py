@@ -13,8 +13,8 @@ from enum import IntEnum
 from typing import TypeVar
 
 from libs.common.telemetry import Counter, Gauge
-from services.payments.domain.account import Limits
-from services.payments.domain.outcome import Throttled, Unknown
+from services.payments.domain.provider.account import Limits
+from services.payments.domain.provider.outcome import Throttled, Unknown
 
 MAX_WAIT_SECONDS = 0.5
 BURST_SECONDS = 0.25

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from datetime import datetime
 
-    from services.payments.domain.account import SeenAccount
-    from services.payments.domain.outcome import (
+    from services.payments.domain.provider.account import SeenAccount
+    from services.payments.domain.provider.outcome import (
         Outcome,
         Rejected,
         SeenDispute,

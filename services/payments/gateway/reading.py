@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import NotRequired, TypedDict
 
-from services.payments.domain.outcome import (
+from services.payments.domain.provider.outcome import (
     Declined,
     DisputeStatus,
     IntentStatus,

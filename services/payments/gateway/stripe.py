@@ -12,8 +12,8 @@ import stripe
 from aiohttp import ClientTimeout, TCPConnector
 
 from libs.common.clock import now
-from services.payments.domain.account import LIVE, TEST, UNLIMITED, SeenAccount
-from services.payments.domain.outcome import (
+from services.payments.domain.provider.account import LIVE, TEST, UNLIMITED, SeenAccount
+from services.payments.domain.provider.outcome import (
     Declined,
     Outcome,
     Rejected,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         RefundCreateParams,
     )
 
-    from services.payments.domain.account import Limits
+    from services.payments.domain.provider.account import Limits
     from services.payments.gateway.limits import Buckets
     from services.payments.gateway.protocol import Capture, Confirmation
 

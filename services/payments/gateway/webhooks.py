@@ -16,7 +16,7 @@ import orjson
 
 from libs.common.errors import MalformedError
 from libs.common.sensitive import is_sensitive
-from services.payments.domain.webhook import TOLERANCE, Notice, Subject
+from services.payments.domain.provider.webhook import TOLERANCE, Notice, Subject
 from services.payments.gateway.reading import INTENT_STATUSES, REFUND_STATUSES
 
 MAX_BYTES = 256_000

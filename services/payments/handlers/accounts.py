@@ -6,7 +6,7 @@ from libs.common.decision import Message, Ref, World
 from libs.common.errors import NotFoundError
 from libs.common.sealing import Envelope, MasterKeys
 from libs.common.tenancy import Tenant, tenant_ref
-from services.payments.domain.account import STRIPE, ProviderAccount, WebhookSecret
+from services.payments.domain.provider.account import STRIPE, ProviderAccount, WebhookSecret
 from services.payments.handlers.table import HANDLERS
 
 

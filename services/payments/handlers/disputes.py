@@ -5,10 +5,10 @@ from uuid import UUID
 
 from libs.common.decision import Message, Ref, World
 from libs.common.errors import NotFoundError
-from services.payments.domain import dispute as machine
-from services.payments.domain.dispute import Dispute, dispute_id
-from services.payments.domain.outcome import SeenDispute
-from services.payments.domain.payment import Payment
+from services.payments.domain.money import dispute as machine
+from services.payments.domain.money.dispute import Dispute, dispute_id
+from services.payments.domain.payment.payment import Payment
+from services.payments.domain.provider.outcome import SeenDispute
 from services.payments.handlers.ledger import post
 from services.payments.handlers.table import HANDLERS
 

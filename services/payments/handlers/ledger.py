@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from libs.common.decision import World
-from services.payments.domain.ledger import Entry
+from services.payments.domain.money.ledger import Entry
 
 
 def post(world: World, entries: Iterable[Entry]) -> None:

@@ -8,12 +8,12 @@ from uuid import UUID
 import structlog
 
 from libs.common.decision import Message, Ref, World
-from services.payments.domain.attempt import Attempt, attempt_id
-from services.payments.domain.observing import observe
-from services.payments.domain.operation import OPEN, Operation, hurry
-from services.payments.domain.outcome import Declined, Succeeded
-from services.payments.domain.payment import Payment
-from services.payments.domain.planning import look_again, plan
+from services.payments.domain.payment.attempt import Attempt, attempt_id
+from services.payments.domain.payment.observing import observe
+from services.payments.domain.payment.payment import Payment
+from services.payments.domain.payment.planning import look_again, plan
+from services.payments.domain.provider.operation import OPEN, Operation, hurry
+from services.payments.domain.provider.outcome import Declined, Succeeded
 from services.payments.handlers.payments import save_payment
 from services.payments.handlers.table import HANDLERS
 

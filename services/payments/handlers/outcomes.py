@@ -9,12 +9,13 @@ import structlog
 from libs.common.contracts.payments import ProviderCalled
 from libs.common.decision import Message, Ref, World
 from libs.common.errors import NotFoundError
-from services.payments.domain import recording, refund
-from services.payments.domain.attempt import Attempt, attempt_id
-from services.payments.domain.operation import Operation, OperationKind
-from services.payments.domain.outcome import Outcome, Succeeded, name_of
-from services.payments.domain.payment import Payment
-from services.payments.domain.refund import Refund
+from services.payments.domain.money import refund
+from services.payments.domain.money.refund import Refund
+from services.payments.domain.payment import recording
+from services.payments.domain.payment.attempt import Attempt, attempt_id
+from services.payments.domain.payment.payment import Payment
+from services.payments.domain.provider.operation import Operation, OperationKind
+from services.payments.domain.provider.outcome import Outcome, Succeeded, name_of
 from services.payments.handlers.payments import save_payment
 from services.payments.handlers.refunds import save_refund
 from services.payments.handlers.table import HANDLERS

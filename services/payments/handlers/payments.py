@@ -16,9 +16,10 @@ from libs.common.decision import Message, Ref, World
 from libs.common.errors import ConflictError, NotFoundError, NotYetError
 from libs.common.sensitive import without_sensitive
 from libs.common.tenancy import Tenant, project_tenant, tenant_ref
-from services.payments.domain import asking, ledger
-from services.payments.domain.operation import Operation, Resolution, Verdict, resolve
-from services.payments.domain.payment import Decision, OrderPayment, OrderStanding, Payment, PaymentState
+from services.payments.domain.money import ledger
+from services.payments.domain.payment import asking
+from services.payments.domain.payment.payment import Decision, OrderPayment, OrderStanding, Payment, PaymentState
+from services.payments.domain.provider.operation import Operation, Resolution, Verdict, resolve
 from services.payments.handlers.ledger import post
 from services.payments.handlers.refunds import refund_in_full
 from services.payments.handlers.table import HANDLERS

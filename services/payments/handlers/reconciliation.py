@@ -7,11 +7,11 @@ from uuid import UUID
 
 from libs.common.decision import Message, Ref, World
 from libs.common.errors import ConflictError, NotFoundError
-from services.payments.domain import ledger
-from services.payments.domain import reconciliation as machine
-from services.payments.domain.comparison import Found, Totals
-from services.payments.domain.payment import Payment
-from services.payments.domain.reconciliation import Break, BreakState, Reconciliation
+from services.payments.domain.money import ledger
+from services.payments.domain.payment.payment import Payment
+from services.payments.domain.reconciliation import reconciliation as machine
+from services.payments.domain.reconciliation.comparison import Found, Totals
+from services.payments.domain.reconciliation.reconciliation import Break, BreakState, Reconciliation
 from services.payments.handlers.ledger import post
 from services.payments.handlers.table import HANDLERS
 

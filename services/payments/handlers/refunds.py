@@ -11,11 +11,11 @@ import structlog
 from libs.common.contracts.checkout import RefundRequested
 from libs.common.decision import Message, Ref, World
 from libs.common.errors import ConflictError, NotFoundError, RejectedError
-from services.payments.domain import refund as machine
-from services.payments.domain.operation import OPEN, Operation, hurry
-from services.payments.domain.outcome import SeenRefund
-from services.payments.domain.payment import Payment
-from services.payments.domain.refund import ASKING, Refund, RefundDecision
+from services.payments.domain.money import refund as machine
+from services.payments.domain.money.refund import ASKING, Refund, RefundDecision
+from services.payments.domain.payment.payment import Payment
+from services.payments.domain.provider.operation import OPEN, Operation, hurry
+from services.payments.domain.provider.outcome import SeenRefund
 from services.payments.handlers.ledger import post
 from services.payments.handlers.table import HANDLERS
 

@@ -1,12 +1,12 @@
 """All SQL of the payments service."""
 
-from services.payments.repository import accounts, disputes, ledger, payments, reconciliation, refunds, webhooks
-from services.payments.repository.accounts import ACCOUNTS
-from services.payments.repository.disputes import DISPUTES
-from services.payments.repository.ledger import ENTRIES
-from services.payments.repository.payments import ATTEMPTS, OPERATIONS, ORDER_PAYMENTS, PAYMENTS, TENANTS
+from services.payments.repository.money.disputes import DISPUTES
+from services.payments.repository.money.ledger import ENTRIES
+from services.payments.repository.money.refunds import REFUNDS
+from services.payments.repository.payment import ATTEMPTS, ORDER_PAYMENTS, PAYMENTS, TENANTS
+from services.payments.repository.provider.accounts import ACCOUNTS
+from services.payments.repository.provider.operations import OPERATIONS
 from services.payments.repository.reconciliation import BREAKS, RECONCILIATIONS
-from services.payments.repository.refunds import REFUNDS
 
 ROWS = (TENANTS, ACCOUNTS, PAYMENTS, ATTEMPTS, ORDER_PAYMENTS, REFUNDS, DISPUTES, OPERATIONS, ENTRIES, RECONCILIATIONS, BREAKS)
 """Every aggregate of this service, in the order in which they are locked."""
@@ -24,11 +24,4 @@ __all__ = [
     "REFUNDS",
     "ROWS",
     "TENANTS",
-    "accounts",
-    "disputes",
-    "ledger",
-    "payments",
-    "reconciliation",
-    "refunds",
-    "webhooks",
 ]

@@ -6,14 +6,14 @@ from uuid import UUID
 
 from libs.common.database import Connection, Rows
 from services.payments import tables
-from services.payments.domain.comparison import Side
-from services.payments.domain.ledger import Entry
-from services.payments.domain.reconciliation import DEEP, Break, Reconciliation
-from services.payments.domain.sides import of_dispute, of_payment, of_refund
-from services.payments.repository.disputes import DISPUTES
-from services.payments.repository.ledger import ENTRIES
-from services.payments.repository.payments import PAYMENTS
-from services.payments.repository.refunds import REFUNDS
+from services.payments.domain.money.ledger import Entry
+from services.payments.domain.reconciliation.comparison import Side
+from services.payments.domain.reconciliation.reconciliation import DEEP, Break, Reconciliation
+from services.payments.domain.reconciliation.sides import of_dispute, of_payment, of_refund
+from services.payments.repository.money.disputes import DISPUTES
+from services.payments.repository.money.ledger import ENTRIES
+from services.payments.repository.money.refunds import REFUNDS
+from services.payments.repository.payment import PAYMENTS
 
 Window = tuple[datetime, datetime]
 Place = tuple[datetime, UUID]
@@ -179,15 +179,3 @@ async def entries_of_payments(
     for row in await connection.fetch(ENTRIES_OF, tenant_id, payments):
         entries.setdefault(row["payment_id"], []).append(ENTRIES.decode(row))
     return entries
-
-
-# --- Outcomes that nobody knows -----------------------------------------------------------------------------------
-
-UNKNOWN = "SELECT tenant_id, id FROM operations_unknown($1, $2, $3, $4)"
-
-
-async def unknown_operations(
-    connection: Connection, tenant_id: UUID | None, *, after: Place, limit: int
-) -> Sequence[tuple[UUID, UUID]]:
-    """Operations whose outcome nobody knows, whosever they are: (tenant, id), the oldest first."""
-    return [(row["tenant_id"], row["id"]) for row in await connection.fetch(UNKNOWN, tenant_id, *after, limit)]

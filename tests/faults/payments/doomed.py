@@ -24,10 +24,10 @@ from libs.common.messaging.broker import Broker
 from libs.common.messaging.relay import Relay
 from libs.common.processes.parts import Worker
 from libs.common.shared import Shared
-from services.payments.domain.payment import PaymentState
+from services.payments.domain.payment.payment import PaymentState
 from services.payments.gateway.accounts import Access
-from services.payments.jobs.refunds import watch_refunds
-from services.payments.jobs.watching import watch_payments
+from services.payments.jobs.money.refunds import watch_refunds
+from services.payments.jobs.payment import watch_payments
 from tests.faults.crash.points import WRAPPED
 from tests.integration.callers import edge
 from tests.integration.conftest import Place

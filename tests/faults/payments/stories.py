@@ -11,8 +11,8 @@ from uuid import UUID
 import aiohttp
 
 from libs.common.contracts.checkout import RefundRequested
-from services.payments.domain.outcome import Declined, SeenDispute, SeenRefund, Succeeded
-from services.payments.domain.payment import Payment, PaymentState
+from services.payments.domain.payment.payment import Payment, PaymentState
+from services.payments.domain.provider.outcome import Declined, SeenDispute, SeenRefund, Succeeded
 from services.payments.handlers.disputes import ObserveDispute
 from services.payments.handlers.observations import ObserveIntent
 from services.payments.handlers.refunds import ObserveRefund

@@ -1,0 +1,141 @@
+"""The ledger: what happened to money, as transfers between accounts. Pure.
+
+An entry debits one account and credits another with the same amount, so the books balance by construction. Its id is a
+function of what it tells of, so that the same fact, heard of any number of times, is one entry. Nothing is ever changed:
+what comes back is another entry, the other way round.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid5
+
+from libs.common.decision import Aggregate
+
+if TYPE_CHECKING:
+    from services.payments.domain.money.dispute import Dispute
+    from services.payments.domain.money.refund import Refund
+    from services.payments.domain.payment.payment import Payment
+
+
+class Account(StrEnum):
+    """Where money lies, or what became of it. Each tenant has each of them in each of its currencies."""
+
+    PROVIDER_BALANCE = "provider_balance"
+    """What the provider owes us: the one asset."""
+    SALES = "sales"
+    PROVIDER_FEES = "provider_fees"
+    REFUNDS = "refunds"
+    CHARGEBACKS = "chargebacks"
+    DISPUTE_FEES = "dispute_fees"
+
+
+class EntryKind(StrEnum):
+    """What an entry tells of."""
+
+    CAPTURE = "capture"
+    FEE = "fee"
+    FEE_RETURN = "fee_return"
+    REFUND = "refund"
+    REFUND_RETURN = "refund_return"
+    CHARGEBACK = "chargeback"
+    CHARGEBACK_RETURN = "chargeback_return"
+    DISPUTE_FEE = "dispute_fee"
+    DISPUTE_FEE_RETURN = "dispute_fee_return"
+
+
+K, A = EntryKind, Account
+TRANSFERS: dict[EntryKind, tuple[Account, Account]] = {
+    K.CAPTURE: (A.PROVIDER_BALANCE, A.SALES),
+    K.FEE: (A.PROVIDER_FEES, A.PROVIDER_BALANCE),
+    K.FEE_RETURN: (A.PROVIDER_BALANCE, A.PROVIDER_FEES),
+    K.REFUND: (A.REFUNDS, A.PROVIDER_BALANCE),
+    K.REFUND_RETURN: (A.PROVIDER_BALANCE, A.REFUNDS),
+    K.CHARGEBACK: (A.CHARGEBACKS, A.PROVIDER_BALANCE),
+    K.CHARGEBACK_RETURN: (A.PROVIDER_BALANCE, A.CHARGEBACKS),
+    K.DISPUTE_FEE: (A.DISPUTE_FEES, A.PROVIDER_BALANCE),
+    K.DISPUTE_FEE_RETURN: (A.PROVIDER_BALANCE, A.DISPUTE_FEES),
+}
+"""What each kind debits, and what it credits."""
+
+CREDITED = frozenset({Account.SALES})
+"""Accounts whose balance is what was credited beyond what was debited; that of the others is the reverse."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry(Aggregate):
+    """So much from one account to another. Made once, and never changed."""
+
+    id: UUID
+    payment_id: UUID
+    kind: EntryKind
+    debit: Account
+    credit: Account
+    amount_minor: int
+    currency: str
+    reference: str
+    """What the provider calls the movement or its object."""
+    posted_at: datetime | None = None
+    """Told when it is posted."""
+
+
+def captured(payment: "Payment", amount_minor: int, provider_ref: str) -> tuple[Entry, ...]:
+    """The money that a capture has just taken; `payment` is as it stands afterwards, so each of several is another."""
+    return _transfer(payment, K.CAPTURE, uuid5(payment.id, f"capture:{payment.captured_minor}"), amount_minor, provider_ref)
+
+
+def fee(payment: "Payment", amount_minor: int, provider_ref: str) -> tuple[Entry, ...]:
+    """What the provider kept for itself in one movement of its balance, `provider_ref`; below zero, what it gave back."""
+    kind = K.FEE if amount_minor >= 0 else K.FEE_RETURN
+    return _transfer(payment, kind, uuid5(payment.id, f"fee:{provider_ref}"), abs(amount_minor), provider_ref)
+
+
+def refunded(payment: "Payment", refund: "Refund") -> tuple[Entry, ...]:
+    """The buyer has it back."""
+    return _transfer(payment, K.REFUND, uuid5(refund.id, "refund"), refund.amount_minor, refund.provider_id or "")
+
+
+def refund_returned(payment: "Payment", refund: "Refund") -> tuple[Entry, ...]:
+    """The buyer had it back, and their bank returned it to us."""
+    return _transfer(payment, K.REFUND_RETURN, uuid5(refund.id, "refund-return"), refund.amount_minor, refund.provider_id or "")
+
+
+def chargeback(payment: "Payment", dispute: "Dispute", amount_minor: int) -> tuple[Entry, ...]:
+    """The bank has just taken so much; `dispute` tells of it already, so that each of several is another entry."""
+    return _disputed(payment, dispute, K.CHARGEBACK, amount_minor)
+
+
+def chargeback_returned(payment: "Payment", dispute: "Dispute", amount_minor: int) -> tuple[Entry, ...]:
+    """The bank has just given so much back."""
+    return _disputed(payment, dispute, K.CHARGEBACK_RETURN, amount_minor)
+
+
+def dispute_fee(payment: "Payment", dispute: "Dispute", amount_minor: int) -> tuple[Entry, ...]:
+    """What the provider has just charged for the case; below zero, what it gave back."""
+    kind = K.DISPUTE_FEE if amount_minor >= 0 else K.DISPUTE_FEE_RETURN
+    return _disputed(payment, dispute, kind, abs(amount_minor))
+
+
+def _disputed(payment: "Payment", dispute: "Dispute", kind: EntryKind, amount_minor: int) -> tuple[Entry, ...]:
+    so_far = f"{dispute.withdrawn_minor}:{dispute.reinstated_minor}:{dispute.fee_minor}"
+    return _transfer(payment, kind, uuid5(dispute.id, f"{kind}:{so_far}"), amount_minor, dispute.provider_id)
+
+
+def _transfer(payment: "Payment", kind: EntryKind, identity: UUID, amount_minor: int, reference: str) -> tuple[Entry, ...]:
+    """One entry, or none of nothing."""
+    if amount_minor == 0:
+        return ()
+    debit, credit = TRANSFERS[kind]
+    entry = Entry(
+        tenant_id=payment.tenant_id,
+        id=identity,
+        payment_id=payment.id,
+        kind=kind,
+        debit=debit,
+        credit=credit,
+        amount_minor=amount_minor,
+        currency=payment.currency,
+        reference=reference,
+    )
+    return (entry,)

@@ -1,0 +1,126 @@
+"""Time in: payments that nothing is heard of.
+
+Where it is the payer's turn, or the end of a hold has come, the provider is read. Where it is ours, it is made sure that the
+operation is still there; one that was lost is planned again under its key.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import structlog
+
+from libs.common.clock import new_id, now
+from libs.common.database import PASSING
+from libs.common.decision import Message
+from libs.common.messaging.shell import Failure, Shell
+from libs.common.telemetry import Counter, Gauge
+from services.payments.domain.provider.outcome import Declined, Outcome, Succeeded, Throttled, name_of
+from services.payments.gateway.accounts import Access
+from services.payments.handlers.observations import Look, LookAtPayment, ObserveIntent
+from services.payments.jobs.provider.calling import GatewayOf
+from services.payments.jobs.telling import tell_all
+from services.payments.repository import payment as repository
+
+if TYPE_CHECKING:
+    from libs.common.processes.parts import Worker
+
+LOOK_SECONDS = 1.0
+AT_ONCE = 50
+"""Payments looked at with one transaction, and read side by side."""
+COUNT_SECONDS = 15.0
+
+LOOKED_AT = Counter("cartwright_payments_looked_at_total", "Payments looked at because nothing was heard", ["came_to"])
+UNKNOWN_COUNT = Gauge("cartwright_payment_outcomes_unknown", "Provider operations whose outcome nobody knows")
+UNKNOWN_SECONDS = Gauge("cartwright_payment_outcomes_unknown_oldest_seconds", "Since when the oldest of them was first sent")
+QUEUED_COUNT = Gauge("cartwright_payment_outcomes_queued", "Those of them that a person must look into")
+CHALLENGED_COUNT = Gauge("cartwright_payments_requiring_action", "Payments that wait for their payer")
+
+log = structlog.get_logger(__name__)
+
+
+async def watch_payments(worker: "Worker") -> None:
+    """Look at what is due, for as long as the worker lives. Whatever fails is due again, by its own ladder."""
+    while True:
+        found = 0
+        try:
+            found = await look_at_due(worker.shell, worker.shared(Access).gateways.of)
+        except PASSING as error:
+            log.warning("payments.waiting", error=str(error), action=f"looking again in {LOOK_SECONDS} s")
+        await asyncio.sleep(0 if found == AT_ONCE else LOOK_SECONDS)
+
+
+async def count_payments(worker: "Worker") -> None:
+    """Keep the gauges of what an operator watches; while the database is away they stay as they were."""
+    while True:
+        try:
+            async with worker.shell.database.acquire() as connection:
+                watched = await repository.watched(connection)
+        except PASSING as error:
+            log.info("payments.not_counted", error=str(error))
+        else:
+            UNKNOWN_COUNT.set(watched.unknown_count)
+            UNKNOWN_SECONDS.set(watched.oldest_unknown_seconds)
+            QUEUED_COUNT.set(watched.queued_count)
+            CHALLENGED_COUNT.set(watched.challenged_count)
+        await asyncio.sleep(COUNT_SECONDS)
+
+
+async def look_at_due(shell: Shell, gateway_of: GatewayOf) -> int:
+    """Look at what is due; answers how many there were. No connection is held while the provider is read."""
+    async with shell.database.acquire() as connection:
+        due = await repository.due_payments(connection, AT_ONCE)
+    if not due:
+        return 0
+    looks = [_message(shell, tenant_id, LookAtPayment(payment_id=key)) for tenant_id, key in due]
+    answers = await tell_all(shell, looks)
+    readings = [
+        _read(gateway_of, tenant_id, payment_id, intent_id)
+        for (tenant_id, payment_id), intent_id in zip(due, map(_to_read, answers), strict=True)
+        if intent_id is not None
+    ]
+    seen = [(tenant_id, found) for tenant_id, found in await asyncio.gather(*readings) if found is not None]
+    if seen:
+        observations = [_message(shell, tenant_id, found) for tenant_id, found in seen]
+        _say_failures(await tell_all(shell, observations), observations)
+    return len(due)
+
+
+def _to_read(answer: Any) -> str | None:
+    """The provider's id of what is to be read after a look, if anything is."""
+    if isinstance(answer, Failure):
+        log.error("payment.not_looked_at", error=f"{type(answer.error).__name__}: {answer.error}")
+        LOOKED_AT.labels("failed").inc()
+        return None
+    look, intent_id = answer
+    LOOKED_AT.labels(look).inc()
+    return intent_id if look is Look.READ else None
+
+
+async def _read(gateway_of: GatewayOf, tenant_id: UUID, payment_id: UUID, intent_id: str) -> tuple[UUID, ObserveIntent | None]:
+    outcome: Outcome
+    try:
+        outcome = await (await gateway_of(tenant_id)).retrieve_intent(intent_id)
+    except Exception as error:  # noqa: BLE001 - an account that cannot be read, whatever the reason
+        log.warning("provider.no_account", error=f"{type(error).__name__}: {error}", action="looking again later")
+        outcome = Throttled(None)
+    if isinstance(outcome, Succeeded | Declined):
+        return tenant_id, ObserveIntent(payment_id=payment_id, seen=outcome)
+    log.info("payment.not_read", payment_id=str(payment_id), outcome=name_of(outcome), action="looking again later")
+    return tenant_id, None
+
+
+def _message(shell: Shell, tenant_id: UUID, command: Any) -> Message[Any]:
+    return Message(data=command, tenant_id=tenant_id, id=str(new_id()), time=now(), source=shell.source, actor=shell.source)
+
+
+def _say_failures(answers: Sequence[Any], observations: Sequence[Message[Any]]) -> None:
+    for answer, observation in zip(answers, observations, strict=True):
+        if isinstance(answer, Failure):
+            log.error(
+                "payment.not_observed",
+                payment_id=str(observation.data.payment_id),
+                error=f"{type(answer.error).__name__}: {answer.error}",
+                action="looking again later",
+            )

@@ -1,0 +1,1 @@
+"""Calls to the provider that were planned, and the notices that come back from it."""

@@ -1,0 +1,142 @@
+"""Time in: compare every tenant's books with the provider's, in turn.
+
+A run is a row. Whoever takes it up has it for as long as it keeps recording; should it fall silent, the next worker does
+the same window again, which changes nothing that was done.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import asyncpg
+import structlog
+
+from libs.common.clock import new_id, now
+from libs.common.database import PASSING
+from libs.common.errors import ConflictError
+from libs.common.messaging.shell import Shell
+from libs.common.telemetry import Counter, Gauge
+from services.payments.domain.reconciliation.comparison import BreakKind
+from services.payments.domain.reconciliation.reconciliation import Reconciliation, window_after
+from services.payments.gateway.accounts import Access
+from services.payments.gateway.protocol import PaymentGateway
+from services.payments.handlers.reconciliation import (
+    TAKEN_OVER,
+    InterruptReconciliation,
+    RequestReconciliation,
+    TakeUpReconciliation,
+)
+from services.payments.jobs.reconciliation.audit import Audit, message_of
+from services.payments.repository import reconciliation as repository
+
+if TYPE_CHECKING:
+    from libs.common.processes.parts import Worker
+
+EVERY = timedelta(minutes=15)
+"""How often a tenant is reconciled."""
+LOOK_SECONDS = 1.0
+"""How soon a run that an operator asks for is taken up."""
+LOOKS_A_ROUND = 15
+"""Of so many looks, one is for the schedule and the gauges too: these ask about every tenant."""
+SCHEDULE = "schedule"
+
+OPEN_BREAKS = Gauge("cartwright_reconciliation_breaks", "Differences between the provider and us that last", ["kind"])
+OLDEST_BREAK = Gauge("cartwright_reconciliation_oldest_break_seconds", "Age of the oldest of them")
+OLDEST_RUN = Gauge(
+    "cartwright_reconciliation_last_run_seconds", "Time since the last finished run, of the tenant that has waited longest"
+)
+RUNS = Counter("cartwright_reconciliation_runs_total", "Runs, by how they ended", ["outcome"])
+
+GatewayOf = Callable[[UUID], Awaitable[PaymentGateway]]
+
+log = structlog.get_logger(__name__)
+
+
+async def reconcile(worker: "Worker") -> None:
+    """Take up runs that are due, one at a time, for as long as the worker lives."""
+    await Reconciler(worker.shell, worker.shared(Access).gateways.of).run()
+
+
+class Reconciler:
+    """Carries out the runs that nobody has, whosever they are."""
+
+    def __init__(self, shell: Shell, gateway_of: GatewayOf) -> None:
+        self._shell = shell
+        self._gateway_of = gateway_of
+
+    async def run(self) -> None:
+        """Look every second; a run that waits is taken up at once after the one before."""
+        looks, worked = 0, False
+        while True:
+            try:
+                is_round = looks % LOOKS_A_ROUND == 0
+                if is_round:
+                    await self._show()
+                worked = await self.run_one(EVERY if is_round or worked else None)
+            except (*PASSING, asyncpg.PostgresError) as error:
+                worked = False
+                log.warning("reconciliation.waiting", error=str(error), action="trying again in a second")
+            looks += 1
+            if not worked:
+                await asyncio.sleep(LOOK_SECONDS)
+
+    async def _show(self) -> None:
+        """Keep the gauges. Each worker says the same."""
+        async with self._shell.database.acquire() as connection:
+            by_kind = await repository.open_breaks(connection)
+            OLDEST_RUN.set(await repository.oldest_reconciliation(connection))
+        for kind in BreakKind:
+            count, _ = by_kind.get(kind, (0, 0.0))
+            OPEN_BREAKS.labels(kind).set(count)
+        OLDEST_BREAK.set(max((seconds for _, seconds in by_kind.values()), default=0))
+
+    async def run_one(self, every: timedelta | None = EVERY) -> bool:
+        """Carry out one run that is due, by the schedule too if `every` is said; answers whether there was any."""
+        async with self._shell.database.acquire() as connection:
+            due = await repository.due_reconciliations(connection, every, 1)
+        for tenant_id, known in due:
+            try:
+                run_id = known or await self._begin(tenant_id)
+                run = await self._tell(tenant_id, TakeUpReconciliation(reconciliation_id=run_id))
+                if run is not None:
+                    await self._carry_out(run)
+            except ConflictError as error:
+                log.info("reconciliation.elsewhere", tenant_id=str(tenant_id), reason=str(error), action="another worker has it")
+        return bool(due)
+
+    async def _begin(self, tenant_id: UUID) -> UUID:
+        """Ask for the tenant's next scheduled run. Raises ConflictError when somebody just has."""
+        async with self._shell.database.transaction([tenant_id]) as connection:
+            last_to, last_deep = await repository.last_windows(connection, tenant_id)
+        window_from, window_to = window_after(last_to, last_deep, now())
+        run_id = new_id()
+        await self._tell(
+            tenant_id,
+            RequestReconciliation(reconciliation_id=run_id, window_from=window_from, window_to=window_to, requested_by=SCHEDULE),
+        )
+        return run_id
+
+    async def _carry_out(self, run: Reconciliation) -> None:
+        """Compare, and record how it ended: nothing that the provider or the database does may leave a run for ever open."""
+        bound = log.bind(tenant_id=str(run.tenant_id), reconciliation_id=str(run.id), tries=run.tries)
+        try:
+            gateway = await self._gateway_of(run.tenant_id)
+            audit = Audit(self._shell, gateway, run)
+            await audit.run()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the run must not stay open, nor take the worker along
+            if isinstance(error, ConflictError) and error.code == TAKEN_OVER:
+                bound.warning("reconciliation.taken_over", error=str(error))
+                RUNS.labels("taken-over").inc()
+                return
+            why = f"{type(error).__name__}: {error}"
+            bound.warning("reconciliation.interrupted", error=why, action="tried again later, from its beginning")
+            RUNS.labels("interrupted").inc()
+            await self._tell(run.tenant_id, InterruptReconciliation(reconciliation_id=run.id, tries=run.tries, why=why))
+        else:
+            RUNS.labels("finished").inc()
+            bound.info("reconciliation.finished", **audit.counts)
+
+    async def _tell(self, tenant_id: UUID, command: Any) -> Any:
+        return await self._shell.execute(message_of(self._shell, tenant_id, command))

@@ -1,0 +1,1 @@
+"""SQL of the ledger, of refunds and of disputes."""

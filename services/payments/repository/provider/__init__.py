@@ -1,0 +1,1 @@
+"""SQL of what lies between us and the provider: operations, accounts and notices."""

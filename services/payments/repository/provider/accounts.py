@@ -1,0 +1,45 @@
+"""The tenants' own provider accounts."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from uuid import UUID
+
+from libs.common.database import Connection, Database, Rows
+from services.payments import tables
+from services.payments.domain.provider.account import STRIPE, ProviderAccount, TenantAccount
+from services.payments.repository.payment import TENANTS
+
+ACCOUNTS = Rows(tables.PROVIDER_ACCOUNT, ProviderAccount)
+
+NEWEST_INTENT = """SELECT intent_id FROM payment WHERE tenant_id = $1 AND intent_id IS NOT NULL
+ORDER BY created_at DESC LIMIT 1"""
+WRAPPED_OTHERWISE = "SELECT tenant_id FROM provider_accounts_wrapped_otherwise($1, $2, $3)"
+
+
+def loading(database: Database) -> Callable[[UUID], Awaitable[TenantAccount | None]]:
+    """How a gateway learns of a tenant's account and limits."""
+
+    async def load(tenant_id: UUID) -> TenantAccount | None:
+        async with database.transaction([tenant_id]) as connection:
+            return await tenant_account(connection, tenant_id)
+
+    return load
+
+
+async def tenant_account(connection: Connection, tenant_id: UUID) -> TenantAccount | None:
+    """A tenant's account and settings; None when there is no such tenant."""
+    tenants = await TENANTS.load(connection, [(tenant_id, tenant_id)], lock=False)
+    if not tenants:
+        return None
+    accounts = await ACCOUNTS.load(connection, [(tenant_id, STRIPE)], lock=False)
+    return TenantAccount(accounts[0] if accounts else None, tenants[0].settings)
+
+
+async def newest_intent(connection: Connection, tenant_id: UUID) -> str | None:
+    """The provider's name for the newest payment of this tenant that reached it."""
+    intent_id: str | None = await connection.fetchval(NEWEST_INTENT, tenant_id)
+    return intent_id
+
+
+async def wrapped_otherwise(connection: Connection, master_key_id: str, after: UUID, how_many: int) -> Sequence[UUID]:
+    """Tenants, in their order, with an account whose data key another master key wraps."""
+    return [row["tenant_id"] for row in await connection.fetch(WRAPPED_OTHERWISE, master_key_id, after, how_many)]
