@@ -39,6 +39,7 @@ from services.payments.domain.provider.operation import (
     Resolution,
     Verdict,
     conclude,
+    counts,
     following,
     resolve,
     wants_reading,
@@ -175,7 +176,7 @@ class Books:
     def record(self, operation: Operation, outcome: Outcome) -> bool:
         """Record what became of a try; False when it came too late to count."""
         stored = self.operations.get(operation.id)
-        if stored is None or not recording.counts(stored, operation.tries):
+        if stored is None or not counts(stored, operation.tries):
             return False
         recorded = recording.record(self.known, stored, self.attempt, outcome, self.now)
         self.operations[operation.id] = recorded.operation
@@ -185,7 +186,7 @@ class Books:
     def record_both(self, operation: Operation, made: Succeeded, then: Operation, outcome: Outcome) -> None:
         """Record a create beside the confirm that was sent right after it."""
         stored = self.operations[operation.id]
-        assert recording.counts(stored, operation.tries)
+        assert counts(stored, operation.tries)
         created, recorded = recording.record_both(self.known, stored, made, outcome, self.now)
         confirm = recorded.operation
         assert confirm.id not in self.operations, "a key is planned once"

@@ -287,7 +287,9 @@ def test_a_break_found_again_keeps_its_age_until_it_was_closed() -> None:
     again = found_again(first, difference, run_of(id=UUID(int=10)), later, repaired=False)
     assert (again.id, again.first_seen_at, again.last_seen_at, again.seen_count) == (first.id, NOW, later, 2)
     closed = machine.gone(again, later)
+    assert closed is not None
     assert closed.state is BreakState.GONE
+    assert machine.gone(closed, later) is None
     anew = found_again(closed, difference, run_of(), later, repaired=False)
     assert (anew.first_seen_at, anew.seen_count, anew.closed_at) == (later, 1, None)
     assert as_found(again).ours == side(1)

@@ -15,7 +15,7 @@ from libs.common.contracts import Event
 from libs.common.contracts.payments import DisputeClosed, DisputeOpened, RefundFailed, RefundPending, RefundSucceeded
 from libs.common.errors import CartwrightError, ConflictError, RejectedError
 from services.payments.domain.money import dispute as disputes
-from services.payments.domain.money import ledger
+from services.payments.domain.money import ledger, refund_asking, refund_recording
 from services.payments.domain.money import refund as machine
 from services.payments.domain.money.dispute import Dispute
 from services.payments.domain.money.ledger import TRANSFERS, Account, Entry, EntryKind
@@ -228,13 +228,13 @@ def ask(books: Books, refund_id: UUID, amount_minor: int | None) -> None:
     left = machine.left_minor(books.payment)
     wanted = left if amount_minor is None else amount_minor
     if 0 < wanted <= left:
-        books.apply(machine.plan_refund(books.payment, refund_id, amount_minor, "because", books.now))
+        books.apply(refund_asking.plan_refund(books.payment, refund_id, amount_minor, "because", books.now))
         assert machine.left_minor(books.payment) == left - wanted
         return
-    code = AMOUNT_NOT_PAYABLE if amount_minor is not None and wanted <= 0 else machine.EXCEEDS_CAPTURE
+    code = AMOUNT_NOT_PAYABLE if amount_minor is not None and wanted <= 0 else refund_asking.EXCEEDS_CAPTURE
     with pytest.raises(CartwrightError, match=code):
-        machine.plan_refund(books.payment, refund_id, amount_minor, "because", books.now)
-    books.apply(machine.refuse(books.payment, refund_id, max(wanted, 0), "because", code, books.now))
+        refund_asking.plan_refund(books.payment, refund_id, amount_minor, "because", books.now)
+    books.apply(refund_asking.refuse(books.payment, refund_id, max(wanted, 0), "because", code, books.now))
 
 
 def outcome_of(refund: Refund, told: RefundStatus | Outcome) -> Outcome:
@@ -245,7 +245,7 @@ def answer(books: Books, refund: Refund, told: RefundStatus | Outcome) -> None:
     call = books.call_of(refund)
     if call is None or call.state not in OPEN:
         return
-    recorded = machine.record(books.payment, refund, call, call.tries, outcome_of(refund, told), books.now)
+    recorded = refund_recording.record(books.payment, refund, call, call.tries, outcome_of(refund, told), books.now)
     assert recorded is not None
     books.operations[call.id] = recorded.operation
     books.apply(recorded.decision)
@@ -254,7 +254,7 @@ def answer(books: Books, refund: Refund, told: RefundStatus | Outcome) -> None:
 def observe(books: Books, refund: Refund, status: RefundStatus) -> None:
     """As the handler does: never while the call may be in flight."""
     if refund.state not in ASKING:
-        decision = machine.follow(books.payment, refund, seen(refund, status))
+        decision = refund_recording.follow(books.payment, refund, seen(refund, status))
         if decision is not None:
             books.apply(decision)
 
@@ -263,9 +263,9 @@ def lie(books: Books, refund: Refund, amount_minor: int, currency: str) -> None:
     """A refund that is not the one that was asked for decides nothing."""
     call = books.call_of(refund)
     told = seen(refund, RefundStatus.SUCCEEDED, amount_minor=amount_minor, currency=currency)
-    if call is None or call.state not in OPEN or machine.is_of(told, books.payment, refund):
+    if call is None or call.state not in OPEN or refund_recording.is_of(told, books.payment, refund):
         return
-    recorded = machine.record(books.payment, refund, call, call.tries, told, books.now)
+    recorded = refund_recording.record(books.payment, refund, call, call.tries, told, books.now)
     assert recorded is not None
     assert recorded.operation.state is OperationState.UNKNOWN
     assert recorded.decision.payment == books.payment
@@ -277,12 +277,12 @@ def late_twin(books: Books, refund: Refund, told: RefundStatus | Outcome) -> Non
     for call in books.operations.values():
         if call.refund_id == refund.id:
             for tries in (call.tries - 1, call.tries if call.state not in OPEN else call.tries + 1):
-                assert machine.record(books.payment, refund, call, tries, outcome_of(refund, told), books.now) is None
+                assert refund_recording.record(books.payment, refund, call, tries, outcome_of(refund, told), books.now) is None
 
 
 def asked(amount_minor: int | None = None) -> tuple[Books, Refund]:
     books = Books()
-    books.apply(machine.plan_refund(books.payment, UUID(int=9), amount_minor, "because", books.now))
+    books.apply(refund_asking.plan_refund(books.payment, UUID(int=9), amount_minor, "because", books.now))
     return books, books.refunds[UUID(int=9)]
 
 
@@ -308,8 +308,8 @@ def test_the_same_news_in_any_order_and_any_number_of_times_ends_in_the_same_sta
 @pytest.mark.parametrize("after", [[], [RefundStatus.PENDING], [RefundStatus.PENDING, RefundStatus.SUCCEEDED]])
 def test_what_a_failed_refund_took_may_be_refunded_again(after: Sequence[RefundStatus]) -> None:
     books, refund = asked()
-    with pytest.raises(ConflictError, match=machine.EXCEEDS_CAPTURE):
-        machine.plan_refund(books.payment, UUID(int=10), 1, "too much", books.now)
+    with pytest.raises(ConflictError, match=refund_asking.EXCEEDS_CAPTURE):
+        refund_asking.plan_refund(books.payment, UUID(int=10), 1, "too much", books.now)
     answer(books, refund, after[0] if after else RefundStatus.FAILED)
     for status in (*after[1:], RefundStatus.FAILED):
         observe(books, books.refunds[refund.id], status)
@@ -325,7 +325,7 @@ def test_what_a_failed_refund_took_may_be_refunded_again(after: Sequence[RefundS
 def test_a_spent_key_is_followed_by_the_next_and_a_lost_row_comes_back_under_its_own() -> None:
     books, refund = asked()
     first = books.operations[machine.refund_operation_id(refund.id, 1)]
-    assert machine.operation_of(books.payment, refund, books.now, PLANNED_LEASE) == first
+    assert refund_asking.operation_of(books.payment, refund, books.now, PLANNED_LEASE) == first
     answer(books, refund, Unknown("http-500", stored=True))
     books.now += timedelta(minutes=5)
     answer(books, books.refunds[refund.id], Rejected("spent-key", ""))
@@ -354,8 +354,8 @@ def test_a_refund_that_the_provider_has_and_we_have_not_is_counted_unless_it_is_
     told = seen(found, RefundStatus.SUCCEEDED, metadata={})
     for wrong in (replace(told, currency="eur"), replace(told, intent_id="pi_2"), replace(told, amount_minor=CAPTURED + 1)):
         with pytest.raises(ConflictError):
-            machine.adopt(books.payment, found.id, wrong, books.now)
-    decision = machine.adopt(books.payment, found.id, told, books.now)
+            refund_recording.adopt(books.payment, found.id, wrong, books.now)
+    decision = refund_recording.adopt(books.payment, found.id, told, books.now)
     assert decision.planned is None, "nobody is asked for what was done already"
     books.apply(decision)
     assert books.payment.refunded_minor == 300
@@ -365,30 +365,30 @@ def test_a_refund_that_the_provider_has_and_we_have_not_is_counted_unless_it_is_
 @pytest.mark.parametrize("status", [RefundStatus.FAILED, RefundStatus.CANCELED])
 def test_a_refund_that_failed_before_we_heard_of_it_is_taken_note_of_even_where_nothing_is_left(status: RefundStatus) -> None:
     books = Books()
-    known = machine.plan_refund(books.payment, machine.found_refund_id(PAYMENT, "re_elsewhere"), 300, "", START).refund
+    known = refund_asking.plan_refund(books.payment, machine.found_refund_id(PAYMENT, "re_elsewhere"), 300, "", START).refund
     told = seen(known, status, metadata={})
     exhausted = replace(books.payment, refunded_minor=CAPTURED)
-    decision = machine.adopt(exhausted, known.id, told, books.now)
+    decision = refund_recording.adopt(exhausted, known.id, told, books.now)
     assert (decision.payment, decision.planned, decision.entries) == (exhausted, None, ())
     assert decision.refund.state in {RefundState.FAILED, RefundState.CANCELED}
     assert [type(event) for event in decision.events] == [RefundFailed]
     with pytest.raises(ConflictError):
-        machine.adopt(exhausted, known.id, replace(told, currency="eur"), books.now)
+        refund_recording.adopt(exhausted, known.id, replace(told, currency="eur"), books.now)
 
 
 def test_a_currency_of_three_digits_is_refunded_by_the_ten_as_the_provider_takes_it() -> None:
     fine = replace(captured(), currency="KWD")
-    assert machine.plan_refund(fine, UUID(int=9), 120, "because", START).refund.amount_minor == 120
+    assert refund_asking.plan_refund(fine, UUID(int=9), 120, "because", START).refund.amount_minor == 120
     with pytest.raises(RejectedError, match=AMOUNT_NOT_PAYABLE):
-        machine.plan_refund(fine, UUID(int=9), 125, "because", START)
+        refund_asking.plan_refund(fine, UUID(int=9), 125, "because", START)
     yen = replace(captured(), currency="JPY")
-    assert machine.plan_refund(yen, UUID(int=9), 1, "because", START).refund.amount_minor == 1
+    assert refund_asking.plan_refund(yen, UUID(int=9), 1, "because", START).refund.amount_minor == 1
 
 
 def test_nothing_is_refunded_of_what_was_not_captured() -> None:
     held = replace(captured(), state=PaymentState.AUTHORIZED, captured_minor=0)
-    with pytest.raises(ConflictError, match=machine.NOT_CAPTURED):
-        machine.plan_refund(held, UUID(int=9), None, "because", START)
+    with pytest.raises(ConflictError, match=refund_asking.NOT_CAPTURED):
+        refund_asking.plan_refund(held, UUID(int=9), None, "because", START)
 
 
 # --- Disputes ------------------------------------------------------------------------------------------------------

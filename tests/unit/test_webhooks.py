@@ -12,7 +12,8 @@ import orjson
 import pytest
 
 from libs.common.errors import MalformedError
-from services.payments.domain.money.refund import Refund, RefundState, worth_of_refund
+from services.payments.domain.money.refund import Refund, RefundState
+from services.payments.domain.money.refund_recording import worth_of_refund
 from services.payments.domain.payment.observing import worth_of_intent
 from services.payments.domain.payment.payment import OVER, WORKING, Payment, PaymentState
 from services.payments.domain.provider.outcome import IntentStatus, RefundStatus

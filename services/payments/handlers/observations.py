@@ -11,7 +11,7 @@ from libs.common.decision import Message, Ref, World
 from services.payments.domain.payment.attempt import Attempt, attempt_id
 from services.payments.domain.payment.observing import observe
 from services.payments.domain.payment.payment import Payment
-from services.payments.domain.payment.planning import look_again, plan
+from services.payments.domain.payment.planning import hand_over, is_look_due, look_again, plan
 from services.payments.domain.provider.operation import OPEN, Operation, hurry
 from services.payments.domain.provider.outcome import Declined, Succeeded
 from services.payments.handlers.payments import save_payment
@@ -76,7 +76,7 @@ def observe_intent(world: World, message: Message[ObserveIntent]) -> bool:
     attempt = world.get(Attempt, attempt_id(payment.id, payment.attempt_count)) if payment.attempt_count else None
     decision = observe(payment, attempt, message.data.seen, world.now)
     if decision is not None:
-        save_payment(world, message, decision, at_once=message.data.by_api)
+        save_payment(world, message, hand_over(decision, world.now) if message.data.by_api else decision)
     return decision is not None
 
 
@@ -84,7 +84,7 @@ def observe_intent(world: World, message: Message[ObserveIntent]) -> bool:
 def look_at_payment(world: World, message: Message[LookAtPayment]) -> tuple[Look, str | None]:
     """Answers what it came to, and the provider's id of what is to be read. Nobody else looks before the next is due."""
     payment = world.get(Payment, message.data.payment_id)
-    if payment is None or payment.look_at is None or payment.look_at > world.now:
+    if payment is None or not is_look_due(payment, world.now):
         return Look.NOT_DUE, None
     later = world.save(look_again(payment, world.now))
     if later.operation_id is None:

@@ -9,19 +9,16 @@ import structlog
 from libs.common.contracts.payments import ProviderCalled
 from libs.common.decision import Message, Ref, World
 from libs.common.errors import NotFoundError
-from services.payments.domain.money import refund
+from services.payments.domain.money import refund_recording
 from services.payments.domain.money.refund import Refund
 from services.payments.domain.payment import recording
 from services.payments.domain.payment.attempt import Attempt, attempt_id
 from services.payments.domain.payment.payment import Payment
-from services.payments.domain.provider.operation import Operation, OperationKind
+from services.payments.domain.provider.operation import Operation, OperationKind, counts
 from services.payments.domain.provider.outcome import Outcome, Succeeded, name_of
 from services.payments.handlers.payments import save_payment
 from services.payments.handlers.refunds import save_refund
 from services.payments.handlers.table import HANDLERS
-
-OF_AN_ATTEMPT = frozenset({OperationKind.CONFIRM, OperationKind.CANCEL})
-"""The operations that end an attempt, whose number is their ordinal."""
 
 log = structlog.get_logger(__name__)
 
@@ -66,7 +63,7 @@ def _touched(message: Message[RecordOutcome]) -> Iterable[Ref]:
     yield Ref(Operation, command.operation_id)
     if command.refund_id is not None:
         yield Ref(Refund, command.refund_id)
-    elif command.kind in OF_AN_ATTEMPT:
+    elif command.kind in recording.OF_AN_ATTEMPT:
         yield Ref(Attempt, attempt_id(command.payment_id, command.ordinal))
 
 
@@ -75,7 +72,7 @@ def record_outcome(world: World, message: Message[RecordOutcome]) -> bool:
     """Answers whether it counted: a late twin's outcome changes nothing."""
     command = message.data
     payment, operation = world.get(Payment, command.payment_id), world.get(Operation, command.operation_id)
-    if payment is None or operation is None or not recording.counts(operation, command.tries):
+    if payment is None or operation is None or not counts(operation, command.tries):
         return False
     called = [_called(payment, operation, call) for call in command.calls]
     if command.refund_id is None:
@@ -103,7 +100,7 @@ def _record_on_payment(
     if command.followed is not None:
         return _record_both(world, message, payment, operation, command.followed, called)
     attempt = None
-    if command.kind in OF_AN_ATTEMPT:
+    if command.kind in recording.OF_AN_ATTEMPT:
         attempt = world.get(Attempt, attempt_id(payment.id, command.ordinal))
     recorded = recording.record(payment, operation, attempt, command.outcome, world.now)
     world.save(recorded.operation)
@@ -139,7 +136,7 @@ def _record_on_refund(
     if ours is None:
         raise NotFoundError("refund-not-found", f"a call was made for refund {refund_id}, which is not there")
     payment = world.save(payment, *called)
-    recorded = refund.record(payment, ours, operation, message.data.tries, message.data.outcome, world.now)
+    recorded = refund_recording.record(payment, ours, operation, message.data.tries, message.data.outcome, world.now)
     if recorded is None:
         return operation
     world.save(recorded.operation)

@@ -16,12 +16,14 @@ from libs.common.decision import Message, Ref, World
 from libs.common.errors import ConflictError, NotFoundError, NotYetError
 from libs.common.sensitive import without_sensitive
 from libs.common.tenancy import Tenant, project_tenant, tenant_ref
-from services.payments.domain.money import ledger
+from services.payments.domain.money.ledger import of_capture
+from services.payments.domain.money.refund_asking import return_for_canceled_order
 from services.payments.domain.payment import asking
-from services.payments.domain.payment.payment import Decision, OrderPayment, OrderStanding, Payment, PaymentState
+from services.payments.domain.payment.payment import Decision, OrderPayment, Payment
+from services.payments.domain.payment.planning import hand_over
 from services.payments.domain.provider.operation import Operation, Resolution, Verdict, resolve
 from services.payments.handlers.ledger import post
-from services.payments.handlers.refunds import refund_in_full
+from services.payments.handlers.refunds import save_refund
 from services.payments.handlers.table import HANDLERS
 
 log = structlog.get_logger(__name__)
@@ -54,23 +56,20 @@ class ResolvePayment:
     reason: str
 
 
-def save_payment(world: World, message: Message[Any], decision: Decision, *before: Event, at_once: bool = False) -> Payment:
-    """Store a payment and all that was decided with it. The operation it plans carries on the message's trace.
+def save_payment(world: World, message: Message[Any], decision: Decision, *before: Event) -> Payment:
+    """Store a payment, all that was decided with it, and what follows of it for money; answers the payment as stored.
 
-    `at_once`: this process makes no calls, and whoever does may take the operation up. Answers the payment as stored.
+    The operation that it plans carries on the message's trace.
     """
     payment = world.save(decision.payment, *before, *decision.events)
     for attempt in decision.attempts:
         world.save(attempt)
     if decision.planned is not None:
-        due_at = world.now if at_once else decision.planned.due_at
-        world.save(replace(decision.planned, due_at=due_at, traceparent=message.traceparent))
-    if decision.taken is not None:
-        taken = decision.taken
-        post(world, ledger.captured(payment, taken.amount_minor, taken.reference))
-        post(world, ledger.fee(payment, taken.fee_minor or 0, taken.reference))
-    if payment.state is PaymentState.CAPTURED and payment.order_standing is OrderStanding.CANCELED:
-        refund_in_full(world, message, payment, "order-canceled")
+        world.save(replace(decision.planned, traceparent=message.traceparent))
+    post(world, of_capture(payment, decision.taken))
+    owed = return_for_canceled_order(payment, world.now)
+    if owed is not None:
+        save_refund(world, message, owed)
     return payment
 
 
@@ -96,8 +95,9 @@ def request_payment(world: World, message: Message[PaymentRequested]) -> None:
     if decision is None:
         return
     save_payment(world, message, decision)
-    if asked.capture == "on-shipment":
-        world.save(OrderPayment(tenant_id=world.tenant_id, order_id=asked.order_id, payment_id=asked.payment_id))
+    order = asking.paid_at_shipment(world.tenant_id, asked)
+    if order is not None:
+        world.save(order)
 
 
 @HANDLERS.on(PaymentVoidRequested, lambda m: [Ref(Payment, m.data.payment_id)])
@@ -154,7 +154,7 @@ def capture_payment(world: World, message: Message[CapturePayment]) -> Payment:
     command = message.data
     payment = known_payment(world, command.payment_id)
     decision = asking.capture(payment, command.amount_minor, final=command.final, now=world.now)
-    return save_payment(world, message, decision, at_once=True)
+    return save_payment(world, message, hand_over(decision, world.now))
 
 
 @HANDLERS.on(VoidPayment, lambda m: [Ref(Payment, m.data.payment_id)])
@@ -162,7 +162,7 @@ def void_payment(world: World, message: Message[VoidPayment]) -> Payment:
     """Answers the payment as it is then."""
     payment = known_payment(world, message.data.payment_id)
     decision = asking.void_by_hand(payment, message.data.reason, world.now)
-    return payment if decision is None else save_payment(world, message, decision, at_once=True)
+    return payment if decision is None else save_payment(world, message, hand_over(decision, world.now))
 
 
 def _unknown_ones(message: Message[ResolvePayment]) -> Iterable[Ref]:

@@ -11,7 +11,7 @@ from services.payments.domain.money import ledger
 from services.payments.domain.payment.payment import Payment
 from services.payments.domain.reconciliation import reconciliation as machine
 from services.payments.domain.reconciliation.comparison import Found, Totals
-from services.payments.domain.reconciliation.reconciliation import Break, BreakState, Reconciliation
+from services.payments.domain.reconciliation.reconciliation import Break, Reconciliation
 from services.payments.handlers.ledger import post
 from services.payments.handlers.table import HANDLERS
 
@@ -128,8 +128,9 @@ def record_findings(world: World, message: Message[RecordFindings]) -> None:
             world.save(machine.found_again(known, found, run, world.now, repaired=repaired))
     for key in command.gone:
         known = world.get(Break, key)
-        if known is not None and known.state is BreakState.OPEN:
-            world.save(machine.gone(known, world.now))
+        closed = machine.gone(known, world.now) if known else None
+        if closed is not None:
+            world.save(closed)
     world.save(machine.hold(run, world.now))
 
 

@@ -2,25 +2,22 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID, uuid5
+from uuid import UUID
 
 import structlog
 
 from libs.common.contracts.checkout import RefundRequested
 from libs.common.decision import Message, Ref, World
-from libs.common.errors import ConflictError, NotFoundError, RejectedError
-from services.payments.domain.money import refund as machine
-from services.payments.domain.money.refund import ASKING, Refund, RefundDecision
+from libs.common.errors import NotFoundError
+from services.payments.domain.money import refund_asking
+from services.payments.domain.money.refund import Refund, RefundDecision, found_refund_id, refund_operation_id
+from services.payments.domain.money.refund_recording import observe
 from services.payments.domain.payment.payment import Payment
-from services.payments.domain.provider.operation import OPEN, Operation, hurry
+from services.payments.domain.provider.operation import NO_LEASE, Operation, hurry
 from services.payments.domain.provider.outcome import SeenRefund
 from services.payments.handlers.ledger import post
 from services.payments.handlers.table import HANDLERS
-
-NO_LEASE = timedelta(0)
-"""For plans of processes that make no calls: whoever does may take them up at once."""
 
 log = structlog.get_logger(__name__)
 
@@ -63,7 +60,7 @@ class ObserveRefund:
         try:
             return UUID(self.seen.metadata["refund_id"])
         except (KeyError, ValueError):
-            return machine.found_refund_id(self.payment_id, self.seen.provider_id)
+            return found_refund_id(self.payment_id, self.seen.provider_id)
 
 
 def save_refund(world: World, message: Message[Any], decision: RefundDecision) -> Refund:
@@ -77,13 +74,6 @@ def save_refund(world: World, message: Message[Any], decision: RefundDecision) -
     return refund
 
 
-def refund_in_full(world: World, message: Message[Any], payment: Payment, reason: str) -> None:
-    """Give back all that is left of a payment, if anything is. Its id follows from the payment as it stands."""
-    if machine.left_minor(payment) > 0:
-        refund_id = uuid5(payment.id, f"all:{payment.version}")
-        save_refund(world, message, machine.plan_refund(payment, refund_id, None, reason, world.now))
-
-
 @HANDLERS.on(RefundRequested, lambda m: [Ref(Payment, m.data.payment_id), Ref(Refund, m.data.refund_id)])
 def request_order_refund(world: World, message: Message[RefundRequested]) -> None:
     """Give a part of an order's payment back; what cannot be is answered with `refund.failed`."""
@@ -92,20 +82,9 @@ def request_order_refund(world: World, message: Message[RefundRequested]) -> Non
     if payment is None:
         # The order says that its money was taken, so the row was lost: a person must see this.
         raise NotFoundError("payment-not-found", f"refund {asked.refund_id} is of an unknown payment")
-    if world.get(Refund, asked.refund_id) is not None:
-        return
-    if asked.currency == payment.currency:
-        decision = _planned_or_refused(payment, asked, world.now)
-    else:
-        decision = machine.refuse(payment, asked.refund_id, asked.amount_minor, asked.reason, machine.OTHER_CURRENCY, world.now)
-    save_refund(world, message, decision)
-
-
-def _planned_or_refused(payment: Payment, asked: RefundRequested, now: datetime) -> RefundDecision:
-    try:
-        return machine.plan_refund(payment, asked.refund_id, asked.amount_minor, asked.reason, now)
-    except (ConflictError, RejectedError) as error:
-        return machine.refuse(payment, asked.refund_id, asked.amount_minor, asked.reason, error.code, now)
+    decision = refund_asking.request(payment, world.get(Refund, asked.refund_id), asked, world.now)
+    if decision is not None:
+        save_refund(world, message, decision)
 
 
 @HANDLERS.on(RequestRefund, lambda m: [Ref(Payment, m.data.payment_id), Ref(Refund, m.data.refund_id)])
@@ -117,7 +96,7 @@ def request_refund(world: World, message: Message[RequestRefund]) -> Refund:
         raise NotFoundError("payment-not-found", "there is no such payment for you")
     if known is not None:
         return known
-    decision = machine.plan_refund(payment, asked.refund_id, asked.amount_minor, asked.reason, world.now, lease=NO_LEASE)
+    decision = refund_asking.plan_refund(payment, asked.refund_id, asked.amount_minor, asked.reason, world.now, lease=NO_LEASE)
     return save_refund(world, message, decision)
 
 
@@ -125,10 +104,10 @@ def request_refund(world: World, message: Message[RequestRefund]) -> Refund:
 def refund_orphan(world: World, message: Message[RefundOrphan]) -> bool:
     """Answers whether there was anything to give back."""
     payment = world.get(Payment, message.data.payment_id)
-    if payment is None or not machine.is_orphaned(payment):
-        return False
-    refund_in_full(world, message, payment, machine.ORPHANED)
-    return True
+    decision = refund_asking.return_orphaned(payment, world.now) if payment else None
+    if decision is not None:
+        save_refund(world, message, decision)
+    return decision is not None
 
 
 def _asked_for(message: Message[ObserveRefund] | Message[ReviveRefund]) -> Iterable[Ref]:
@@ -138,19 +117,19 @@ def _asked_for(message: Message[ObserveRefund] | Message[ReviveRefund]) -> Itera
 def _its_call(world: World, message: Message[ObserveRefund] | Message[ReviveRefund]) -> Iterable[Ref]:
     """The operation of the refund's present key."""
     refund = world.get(Refund, message.data.refund_id)
-    return [Ref(Operation, machine.refund_operation_id(refund.id, refund.attempt))] if refund else []
+    return [Ref(Operation, refund_operation_id(refund.id, refund.attempt))] if refund else []
 
 
 @HANDLERS.on(ReviveRefund, _asked_for, more=_its_call)
 def revive_refund(world: World, message: Message[ReviveRefund]) -> bool:
     """Answers whether the call had been lost, and is planned again under its key."""
     payment, refund = world.get(Payment, message.data.payment_id), world.get(Refund, message.data.refund_id)
-    if payment is None or refund is None or refund.state not in ASKING:
+    if payment is None or refund is None:
         return False
-    if world.get(Operation, machine.refund_operation_id(refund.id, refund.attempt)) is not None:
+    planned = refund_asking.revive(payment, refund, _call_of(world, refund), world.now)
+    if planned is None:
         return False
     log.warning("refund.revived", refund_id=str(refund.id), action="its call was lost, and is planned again under its key")
-    planned = machine.operation_of(payment, refund, world.now, NO_LEASE)
     world.save(replace(planned, traceparent=message.traceparent))
     return True
 
@@ -162,18 +141,16 @@ def observe_refund(world: World, message: Message[ObserveRefund]) -> bool:
     payment, refund = world.get(Payment, command.payment_id), world.get(Refund, command.refund_id)
     if payment is None:
         raise NotFoundError("payment-not-found", f"the provider tells of a refund of an unknown payment: {seen.provider_id}")
-    if refund is None:
-        save_refund(world, message, machine.adopt(payment, command.refund_id, seen, world.now))
-        return True
-    if refund.payment_id != payment.id or not machine.is_of(seen, payment, refund):
-        raise ConflictError(machine.DIFFERS, f"what the provider says of {seen.provider_id} is not of this refund")
-    operation = world.get(Operation, machine.refund_operation_id(refund.id, refund.attempt))
-    if operation is not None and operation.state in OPEN:
-        hurried = hurry(operation, world.now)
-        if hurried is not None:
-            world.save(hurried)
-        return hurried is not None
-    decision = machine.follow(payment, refund, seen)
+    call = _call_of(world, refund) if refund else None
+    decision = observe(payment, refund, call, command.refund_id, seen, world.now)
     if decision is not None:
         save_refund(world, message, decision)
-    return decision is not None
+        return True
+    hurried = hurry(call, world.now) if call else None
+    if hurried is not None:
+        world.save(hurried)
+    return hurried is not None
+
+
+def _call_of(world: World, refund: Refund) -> Operation | None:
+    return world.get(Operation, refund_operation_id(refund.id, refund.attempt))

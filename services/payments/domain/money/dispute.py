@@ -11,8 +11,7 @@ from uuid import UUID, uuid5
 from libs.common.contracts import Event
 from libs.common.contracts.payments import DisputeClosed, DisputeOpened
 from libs.common.decision import Aggregate
-from services.payments.domain.money import ledger
-from services.payments.domain.money.ledger import Entry
+from services.payments.domain.money.ledger import Entry, EntryKind, transfer
 from services.payments.domain.payment.payment import Payment
 from services.payments.domain.provider.outcome import DisputeStatus, SeenDispute
 
@@ -115,12 +114,25 @@ def _settled(payment: Payment, dispute: Dispute, seen: SeenDispute) -> tuple[Dis
     fee_minor = seen.fee_minor if taken or returned else max(seen.fee_minor, dispute.fee_minor)
     charged = fee_minor - dispute.fee_minor
     settled = replace(dispute, withdrawn_minor=seen.withdrawn_minor, reinstated_minor=seen.reinstated_minor, fee_minor=fee_minor)
-    entries = (
-        *ledger.chargeback(payment, settled, taken),
-        *ledger.chargeback_returned(payment, settled, returned),
-        *ledger.dispute_fee(payment, settled, charged),
+    return settled, _entries(payment, settled, taken, returned, charged)
+
+
+def _entries(payment: Payment, settled: Dispute, taken: int, returned: int, charged: int) -> tuple[Entry, ...]:
+    """What the bank has just taken and given back, and what the provider has charged for the case, or given back of it.
+
+    The sums that the case has moved so far tell each of several entries from the others.
+    """
+    so_far = f"{settled.withdrawn_minor}:{settled.reinstated_minor}:{settled.fee_minor}"
+    moved = (
+        (EntryKind.CHARGEBACK, taken),
+        (EntryKind.CHARGEBACK_RETURN, returned),
+        (EntryKind.DISPUTE_FEE if charged >= 0 else EntryKind.DISPUTE_FEE_RETURN, abs(charged)),
     )
-    return settled, entries
+    return tuple(
+        entry
+        for kind, amount_minor in moved
+        for entry in transfer(payment, kind, uuid5(settled.id, f"{kind}:{so_far}"), amount_minor, settled.provider_id)
+    )
 
 
 def _opened(dispute: Dispute) -> DisputeOpened:

@@ -8,15 +8,10 @@ what comes back is another entry, the other way round.
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING
 from uuid import UUID, uuid5
 
 from libs.common.decision import Aggregate
-
-if TYPE_CHECKING:
-    from services.payments.domain.money.dispute import Dispute
-    from services.payments.domain.money.refund import Refund
-    from services.payments.domain.payment.payment import Payment
+from services.payments.domain.payment.payment import Payment, Taken
 
 
 class Account(StrEnum):
@@ -80,50 +75,26 @@ class Entry(Aggregate):
     """Told when it is posted."""
 
 
-def captured(payment: "Payment", amount_minor: int, provider_ref: str) -> tuple[Entry, ...]:
+def of_capture(payment: Payment, taken: Taken | None) -> tuple[Entry, ...]:
+    """Money that has just become ours, and what the provider kept of it; `payment` is as it stands afterwards."""
+    if taken is None:
+        return ()
+    return (*captured(payment, taken.amount_minor, taken.reference), *fee(payment, taken.fee_minor or 0, taken.reference))
+
+
+def captured(payment: Payment, amount_minor: int, provider_ref: str) -> tuple[Entry, ...]:
     """The money that a capture has just taken; `payment` is as it stands afterwards, so each of several is another."""
-    return _transfer(payment, K.CAPTURE, uuid5(payment.id, f"capture:{payment.captured_minor}"), amount_minor, provider_ref)
+    return transfer(payment, K.CAPTURE, uuid5(payment.id, f"capture:{payment.captured_minor}"), amount_minor, provider_ref)
 
 
-def fee(payment: "Payment", amount_minor: int, provider_ref: str) -> tuple[Entry, ...]:
+def fee(payment: Payment, amount_minor: int, provider_ref: str) -> tuple[Entry, ...]:
     """What the provider kept for itself in one movement of its balance, `provider_ref`; below zero, what it gave back."""
     kind = K.FEE if amount_minor >= 0 else K.FEE_RETURN
-    return _transfer(payment, kind, uuid5(payment.id, f"fee:{provider_ref}"), abs(amount_minor), provider_ref)
+    return transfer(payment, kind, uuid5(payment.id, f"fee:{provider_ref}"), abs(amount_minor), provider_ref)
 
 
-def refunded(payment: "Payment", refund: "Refund") -> tuple[Entry, ...]:
-    """The buyer has it back."""
-    return _transfer(payment, K.REFUND, uuid5(refund.id, "refund"), refund.amount_minor, refund.provider_id or "")
-
-
-def refund_returned(payment: "Payment", refund: "Refund") -> tuple[Entry, ...]:
-    """The buyer had it back, and their bank returned it to us."""
-    return _transfer(payment, K.REFUND_RETURN, uuid5(refund.id, "refund-return"), refund.amount_minor, refund.provider_id or "")
-
-
-def chargeback(payment: "Payment", dispute: "Dispute", amount_minor: int) -> tuple[Entry, ...]:
-    """The bank has just taken so much; `dispute` tells of it already, so that each of several is another entry."""
-    return _disputed(payment, dispute, K.CHARGEBACK, amount_minor)
-
-
-def chargeback_returned(payment: "Payment", dispute: "Dispute", amount_minor: int) -> tuple[Entry, ...]:
-    """The bank has just given so much back."""
-    return _disputed(payment, dispute, K.CHARGEBACK_RETURN, amount_minor)
-
-
-def dispute_fee(payment: "Payment", dispute: "Dispute", amount_minor: int) -> tuple[Entry, ...]:
-    """What the provider has just charged for the case; below zero, what it gave back."""
-    kind = K.DISPUTE_FEE if amount_minor >= 0 else K.DISPUTE_FEE_RETURN
-    return _disputed(payment, dispute, kind, abs(amount_minor))
-
-
-def _disputed(payment: "Payment", dispute: "Dispute", kind: EntryKind, amount_minor: int) -> tuple[Entry, ...]:
-    so_far = f"{dispute.withdrawn_minor}:{dispute.reinstated_minor}:{dispute.fee_minor}"
-    return _transfer(payment, kind, uuid5(dispute.id, f"{kind}:{so_far}"), amount_minor, dispute.provider_id)
-
-
-def _transfer(payment: "Payment", kind: EntryKind, identity: UUID, amount_minor: int, reference: str) -> tuple[Entry, ...]:
-    """One entry, or none of nothing."""
+def transfer(payment: Payment, kind: EntryKind, identity: UUID, amount_minor: int, provider_ref: str) -> tuple[Entry, ...]:
+    """One entry about a payment, or none of nothing. `identity` is a function of the fact that it tells of."""
     if amount_minor == 0:
         return ()
     debit, credit = TRANSFERS[kind]
@@ -136,6 +107,6 @@ def _transfer(payment: "Payment", kind: EntryKind, identity: UUID, amount_minor:
         credit=credit,
         amount_minor=amount_minor,
         currency=payment.currency,
-        reference=reference,
+        reference=provider_ref,
     )
     return (entry,)

@@ -8,7 +8,17 @@ from libs.common.contracts.checkout import PaymentRequested, PaymentVoidRequeste
 from libs.common.errors import ConflictError, RejectedError
 from libs.common.money import CURRENCIES, minor_digits
 from libs.common.sensitive import is_sensitive, without_sensitive
-from services.payments.domain.payment.payment import NO_CURRENCY, Decision, OrderStanding, Payment, S, decline, move, release
+from services.payments.domain.payment.payment import (
+    NO_CURRENCY,
+    Decision,
+    OrderPayment,
+    OrderStanding,
+    Payment,
+    S,
+    decline,
+    move,
+    release,
+)
 from services.payments.domain.payment.planning import let_go, take, work
 
 AMOUNT_NOT_PAYABLE = "amount-not-payable"
@@ -51,6 +61,13 @@ def request(known: Payment | None, tenant_id: UUID, asked: PaymentRequested, now
     if refusal is not None:
         return Decision(*decline(payment, refusal))
     return work(move(payment, S.AUTHORIZING), (), now)
+
+
+def paid_at_shipment(tenant_id: UUID, asked: PaymentRequested) -> OrderPayment | None:
+    """Which payment the order is paid with, if a shipment captures it. None: its confirmation does."""
+    if asked.capture != "on-shipment":
+        return None
+    return OrderPayment(tenant_id=tenant_id, order_id=asked.order_id, payment_id=asked.payment_id)
 
 
 def _refusal(payment: Payment) -> str | None:

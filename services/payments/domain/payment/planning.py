@@ -10,6 +10,7 @@ from libs.common.errors import ConflictError
 from services.payments.domain.payment.attempt import Attempt
 from services.payments.domain.payment.payment import WORKING, Decision, Payment, S, Taken, move
 from services.payments.domain.provider.operation import (
+    NO_LEASE,
     PLANNED_LEASE,
     Operation,
     OperationKind,
@@ -68,6 +69,18 @@ def work(
         # It may have been sent right after its create (`operation.following`), long before this is recorded.
         payment = replace(payment, operation_at=created_at)
     return Decision(payment, events, _operation(payment, kind, ordinal, now), attempts, taken)
+
+
+def hand_over(decision: Decision, now: datetime) -> Decision:
+    """The same of a process that makes no calls: whoever does may take up at once what it plans."""
+    if decision.planned is None:
+        return decision
+    return replace(decision, planned=replace(decision.planned, due_at=now + NO_LEASE))
+
+
+def is_look_due(payment: Payment, now: datetime) -> bool:
+    """Whether nothing was heard of it for so long that it is to be looked at."""
+    return payment.look_at is not None and payment.look_at <= now
 
 
 def awaiting(payment: Payment, operation: UUID, attempt: int, now: datetime) -> Payment:

@@ -18,7 +18,6 @@ from services.payments.domain.payment.payment import Decision, Payment, PaymentS
 from services.payments.domain.payment.planning import awaiting, let_go, look_again, take, work
 from services.payments.domain.provider.operation import (
     DID_NOT_HAPPEN,
-    OPEN,
     SPENT_KEY,
     Operation,
     OperationKind,
@@ -46,6 +45,8 @@ DOING: dict[OperationKind, PaymentState] = {
     OperationKind.CANCEL: S.VOIDING,
 }
 """The state in which a payment has an open operation of each kind."""
+OF_AN_ATTEMPT = frozenset({OperationKind.CONFIRM, OperationKind.CANCEL})
+"""The operations that end a payment attempt, whose number is their ordinal."""
 
 Ending: TypeAlias = Succeeded | Declined | Rejected
 """An outcome that ends an operation on the provider's payment."""
@@ -57,11 +58,6 @@ class Recorded:
 
     operation: Operation
     decision: Decision
-
-
-def counts(operation: Operation, tries: int) -> bool:
-    """Whether an outcome of this try still says anything: not if the operation is over, or in other hands."""
-    return operation.state in OPEN and operation.tries == tries
 
 
 def record(payment: Payment, operation: Operation, attempt: Attempt | None, outcome: Outcome, now: datetime) -> Recorded:

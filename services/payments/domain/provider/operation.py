@@ -28,8 +28,10 @@ CALL_SECONDS = 10
 """How long one call to the provider may take."""
 PLANNED_LEASE = timedelta(seconds=15)
 """How long the process that planned an operation has it for itself: short, so that a crash is soon made good."""
+NO_LEASE = timedelta(0)
+"""The same where that process makes no calls: whoever does may take it up at once."""
 CLAIMED_LEASE = timedelta(seconds=30)
-"""The same for one that was claimed: time to send it again, and then to read what the provider has."""
+"""How long one that was claimed belongs to who claimed it: time to send it again, and then to read what the provider has."""
 KEY_LIFETIME = timedelta(hours=20)
 """How long a key may be sent again: the provider may forget one after 24 hours, and would then act a second time."""
 UNKNOWN_WAITS = tuple(timedelta(seconds=seconds) for seconds in (5, 30, 120, 600, 3_600, 21_600))
@@ -307,6 +309,11 @@ def judge(operation: Operation, outcome: Outcome, *, as_asked: bool) -> Outcome:
             return Unknown(f"cancel refused: {outcome.code}") if stands else outcome
         case Unknown() | Throttled():
             return outcome
+
+
+def counts(operation: Operation, tries: int) -> bool:
+    """Whether an outcome of this try still says anything: not if the operation is over, or in other hands."""
+    return operation.state in OPEN and operation.tries == tries
 
 
 # --- What becomes of the operation --------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Notices of the provider: hints that something moved, what is kept of them, and whose they are.
 
-What one is worth before anything is read again, its machine decides (`payment/observing.py`, `money/refund.py`).
+What one is worth before anything is read again, its machine decides (`payment/observing.py`, `money/refund_recording.py`).
 """
 
 from dataclasses import dataclass, field

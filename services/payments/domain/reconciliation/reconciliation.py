@@ -181,8 +181,10 @@ def found_again(known: Break | None, found: Found, run: Reconciliation, now: dat
     )
 
 
-def gone(known: Break, now: datetime) -> Break:
-    """It was looked for and is no more."""
+def gone(known: Break, now: datetime) -> Break | None:
+    """It was looked for and is no more. None: it was over before."""
+    if known.state is not BreakState.OPEN:
+        return None
     return replace(known, state=BreakState.GONE, closed_at=now)
 
 

@@ -20,7 +20,7 @@ from libs.common.errors import CartwrightError
 from libs.common.messaging.shell import Failure, Shell
 from libs.common.sealing import SealError
 from libs.common.telemetry import Counter, Gauge
-from services.payments.domain.money.refund import worth_of_refund
+from services.payments.domain.money.refund_recording import worth_of_refund
 from services.payments.domain.payment.observing import worth_of_intent
 from services.payments.domain.payment.payment import Payment
 from services.payments.domain.provider.outcome import (

@@ -5,7 +5,6 @@ the same window again, which changes nothing that was done.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -21,13 +20,13 @@ from libs.common.telemetry import Counter, Gauge
 from services.payments.domain.reconciliation.comparison import BreakKind
 from services.payments.domain.reconciliation.reconciliation import Reconciliation, window_after
 from services.payments.gateway.accounts import Access
-from services.payments.gateway.protocol import PaymentGateway
 from services.payments.handlers.reconciliation import (
     TAKEN_OVER,
     InterruptReconciliation,
     RequestReconciliation,
     TakeUpReconciliation,
 )
+from services.payments.jobs.provider.calling import GatewayOf
 from services.payments.jobs.reconciliation.audit import Audit, message_of
 from services.payments.repository import reconciliation as repository
 
@@ -48,8 +47,6 @@ OLDEST_RUN = Gauge(
     "cartwright_reconciliation_last_run_seconds", "Time since the last finished run, of the tenant that has waited longest"
 )
 RUNS = Counter("cartwright_reconciliation_runs_total", "Runs, by how they ended", ["outcome"])
-
-GatewayOf = Callable[[UUID], Awaitable[PaymentGateway]]
 
 log = structlog.get_logger(__name__)
 
