@@ -214,7 +214,7 @@ def taken(status: str | None, amount_minor: int = 0) -> TakenNotice:
         payment_id=PAYMENT,
         status=status,
         amount_minor=amount_minor,
-        attempts=1,
+        tries=1,
     )
 
 
@@ -276,7 +276,7 @@ def test_a_refund_is_read_when_it_may_move_on_and_when_nobody_here_knows_it() ->
 
 
 def test_what_cannot_be_settled_is_taken_up_ever_more_rarely_and_for_ever() -> None:
-    waits = [wait_after(attempts) for attempts in range(1, 12)]
+    waits = [wait_after(tries) for tries in range(1, 12)]
     assert waits == sorted(waits)
     assert waits[0] == WAITS[0]
     assert waits[-1] == WAITS[-1]

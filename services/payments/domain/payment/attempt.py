@@ -1,4 +1,4 @@
-"""Payment attempts: one try of a payer to pay, with one method. A payment has at most one that is open."""
+"""Payment attempts: a payer sets out to pay, with one method. A payment has at most one that is open."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -24,7 +24,7 @@ class Attempt(Aggregate):
     id: UUID
     payment_id: UUID
     number: int
-    """From 1."""
+    """Which one of its payment, from 1."""
     method: str
     state: AttemptState = AttemptState.OPEN
     decline_code: str | None = None

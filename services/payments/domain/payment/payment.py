@@ -119,6 +119,7 @@ class Payment(Aggregate):
     operation_id: UUID | None = None
     """The operation that it waits for. Refunds are not among these: they have operations of their own."""
     operation_attempt: int = 1
+    """Which of its keys that operation goes under."""
     operation_at: datetime | None = None
     """When that was planned, and so the earliest that it can have been sent."""
     look_at: datetime | None = None

@@ -83,10 +83,10 @@ def is_look_due(payment: Payment, now: datetime) -> bool:
     return payment.look_at is not None and payment.look_at <= now
 
 
-def awaiting(payment: Payment, operation: UUID, attempt: int, now: datetime) -> Payment:
+def awaiting(payment: Payment, operation: UUID, operation_attempt: int, now: datetime) -> Payment:
     """The payment as it waits for this operation, which was planned just now."""
     return replace(
-        payment, operation_id=operation, operation_attempt=attempt, operation_at=now, look_at=now + STRANDED, look_count=0
+        payment, operation_id=operation, operation_attempt=operation_attempt, operation_at=now, look_at=now + STRANDED, look_count=0
     )
 
 
@@ -130,12 +130,12 @@ def plan(payment: Payment, now: datetime) -> Operation:
     Its id says which it was, also when the payment's state does not say any more. Raises ConflictError when it waits for
     none.
     """
-    turn = max(1, payment.attempt_count)
+    number = max(1, payment.attempt_count)
     kinds = {
         OperationKind.CREATE: 1,
-        OperationKind.CONFIRM: turn,
+        OperationKind.CONFIRM: number,
         OperationKind.CAPTURE: payment.capture_count,
-        OperationKind.CANCEL: turn,
+        OperationKind.CANCEL: number,
     }
     for kind, ordinal in kinds.items():
         if operation_id(payment.id, kind, ordinal, payment.operation_attempt) == payment.operation_id:

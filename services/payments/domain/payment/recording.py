@@ -61,7 +61,7 @@ class Recorded:
 
 
 def record(payment: Payment, operation: Operation, attempt: Attempt | None, outcome: Outcome, now: datetime) -> Recorded:
-    """Decide upon the outcome of a try that counts; `attempt` is the one that the operation may end."""
+    """Decide upon the outcome of a try that counts; `attempt` is the payment attempt that the operation may end."""
     outcome = judge(operation, outcome, as_asked=_as_asked(payment, operation, outcome))
     return Recorded(settle(operation, outcome, now), _follow(payment, operation, attempt, outcome, now))
 

@@ -1,6 +1,10 @@
 """Provider operations: one intention towards the provider, recorded with its key before anything is sent.
 
 Here is decided how long it belongs to whom, when it is looked into again, and what an answer is worth.
+
+Four numbers, each with its own word everywhere: a payment attempt has a `number`; of the operations of one kind each has its
+`ordinal`; the same operation asked again under its next key is its next `attempt` (`operation_attempt`, wherever an
+operation is not at hand to say whose); and under one key it is taken up in any number of `tries`.
 """
 
 from collections.abc import Iterable
@@ -98,9 +102,9 @@ class Operation(Aggregate):
     """Of a refund: which one."""
     kind: OperationKind
     ordinal: int = 1
-    """Which one of its kind: the number of the attempt or the capture."""
+    """Which one of its kind: of a confirm or a cancel, the number of the payment attempt; of a capture, which capture."""
     attempt: int
-    """Rises, and the key with it, only after a definite failure that is to be tried again."""
+    """Which of its keys it goes under, and no payment attempt. Rises only after a definite failure that is to be tried again."""
     idempotency_key: str
     request: dict[str, Any]
     """The exact parameters of the call, the same for every try."""
@@ -152,9 +156,9 @@ class Operation(Aggregate):
         return self.due_at is not None and now + timedelta(seconds=CALL_SECONDS) <= self.due_at
 
 
-def operation_id(payment_id: UUID, kind: OperationKind, ordinal: int, attempt: int) -> UUID:
+def operation_id(payment_id: UUID, kind: OperationKind, ordinal: int, operation_attempt: int) -> UUID:
     """The same for the same intention, so that a lost row comes back under the same key."""
-    return uuid5(payment_id, f"{kind}:{attempt}" if ordinal == 1 else f"{kind}:{ordinal}:{attempt}")
+    return uuid5(payment_id, f"{kind}:{operation_attempt}" if ordinal == 1 else f"{kind}:{ordinal}:{operation_attempt}")
 
 
 def idempotency_key(operation: UUID) -> str:

@@ -131,8 +131,6 @@ class Throttled:
 
 
 Outcome: TypeAlias = Succeeded | SeenRefund | Declined | Rejected | Unknown | Throttled
-Verdict: TypeAlias = Succeeded | Declined | Rejected
-"""An outcome that ends an operation on the provider's payment."""
 
 
 @dataclass(frozen=True, slots=True)

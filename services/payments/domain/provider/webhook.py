@@ -13,7 +13,7 @@ TOLERANCE = timedelta(seconds=300)
 CALL_UNDER_WAY = timedelta(seconds=5)
 """When a notice is looked at again that may only tell what a call of ours is about to tell."""
 WAITS = tuple(timedelta(seconds=seconds) for seconds in (5, 30, 120, 600, 3_600, 21_600))
-"""When a notice is taken up again that could not be settled, by attempt; the last wait repeats."""
+"""When a notice is taken up again that could not be settled, by try; the last wait repeats."""
 
 
 class Subject(StrEnum):
@@ -70,7 +70,7 @@ class Notice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakenNotice:
-    """A stored notice, taken up for the `attempts`th time."""
+    """A stored notice, taken up in its `tries`th try."""
 
     tenant_id: UUID
     id: str
@@ -80,7 +80,7 @@ class TakenNotice:
     payment_id: UUID | None
     status: str | None
     amount_minor: int | None
-    attempts: int
+    tries: int
 
 
 def refusal(notice: Notice, tenant_id: UUID, *, livemode: bool, account: str | None, on_behalf: bool) -> str | None:
@@ -98,6 +98,6 @@ def refusal(notice: Notice, tenant_id: UUID, *, livemode: bool, account: str | N
     return None
 
 
-def wait_after(attempts: int) -> timedelta:
+def wait_after(tries: int) -> timedelta:
     """When a notice that could not be settled is taken up again."""
-    return WAITS[min(attempts, len(WAITS)) - 1]
+    return WAITS[min(tries, len(WAITS)) - 1]

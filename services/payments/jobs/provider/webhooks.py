@@ -242,7 +242,7 @@ def _settled(notice: TakenNotice, seen: "Outcome | SeenDispute", failure: Failur
             error=f"{type(failure.error).__name__}: {failure.error}",
             action="it stays stored and is taken up again",
         )
-        return Settled(notice, wait=wait_after(notice.attempts))
+        return Settled(notice, wait=wait_after(notice.tries))
     match seen:
         case Succeeded() | Declined() | SeenRefund() | SeenDispute():
             return Settled(notice, Result.OBSERVED)
@@ -250,9 +250,9 @@ def _settled(notice: TakenNotice, seen: "Outcome | SeenDispute", failure: Failur
             log.warning("webhook.object_gone", tenant_id=str(notice.tenant_id), event_id=notice.id, object_id=notice.object_id)
             return Settled(notice, Result.GONE)
         case Throttled(retry_after=seconds):
-            return Settled(notice, wait=max(wait_after(notice.attempts), timedelta(seconds=seconds or 0)))
+            return Settled(notice, wait=max(wait_after(notice.tries), timedelta(seconds=seconds or 0)))
         case Rejected() | Unknown():
             log.info("webhook.not_read", event_id=notice.id, outcome=name_of(seen), action="reading it again later")
-            return Settled(notice, wait=wait_after(notice.attempts))
+            return Settled(notice, wait=wait_after(notice.tries))
         case _:
             assert_never(seen)

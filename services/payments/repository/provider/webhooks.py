@@ -24,16 +24,16 @@ DUE = "SELECT tenant_id, id FROM webhook_events_due($1)"
 
 # Its lock is held to the end of the transaction, which settles it or gives it a lease.
 TAKE = """SELECT w.tenant_id, w.id, w.subject, w.object_id, w.intent_id, w.payment_id, w.status, w.amount_minor,
-    w.attempts + 1 AS attempts
+    w.attempts + 1 AS tries
 FROM webhook_event w JOIN unnest($1::uuid[], $2::text[]) AS k(tenant_id, id) ON w.tenant_id = k.tenant_id AND w.id = k.id
 WHERE w.due_at <= now() FOR UPDATE OF w SKIP LOCKED"""
 
-# The attempts tell whether it is still ours: whoever took it up meanwhile has raised them.
-SETTLE = """UPDATE webhook_event w SET attempts = k.attempts, result = k.result,
+# The tries (its column is `attempts`) tell whether it is still ours: whoever took it up meanwhile has raised them.
+SETTLE = """UPDATE webhook_event w SET attempts = k.tries, result = k.result,
     due_at = CASE WHEN k.result IS NULL THEN now() + k.wait END
 FROM unnest($1::uuid[], $2::text[], $3::integer[], $4::text[], $5::interval[])
-    AS k(tenant_id, id, attempts, result, wait)
-WHERE w.tenant_id = k.tenant_id AND w.id = k.id AND w.attempts <= k.attempts AND w.due_at IS NOT NULL"""
+    AS k(tenant_id, id, tries, result, wait)
+WHERE w.tenant_id = k.tenant_id AND w.id = k.id AND w.attempts <= k.tries AND w.due_at IS NOT NULL"""
 
 OF_INTENTS = """SELECT p.tenant_id, p.intent_id, p.id FROM payment p
 JOIN unnest($1::uuid[], $2::text[]) AS k(tenant_id, intent_id) ON p.tenant_id = k.tenant_id AND p.intent_id = k.intent_id"""
@@ -144,7 +144,7 @@ async def settle_notices(connection: Connection, settled: Iterable[Settled]) -> 
         SETTLE,
         [each.notice.tenant_id for each in rows],
         [each.notice.id for each in rows],
-        [each.notice.attempts for each in rows],
+        [each.notice.tries for each in rows],
         [each.result for each in rows],
         [each.wait for each in rows],
     )
