@@ -5,7 +5,9 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-PLATFORM = UUID(int=0)
+NIL = UUID(int=0)
+"""Before every id: where a first page begins, and what stands for none."""
+PLATFORM = NIL
 """Stands where a tenant stands for what belongs to the platform itself."""
 
 

@@ -7,7 +7,7 @@ from uuid import UUID
 from fastapi import Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from libs.common.clock import new_id, now, rfc3339
+from libs.common.clock import NIL, new_id, now, rfc3339
 from libs.common.errors import NotFoundError, RejectedError
 from libs.common.http.paging import Page, decode_cursor, page, text_key
 from libs.common.http.routes import Call, Caller, Routes, guard, replay, reply, reply_unless_known
@@ -17,7 +17,6 @@ from services.cart import handlers, repository
 from services.cart.domain import MAX_LINES, MAX_QUANTITY, Cart, Line, Product
 
 ROUTES = Routes()
-NIL = UUID(int=0)
 
 Sku = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$")]
 Quantity = Annotated[int, Field(ge=1, le=MAX_QUANTITY, strict=True)]

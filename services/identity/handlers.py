@@ -13,7 +13,7 @@ from services.identity.domain import session as sessions
 from services.identity.domain import signing_key as keys
 from services.identity.domain import tenant as tenants
 from services.identity.domain.client import Client, Secret
-from services.identity.domain.session import Session, Verdict
+from services.identity.domain.session import Refreshed, Session
 from services.identity.domain.signing_key import KeyState, SigningKey
 from services.identity.domain.tenant import Tenant, TenantStatus
 
@@ -210,17 +210,17 @@ def start_session(world: World, message: Message[StartSession]) -> Session:
 
 
 @HANDLERS.on(RefreshSession, lambda m: [Ref(Session, m.data.session_id), _own_tenant(m)])
-def refresh_session(world: World, message: Message[RefreshSession]) -> tuple[Session | None, Verdict]:
+def refresh_session(world: World, message: Message[RefreshSession]) -> tuple[Session | None, Refreshed]:
     """Answers the session and what became of the token. A refusal is no error here: the end of a session must stand."""
     command = message.data
     session = world.get(Session, command.session_id)
     tenant = world.get(Tenant, world.tenant_id)
     if session is None or tenant is None or tenant.status is not TenantStatus.ACTIVE:
-        return session, Verdict.REFUSED
-    refreshed, verdict = sessions.refresh(session, command.presented, command.successor, world.now)
+        return session, Refreshed.REFUSED
+    refreshed, came_to = sessions.refresh(session, command.presented, command.successor, world.now)
     if refreshed != session:
         world.save(refreshed)
-    return refreshed, verdict
+    return refreshed, came_to
 
 
 @HANDLERS.on(AddSigningKey, lambda m: [Ref(SigningKey, m.data.kid)])

@@ -54,7 +54,7 @@ Key = tuple[UUID, UUID]
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Reckoning:
     """What the writers committed, and what the consumers made of it."""
 
     committed: int
@@ -131,21 +131,21 @@ class Stage(Toy):
             await connection.execute("SELECT pg_advisory_lock($1)", gate)
             yield Gate(connection, gate)  # the lock ends with the connection
 
-    async def verdict(self) -> Verdict:
+    async def reckoning(self) -> Reckoning:
         async with self.administrator() as connection:
-            return Verdict(**await connection.fetchrow(COUNT))
+            return Reckoning(**await connection.fetchrow(COUNT))
 
-    async def settled(self, keys: Sequence[Key], seconds: float, *, patience: float) -> Verdict:
+    async def settled(self, keys: Sequence[Key], seconds: float, *, patience: float) -> Reckoning:
         """Bump every key once more, so that what is missing before that is lost, not late; then wait for those bumps."""
         async with self.shell() as shell:
             await self.bump(shell, *keys)
-        verdict = await self.verdict()
+        reckoning = await self.reckoning()
         moved_at = started = time.monotonic()
-        while verdict.keys_behind and time.monotonic() < min(started + seconds, moved_at + patience):
+        while reckoning.keys_behind and time.monotonic() < min(started + seconds, moved_at + patience):
             await asyncio.sleep(0.1)
-            before, verdict = verdict, await self.verdict()
-            moved_at = time.monotonic() if verdict != before else moved_at
-        return verdict
+            before, reckoning = reckoning, await self.reckoning()
+            moved_at = time.monotonic() if reckoning != before else moved_at
+        return reckoning
 
     async def bump(self, shell: Shell, *keys: Key) -> None:
         """In one transaction."""

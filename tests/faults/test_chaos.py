@@ -166,16 +166,16 @@ async def test_what_is_committed_is_applied_once_and_in_order_whoever_dies(
         await _play(chaos, form)
         await troupe.leave(*troupe.of("write"))
         healed = time.monotonic()
-        verdict = await stage.settled(keys, form.heal_seconds, patience=form.heal_seconds)
+        reckoning = await stage.settled(keys, form.heal_seconds, patience=form.heal_seconds)
         assert not troupe.deserters(), troupe.last_words()
         left = await stage.value("count(*) FROM outbox_event")
-        print(f"\n{verdict}; {chaos.kills} kills: {dict(chaos.happened)}")
+        print(f"\n{reckoning}; {chaos.kills} kills: {dict(chaos.happened)}")
         print(f"{await stage.record_count()} records sent, {left} rows left in the outbox", end="; ")
         print(f"{time.monotonic() - started:.0f} s, of which {time.monotonic() - healed:.0f} s to heal")
-        assert verdict.is_clean, f"{verdict}\n{troupe.last_words()}"
-    assert verdict.committed >= form.events
+        assert reckoning.is_clean, f"{reckoning}\n{troupe.last_words()}"
+    assert reckoning.committed >= form.events
     assert chaos.kills >= form.kills
-    assert left < verdict.committed
+    assert left < reckoning.committed
 
 
 async def _begin(chaos: Chaos, keys: Sequence[Key], form: Form) -> None:
@@ -196,7 +196,7 @@ async def _play(chaos: Chaos, form: Form) -> None:
             await fault()
             await asyncio.sleep(chaos.chance.uniform(0, form.pause_seconds))
         await zombie
-        verdict = await chaos.stage.verdict()
-        print(f"{chaos.kills} kills, {verdict.committed} committed, {verdict.applied} applied so far")
-        if verdict.committed >= form.events and chaos.kills >= form.kills:
+        reckoning = await chaos.stage.reckoning()
+        print(f"{chaos.kills} kills, {reckoning.committed} committed, {reckoning.applied} applied so far")
+        if reckoning.committed >= form.events and chaos.kills >= form.kills:
             return

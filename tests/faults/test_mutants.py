@@ -19,7 +19,7 @@ from libs.common.messaging.headers import unpack
 from libs.common.messaging.parked import ParkedMessages
 from libs.common.messaging.relay.window import CHUNK
 from tests.chaos.actors import POLL_GATE, write_slowly
-from tests.chaos.stage import CURSOR_GATE, TALLY_GATE, Key, Scenario, Stage, Troupe, Verdict
+from tests.chaos.stage import CURSOR_GATE, TALLY_GATE, Key, Reckoning, Scenario, Stage, Troupe
 from tests.faults.mutants import MUTANTS, Mutant
 from tests.toy import GROUP, HANDLERS, TOPIC, command
 
@@ -199,7 +199,7 @@ async def test_the_count_turns_red_for(
 ) -> None:
     scene, symptom = SCENES[name]
 
-    async def played(what: str, *module: str) -> Verdict:
+    async def played(what: str, *module: str) -> Reckoning:
         stage = Stage(admin_url, bootstrap_servers, fresh_prefix(what))
         return await _played(stage, scene, tmp_path / f"{what}.log", module)
 
@@ -209,14 +209,14 @@ async def test_the_count_turns_red_for(
     assert getattr(mutated, symptom) > 0, f"the mutant passed: {mutated}"
 
 
-async def _played(stage: Stage, scene: Scenario, log: Path, module: Sequence[str]) -> Verdict:
+async def _played(stage: Stage, scene: Scenario, log: Path, module: Sequence[str]) -> Reckoning:
     async with Troupe.hired(stage, log, *module) as troupe:
         await troupe.finished(await troupe.enter("prepare", slot_seconds=1))
         await stage.build_gates()
         keys = await scene(stage, troupe)
-        verdict = await stage.settled(keys, SETTLE_SECONDS, patience=PATIENCE_SECONDS)
+        reckoning = await stage.settled(keys, SETTLE_SECONDS, patience=PATIENCE_SECONDS)
         assert not troupe.deserters(), troupe.last_words()
-    return verdict
+    return reckoning
 
 
 async def _idle_relay(stage: Stage, troupe: Troupe, **part: Any) -> int:

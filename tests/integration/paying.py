@@ -20,8 +20,8 @@ from services.payments.domain.provider.outcome import (
 from services.payments.handlers.outcomes import RecordOutcome
 from services.payments.handlers.refunds import RequestRefund
 from services.payments.repository import OPERATIONS, PAYMENTS
+from services.payments.repository.bookmark import BEGINNING
 from services.payments.repository.money import ledger as books
-from services.payments.repository.money.ledger import BEGINNING
 from tests.integration.callers import message
 from tests.integration.conftest import Place
 

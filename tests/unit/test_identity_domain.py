@@ -18,7 +18,7 @@ from libs.common.errors import ConflictError, DeniedError, RejectedError, Unauth
 from services.identity.api.tokens import NONCE_BYTES, RefreshTokens, TokenMint, jwk_of, seal, unseal
 from services.identity.domain import access, client, session, tenant
 from services.identity.domain.client import Client, Secret
-from services.identity.domain.session import GRACE, Session, SessionState, Verdict
+from services.identity.domain.session import GRACE, Refreshed, Session, SessionState
 from services.identity.domain.tenant import PROVISIONERS, TRANSITIONS, Tenant, TenantStatus
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -134,21 +134,21 @@ def test_making_the_operator_again_changes_nothing_until_its_secret_does() -> No
 
 def test_a_token_that_is_used_twice_within_the_grace_has_one_successor_and_after_it_ends_the_session() -> None:
     """The owner whose answer was lost is let in; a copy that turns up later ends the session for both."""
-    rotated, verdict = session.refresh(_session("0"), "0", "1", NOW)
-    assert (verdict, rotated.digest) == (Verdict.ROTATED, "1")
-    again, verdict = session.refresh(rotated, "0", "1", NOW + GRACE)
-    assert (verdict, again) == (Verdict.REPEATED, rotated)
-    ended, verdict = session.refresh(rotated, "0", "1", NOW + GRACE + timedelta(microseconds=1))
-    assert (verdict, ended.state) == (Verdict.REUSED, SessionState.ENDED)
-    assert session.refresh(ended, "1", "2", NOW)[1] is Verdict.REFUSED
+    rotated, came_to = session.refresh(_session("0"), "0", "1", NOW)
+    assert (came_to, rotated.digest) == (Refreshed.ROTATED, "1")
+    again, came_to = session.refresh(rotated, "0", "1", NOW + GRACE)
+    assert (came_to, again) == (Refreshed.REPEATED, rotated)
+    ended, came_to = session.refresh(rotated, "0", "1", NOW + GRACE + timedelta(microseconds=1))
+    assert (came_to, ended.state) == (Refreshed.REUSED, SessionState.ENDED)
+    assert session.refresh(ended, "1", "2", NOW)[1] is Refreshed.REFUSED
 
 
 def test_the_grace_is_only_for_the_last_token_and_no_session_outlives_its_end() -> None:
     """A token two generations old is a copy, however fresh; and refreshing never extends a session."""
     one, _ = session.refresh(_session("0"), "0", "1", NOW)
     two, _ = session.refresh(one, "1", "2", NOW)
-    assert session.refresh(two, "0", "1", NOW)[1] is Verdict.REUSED
-    assert session.refresh(two, "2", "3", two.expires_at)[1] is Verdict.REFUSED
+    assert session.refresh(two, "0", "1", NOW)[1] is Refreshed.REUSED
+    assert session.refresh(two, "2", "3", two.expires_at)[1] is Refreshed.REFUSED
     assert two.expires_at == _session().expires_at
 
 

@@ -11,10 +11,10 @@ from typing import Final, Literal, TypeAlias
 
 from deploy.cli.replay.rows import History, Purchase, integer
 
-Verdict: TypeAlias = Literal[
+Reading: TypeAlias = Literal[
     "refunded", "partly_refunded", "malformed", "missing_code", "non_negative_quantity", "without_customer", "without_original"
 ]
-VERDICTS: Final[tuple[Verdict, ...]] = (
+READINGS: Final[tuple[Reading, ...]] = (
     "refunded",
     "partly_refunded",
     "malformed",
@@ -46,7 +46,7 @@ class Refunds:
     """All refunds of a file, in its order, and what became of each row of its cancellations."""
 
     refunds: list[Refund] = field(default_factory=list)
-    rows: Counter[Verdict] = field(default_factory=Counter)
+    rows: Counter[Reading] = field(default_factory=Counter)
 
     @property
     def total_minor(self) -> int:
@@ -88,7 +88,7 @@ def _shelve(lots: dict[tuple[int, str], list[_Lot]], history: History, purchase:
 
 def _give_back(
     lots: Mapping[tuple[int, str], list[_Lot]], cells: Mapping[str, str] | None, number: str, refunds: dict[str, Refund]
-) -> Verdict:
+) -> Reading:
     row = _read(cells)
     if isinstance(row, str):
         return row
@@ -107,7 +107,7 @@ def _give_back(
     return "partly_refunded" if left else "refunded"
 
 
-def _read(cells: Mapping[str, str] | None) -> tuple[int, str, int] | Verdict:
+def _read(cells: Mapping[str, str] | None) -> tuple[int, str, int] | Reading:
     """The customer, the code and how many of it come back; or why the row gives nothing back."""
     if cells is None:
         return "malformed"

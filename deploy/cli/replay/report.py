@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deploy.cli.replay.buying import Bought
-from deploy.cli.replay.cancellations import VERDICTS, Refunds
+from deploy.cli.replay.cancellations import READINGS, Refunds
 from deploy.cli.replay.refunding import Refunded
 from deploy.cli.replay.rows import CURRENCY, SKIPPED_INVOICES, SKIPPED_ROWS, History
 from deploy.cli.settlement import Settlement
@@ -95,7 +95,7 @@ class Report:
             "invoice_total_minor": self.bought.total_minor,
             "captured_total_minor": self.settlement.captured_total_minor,
             "orders_total_minor": sum(sum(totals) for totals in self.orders.values()),
-            "cancellation_rows": {verdict: self.refunds.rows[verdict] for verdict in VERDICTS},
+            "cancellation_rows": {reading: self.refunds.rows[reading] for reading in READINGS},
             "refunds": len(self.refunds.refunds),
             "new_refunds": self.refunded.new,
             "accounts": {who: account.as_json() for who, account in self.accounts.items()},

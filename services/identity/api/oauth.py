@@ -19,7 +19,7 @@ from services.identity import repository
 from services.identity.api.issuer import Issuer, TokenAnswer
 from services.identity.domain import access
 from services.identity.domain.client import PLATFORM_CLIENT, Client, authenticates, tenant_of
-from services.identity.domain.session import Verdict
+from services.identity.domain.session import Refreshed
 from services.identity.handlers import RefreshSession
 
 ROUTES = Routes()
@@ -128,10 +128,10 @@ async def _refresh_token(call: Call, form: Form) -> TokenAnswer:
         raise _refused_refresh()
     successor = issuer.refresh_tokens.successor(presented)
     command = RefreshSession(session_id=presented.session_id, presented=presented.digest, successor=successor.digest)
-    session, verdict = await call.execute(command, tenant_id=presented.tenant_id)
-    if verdict is Verdict.REUSED:
+    session, came_to = await call.execute(command, tenant_id=presented.tenant_id)
+    if came_to is Refreshed.REUSED:
         log.warning("session.ended_by_reuse", session_id=str(presented.session_id), tenant_id=str(presented.tenant_id))
-    if verdict not in {Verdict.ROTATED, Verdict.REPEATED}:
+    if came_to not in {Refreshed.ROTATED, Refreshed.REPEATED}:
         raise _refused_refresh()
     grant = access.of_session(session, SHOPPER, permissions, audience)
     return await issuer.answer(grant, scope=grant.scope, refresh_token=successor)

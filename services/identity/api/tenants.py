@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from libs.common.clock import PLATFORM, new_id
+from libs.common.clock import NIL, PLATFORM, new_id
 from libs.common.errors import ConflictError, NotFoundError, RejectedError
 from libs.common.http.paging import Page, decode_cursor, page
 from libs.common.http.routes import Call, Caller, Routes, guard, reply
@@ -19,7 +19,6 @@ from services.identity.domain.tenant import PROVISIONERS, Tenant
 from services.identity.handlers import ChangeTenant, OnboardTenant
 
 ROUTES = Routes()
-NIL = UUID(int=0)
 SLUG = r"^[a-z0-9][a-z0-9-]{1,62}$"
 
 Limit = Annotated[int, Query(ge=1, le=200)]

@@ -27,7 +27,7 @@ TRANSITIONS: dict[SessionState, frozenset[SessionState]] = {
 }
 
 
-class Verdict(StrEnum):
+class Refreshed(StrEnum):
     """What became of a refresh token that was presented."""
 
     ROTATED = "rotated"
@@ -78,15 +78,15 @@ def move(session: Session, to: SessionState) -> Session:
     return replace(session, state=to)
 
 
-def refresh(session: Session, presented: str, successor: str, now: datetime) -> tuple[Session, Verdict]:
+def refresh(session: Session, presented: str, successor: str, now: datetime) -> tuple[Session, Refreshed]:
     """Decide on a refresh token of this session, by its digest and that of the one that would follow it.
 
     The caller has made sure that the token is one of ours: a made-up one must not be able to end a session.
     """
     if session.state is SessionState.ENDED or now >= session.expires_at:
-        return session, Verdict.REFUSED
+        return session, Refreshed.REFUSED
     if presented == session.digest:
-        return replace(session, digest=successor, previous_digest=presented, rotated_at=now), Verdict.ROTATED
+        return replace(session, digest=successor, previous_digest=presented, rotated_at=now), Refreshed.ROTATED
     if presented == session.previous_digest and now - session.rotated_at <= GRACE:
-        return session, Verdict.REPEATED
-    return move(session, SessionState.ENDED), Verdict.REUSED
+        return session, Refreshed.REPEATED
+    return move(session, SessionState.ENDED), Refreshed.REUSED

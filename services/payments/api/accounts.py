@@ -7,7 +7,7 @@ import structlog
 from fastapi import Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
-from libs.common.clock import PLATFORM, rfc3339
+from libs.common.clock import NIL, PLATFORM, rfc3339
 from libs.common.decision import Message
 from libs.common.errors import ConflictError, DeniedError, NotFoundError, RejectedError, UnavailableError
 from libs.common.http.routes import Call, Caller, Routes, guard, reply
@@ -26,7 +26,6 @@ from services.payments.handlers.accounts import GiveAccount, RewrapAccount
 from services.payments.repository.provider import accounts as repository
 
 ROUTES = Routes()
-NIL = UUID(int=0)
 REWRAPPED_AT_ONCE = 200
 NO_STORE = {"Cache_Control": "no-store"}
 

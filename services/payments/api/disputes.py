@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import Query, Response
 from pydantic import BaseModel
 
-from libs.common.clock import rfc3339
+from libs.common.clock import NIL, rfc3339
 from libs.common.errors import NotFoundError
 from libs.common.http.paging import Page, decode_cursor, page
 from libs.common.http.routes import Caller, Routes, guard, reply
@@ -15,7 +15,6 @@ from services.payments.domain.provider.outcome import DisputeStatus
 from services.payments.repository.money import disputes as repository
 
 ROUTES = Routes()
-NIL = UUID(int=0)
 
 Limit = Annotated[int, Query(ge=1, le=200)]
 

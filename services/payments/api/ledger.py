@@ -17,8 +17,9 @@ from libs.common.errors import RejectedError
 from libs.common.http.paging import Page, decode_cursor, page
 from libs.common.http.routes import Call, Caller, Routes, guard
 from services.payments.domain.money.ledger import Entry, EntryKind
+from services.payments.repository.bookmark import BEGINNING, Bookmark
 from services.payments.repository.money import ledger as repository
-from services.payments.repository.money.ledger import BEGINNING, Balance, Place
+from services.payments.repository.money.ledger import Balance
 
 ROUTES = Routes()
 EXPORT_PAGE = 1_000
@@ -69,7 +70,7 @@ def entry_model(entry: Entry) -> EntryModel:
     """An entry for an answer."""
     return EntryModel(
         id=entry.id,
-        posted_at=rfc3339(_place(entry).posted_at),
+        posted_at=rfc3339(_bookmark(entry).moment),
         kind=entry.kind,
         debit=entry.debit,
         credit=entry.credit,
@@ -135,15 +136,15 @@ async def list_entries(
     chosen = acceptable(call.request.headers.get("accept", "*/*"), [JSON, *EXPORTS])
     wanted = {"payment_id": payment_id, "kind": kind, "posted_after": posted_after, "posted_before": posted_before}
     filters: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
-    after = decode_cursor(cursor, BEGINNING, _parse_place)
+    after = decode_cursor(cursor, BEGINNING, _parsed)
     if chosen != JSON:
         return await _exported(call, filters, after, chosen)
     found = await _page(call, filters, after, limit + 1)
-    places = {entry.id: _cursor(_place(entry)) for entry in found}
+    places = {entry.id: _cursor(_bookmark(entry)) for entry in found}
     return page([entry_model(entry) for entry in found], limit, lambda entry: places[entry.id])
 
 
-async def _exported(call: Call, filters: dict[str, Any], after: Place, media_type: str) -> Response:
+async def _exported(call: Call, filters: dict[str, Any], after: Bookmark, media_type: str) -> Response:
     """All entries up to now, a page at a time: no transaction is open while the reader takes its time."""
     filters = {"posted_before": now(), **filters}
     export = EXPORTS[media_type]
@@ -154,33 +155,33 @@ async def _exported(call: Call, filters: dict[str, Any], after: Place, media_typ
         found = first
         while found:
             yield export.lines(found)
-            found = await _page(call, filters, _place(found[-1]), EXPORT_PAGE) if len(found) == EXPORT_PAGE else []
+            found = await _page(call, filters, _bookmark(found[-1]), EXPORT_PAGE) if len(found) == EXPORT_PAGE else []
 
     return StreamingResponse(lines(), media_type=media_type)
 
 
-async def _page(call: Call, filters: Mapping[str, Any], after: Place, limit: int) -> Sequence[Entry]:
+async def _page(call: Call, filters: Mapping[str, Any], after: Bookmark, limit: int) -> Sequence[Entry]:
     async with call.shell.database.transaction([call.tenant_id]) as connection:
         return await repository.entries(connection, call.tenant_id, filters, after=after, limit=limit)
 
 
-def _place(entry: Entry) -> Place:
+def _bookmark(entry: Entry) -> Bookmark:
     if entry.posted_at is None:
         message = "an entry that was read has been posted"
         raise TypeError(message)
-    return Place(entry.posted_at, entry.id)
+    return Bookmark(entry.posted_at, entry.id)
 
 
-def _cursor(place: Place) -> str:
-    return f"{rfc3339(place.posted_at)} {place.id}"
+def _cursor(bookmark: Bookmark) -> str:
+    return f"{rfc3339(bookmark.moment)} {bookmark.id}"
 
 
-def _parse_place(cursor: str) -> Place:
+def _parsed(cursor: str) -> Bookmark:
     posted_at, _, identity = cursor.partition(" ")
-    place = Place(datetime.fromisoformat(posted_at), UUID(identity))
-    if place.posted_at.tzinfo is None:
+    bookmark = Bookmark(datetime.fromisoformat(posted_at), UUID(identity))
+    if bookmark.moment.tzinfo is None:
         raise ValueError(cursor)
-    return place
+    return bookmark
 
 
 def acceptable(accept: str, offered: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """HTTP in, for the platform's operators: outcomes that nobody knows, whosever payments they are of, and how they end."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -15,11 +15,11 @@ from services.payments.api.platform import require_platform
 from services.payments.domain.payment.payment import Payment
 from services.payments.domain.provider.operation import Operation, Verdict
 from services.payments.handlers.payments import ResolvePayment
+from services.payments.repository.bookmark import BEGINNING, Bookmark
 from services.payments.repository.payment import PAYMENTS
 from services.payments.repository.provider import operations as repository
 
 ROUTES = Routes()
-BEGINNING: tuple[datetime, UUID] = (datetime(2000, 1, 1, tzinfo=UTC), UUID(int=0))
 
 Limit = Annotated[int, Query(ge=1, le=200)]
 
@@ -67,7 +67,7 @@ class ResolvingModel(BaseModel):
 async def list_unknown(call: Caller, tenant_id: UUID | None = None, limit: Limit = 50, cursor: str | None = None) -> Response:
     """Outcomes that nobody knows, of all tenants or of one, the oldest first."""
     require_platform(call)
-    found = await _unknown(call, tenant_id, decode_cursor(cursor, BEGINNING, _place), limit + 1)
+    found = await _unknown(call, tenant_id, decode_cursor(cursor, BEGINNING, _bookmark), limit + 1)
     return page([_model(*each) for each in found], limit, lambda each: f"{each.first_sent_at}|{each.operation_id}")
 
 
@@ -84,9 +84,7 @@ async def resolve_unknown(call: Caller, payment_id: UUID, word: Word) -> Respons
     return reply(202, ResolvingModel(tenant_id=word.tenant_id, payment_id=payment_id, state=state, operation_ids=list(keys)))
 
 
-async def _unknown(
-    call: Call, tenant_id: UUID | None, after: tuple[datetime, UUID], limit: int
-) -> Sequence[tuple[Operation, Payment]]:
+async def _unknown(call: Call, tenant_id: UUID | None, after: Bookmark, limit: int) -> Sequence[tuple[Operation, Payment]]:
     database = call.shell.database
     async with database.acquire() as connection:
         keys = await repository.unknown_operations(connection, tenant_id, after=after, limit=limit)
@@ -116,6 +114,6 @@ def _model(operation: Operation, payment: Payment) -> UnknownModel:
     )
 
 
-def _place(cursor: str) -> tuple[datetime, UUID]:
+def _bookmark(cursor: str) -> Bookmark:
     moment, _, key = cursor.partition("|")
-    return datetime.fromisoformat(moment), UUID(key)
+    return Bookmark(datetime.fromisoformat(moment), UUID(key))

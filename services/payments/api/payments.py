@@ -7,7 +7,7 @@ import structlog
 from fastapi import Body, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from libs.common.clock import rfc3339
+from libs.common.clock import NIL, rfc3339
 from libs.common.errors import NotFoundError, UnavailableError
 from libs.common.http.paging import Page, decode_cursor, page
 from libs.common.http.routes import Call, Caller, Routes, guard, reply, reply_unless_known
@@ -23,7 +23,6 @@ from services.payments.repository import payment as repository
 from services.payments.repository.provider.operations import unknown_of_payment
 
 ROUTES = Routes()
-NIL = UUID(int=0)
 MOST_MINOR = 9_000_000_000_000_000
 BY_HAND = "requested"
 

@@ -3,7 +3,7 @@
 Routes under `/ops` are for the platform's operators, over all tenants; whoever has a tenant is not let in.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -19,12 +19,12 @@ from services.payments.domain.reconciliation.comparison import COLUMNS
 from services.payments.domain.reconciliation.reconciliation import DEEP, GRACE, Break, Reconciliation
 from services.payments.handlers.reconciliation import RequestReconciliation
 from services.payments.repository import reconciliation as repository
+from services.payments.repository.bookmark import BEGINNING
 from services.payments.repository.payment import TENANTS
 
 ROUTES = Routes()
 SHOWN_BREAKS = 200
 LAST = UUID(int=(1 << 128) - 1)
-BEGINNING: repository.Place = (datetime(2000, 1, 1, tzinfo=UTC), UUID(int=0))
 
 Limit = Annotated[int, Query(ge=1, le=200)]
 

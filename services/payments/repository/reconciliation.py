@@ -10,14 +10,13 @@ from services.payments.domain.money.ledger import Entry
 from services.payments.domain.reconciliation.comparison import Side
 from services.payments.domain.reconciliation.reconciliation import DEEP, Break, Reconciliation
 from services.payments.domain.reconciliation.sides import of_dispute, of_payment, of_refund
+from services.payments.repository.bookmark import Bookmark
 from services.payments.repository.money.disputes import DISPUTES
 from services.payments.repository.money.ledger import ENTRIES
 from services.payments.repository.money.refunds import REFUNDS
 from services.payments.repository.payment import PAYMENTS
 
 Window = tuple[datetime, datetime]
-Place = tuple[datetime, UUID]
-"""Where a page ended: the moment of its last row, and its id."""
 
 RECONCILIATIONS = Rows(tables.RECONCILIATION, Reconciliation)
 BREAKS = Rows(tables.BREAK, Break)
@@ -71,14 +70,14 @@ async def reconciliations(connection: Connection, tenant_id: UUID, *, before: UU
     return [RECONCILIATIONS.decode(row) for row in await connection.fetch(RUNS, tenant_id, before, limit)]
 
 
-async def breaks_during(connection: Connection, run: Reconciliation, *, after: Place, limit: int) -> Sequence[Break]:
+async def breaks_during(connection: Connection, run: Reconciliation, *, after: Bookmark, limit: int) -> Sequence[Break]:
     """One page of the breaks that were there during a run, the oldest first."""
     rows = await connection.fetch(BREAKS_DURING, run.tenant_id, run.started_at, run.finished_at, *after, limit)
     return [BREAKS.decode(row) for row in rows]
 
 
 async def breaks_not_seen_since(
-    connection: Connection, tenant_id: UUID, moment: datetime, *, after: Place, limit: int
+    connection: Connection, tenant_id: UUID, moment: datetime, *, after: Bookmark, limit: int
 ) -> Sequence[Break]:
     """One page of the open breaks that nothing has been heard of since then."""
     return [BREAKS.decode(row) for row in await connection.fetch(OPEN_BREAKS, tenant_id, moment, *after, limit)]
@@ -127,7 +126,9 @@ async def payment_sides(connection: Connection, tenant_id: UUID, keys: Sequence[
     return [of_payment(PAYMENTS.decode(row)) for row in rows]
 
 
-async def payment_sides_in(connection: Connection, tenant_id: UUID, window: Window, after: Place, limit: int) -> Sequence[Side]:
+async def payment_sides_in(
+    connection: Connection, tenant_id: UUID, window: Window, after: Bookmark, limit: int
+) -> Sequence[Side]:
     """One page of the payments that were made in a window."""
     rows = await connection.fetch(PAYMENTS_IN, tenant_id, *window, *after, limit)
     return [of_payment(PAYMENTS.decode(row)) for row in rows]
@@ -141,7 +142,7 @@ async def refund_sides(
     return [of_refund(REFUNDS.decode(row)) for row in rows]
 
 
-async def refund_sides_in(connection: Connection, tenant_id: UUID, window: Window, after: Place, limit: int) -> Sequence[Side]:
+async def refund_sides_in(connection: Connection, tenant_id: UUID, window: Window, after: Bookmark, limit: int) -> Sequence[Side]:
     """One page of the refunds that were made in a window."""
     rows = await connection.fetch(REFUNDS_IN, tenant_id, *window, *after, limit)
     return [of_refund(REFUNDS.decode(row)) for row in rows]
@@ -155,7 +156,9 @@ async def dispute_sides(
     return [of_dispute(DISPUTES.decode(row)) for row in rows]
 
 
-async def dispute_sides_in(connection: Connection, tenant_id: UUID, window: Window, after: Place, limit: int) -> Sequence[Side]:
+async def dispute_sides_in(
+    connection: Connection, tenant_id: UUID, window: Window, after: Bookmark, limit: int
+) -> Sequence[Side]:
     """One page of the disputes that were made in a window."""
     rows = await connection.fetch(DISPUTES_IN, tenant_id, *window, *after, limit)
     return [of_dispute(DISPUTES.decode(row)) for row in rows]

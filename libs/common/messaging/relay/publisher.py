@@ -74,7 +74,7 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Refused:
     """Why the broker does not take a batch, and never will."""
 
     reason: str
@@ -120,13 +120,13 @@ class Publisher:
         places = await self._places(rows)
         await self._started()  # one for all that follow
         tries = (self._try(place, position, alike) for place, alike in places.items())
-        verdicts = await asyncio.gather(*tries, return_exceptions=True)  # so that none is still under way when one failed
-        for failure in verdicts:
+        answers = await asyncio.gather(*tries, return_exceptions=True)  # so that none is still under way when one failed
+        for failure in answers:
             if isinstance(failure, BaseException):
                 raise failure
         refusals: list[Refusal] = []
-        for place, verdict in zip(places, verdicts, strict=True):
-            if verdict is not None:
+        for place, refused in zip(places, answers, strict=True):
+            if refused is not None:
                 await self.replace()
                 refusals += await self._isolate(place, position, places[place])
         return refusals
@@ -180,8 +180,8 @@ class Publisher:
                 raise TopicRefusedError(name, "the broker knows no such topic") from error
             raise
 
-    async def _try(self, place: Place, position: str, rows: Sequence[Any]) -> Verdict | None:
-        """Send one partition's rows, one batch after the other; answers a verdict if the broker refuses one for good."""
+    async def _try(self, place: Place, position: str, rows: Sequence[Any]) -> Refused | None:
+        """Send one partition's rows, one batch after the other; answers why if the broker refuses one for good."""
         topic, partition = self._broker.topic(place[0]), place[1]
         try:
             producer = await self._started()
@@ -189,19 +189,19 @@ class Publisher:
                 async with asyncio.timeout(ACK_SECONDS):
                     await (await producer.send_batch(batch, topic, partition=partition))
         except OF_A_RECORD as error:
-            return Verdict(type(error).__name__.removesuffix("Error"), str(error))
+            return Refused(type(error).__name__.removesuffix("Error"), str(error))
         except OF_A_TOPIC as error:
             raise TopicRefusedError(topic, type(error).__name__) from error
         return None
 
     async def _isolate(self, place: Place, position: str, rows: Sequence[Any]) -> list[Refusal]:
         """Halve a refused batch until each culprit is alone, in order, and never past a culprit of the same key."""
-        verdict = await self._try(place, position, rows)
-        if verdict is None:
+        why = await self._try(place, position, rows)
+        if why is None:
             return []
         await self.replace()
         if len(rows) == 1:
-            return [Refusal(rows[0], verdict.reason, verdict.detail)]
+            return [Refusal(rows[0], why.reason, why.detail)]
         half = len(rows) // 2
         refusals = await self._isolate(place, position, rows[:half])
         refused = {key_of(refusal.row) for refusal in refusals}

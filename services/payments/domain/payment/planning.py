@@ -86,7 +86,12 @@ def is_look_due(payment: Payment, now: datetime) -> bool:
 def awaiting(payment: Payment, operation: UUID, operation_attempt: int, now: datetime) -> Payment:
     """The payment as it waits for this operation, which was planned just now."""
     return replace(
-        payment, operation_id=operation, operation_attempt=operation_attempt, operation_at=now, look_at=now + STRANDED, look_count=0
+        payment,
+        operation_id=operation,
+        operation_attempt=operation_attempt,
+        operation_at=now,
+        look_at=now + STRANDED,
+        look_count=0,
     )
 
 

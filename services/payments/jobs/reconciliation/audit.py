@@ -14,7 +14,7 @@ from uuid import UUID
 
 import structlog
 
-from libs.common.clock import new_id, now
+from libs.common.clock import NIL, new_id, now
 from libs.common.decision import Message
 from libs.common.messaging.shell import Failure, Shell
 from libs.common.telemetry import Counter
@@ -34,6 +34,7 @@ from services.payments.gateway.protocol import PaymentGateway
 from services.payments.handlers.reconciliation import FinishReconciliation, RecordFindings
 from services.payments.jobs.reconciliation.comparing import KINDS, Kind, Told
 from services.payments.repository import reconciliation as repository
+from services.payments.repository.bookmark import BEGINNING, Bookmark
 
 AT_ONCE = 10
 """Objects that are read at the same time."""
@@ -49,7 +50,6 @@ STRETCH = timedelta(hours=12)
 """Compared at a time, with the ids of what was made in it in memory."""
 PAGE = 200
 ALIVE_EVERY = LEASE / 4
-NIL = UUID(int=0)
 
 REPAIRED = Counter("cartwright_reconciliation_repaired_total", "Differences that were repaired", ["kind"])
 
@@ -104,7 +104,7 @@ class Audit:
 
     async def _find_absent(self, kind: Kind, window: repository.Window, met: set[UUID]) -> None:
         """What we made in the stretch and the provider did not list: read there by its id before it is called missing."""
-        after = (window[0], NIL)
+        after = Bookmark(window[0], NIL)
         while True:
             async with self.shell.database.transaction([self.book.tenant_id]) as connection:
                 page = await kind.ours_in(connection, self.book.tenant_id, window, after, PAGE)
@@ -112,7 +112,7 @@ class Audit:
             await self._settle(kind, window, self._held_against(unseen, []))
             if len(page) < PAGE:
                 return
-            after = (page[-1].made_at, page[-1].our_id or NIL)
+            after = Bookmark(page[-1].made_at, page[-1].our_id or NIL)
 
     def _held_against(self, ours: Sequence[Side], theirs: Sequence[Side]) -> Comparison:
         return compare(ours, theirs, now=now(), grace=self.book.grace)
@@ -206,7 +206,7 @@ class Audit:
 
     async def _look_again(self, begun: datetime) -> None:
         """Breaks outside the window, or that the window no longer shows: still there, or gone."""
-        after = (datetime.min.replace(tzinfo=begun.tzinfo), NIL)
+        after = BEGINNING
         while True:
             async with self.shell.database.transaction([self.book.tenant_id]) as connection:
                 page = await repository.breaks_not_seen_since(connection, self.book.tenant_id, begun, after=after, limit=PAGE)
@@ -218,7 +218,7 @@ class Audit:
                 await self._record(gone=[each.id for each in known if each.id not in lasting])
             if len(page) < PAGE:
                 return
-            after = (page[-1].first_seen_at, page[-1].id)
+            after = Bookmark(page[-1].first_seen_at, page[-1].id)
 
     # --- Sums ---------------------------------------------------------------------------------------------------------
 

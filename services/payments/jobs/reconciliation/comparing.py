@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 from uuid import UUID
 
+from libs.common.clock import NIL
 from libs.common.database import Connection
 from services.payments.domain.provider.outcome import (
     Declined,
@@ -36,16 +37,15 @@ from services.payments.handlers.observations import ObserveIntent
 from services.payments.handlers.reconciliation import PostFee
 from services.payments.handlers.refunds import ObserveRefund
 from services.payments.repository import reconciliation as repository
+from services.payments.repository.bookmark import Bookmark
 
 READS = 5
 """How often one object is asked for while the account's limit holds us back."""
 LONGEST_WAIT_SECONDS = 5.0
 NOT_FOUND = "not-found"
-NIL = UUID(int=0)
 
 R = TypeVar("R")
 Window = repository.Window
-Place = repository.Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Kind:
     """Those of the listed that are this tenant's."""
     ours: Callable[[Connection, UUID, Sequence[Side]], Awaitable[Sequence[Side]]]
     """What we have of these objects, by our ids and the provider's."""
-    ours_in: Callable[[Connection, UUID, Window, Place, int], Awaitable[Sequence[Side]]]
+    ours_in: Callable[[Connection, UUID, Window, Bookmark, int], Awaitable[Sequence[Side]]]
     """One page of what we made in a window."""
     read: Callable[[PaymentGateway, Side], Awaitable[Told | None]]
     """The provider's object as it stands now. None: it has none. Raises GatewayUnavailableError."""

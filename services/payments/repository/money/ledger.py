@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cache, cached_property
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import and_, bindparam, or_, select
@@ -12,6 +11,7 @@ from sqlalchemy import and_, bindparam, or_, select
 from libs.common.database import Connection, Rows, Select, Statement, Write
 from services.payments import tables
 from services.payments.domain.money.ledger import CREDITED, Account, Entry
+from services.payments.repository.bookmark import Bookmark
 
 OPEN = """INSERT INTO ledger_account (tenant_id, currency, code)
 SELECT n.tenant_id, n.currency, n.code FROM unnest($1::uuid[], $2::text[], $3::text[]) AS n(tenant_id, currency, code)
@@ -50,17 +50,6 @@ class _Entries(Rows[Entry]):
 ENTRIES = _Entries(tables.LEDGER_ENTRY, Entry)
 
 
-class Place(NamedTuple):
-    """Where an entry stands in the order of posting."""
-
-    posted_at: datetime
-    id: UUID
-
-
-BEGINNING = Place(datetime.min.replace(tzinfo=UTC), UUID(int=0))
-"""Before every entry."""
-
-
 @cache
 def _entries_where(*names: str) -> Statement:
     """One statement for each combination of filters."""
@@ -85,12 +74,12 @@ def _entries_where(*names: str) -> Statement:
 
 
 async def entries(
-    connection: Connection, tenant_id: UUID, filters: Mapping[str, Any], *, after: Place, limit: int
+    connection: Connection, tenant_id: UUID, filters: Mapping[str, Any], *, after: Bookmark, limit: int
 ) -> Sequence[Entry]:
     """One page of a tenant's entries, in the order of posting."""
     statement = _entries_where(*sorted(filters))
     rows = await statement.fetch(
-        connection, tenant_id=tenant_id, after_at=after.posted_at, after_id=after.id, limit=limit, **filters
+        connection, tenant_id=tenant_id, after_at=after.moment, after_id=after.id, limit=limit, **filters
     )
     return [ENTRIES.decode(row) for row in rows]
 

@@ -1,12 +1,13 @@
 """Operations asked of the provider: taken up, given back, and those whose outcome nobody knows."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 from libs.common.database import Connection, Rows
 from services.payments import tables
 from services.payments.domain.provider.operation import Operation
+from services.payments.repository.bookmark import Bookmark
 
 OPERATIONS = Rows(tables.OPERATION, Operation)
 
@@ -69,7 +70,7 @@ async def unknown_of_payment(connection: Connection, tenant_id: UUID, payment_id
 
 
 async def unknown_operations(
-    connection: Connection, tenant_id: UUID | None, *, after: tuple[datetime, UUID], limit: int
+    connection: Connection, tenant_id: UUID | None, *, after: Bookmark, limit: int
 ) -> Sequence[tuple[UUID, UUID]]:
     """Operations whose outcome nobody knows, whosever they are: (tenant, id), the oldest first."""
     return [(row["tenant_id"], row["id"]) for row in await connection.fetch(UNKNOWN, tenant_id, *after, limit)]
