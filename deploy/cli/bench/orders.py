@@ -20,15 +20,17 @@ import asyncpg
 import uvloop
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from deploy.cli.api import Api, connected
 from deploy.cli.bench.figures import machine, percentile
 from deploy.cli.bench.history import copy_history
 from deploy.cli.bench.report import print_figures
 from deploy.cli.errors import CommandError, ExitCode
 from deploy.cli.output import print_json, progress
 from deploy.cli.replay.cpu import OWN, cpu_seconds
-from deploy.cli.shop import Api, Shop, connected
+from deploy.cli.shop import Shop
 from deploy.cli.supply import Offer, supply
 from deploy.cli.tenants import Wish, onboarded
+from deploy.cli.waiting import asked_again
 from deploy.local.stack import Stack
 from deploy.local.state import default_home
 from deploy.local.topics import declared_topics
@@ -43,6 +45,7 @@ STOCK: Final = 1_000_000
 ARRIVALS_PER_SECOND: Final = 20
 WARM_ORDERS: Final = 400
 _CAPTURE_PATIENCE_SECONDS: Final = 60
+_CAPTURE_POLL_SECONDS: Final = 0.02
 _LOAD: Final = "load generator"
 
 Basket = Callable[[], dict[str, int]]
@@ -173,11 +176,14 @@ async def arriving(place: Place, per_second: int, seconds: float, basket: Basket
 
 
 async def _all_captured(place: Place, wanted: int) -> None:
-    end = time.monotonic() + _CAPTURE_PATIENCE_SECONDS
-    while (captured := await place.captured()) < wanted:
-        if time.monotonic() > end:
-            raise CommandError(f"{wanted - captured} confirmed orders were not captured within {_CAPTURE_PATIENCE_SECONDS} s")
-        await asyncio.sleep(0.02)
+    captured = await asked_again(
+        place.captured,
+        lambda captured: captured < wanted,
+        patience_seconds=_CAPTURE_PATIENCE_SECONDS,
+        pause_seconds=_CAPTURE_POLL_SECONDS,
+    )
+    if captured < wanted:
+        raise CommandError(f"{wanted - captured} confirmed orders were not captured within {_CAPTURE_PATIENCE_SECONDS} s")
 
 
 async def measured(place: Place, name: str, turn: Callable[[], Awaitable[Run]], say: Callable[[str], None]) -> dict[str, Any]:

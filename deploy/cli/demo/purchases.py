@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import uuid4
 
-from deploy.cli.shop import Observed, Shop
+from deploy.cli.api import Observed
+from deploy.cli.shop import Shop
 from deploy.cli.supply import Offer
 
 CURRENCY: Final = "GBP"
