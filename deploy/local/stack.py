@@ -151,11 +151,6 @@ class Stack:
         await self._parts[name].start()
         self._record()
 
-    async def stop_process(self, name: str) -> None:
-        """Stop one part in an orderly way."""
-        await self._parts[name].stop()
-        self._record()
-
     async def kill(self, name: str) -> None:
         """Kill one part (SIGKILL) and return when it is gone."""
         await self._parts[name].kill()
@@ -186,7 +181,6 @@ class Stack:
             state="running" if self._phase == "ready" and not self.dead() else "degraded",
             home=self.home.path,
             services={service: self._address(service, pids) for service in self._services},
-            gateway_url=None,
             postgres_host=host,
             postgres_port=port,
             kafka_bootstrap_servers=self._wiring.bootstrap_servers,

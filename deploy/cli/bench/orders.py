@@ -87,7 +87,7 @@ class Meter:
     messages: int
 
 
-class Place:
+class Market:
     """A stack of its own, and a shop in it."""
 
     def __init__(self, stack: Stack, api: Api, shop: Shop, admin: asyncpg.Connection, log: AIOKafkaConsumer) -> None:
@@ -144,40 +144,40 @@ async def place_order(shop: Shop, basket: dict[str, int], run: Run) -> None:
     run.final_ms.append((ended - called) * 1000)
 
 
-async def closed(place: Place, clients: int, seconds: float, basket: Basket) -> Run:
+async def closed(market: Market, clients: int, seconds: float, basket: Basket) -> Run:
     """So many clients, each beginning its next order when the last has ended; until all of them are captured."""
-    run, captured = Run(), await place.captured()
+    run, captured = Run(), await market.captured()
     begun = time.perf_counter()
     end = begun + seconds
 
     async def client() -> None:
         while time.perf_counter() < end:
-            await place_order(place.shop, basket(), run)
+            await place_order(market.shop, basket(), run)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(clients):
             group.create_task(client())
-    await _all_captured(place, captured + run.confirmed)
+    await _all_captured(market, captured + run.confirmed)
     run.seconds = time.perf_counter() - begun
     return run
 
 
-async def arriving(place: Place, per_second: int, seconds: float, basket: Basket) -> Run:
+async def arriving(market: Market, per_second: int, seconds: float, basket: Basket) -> Run:
     """Orders that begin at a fixed rate, whatever becomes of those before them."""
-    run, captured = Run(), await place.captured()
+    run, captured = Run(), await market.captured()
     begun = time.perf_counter()
     async with asyncio.TaskGroup() as group:
         for number in range(int(per_second * seconds)):
             await asyncio.sleep(max(0.0, begun + number / per_second - time.perf_counter()))
-            group.create_task(place_order(place.shop, basket(), run))
-    await _all_captured(place, captured + run.confirmed)
+            group.create_task(place_order(market.shop, basket(), run))
+    await _all_captured(market, captured + run.confirmed)
     run.seconds = time.perf_counter() - begun
     return run
 
 
-async def _all_captured(place: Place, wanted: int) -> None:
+async def _all_captured(market: Market, wanted: int) -> None:
     captured = await asked_again(
-        place.captured,
+        market.captured,
         lambda captured: captured < wanted,
         patience_seconds=_CAPTURE_PATIENCE_SECONDS,
         pause_seconds=_CAPTURE_POLL_SECONDS,
@@ -186,11 +186,11 @@ async def _all_captured(place: Place, wanted: int) -> None:
         raise CommandError(f"{wanted - captured} confirmed orders were not captured within {_CAPTURE_PATIENCE_SECONDS} s")
 
 
-async def measured(place: Place, name: str, turn: Callable[[], Awaitable[Run]], say: Callable[[str], None]) -> dict[str, Any]:
+async def measured(market: Market, name: str, turn: Callable[[], Awaitable[Run]], say: Callable[[str], None]) -> dict[str, Any]:
     """One turn, with what an order of it cost."""
-    before = await place.meter()
+    before = await market.meter()
     run = await turn()
-    after = await place.meter()
+    after = await market.meter()
     orders = max(run.confirmed, 1)
     cost = {who: (used - before.cpu.get(who, 0.0)) * 1000 / orders for who, used in after.cpu.items()}
     all_ms, rate, latencies = round(sum(cost.values()), 1), round(run.confirmed / run.seconds, 1), run.latencies()
@@ -214,15 +214,15 @@ async def measured(place: Place, name: str, turn: Callable[[], Awaitable[Run]], 
 
 async def bench_orders(clients: Sequence[int], seconds: float, history: int, say: Callable[[str], None]) -> dict[str, Any]:
     """Every number of clients in turn, then a fixed rate of arrivals; then beside so many orders of the past, if any."""
-    async with _place(max(clients), say) as place:
+    async with _open_market(max(clients), say) as market:
         by_clients = {}
         for count in clients:
             by_clients[str(count)] = await measured(
-                place, f"{count} clients", partial(closed, place, count, seconds, anything), say
+                market, f"{count} clients", partial(closed, market, count, seconds, anything), say
             )
         name = f"{ARRIVALS_PER_SECOND} a second"
-        at_rate = await measured(place, name, partial(arriving, place, ARRIVALS_PER_SECOND, seconds, anything), say)
-        past = {"history": await beside_history(place, clients[-1], seconds, history, say)} if history else {}
+        at_rate = await measured(market, name, partial(arriving, market, ARRIVALS_PER_SECOND, seconds, anything), say)
+        past = {"history": await beside_history(market, clients[-1], seconds, history, say)} if history else {}
     best = max(by_clients.values(), key=lambda figures: figures["orders_per_second"])
     return {
         **{name: best[name] for name in ("orders_per_second", "order_p50_ms", "order_p99_ms", "cpu_ms_per_order")},
@@ -234,28 +234,28 @@ async def bench_orders(clients: Sequence[int], seconds: float, history: int, say
     }
 
 
-async def beside_history(place: Place, clients: int, seconds: float, count: int, say: Callable[[str], None]) -> dict[str, Any]:
+async def beside_history(market: Market, clients: int, seconds: float, count: int, say: Callable[[str], None]) -> dict[str, Any]:
     """The same turn before and after the shop gets a long past."""
-    turn = partial(closed, place, clients, seconds, anything)
-    without = await measured(place, "no history", turn, say)
-    await copy_history(place.admin_url, str(place.shop.tenant_id), count, say)
-    await _warm_up(place)
-    beside = await measured(place, f"{count} orders", turn, say)
+    turn = partial(closed, market, clients, seconds, anything)
+    without = await measured(market, "no history", turn, say)
+    await copy_history(market.admin_url, str(market.shop.tenant_id), count, say)
+    await _warm_up(market)
+    beside = await measured(market, f"{count} orders", turn, say)
     ratio = round(beside["orders_per_second"] / without["orders_per_second"], 3)
     return {"orders": count, "clients": clients, "ratio_to_without": ratio, "without": without, "beside": beside}
 
 
 async def bench_hot_sku(clients: int, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
     """One product in every basket, beside baskets that hardly meet, turn after turn."""
-    async with _place(clients, say) as place:
-        cold = await measured(place, "cold", partial(closed, place, clients, seconds, anything), say)
-        hot = await measured(place, "hot", partial(closed, place, clients, seconds, the_hot_one), say)
+    async with _open_market(clients, say) as market:
+        cold = await measured(market, "cold", partial(closed, market, clients, seconds, anything), say)
+        hot = await measured(market, "hot", partial(closed, market, clients, seconds, the_hot_one), say)
     ratio = round(hot["orders_per_second"] / cold["orders_per_second"], 3)
     return {"ratio_to_cold": ratio, "hot": hot, "cold": cold, "clients": clients, "machine": machine()}
 
 
 @asynccontextmanager
-async def _place(clients: int, say: Callable[[str], None]) -> AsyncIterator[Place]:
+async def _open_market(clients: int, say: Callable[[str], None]) -> AsyncIterator[Market]:
     """A fresh stack with a supplied shop, warmed by some orders, gone afterwards."""
     home = default_home() / "bench"
     shutil.rmtree(home, ignore_errors=True)
@@ -271,16 +271,16 @@ async def _place(clients: int, say: Callable[[str], None]) -> AsyncIterator[Plac
         offers = [Offer(f"BENCH-{number}", f"Product {number}", "bench", 100 + number, STOCK) for number in range(PRODUCTS)]
         await supply(shop, CURRENCY, [*offers, Offer("BENCH-HOT", "The hot one", "bench", 999, STOCK)], say)
         say(f"warming up with {WARM_ORDERS} orders")
-        place = Place(stack, api, shop, admin, log)
-        await _warm_up(place)
+        market = Market(stack, api, shop, admin, log)
+        await _warm_up(market)
         calm_collector()
-        yield place
+        yield market
 
 
-async def _warm_up(place: Place) -> None:
+async def _warm_up(market: Market) -> None:
     run = Run()
     for _ in range(WARM_ORDERS // 8):
-        await asyncio.gather(*(place_order(place.shop, anything(), run) for _ in range(8)))
+        await asyncio.gather(*(place_order(market.shop, anything(), run) for _ in range(8)))
 
 
 def run_orders(clients: Sequence[int], seconds: float, history: int, *, json: bool) -> int:

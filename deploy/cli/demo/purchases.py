@@ -31,7 +31,6 @@ class Basket:
 class Purchase:
     """A basket that was bought: its checkout as it ended, and the requests that took."""
 
-    basket: Basket
     checkout: dict[str, Any]
     requests: list[Observed] = field(default_factory=list)
 
@@ -96,4 +95,4 @@ async def _buy(shop: Shop, basket: Basket) -> Purchase:
         await shopper.put_line(cart_id, sku, quantity)
     checkout = await shopper.check_out(cart_id, key=str(uuid4()), method=basket.card, wait_seconds=_WAIT_SECONDS)
     checkout = await shopper.outcome(checkout, patience_seconds=_PATIENCE_SECONDS)
-    return Purchase(basket, checkout, requests)
+    return Purchase(checkout, requests)
