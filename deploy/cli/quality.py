@@ -15,7 +15,7 @@ _CHECKS: Final = {
     "ruff check": ("ruff", "check"),
     "ruff format": ("ruff", "format", "--check"),
     "mypy": ("mypy",),
-    "import-linter": ("importlinter.cli", "lint"),
+    "import-linter": ("deploy.cli.imports",),
     "sizes": ("deploy.cli.sizes",),
     "documents": ("deploy.cli.documents", "--check"),
     "contracts": ("deploy.cli.contracts", "--check"),
