@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from deploy.cli.errors import CommandError, ExitCode
+from deploy.composition import parts_of
 from deploy.local.ports import DEFAULT_PORTS
 from deploy.local.state import ROOT
 from services import SERVICES
-from services.parts import parts_of
 
 if TYPE_CHECKING:
     from libs.common.contracts import Event

@@ -3,9 +3,9 @@
 import asyncio
 from typing import Any
 
+from deploy.cli.api import connected
 from deploy.cli.errors import ExitCode
 from deploy.cli.output import print_json, progress
-from deploy.cli.shop import connected
 from deploy.cli.tenants import operator
 from deploy.local.sessions import running_stack
 

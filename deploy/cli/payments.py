@@ -1,15 +1,14 @@
 """`reconcile` and `payments unknown`: what operators see and settle of money, through payments' operator routes."""
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Final
-from urllib.parse import urlencode
 
+from deploy.cli.api import Api, RefusedError, TokenSource, connected
 from deploy.cli.errors import CommandError, ExitCode
 from deploy.cli.output import print_json, progress
-from deploy.cli.shop import Api, RefusedError, TokenSource, connected
 from deploy.cli.tenants import operator
+from deploy.cli.waiting import asked_again
 from deploy.local.sessions import running_stack
 from libs.common.money import format_minor
 
@@ -114,18 +113,23 @@ async def _tenants(api: Api, token: TokenSource, slug: str | None) -> Mapping[st
 
 async def _reconciled(api: Api, token: TokenSource, tenant_id: str, days: int, grace_seconds: int) -> dict[str, Any]:
     """Have one tenant reconciled, after whatever run is under way, and wait for the end of it."""
-    end = time.monotonic() + _PATIENCE_SECONDS
     body = {"tenant_id": tenant_id, "days": days, "grace_seconds": grace_seconds}
     path = ""
-    while time.monotonic() < end:
+
+    async def finished() -> dict[str, Any] | None:
+        nonlocal path
         if not path:
             path = await _requested(api, token, body)
-        else:
-            report: dict[str, Any] = (await api.call("payments", "GET", path, token=await token.token())).body
-            if report["state"] in _OVER:
-                return report
-        await asyncio.sleep(_POLL_SECONDS)
-    raise CommandError("payments' workers do not come to reconcile: see ./cartwright status", ExitCode.ENVIRONMENT)
+            return None
+        report: dict[str, Any] = (await api.call("payments", "GET", path, token=await token.token())).body
+        return report if report["state"] in _OVER else None
+
+    report = await asked_again(
+        finished, lambda report: report is None, patience_seconds=_PATIENCE_SECONDS, pause_seconds=_POLL_SECONDS
+    )
+    if report is None:
+        raise CommandError("payments' workers do not come to reconcile: see ./cartwright status", ExitCode.ENVIRONMENT)
+    return report
 
 
 async def _requested(api: Api, token: TokenSource, body: object) -> str:
@@ -139,16 +143,9 @@ async def _requested(api: Api, token: TokenSource, body: object) -> str:
     return f"/ops/reconciliations/{asked['tenant_id']}/{asked['reconciliation_id']}"
 
 
-async def _every_unknown(api: Api, token: TokenSource, filters: Mapping[str, str]) -> Any:
-    cursor = ""
-    while True:
-        query = urlencode({"limit": 200, **filters, **({"cursor": cursor} if cursor else {})})
-        page = (await api.call("payments", "GET", f"/ops/payments/unknown?{query}", token=await token.token())).body
-        for item in page["items"]:
-            yield item
-        cursor = page["next_cursor"]
-        if not cursor:
-            return
+async def _every_unknown(api: Api, token: TokenSource, filters: Mapping[str, str]) -> AsyncIterator[dict[str, Any]]:
+    async for item in api.everything("payments", "/ops/payments/unknown", await token.token(), filters):
+        yield item
 
 
 async def _tenant_of(api: Api, token: TokenSource, payment_id: str) -> str:

@@ -15,7 +15,8 @@ _CHECKS: Final = {
     "ruff check": ("ruff", "check"),
     "ruff format": ("ruff", "format", "--check"),
     "mypy": ("mypy",),
-    "import-linter": ("importlinter.cli", "lint"),
+    "import-linter": ("deploy.cli.imports",),
+    "sizes": ("deploy.cli.sizes",),
     "documents": ("deploy.cli.documents", "--check"),
     "contracts": ("deploy.cli.contracts", "--check"),
 }
@@ -23,7 +24,10 @@ _CHECKS: Final = {
 
 @verb
 def check() -> int:
-    """Run ruff, mypy and import-linter, compare the documents with the code, and the events with what they were."""
+    """Run ruff, mypy and import-linter, and compare sizes, documents and events.
+
+    No module and no function is longer than it may be, the documents say what the code does, and no event breaks who reads it.
+    """
     say = progress()
     failed = [name for name, command in _CHECKS.items() if _run(name, *command)]
     say(f"failed: {', '.join(failed)}" if failed else "all checks pass")

@@ -1,13 +1,12 @@
 """`parked` and `rebuild`: what operators repair, through the operator surface that every process has."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlencode
 
+from deploy.cli.api import Api, RefusedError, connected, paged
 from deploy.cli.errors import CommandError, ExitCode
 from deploy.cli.output import print_json, progress
-from deploy.cli.shop import Api, RefusedError, connected
 from deploy.cli.tenants import operator
 from deploy.local.description import StackDescription
 from deploy.local.sessions import running_stack
@@ -20,13 +19,13 @@ def search(
     *, service: str | None, tenant: str | None, type_: str | None, reason: str | None, state: str | None, json: bool
 ) -> int:
     """Print what is set aside, of one service or all."""
-    filters = {"tenant_id": tenant, "type": type_, "reason": reason, "state": state}
-    query = urlencode({name: value for name, value in filters.items() if value})
+    asked = {"tenant_id": tenant, "type": type_, "reason": reason, "state": state}
+    filters = {name: value for name, value in asked.items() if value}
 
     async def run(api: Api, token: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         for name in _services(api.stack, service):
-            found.extend([{"service": name, **each} async for each in _pages(api, name, token, query)])
+            found.extend([{"service": name, **each} async for each in _set_aside(api, name, token, filters)])
         return found
 
     items = _with_operator(run)
@@ -112,16 +111,12 @@ def _services(stack: StackDescription, service: str | None) -> Sequence[str]:
     return [service] if service else list(stack.services)
 
 
-async def _pages(api: Api, service: str, token: str, query: str) -> Any:
-    cursor = ""
-    while True:
-        path = f"/ops/parked-messages?{query}&{urlencode({'cursor': cursor})}" if cursor else f"/ops/parked-messages?{query}"
-        page = (await api.ask(_worker(api.stack, service) + path, "GET", token=token, seconds=ASK_SECONDS)).body
-        for item in page["items"]:
-            yield item
-        cursor = page["next_cursor"]
-        if not cursor:
-            return
+def _set_aside(api: Api, service: str, token: str, filters: Mapping[str, str]) -> AsyncIterator[dict[str, Any]]:
+    async def read(query: str) -> Any:
+        url = f"{_worker(api.stack, service)}/ops/parked-messages?{query}"
+        return (await api.ask(url, "GET", token=token, seconds=ASK_SECONDS)).body
+
+    return paged(read, filters)
 
 
 async def _on_its_service(

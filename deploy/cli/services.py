@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 import typer
 
 from deploy.cli.errors import CommandError, ExitCode, verb
+from deploy.composition import parts_of
 from services import SERVICES
-from services.parts import parts_of
 
 
 def _known(service: str) -> str:
@@ -26,10 +26,13 @@ def serve(service: Annotated[str, typer.Argument(parser=_known, metavar="SERVICE
 
     It is configured by its environment, and drains on SIGTERM.
     """
+    from deploy.local.environment import refuse_unknown_variables
+    from deploy.local.errors import StackError
     from libs.common.errors import UnavailableError
     from libs.common.settings import SettingsError
 
     try:
+        refuse_unknown_variables(service)
         if kind == "api":
             from libs.common.processes.api import run_api  # a worker never loads FastAPI
 
@@ -38,7 +41,7 @@ def serve(service: Annotated[str, typer.Argument(parser=_known, metavar="SERVICE
             from libs.common.processes.worker import run_worker  # an API process never loads FastStream
 
             run_worker(parts_of(service))
-    except (SettingsError, UnavailableError) as error:
+    except (SettingsError, StackError, UnavailableError) as error:
         raise CommandError(f"{service} {kind}: {error}", ExitCode.ENVIRONMENT) from error
 
 
@@ -62,8 +65,10 @@ def migrate(
 
 
 def _migrate(service: str, owner_url: str) -> None:
+    from deploy.local.environment import refuse_unknown_variables
     from libs.common import database
 
+    refuse_unknown_variables(service)
     database.migrate(service, owner_url)
     bootstrap = parts_of(service).bootstrap
     if bootstrap is not None:

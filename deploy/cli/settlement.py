@@ -1,14 +1,13 @@
 """What the payment provider itself says it captured: the other side of every total, read from its own list."""
 
-import asyncio
-import time
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
-from deploy.cli.shop import Api
+from deploy.cli.api import Api
+from deploy.cli.waiting import asked_again
 
 _PATIENCE_SECONDS: Final = 60
 _FIRST_POLL_SECONDS: Final = 0.1
@@ -60,13 +59,10 @@ async def read_refunds(api: Api, settlement: Settlement) -> dict[str, int]:
 
 async def settled(api: Api, tenant_id: UUID, checkout_ids: Collection[str], bought: Collection[str]) -> Settlement:
     """Wait until everything bought is captured and nothing is held any more, or nothing moves for a minute."""
-    best, pause, end = None, _FIRST_POLL_SECONDS, time.monotonic() + _PATIENCE_SECONDS
-    while True:
-        settlement = await read_settlement(api, tenant_id, checkout_ids)
-        left = len(settlement.pending) + sum(it not in settlement.captured for it in bought)
-        if best is None or left < best:
-            best, end = left, time.monotonic() + _PATIENCE_SECONDS
-        if not left or time.monotonic() > end:
-            return settlement
-        await asyncio.sleep(pause)
-        pause = min(pause * 2, _LONGEST_POLL_SECONDS)
+    return await asked_again(
+        lambda: read_settlement(api, tenant_id, checkout_ids),
+        lambda settlement: len(settlement.pending) + sum(it not in settlement.captured for it in bought),
+        patience_seconds=_PATIENCE_SECONDS,
+        pause_seconds=_FIRST_POLL_SECONDS,
+        longest_pause_seconds=_LONGEST_POLL_SECONDS,
+    )

@@ -1,7 +1,6 @@
 """Puts a shop's products on sale: published as the catalogue and inventory systems would, awaited as a shop would."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,6 +9,7 @@ from uuid import UUID
 from deploy.cli.errors import CommandError
 from deploy.cli.publisher import Fact, publishing
 from deploy.cli.shop import Shop
+from deploy.cli.waiting import asked_again
 
 DELIVERY: Final = 1_000_000
 """How many of a SKU come at once. Always the same, so that the stock alone tells how many deliveries there were."""
@@ -89,14 +89,10 @@ async def _unstocked(shop: Shop, offers: Sequence[Offer]) -> list[str]:
 
 
 async def _shown(what: str, missing: Callable[[], Awaitable[list[str]]]) -> None:
-    """Wait until nothing is missing; patience begins anew with every step forward."""
-    fewest, end = None, time.monotonic() + _PATIENCE_SECONDS
-    while left := await missing():
-        if fewest is None or len(left) < fewest:
-            fewest, end = len(left), time.monotonic() + _PATIENCE_SECONDS
-        if time.monotonic() > end:
-            raise CommandError(f"{len(left)} {what} do not appear, among them {left[0]}: see ./cartwright logs")
-        await asyncio.sleep(_POLL_SECONDS)
+    """Wait until nothing is missing."""
+    left = await asked_again(missing, len, patience_seconds=_PATIENCE_SECONDS, pause_seconds=_POLL_SECONDS)
+    if left:
+        raise CommandError(f"{len(left)} {what} do not appear, among them {left[0]}: see ./cartwright logs")
 
 
 async def _by_sku(items: Callable[[], Any]) -> dict[str, dict[str, Any]]:

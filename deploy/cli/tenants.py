@@ -6,7 +6,6 @@ import hashlib
 import json as jsonlib
 import os
 import re
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,9 +14,11 @@ from types import MappingProxyType
 from typing import Any, Final
 from uuid import UUID, uuid4
 
+from deploy.cli.api import Api, RefusedError, TokenSource, connected
 from deploy.cli.errors import CommandError, ExitCode
 from deploy.cli.output import print_json, progress
-from deploy.cli.shop import Api, RefusedError, Shop, TokenSource, connected
+from deploy.cli.shop import Shop
+from deploy.cli.waiting import asked_again
 from deploy.local.description import StackDescription
 from deploy.local.sessions import running_stack
 
@@ -196,13 +197,19 @@ async def _tenant_id(api: Api, operator: TokenSource, wish: Wish) -> str:
 
 async def _provisioned(api: Api, operator: TokenSource, tenant_id: str) -> dict[str, Any]:
     """Wait until every service can serve the tenant. A suspended or closed one is returned as it is."""
-    end = time.monotonic() + _PATIENCE_SECONDS
-    while True:
-        path = f"/v1/tenants/{tenant_id}"
-        tenant: dict[str, Any] = (await api.call("identity", "GET", path, token=await operator.token())).body
-        if tenant["status"] != "provisioning" or time.monotonic() > end:
-            return tenant
-        await asyncio.sleep(_POLL_SECONDS)
+
+    async def read() -> dict[str, Any]:
+        tenant: dict[str, Any] = (
+            await api.call("identity", "GET", f"/v1/tenants/{tenant_id}", token=await operator.token())
+        ).body
+        return tenant
+
+    return await asked_again(
+        read,
+        lambda tenant: tenant["status"] == "provisioning",
+        patience_seconds=_PATIENCE_SECONDS,
+        pause_seconds=_POLL_SECONDS,
+    )
 
 
 class _Record:

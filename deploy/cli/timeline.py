@@ -7,9 +7,10 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from deploy.cli.api import Api, RefusedError, connected
 from deploy.cli.errors import CommandError, ExitCode
 from deploy.cli.output import print_json, progress
-from deploy.cli.shop import Api, RefusedError, Shop, connected
+from deploy.cli.shop import Shop
 from deploy.cli.tenants import shops
 from deploy.local.sessions import running_stack
 from libs.common.money import format_minor

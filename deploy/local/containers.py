@@ -10,7 +10,7 @@ from testcontainers.core.container import DockerContainer
 from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
 from deploy.local.errors import StackError
-from deploy.local.kafka import ready
+from deploy.local.kafka.client import ready
 from deploy.local.ports import HOST
 from deploy.local.postgres import SUPERUSER
 

@@ -25,7 +25,6 @@ class StackDescription:
     state: StackState
     home: Path
     services: dict[str, ServiceAddress]
-    gateway_url: str | None
     postgres_host: str | None
     postgres_port: int | None
     kafka_bootstrap_servers: str | None
@@ -55,7 +54,7 @@ class StackDescription:
                 name: {"url": it.url, "api": list(it.api), "workers": list(it.workers), "ops": list(it.ops)}
                 for name, it in self.services.items()
             },
-            "gateway": {"url": self.gateway_url},
+            "gateway": {"url": None},  # promised by the contract of `status --json`; nothing stands before the services
             "postgres": {"host": self.postgres_host, "port": self.postgres_port},
             "kafka": {"bootstrap_servers": self.kafka_bootstrap_servers},
             "stripe": {"api_base": self.stripe_api_base, "api_key": self.stripe_api_key},
@@ -75,7 +74,6 @@ class StackDescription:
                 name: ServiceAddress(it["url"], tuple(it["api"]), tuple(it["workers"]), tuple(it["ops"]))
                 for name, it in recorded["services"].items()
             },
-            gateway_url=recorded["gateway"]["url"],
             postgres_host=recorded["postgres"]["host"],
             postgres_port=recorded["postgres"]["port"],
             kafka_bootstrap_servers=recorded["kafka"]["bootstrap_servers"],
@@ -92,7 +90,6 @@ class StackDescription:
             self,
             state="stopped",
             services={name: ServiceAddress() for name in self.services},
-            gateway_url=None,
             postgres_host=None,
             postgres_port=None,
             kafka_bootstrap_servers=None,

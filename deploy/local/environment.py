@@ -1,5 +1,6 @@
 """The environment: what the user may set for a stack, and what each child process is given of it."""
 
+import functools
 import os
 import sys
 from collections.abc import Mapping
@@ -7,32 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from deploy.composition import settings_of
 from deploy.local.databases import database_url
 from deploy.local.errors import StackError
 from deploy.local.ports import HOST
 from deploy.local.state import ROOT
+from services import SERVICES
 
 ProcessKind = Literal["api", "worker"]
 
 PLATFORM_CLIENT_ID: Final = "platform"
 """The client id of the first platform operator, whom `migrate identity` makes."""
 
-_PASSED_ON: Final = (
-    *("LOG_LEVEL", "LOG_FORMAT", "DRAIN_SECONDS", "CHECKOUT_TTL_SECONDS", "ORPHAN_MONEY_SECONDS"),
-    *("INBOX_PARK_SHARE", "INBOX_REMEMBERED_DAYS"),
-)
-_KAFKA_SECURITY: Final = tuple(
-    f"KAFKA_{name}" for name in ("SECURITY_PROTOCOL", "SASL_MECHANISM", "SASL_USERNAME", "SASL_PASSWORD", "SSL_CAFILE")
-)
-_OTHERS: Final = (
-    *("HOME", "POSTGRES_ADMIN_URL", "DATABASE_URL", "RELAY_DATABASE_URL", "OWNER_DATABASE_URL"),
-    *("KAFKA_BOOTSTRAP_SERVERS", "TOPIC_PREFIX", "STRIPE_API_KEY", "STRIPE_API_BASE", "STRIPE_WEBHOOK_SECRET"),
-    *("ISSUER", "JWKS_URL", "MASTER_KEY", "PREVIOUS_MASTER_KEY", "HTTP_HOST", "HTTP_PORT", "PLATFORM_CLIENT_SECRET"),
-)
 _PREFIX: Final = "CARTWRIGHT_"
-_KNOWN: Final = frozenset(
-    _PREFIX + name + suffix for name in (*_PASSED_ON, *_KAFKA_SECURITY, *_OTHERS) for suffix in ("", "_FILE")
-)
+_OWN: Final = frozenset({"HOME", "POSTGRES_ADMIN_URL", "OWNER_DATABASE_URL", "PLATFORM_CLIENT_SECRET"})
+"""What the command line and `migrate` read. Every other variable is a setting of some service."""
 
 # What a process of ours inherits besides; a stray PGHOST or PYTHONPATH of the user's must not reach it.
 _INHERITED: Final = frozenset(
@@ -59,30 +49,28 @@ class Wiring:
     topic_prefix: str = ""
 
     def serving(self, service: str, kind: ProcessKind, port: int) -> dict[str, str]:
-        """Return the environment of one service process."""
-        own = {
+        """Return the environment of one service process: of what it reads, what the stack decides and what the user has set."""
+        read = setting_names(service)
+        ours = {name: value for name, value in self._values(service, kind, port).items() if name in read}
+        given = _given(*(read - ours.keys()))
+        return child_environment(given | {name: value for name, value in ours.items() if value})
+
+    def _values(self, service: str, kind: ProcessKind, port: int) -> dict[str, str]:
+        """All that the stack decides for its processes, by variable; an empty one is not set at all."""
+        return {
             "DATABASE_URL": self._database(service, "app"),
+            "RELAY_DATABASE_URL": self._database(service, "relay") if kind == "worker" else "",
             "KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers,
+            "TOPIC_PREFIX": self.topic_prefix,
             "ISSUER": self.issuer,
             "JWKS_URL": variable("JWKS_URL") or f"{self.issuer}/.well-known/jwks.json",
             "HTTP_HOST": HOST,
             "HTTP_PORT": str(port),
-            **_given(*_PASSED_ON, *_KAFKA_SECURITY),
+            "MASTER_KEY": self.master_key,
+            "STRIPE_API_BASE": self.stripe_api_base,
+            "STRIPE_API_KEY": self.stripe_api_key,
+            "STRIPE_WEBHOOK_SECRET": self.stripe_webhook_secret,
         }
-        if self.topic_prefix:
-            own["TOPIC_PREFIX"] = self.topic_prefix
-        if kind == "worker":
-            own["RELAY_DATABASE_URL"] = self._database(service, "relay")
-        if service == "payments":
-            own |= {
-                "STRIPE_API_BASE": self.stripe_api_base,
-                "STRIPE_API_KEY": self.stripe_api_key,
-                "STRIPE_WEBHOOK_SECRET": self.stripe_webhook_secret,
-                **_given("PREVIOUS_MASTER_KEY"),
-            }
-        if service in {"identity", "payments"}:
-            own["MASTER_KEY"] = self.master_key
-        return child_environment(own)
 
     def _database(self, service: str, role: Literal["owner", "app", "relay"]) -> str:
         return database_url(self.admin_url, service, role, self.database_prefix)
@@ -122,11 +110,34 @@ def variable(name: str) -> str | None:
         raise StackError(f"{_PREFIX}{name}_FILE names {file}, which cannot be read ({error.strerror})") from error
 
 
-def refuse_unknown_variables() -> None:
-    """Stop at a misspelt `CARTWRIGHT_*` name, which would otherwise silently do nothing."""
-    unknown = sorted(name for name in os.environ if name.startswith(_PREFIX) and name not in _KNOWN)
+def refuse_unknown_variables(serving: str | None = None) -> None:
+    """Stop at a misspelt `CARTWRIGHT_*` name, which would otherwise silently do nothing.
+
+    The service that is being served is asked first: most processes are given nothing that it does not know, and then
+    nothing is loaded of the others.
+    """
+    unknown = {name for name in os.environ if name.startswith(_PREFIX) and _plain(name) not in _OWN}
+    for service in sorted(SERVICES, key=lambda service: service != serving):
+        if unknown:
+            unknown = {name for name in unknown if _plain(name) not in setting_names(service)}
     if unknown:
-        raise StackError(f"unknown environment variable {', '.join(unknown)}: unset it or correct its name")
+        raise StackError(f"unknown environment variable {', '.join(sorted(unknown))}: unset it or correct its name")
+
+
+@functools.cache
+def known_names() -> frozenset[str]:
+    """Every variable that any part of the system reads, without the prefix."""
+    return _OWN.union(*map(setting_names, SERVICES))
+
+
+@functools.cache
+def setting_names(service: str) -> frozenset[str]:
+    """The variables that a service reads: its settings, by name."""
+    return frozenset(name.upper() for name in settings_of(service).model_fields)
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix(_PREFIX).removesuffix("_FILE")
 
 
 def _given(*names: str) -> dict[str, str]:

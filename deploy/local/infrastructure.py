@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Final, Literal
 
-from deploy.local.kafka import require_broker
+from deploy.local.kafka.client import require_broker
 from deploy.local.parts import Broker, Database, Part
 from deploy.local.processes import Child, in_parallel
 from deploy.local.state import Home
@@ -100,6 +100,6 @@ def _broker(
         from deploy.local.containers import KafkaInContainer
 
         return KafkaInContainer(ports["kafka"])
-    from deploy.local.kafka import EmbeddedKafka
+    from deploy.local.kafka.broker import EmbeddedKafka
 
     return EmbeddedKafka(home, ports["kafka"], ports["kafka.controller"], say=say, on_exit=on_exit)

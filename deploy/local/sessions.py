@@ -134,4 +134,4 @@ def _alive(pid: int) -> bool:
 def _never_started(home: Home) -> StackDescription:
     nowhere = {name: ServiceAddress() for name in SERVICES}
     secret = home.secret_file("platform-client")
-    return StackDescription("stopped", home.path, nowhere, None, None, None, None, None, None, PLATFORM_CLIENT_ID, secret)
+    return StackDescription("stopped", home.path, nowhere, None, None, None, None, None, PLATFORM_CLIENT_ID, secret)

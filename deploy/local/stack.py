@@ -151,11 +151,6 @@ class Stack:
         await self._parts[name].start()
         self._record()
 
-    async def stop_process(self, name: str) -> None:
-        """Stop one part in an orderly way."""
-        await self._parts[name].stop()
-        self._record()
-
     async def kill(self, name: str) -> None:
         """Kill one part (SIGKILL) and return when it is gone."""
         await self._parts[name].kill()
@@ -186,7 +181,6 @@ class Stack:
             state="running" if self._phase == "ready" and not self.dead() else "degraded",
             home=self.home.path,
             services={service: self._address(service, pids) for service in self._services},
-            gateway_url=None,
             postgres_host=host,
             postgres_port=port,
             kafka_bootstrap_servers=self._wiring.bootstrap_servers,
@@ -214,7 +208,6 @@ class Stack:
         self._parts = dict(self._infrastructure.parts())
         if self._stripe_api_base is None:
             self._parts["stripe"] = fake_stripe(self.home, self._ports["stripe"], self._exited)
-        self._parts |= service_processes(self.home, self._wiring, self._ports, self._exited, self._services)
         self.home.record(ports=self._ports, processes={}, topic_prefix=self._prefixes[1])
 
     def _ports_needed(self) -> list[str]:
@@ -244,7 +237,11 @@ class Stack:
 
     async def _start_parts(self) -> None:
         assert self._infrastructure
-        first = [self._start_databases(self._infrastructure), self._start_broker(self._infrastructure)]
+        first = [
+            self._start_databases(self._infrastructure),
+            self._start_broker(self._infrastructure),
+            self._describe_services(),
+        ]
         if "stripe" in self._parts:
             first.append(self._start_and_say("stripe"))
         await in_parallel(*first)
@@ -252,6 +249,13 @@ class Stack:
         await in_parallel(*(self._start_and_say(name) for name in self._service_names()))
         if {"stripe", "payments.api"} <= self._parts.keys():
             await self._have_payments_told()
+
+    async def _describe_services(self) -> None:
+        """Describe the services' processes, in a thread: their settings are loaded while the servers start."""
+        assert self._wiring
+        wiring, ports = self._wiring, self._ports
+        processes = await asyncio.to_thread(service_processes, self.home, wiring, ports, self._exited, self._services)
+        self._parts |= processes
 
     async def _start_databases(self, infrastructure: Infrastructure) -> None:
         await infrastructure.start_database()

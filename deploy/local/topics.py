@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from deploy.local.errors import StackError
-from deploy.local.kafka import client_options
+from deploy.local.kafka.client import client_options
 from deploy.local.state import ROOT
 
 Where = Literal["local", "production"]

@@ -21,6 +21,7 @@ from deploy.cli.contracts.compatibility import breaks
 from deploy.cli.documents import _apart, _declared_topics, _handlers
 from deploy.cli.errors import CommandError
 from deploy.cli.feed import record_of, refusal
+from deploy.composition import parts_of
 from deploy.local.state import ROOT
 from libs.common.contracts import EVENTS
 from libs.common.contracts.cart import CartReopened
@@ -29,7 +30,6 @@ from libs.common.messaging.asyncapi import published_by
 from libs.common.messaging.envelope import encode
 from libs.common.messaging.headers import unpack
 from services import SERVICES
-from services.parts import parts_of
 
 Schema = dict[str, Any]
 NAME = "cart.v1/cart.changed.1"

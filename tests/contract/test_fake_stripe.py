@@ -26,7 +26,7 @@ from deploy.local.fake_stripe.books import Answer, Books
 from deploy.local.fake_stripe.cards import CARDS
 from deploy.local.fake_stripe.errors import StripeError
 from deploy.local.fake_stripe.faults import Fault
-from deploy.local.fake_stripe.idempotency import LIFETIME_SECONDS, Ask, Keys, Place, Stored
+from deploy.local.fake_stripe.idempotency import LIFETIME_SECONDS, Ask, Extent, Keys, Stored
 from deploy.local.fake_stripe.intents import TRANSITIONS, Verb
 from deploy.local.fake_stripe.journal import Journal
 from deploy.local.fake_stripe.listing import Listing, Window
@@ -161,7 +161,7 @@ def test_a_key_is_new_again_after_24_hours_and_never_longer_than_255_characters(
     """
     keys, first, other = Keys(), Ask("k1", INTENTS, "a"), Ask("k1", INTENTS, "b")
     assert keys.begin(first, now=1000) is None
-    keys.store(Stored(first, 200, "req_1", 1000, Place(0, 2)))
+    keys.store(Stored(first, 200, "req_1", 1000, Extent(0, 2)))
     keys.end(first)
 
     assert keys.begin(first, now=1000 + LIFETIME_SECONDS - 1) is not None

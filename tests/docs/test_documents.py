@@ -13,8 +13,9 @@ from typer.main import get_command
 from deploy.cli import documents
 from deploy.cli.errors import CommandError
 from deploy.cli.main import app
+from deploy.local.environment import known_names
 from deploy.local.state import ROOT
-from libs.common.settings import KNOWN, PREFIX
+from libs.common.settings import PREFIX
 from services import SERVICES
 
 README = ROOT / "README.md"
@@ -131,7 +132,7 @@ def _headings(document: Path) -> set[str]:
 def test_the_readme_names_every_variable_that_exists_and_no_other() -> None:
     named = set(re.findall(rf"\b{PREFIX}[A-Z_]*[A-Z]\b", README.read_text(encoding="utf-8")))
     tabled = set(re.findall(rf"^\| `({PREFIX}\w+)` \|", README.read_text(encoding="utf-8"), re.MULTILINE))
-    known = {PREFIX + name for name in KNOWN}
+    known = {PREFIX + name for name in known_names()}
     assert tabled == known
     assert {name.removesuffix("_FILE") for name in named} <= known
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from deploy.cli.api import Api, connected
 from deploy.cli.publisher import Fact, publishing
-from deploy.cli.shop import Api, Shop, Shopper, connected
+from deploy.cli.shop import Shop, Shopper
 from deploy.cli.supply import Offer, supply
 from deploy.cli.tenants import Wish, onboarded
 from deploy.local.stack import Stack

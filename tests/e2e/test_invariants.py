@@ -15,9 +15,10 @@ import aiohttp
 import asyncpg
 import pytest
 
+from deploy.cli.api import RefusedError
 from deploy.cli.publisher import Record, publishing
 from deploy.cli.settlement import settled
-from deploy.cli.shop import RefusedError, Shopper
+from deploy.cli.shop import Shopper
 from deploy.cli.tenants import operator
 from libs.common.clock import new_id, now, rfc3339
 from libs.common.contracts import Event

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from deploy.cli.api import connected
 from deploy.cli.settlement import settled
-from deploy.cli.shop import Shopper, connected
+from deploy.cli.shop import Shopper
 from deploy.cli.supply import supply
 from deploy.cli.tenants import Wish, onboarded
 from deploy.local.stack import Stack

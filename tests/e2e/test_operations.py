@@ -7,8 +7,8 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from deploy.cli.api import RefusedError
 from deploy.cli.publisher import Fact, Record, publishing
-from deploy.cli.shop import RefusedError
 from deploy.cli.tenants import operator
 from deploy.local.databases import database_url
 from tests.e2e.conftest import Market

@@ -8,9 +8,10 @@ import aiohttp
 import asyncpg
 import pytest
 
+from deploy.cli.api import RefusedError
 from deploy.cli.publisher import Fact, publishing
 from deploy.cli.settlement import settled
-from deploy.cli.shop import RefusedError, Shopper
+from deploy.cli.shop import Shopper
 from deploy.cli.tenants import operator
 from tests.e2e.conftest import Market
 

@@ -17,7 +17,7 @@ from uuid import uuid4
 import pytest
 
 from deploy.local.infrastructure import PORTS
-from deploy.local.kafka import EmbeddedKafka
+from deploy.local.kafka.broker import EmbeddedKafka
 from deploy.local.ports import choose_ports
 from deploy.local.state import Home
 from tests.chaos.stage import CURSOR_GATE, Key, Stage, Troupe

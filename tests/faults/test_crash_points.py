@@ -15,9 +15,9 @@ from itertools import count
 import pytest
 import pytest_asyncio
 
+from deploy.cli.api import connected
 from deploy.cli.invariants.check import Limits
 from deploy.cli.invariants.run import checking
-from deploy.cli.shop import connected
 from deploy.cli.supply import supply
 from deploy.cli.tenants import Wish, onboarded, operator
 from tests.e2e.conftest import OFFERS, Market

@@ -11,6 +11,7 @@ import jwt
 import orjson
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from deploy.composition import parts_of
 from libs.common.auth import ALGORITHM, ROLES, SHOPPER, TOKEN_TYPE, Keys, Verifier, scope_of
 from libs.common.clock import new_id, now
 from libs.common.contracts.catalog import PriceChanged, ProductPublished
@@ -24,7 +25,6 @@ from libs.common.messaging.shell import Shell
 from libs.common.processes.api import api_app
 from libs.common.shared import Shared
 from services.checkout.domain.saga import Terms
-from services.parts import parts_of
 from tests.integration.conftest import Place
 
 ISSUER = "http://issuer.test"

@@ -4,12 +4,12 @@ from typing import Annotated, Any
 import pytest
 from fastapi import BackgroundTasks, Body, Cookie, Depends, Request, Response
 
+from deploy.composition import parts_of
 from libs.common.auth import PERMISSIONS
 from libs.common.http.reading import headers_of
 from libs.common.http.routes import Caller, GuardedRoute, Routes, UndeclaredPermissionError, guard, public
 from libs.common.processes.api import api_app
 from services import SERVICES
-from services.parts import parts_of
 
 PUBLIC = {
     ("identity", "/.well-known/jwks.json"),

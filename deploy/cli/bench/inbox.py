@@ -8,7 +8,7 @@ the clock runs from a contender's first progress to its last, so that joining a 
 import argparse
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 from uuid import UUID
@@ -31,9 +31,6 @@ _SINGLE_SHARE: Final = 20
 _POLL_SECONDS: Final = 0.02
 _POLL_MS: Final = 200
 _PATIENCE_SECONDS: Final = 600
-
-Work = Callable[[Sequence["ConsumerRecord[bytes, bytes]"]], Awaitable[None]]
-"""What a consumer written by hand does with the records of one partition."""
 
 UPSERT = """INSERT INTO tally (tenant_id, id, version, sequence, applied, total, last_sequence)
 VALUES ($1, $2, 1, 0, 1, $3, $4) ON CONFLICT (tenant_id, id) DO UPDATE SET version = tally.version + 1,

@@ -20,15 +20,17 @@ import asyncpg
 import uvloop
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from deploy.cli.api import Api, connected
 from deploy.cli.bench.figures import machine, percentile
 from deploy.cli.bench.history import copy_history
 from deploy.cli.bench.report import print_figures
 from deploy.cli.errors import CommandError, ExitCode
 from deploy.cli.output import print_json, progress
 from deploy.cli.replay.cpu import OWN, cpu_seconds
-from deploy.cli.shop import Api, Shop, connected
+from deploy.cli.shop import Shop
 from deploy.cli.supply import Offer, supply
 from deploy.cli.tenants import Wish, onboarded
+from deploy.cli.waiting import asked_again
 from deploy.local.stack import Stack
 from deploy.local.state import default_home
 from deploy.local.topics import declared_topics
@@ -43,6 +45,7 @@ STOCK: Final = 1_000_000
 ARRIVALS_PER_SECOND: Final = 20
 WARM_ORDERS: Final = 400
 _CAPTURE_PATIENCE_SECONDS: Final = 60
+_CAPTURE_POLL_SECONDS: Final = 0.02
 _LOAD: Final = "load generator"
 
 Basket = Callable[[], dict[str, int]]
@@ -173,11 +176,14 @@ async def arriving(market: Market, per_second: int, seconds: float, basket: Bask
 
 
 async def _all_captured(market: Market, wanted: int) -> None:
-    end = time.monotonic() + _CAPTURE_PATIENCE_SECONDS
-    while (captured := await market.captured()) < wanted:
-        if time.monotonic() > end:
-            raise CommandError(f"{wanted - captured} confirmed orders were not captured within {_CAPTURE_PATIENCE_SECONDS} s")
-        await asyncio.sleep(0.02)
+    captured = await asked_again(
+        market.captured,
+        lambda captured: captured < wanted,
+        patience_seconds=_CAPTURE_PATIENCE_SECONDS,
+        pause_seconds=_CAPTURE_POLL_SECONDS,
+    )
+    if captured < wanted:
+        raise CommandError(f"{wanted - captured} confirmed orders were not captured within {_CAPTURE_PATIENCE_SECONDS} s")
 
 
 async def measured(market: Market, name: str, turn: Callable[[], Awaitable[Run]], say: Callable[[str], None]) -> dict[str, Any]:
@@ -208,7 +214,7 @@ async def measured(market: Market, name: str, turn: Callable[[], Awaitable[Run]]
 
 async def bench_orders(clients: Sequence[int], seconds: float, history: int, say: Callable[[str], None]) -> dict[str, Any]:
     """Every number of clients in turn, then a fixed rate of arrivals; then beside so many orders of the past, if any."""
-    async with _market(max(clients), say) as market:
+    async with _open_market(max(clients), say) as market:
         by_clients = {}
         for count in clients:
             by_clients[str(count)] = await measured(
@@ -241,7 +247,7 @@ async def beside_history(market: Market, clients: int, seconds: float, count: in
 
 async def bench_hot_sku(clients: int, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
     """One product in every basket, beside baskets that hardly meet, turn after turn."""
-    async with _market(clients, say) as market:
+    async with _open_market(clients, say) as market:
         cold = await measured(market, "cold", partial(closed, market, clients, seconds, anything), say)
         hot = await measured(market, "hot", partial(closed, market, clients, seconds, the_hot_one), say)
     ratio = round(hot["orders_per_second"] / cold["orders_per_second"], 3)
@@ -249,7 +255,7 @@ async def bench_hot_sku(clients: int, seconds: float, say: Callable[[str], None]
 
 
 @asynccontextmanager
-async def _market(clients: int, say: Callable[[str], None]) -> AsyncIterator[Market]:
+async def _open_market(clients: int, say: Callable[[str], None]) -> AsyncIterator[Market]:
     """A fresh stack with a supplied shop, warmed by some orders, gone afterwards."""
     home = default_home() / "bench"
     shutil.rmtree(home, ignore_errors=True)

@@ -18,9 +18,9 @@ from typing import Any, Final
 import yaml
 
 from deploy.cli.errors import CommandError
+from deploy.composition import parts_of
 from deploy.local.state import ROOT
 from services import SERVICES
-from services.parts import parts_of
 
 Schema = dict[str, Any]
 Schemas = Mapping[str, Schema]

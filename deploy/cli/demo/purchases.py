@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import uuid4
 
-from deploy.cli.shop import Observed, Shop
+from deploy.cli.api import Observed
+from deploy.cli.shop import Shop
 from deploy.cli.supply import Offer
 
 CURRENCY: Final = "GBP"
@@ -30,7 +31,6 @@ class Basket:
 class Purchase:
     """A basket that was bought: its checkout as it ended, and the requests that took."""
 
-    basket: Basket
     checkout: dict[str, Any]
     requests: list[Observed] = field(default_factory=list)
 
@@ -95,4 +95,4 @@ async def _buy(shop: Shop, basket: Basket) -> Purchase:
         await shopper.put_line(cart_id, sku, quantity)
     checkout = await shopper.check_out(cart_id, key=str(uuid4()), method=basket.card, wait_seconds=_WAIT_SECONDS)
     checkout = await shopper.outcome(checkout, patience_seconds=_PATIENCE_SECONDS)
-    return Purchase(basket, checkout, requests)
+    return Purchase(checkout, requests)

@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from deploy.cli.api import Api, connected
 from deploy.cli.demo.purchases import BASKETS, CURRENCY, Purchase, buy_all, offers
 from deploy.cli.demo.timeline import Kind, Moment, timeline
 from deploy.cli.errors import CommandError, ExitCode
 from deploy.cli.output import echo, print_json, progress
 from deploy.cli.settlement import Settlement, settled
-from deploy.cli.shop import Api, Shop, connected
+from deploy.cli.shop import Shop
 from deploy.cli.supply import supply
 from deploy.cli.tenants import Client, Wish, onboarded
 from deploy.local.description import StackDescription

@@ -9,8 +9,8 @@ from typing import Any, Final, Literal, TypeAlias
 import orjson
 from aiokafka import AIOKafkaConsumer
 
+from deploy.cli.api import Observed
 from deploy.cli.publisher import client_arguments
-from deploy.cli.shop import Observed
 from deploy.local.description import StackDescription
 from libs.common.clock import rfc3339
 

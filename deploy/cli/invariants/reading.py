@@ -13,10 +13,11 @@ from uuid import UUID
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from deploy.cli.api import Api, RefusedError
 from deploy.cli.invariants.facts import NOTES, Account, Charge, Facts, Level, Published
 from deploy.cli.invariants.violation import Violation
 from deploy.cli.publisher import client_arguments
-from deploy.cli.shop import Api, RefusedError, Shop
+from deploy.cli.shop import Shop
 from deploy.local.description import StackDescription
 from libs.common.clock import now
 from libs.common.messaging.envelope import Invalid, Reader, Received

@@ -13,13 +13,14 @@ import aiohttp
 from aiokafka.errors import KafkaError
 from prometheus_client import start_http_server
 
+from deploy.cli.api import Api, connected
 from deploy.cli.errors import CommandError, ExitCode
 from deploy.cli.invariants.check import Limits, check, totals
 from deploy.cli.invariants.facts import Facts
 from deploy.cli.invariants.reading import Observer, topics
 from deploy.cli.invariants.violation import Violation
 from deploy.cli.output import echo, print_json, progress
-from deploy.cli.shop import Api, Shop, connected
+from deploy.cli.shop import Shop
 from deploy.cli.tenants import shops
 from deploy.local.sessions import running_stack
 from libs.common.clock import now, rfc3339

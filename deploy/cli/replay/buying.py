@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID, uuid5
 
+from deploy.cli.api import LONGEST_WAIT_SECONDS, RefusedError
 from deploy.cli.replay.rows import Purchase
-from deploy.cli.shop import FINAL_STATES, LONGEST_WAIT_SECONDS, RefusedError, Shop, Shopper
+from deploy.cli.shop import FINAL_STATES, Shop, Shopper
 
 CARD: Final = "pm_card_visa"
 _ATTEMPTS: Final = 3

@@ -5,15 +5,16 @@ also when the keys of the first run are long forgotten.
 """
 
 import asyncio
-import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID, uuid5
 
+from deploy.cli.api import RefusedError
 from deploy.cli.replay.cancellations import Refund
-from deploy.cli.shop import RefusedError, Shop
+from deploy.cli.shop import Shop
+from deploy.cli.waiting import asked_again
 
 _PATIENCE_SECONDS: Final = 120
 _FIRST_POLL_SECONDS: Final = 0.1
@@ -81,10 +82,10 @@ async def _refund_order(shop: Shop, order_id: str, refunds: Sequence[Refund], re
 
 async def _settled(shop: Shop, order_id: str) -> dict[str, Any]:
     """The order once none of its refunds is under way, or as it stands when patience ends."""
-    pause, end = _FIRST_POLL_SECONDS, time.monotonic() + _PATIENCE_SECONDS
-    while True:
-        order = await shop.order(order_id)
-        if not any(refund["state"] in _OPEN for refund in order["refunds"]) or time.monotonic() > end:
-            return order
-        await asyncio.sleep(pause)
-        pause = min(pause * 2, _LONGEST_POLL_SECONDS)
+    return await asked_again(
+        lambda: shop.order(order_id),
+        lambda order: any(refund["state"] in _OPEN for refund in order["refunds"]),
+        patience_seconds=_PATIENCE_SECONDS,
+        pause_seconds=_FIRST_POLL_SECONDS,
+        longest_pause_seconds=_LONGEST_POLL_SECONDS,
+    )

@@ -8,6 +8,7 @@ from typing import Any
 
 import uvloop
 
+from deploy.cli.api import Api, connected
 from deploy.cli.errors import CommandError, ExitCode
 from deploy.cli.output import echo, print_json, progress
 from deploy.cli.replay.buying import Bought, buy_all
@@ -17,7 +18,7 @@ from deploy.cli.replay.refunding import Refunded, refund_all
 from deploy.cli.replay.report import Account, Report
 from deploy.cli.replay.rows import CURRENCY, History, HistoryError, read_history
 from deploy.cli.settlement import Settlement, read_refunds, settled
-from deploy.cli.shop import Api, Shop, connected
+from deploy.cli.shop import Shop
 from deploy.cli.supply import Offer, supply
 from deploy.cli.tenants import Wish, onboarded
 from deploy.local.sessions import running_stack

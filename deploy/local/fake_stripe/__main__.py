@@ -14,9 +14,10 @@ import uvicorn
 import uvloop
 
 from deploy.local.fake_stripe import passing
-from deploy.local.fake_stripe.api import Api, application
+from deploy.local.fake_stripe.api import application
 from deploy.local.fake_stripe.books import Books
 from deploy.local.fake_stripe.connection import Protocol
+from deploy.local.fake_stripe.fake import Fake
 from deploy.local.fake_stripe.journal import Journal, JournalError
 
 _ENVIRONMENT_PREVENTS = 3
@@ -49,9 +50,9 @@ def main() -> int:
 
 async def _serve(books: Books, listener: socket.socket) -> None:
     """Answer requests, send webhooks and let time pass until told to stop."""
-    api = Api(books)
+    fake = Fake(books)
     config = uvicorn.Config(
-        application(api),
+        application(fake),
         http=Protocol,
         ws="none",
         lifespan="off",
@@ -63,7 +64,7 @@ async def _serve(books: Books, listener: socket.socket) -> None:
         timeout_graceful_shutdown=1,
     )
     async with asyncio.TaskGroup() as tasks:
-        behind = [tasks.create_task(passing.run(books)), tasks.create_task(api.sender.run())]
+        behind = [tasks.create_task(passing.run(books)), tasks.create_task(fake.sender.run())]
         await uvicorn.Server(config).serve(sockets=[listener])
         for task in behind:
             task.cancel()

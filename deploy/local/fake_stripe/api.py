@@ -7,9 +7,8 @@ inside it but before the endpoint begins, and what the endpoint answered is stor
 from __future__ import annotations
 
 import asyncio
-import time
 from base64 import b64decode
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from secrets import token_hex
 
@@ -21,17 +20,16 @@ from starlette.routing import Route
 
 from deploy.local.fake_stripe import control, errors, page
 from deploy.local.fake_stripe.accounts import Account
-from deploy.local.fake_stripe.books import Answer, Books
+from deploy.local.fake_stripe.books import Answer
 from deploy.local.fake_stripe.connection import ConnectionCutError, abort, hang_up_awaited
-from deploy.local.fake_stripe.delivery import Sender
 from deploy.local.fake_stripe.endpoints import account, disputes, payment_intents, refunds
 from deploy.local.fake_stripe.endpoints.call import Call, Endpoint
 from deploy.local.fake_stripe.errors import StripeError
-from deploy.local.fake_stripe.faults import Fault, Plan, Rule
+from deploy.local.fake_stripe.fake import Fake
+from deploy.local.fake_stripe.faults import Fault, Rule
 from deploy.local.fake_stripe.form import Form, Pairs, fingerprint, pairs_of
 from deploy.local.fake_stripe.idempotency import Ask
 from deploy.local.fake_stripe.intents import WrongStateError
-from deploy.local.fake_stripe.limits import Limiter, Rates
 from deploy.local.fake_stripe.objects.payments import intent_object
 from deploy.local.fake_stripe.objects.telling import DEFAULT_VERSION
 
@@ -79,18 +77,10 @@ class Asked:
 
 
 class Api:
-    """The ASGI application's parts: the books, the sender of webhooks, the fault plan and the rate limits in force."""
+    """Stripe's endpoints, served from one fake."""
 
-    def __init__(self, books: Books, clock: Callable[[], float] = time.time) -> None:
-        self.books = books
-        self.plan = Plan()
-        self.limiter = Limiter(Rates(), time.monotonic)
-        self.sender = Sender(books, lambda: self.plan)
-        self._clock = clock
-
-    def now(self) -> int:
-        """Return the fake's own time, in Unix seconds."""
-        return self.books.moment(self._clock())
+    def __init__(self, fake: Fake) -> None:
+        self._fake = fake
 
     async def answer(self, request: Request, served: Served) -> Response:
         """Serve one Stripe request, turning every refusal into Stripe's error body."""
@@ -118,10 +108,10 @@ class Api:
             if not served.open_to_clients:
                 raise errors.secret_key_required()
             key = "sk_test_" + key.removeprefix(_PUBLISHABLE)
-        account = self.books.account(key, headers.get("stripe-account", ""))
-        if self.limiter:
-            self.limiter.admit(account.name, served.name)
-        rule = self._strike(request, account, form) if self.plan else None
+        account = self._fake.books.account(key, headers.get("stripe-account", ""))
+        if self._fake.limiter:
+            self._fake.limiter.admit(account.name, served.name)
+        rule = self._strike(request, account, form) if self._fake.plan else None
         if rule is not None and rule.fault is Fault.TOO_MANY:
             raise errors.too_many_requests("global-rate")
         return Asked(request, request_id, account, pairs, form, rule, public)
@@ -132,7 +122,7 @@ class Api:
             found = account.subject(named)
             return {**(account.metadata_of(found) if found else {}), **form.metadata()}
 
-        return self.plan.strike(request.method, request.url.path, metadata)
+        return self._fake.plan.strike(request.method, request.url.path, metadata)
 
     async def _read(self, asked: Asked, endpoint: Endpoint) -> Reply:
         await _before(asked)
@@ -140,7 +130,7 @@ class Api:
             raise errors.internal()
         call = self._call(asked)
         done = endpoint(call)
-        self.books.record(asked.account, done.change, None, at=call.now, request_id=asked.request_id)
+        self._fake.books.record(asked.account, done.change, None, at=call.now, request_id=asked.request_id)
         reply = Reply(200, orjson.dumps(done.body))
         await _after(asked)
         return reply
@@ -156,11 +146,11 @@ class Api:
             return reply
         path = asked.request.scope["path"]  # `url` is taken apart anew for every request
         ask = Ask(key, path, fingerprint(path, asked.pairs))
-        stored = asked.account.keys.begin(ask, self.now())
+        stored = asked.account.keys.begin(ask, self._fake.now())
         if stored is not None:
             await _before(asked)
             await _after(asked)
-            body = self.books.body_of(stored)
+            body = self._fake.books.body_of(stored)
             return Reply(stored.status, body, stored.request_id, should_retry=_retry_advice(stored.status))
         try:
             await _before(asked)
@@ -188,7 +178,7 @@ class Api:
                 raise
             reply = _refusal(error)
         answer = Answer(ask, reply.status, asked.request_id, call.now, reply.body) if ask else None
-        self.books.record(asked.account, change, answer, at=call.now, request_id=asked.request_id)
+        self._fake.books.record(asked.account, change, answer, at=call.now, request_id=asked.request_id)
         return reply
 
     def _call(self, asked: Asked) -> Call:
@@ -197,7 +187,7 @@ class Api:
             account=asked.account,
             object_id=asked.request.path_params.get("id", ""),
             form=asked.form,
-            now=self.now(),
+            now=self._fake.now(),
             version=headers.get("stripe-version", DEFAULT_VERSION),
             base=f"{asked.request.scope['scheme']}://{headers.get('host', '')}",
             public=asked.public,
@@ -237,8 +227,9 @@ SERVED = (
 """Everything of Stripe's that is served."""
 
 
-def application(api: Api) -> Starlette:
+def application(fake: Fake) -> Starlette:
     """Return the ASGI application: Stripe's paths under /v1, the page of a challenge, ours under /_control."""
+    api = Api(fake)
 
     def route(served: Served) -> Route:
         async def serve(request: Request) -> Response:
@@ -253,8 +244,8 @@ def application(api: Api) -> Starlette:
     return Starlette(
         routes=[
             *(route(served) for served in SERVED),
-            *page.routes(api),
-            *control.routes(api),
+            *page.routes(fake),
+            *control.routes(fake),
             Route("/{path:path}", unknown, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
         ]
     )

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from deploy.local.fake_stripe.accounts import Account, Event, Happened, events_of
-from deploy.local.fake_stripe.idempotency import LIFETIME_SECONDS, Ask, Place, Stored
+from deploy.local.fake_stripe.idempotency import LIFETIME_SECONDS, Ask, Extent, Stored
 from deploy.local.fake_stripe.journal import Journal
 from deploy.local.fake_stripe.records import Change, WebhookEndpoint
 from deploy.local.fake_stripe.restoring import change_from, change_record
@@ -106,12 +106,12 @@ class Books:
             line |= _happened_record(happened)
         if answer is not None:
             line["stored"] = _stored_record(answer)
-        place = self._journal.append(orjson.dumps(line), answer.body if answer else b"")
+        extent = self._journal.append(orjson.dumps(line), answer.body if answer else b"")
         if happened is not None:
             for owed in self._apply(account, happened):
                 self.on_owed(owed)
         if answer is not None:
-            account.keys.store(Stored(answer.ask, answer.status, answer.request_id, answer.stored_at, place))
+            account.keys.store(Stored(answer.ask, answer.status, answer.request_id, answer.stored_at, extent))
 
     def settle(self, owed: Owed) -> None:
         """Write down that an endpoint needs to be told of an event no more."""
@@ -133,7 +133,7 @@ class Books:
 
     def body_of(self, stored: Stored) -> bytes:
         """Return the body of a stored answer, as it was sent."""
-        return self._journal.body(stored.place)
+        return self._journal.body(stored.extent)
 
     def clear(self) -> None:
         """Forget every account, on disk too."""
@@ -203,20 +203,20 @@ class Books:
 
     def _restore_all(self) -> int:
         lines = 0
-        for record, place in self._journal.read():
-            self._restore(record, place)
+        for record, extent in self._journal.read():
+            self._restore(record, extent)
             lines += 1
         return lines
 
-    def _restore(self, record: Mapping[str, Any], place: Place) -> None:
+    def _restore(self, record: Mapping[str, Any], extent: Extent) -> None:
         if "settled" in record:
             self._let_go(*record["settled"])
         elif "ahead_seconds" in record:
             self.ahead_seconds = record["ahead_seconds"]
         else:
-            self._restore_account(self._open(record["account"]), record, place)
+            self._restore_account(self._open(record["account"]), record, extent)
 
-    def _restore_account(self, account: Account, record: Mapping[str, Any], place: Place) -> None:
+    def _restore_account(self, account: Account, record: Mapping[str, Any], extent: Extent) -> None:
         change = change_from(record)
         at = record.get("at", change.intent.created if change.intent else 0)
         self.latest_at = max(self.latest_at, at)
@@ -229,7 +229,7 @@ class Books:
                 self._restore_owed(account, happened, event, endpoint)
         if (stored := record.get("stored")) is not None:
             ask = Ask(stored["key"], stored["path"], stored["fingerprint"])
-            account.keys.store(Stored(ask, stored["status"], stored["request_id"], stored["stored_at"], place))
+            account.keys.store(Stored(ask, stored["status"], stored["request_id"], stored["stored_at"], extent))
 
     def _restore_owed(self, account: Account, happened: Happened, event_id: str, endpoint_id: str) -> None:
         for event in events_of(happened):

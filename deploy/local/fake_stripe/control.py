@@ -26,8 +26,8 @@ from deploy.local.fake_stripe.records import Change, Charge, DisputeStatus, Refu
 
 if TYPE_CHECKING:
     from deploy.local.fake_stripe.accounts import Account
-    from deploy.local.fake_stripe.api import Api
     from deploy.local.fake_stripe.books import Books
+    from deploy.local.fake_stripe.fake import Fake
     from deploy.local.fake_stripe.shelf import Shelf, Thing
 
 Asked = dict[str, Any]
@@ -45,8 +45,8 @@ class ControlError(ValueError):
 class Control:
     """The control verbs of one fake; each takes the request and its JSON, and returns what to answer."""
 
-    def __init__(self, api: Api) -> None:
-        self._api = api
+    def __init__(self, fake: Fake) -> None:
+        self._fake = fake
 
     def readyz(self, _: Request, __: Asked) -> object:
         """Tell that it serves."""
@@ -54,51 +54,51 @@ class Control:
 
     def reset(self, _: Request, __: Asked) -> object:
         """Forget everything, in memory and on disk."""
-        self._api.books.clear()
-        self._api.sender.forget()
-        self._api.sender.knobs = Knobs()
-        self._api.plan = Plan()
-        self._api.limiter = Limiter(Rates(), self._api.limiter.clock)
+        self._fake.books.clear()
+        self._fake.sender.forget()
+        self._fake.sender.knobs = Knobs()
+        self._fake.plan = Plan()
+        self._fake.limiter = Limiter(Rates(), self._fake.limiter.clock)
         return {"status": "empty"}
 
     def faults(self, request: Request, asked: Asked) -> object:
         """Show, set or lift the fault plan."""
         if request.method == "PUT":
-            self._api.plan = read_plan(asked.get("rules"))
+            self._fake.plan = read_plan(asked.get("rules"))
         elif request.method == "DELETE":
-            self._api.plan = Plan()
-        return self._api.plan.view()
+            self._fake.plan = Plan()
+        return self._fake.plan.view()
 
     def limits(self, request: Request, asked: Asked) -> object:
         """Show, set or lift the rate limits."""
         if request.method != "GET":
             rates = read_rates(asked) if request.method == "PUT" else Rates()
-            self._api.limiter = Limiter(rates, self._api.limiter.clock)
-        return self._api.limiter.rates.view()
+            self._fake.limiter = Limiter(rates, self._fake.limiter.clock)
+        return self._fake.limiter.rates.view()
 
     def clock(self, request: Request, asked: Asked) -> object:
         """Show the fake's time or put it forward, with all that this brings."""
-        books = self._api.books
+        books = self._fake.books
         if request.method == "POST":
             seconds = asked.get("advance_seconds")
             if not isinstance(seconds, int) or seconds < 0:
                 raise ControlError("advance_seconds is a whole number of seconds, not below 0")
             books.advance(seconds)
-            passing.pass_time(books, self._api.now())
-        return {"now": self._api.now(), "ahead_seconds": books.ahead_seconds}
+            passing.pass_time(books, self._fake.now())
+        return {"now": self._fake.now(), "ahead_seconds": books.ahead_seconds}
 
     def ledger(self, request: Request, _: Asked) -> object:
         """Sum up the money by a metadata entry."""
-        return _summary(self._api.books, request.query_params.get("by", "tenant_id"))
+        return _summary(self._fake.books, request.query_params.get("by", "tenant_id"))
 
     def authentication(self, request: Request, asked: Asked) -> object:
         """End a 3-D Secure challenge without its page."""
         if asked.get("outcome") not in {"succeed", "fail"}:
             raise ControlError("outcome is succeed or fail")
-        found = find_intent(self._api, request.path_params["id"])
+        found = find_intent(self._fake, request.path_params["id"])
         if found is None:
             raise ControlError("there is no such payment intent", 404)
-        authenticate(self._api, *found, passed=asked["outcome"] == "succeed")
+        authenticate(self._fake, *found, passed=asked["outcome"] == "succeed")
         return self._seen(found[0], found[0].intents.get(found[1].id))
 
     def refund(self, request: Request, asked: Asked) -> object:
@@ -108,7 +108,7 @@ class Control:
         if failure not in {None, *refunds.FAILURES}:
             raise ControlError(f"failure_reason is one of {', '.join(refunds.FAILURES)}")
         to = _one_of(RefundStatus, asked.get("status"))
-        now, charge = self._api.now(), account.charges.get(refund.charge)
+        now, charge = self._fake.now(), account.charges.get(refund.charge)
         change = refunds.end(refund, charge, to, now=now, new_id=new_id, failure=failure)
         self._record(account, change)
         return self._seen(account, account.refunds.get(refund.id))
@@ -125,7 +125,7 @@ class Control:
         if not charge.amount_captured:
             raise ControlError("only a captured charge can be disputed")
         inquiry = bool(asked.get("inquiry", False))
-        change = disputes.opened(charge, reason, inquiry=inquiry, amount=amount, now=self._api.now(), new_id=new_id)
+        change = disputes.opened(charge, reason, inquiry=inquiry, amount=amount, now=self._fake.now(), new_id=new_id)
         self._record(account, change)
         return self._seen(account, change.disputes[0])
 
@@ -133,12 +133,12 @@ class Control:
         """Let the issuer move a dispute on."""
         account, dispute = self._find(lambda account: account.disputes, request.path_params["id"])
         to = _one_of(DisputeStatus, asked.get("status"))
-        self._record(account, disputes.moved(dispute, to, now=self._api.now(), new_id=new_id))
+        self._record(account, disputes.moved(dispute, to, now=self._fake.now(), new_id=new_id))
         return self._seen(account, account.disputes.get(dispute.id))
 
     def webhooks(self, request: Request, asked: Asked) -> object:
         """Show how the sending goes; set or lift the template endpoint of an account, and the sender's patience."""
-        sender = self._api.sender
+        sender = self._fake.sender
         if request.method == "PUT":
             sender.knobs = read_knobs(asked, sender.knobs)
             if "url" in asked:
@@ -149,32 +149,32 @@ class Control:
                 self._record(account, Change(endpoint=replace(endpoint, deleted=True)))
         rows = [
             {"account": account.name, "template": endpoint.template, **endpoint_object(endpoint)}
-            for account in self._api.books.accounts()
+            for account in self._fake.books.accounts()
             for endpoint in account.endpoints
         ]
         return sender.view() | {"endpoints": rows}
 
     def hurry(self, _: Request, __: Asked) -> object:
         """Make every waiting delivery due now."""
-        self._api.sender.hurry()
-        return self._api.sender.view()
+        self._fake.sender.hurry()
+        return self._fake.sender.view()
 
     def roll(self, request: Request, asked: Asked) -> object:
         """Give an endpoint a new secret; the old one signs too for a while (24 hours unless told)."""
         account, endpoint = self._find(lambda account: account.endpoints, request.path_params["id"])
         seconds = int(asked.get("expires_in_seconds", 24 * 3600))
         secrets = (str(asked.get("secret") or new_secret()), endpoint.secrets[0])
-        rolled = replace(endpoint, secrets=secrets, old_until=self._api.now() + seconds)
+        rolled = replace(endpoint, secrets=secrets, old_until=self._fake.now() + seconds)
         self._record(account, Change(endpoint=rolled))
         return endpoint_object(rolled, with_secret=True)
 
     def resend(self, request: Request, _: Asked) -> object:
         """Send an event again to every endpoint that wants its type, as a person at the dashboard can."""
-        for account in self._api.books.accounts():
+        for account in self._fake.books.accounts():
             if (event := account.events().find(request.path_params["id"])) is not None:
                 for endpoint in account.endpoints:
-                    self._api.books.owe(account, event, endpoint)
-                return self._api.sender.view()
+                    self._fake.books.owe(account, event, endpoint)
+                return self._fake.sender.view()
         raise ControlError("there is no such event", 404)
 
     def _put_template(self, account: Account, asked: Asked) -> None:
@@ -187,7 +187,7 @@ class Control:
             url=str(asked["url"]),
             secrets=tuple(str(secret) for secret in secrets),
             enabled_events=tuple(str(kind) for kind in asked.get("enabled_events") or ["*"]),
-            created=before.created if before else self._api.now(),
+            created=before.created if before else self._fake.now(),
             api_version=asked.get("api_version"),
             template=True,
         )
@@ -199,10 +199,10 @@ class Control:
         key = asked.get("api_key") or request.headers.get("authorization", "").removeprefix("Bearer ")
         if not key:
             raise ControlError("say whose webhooks: api_key, or the key as Authorization: Bearer")
-        return self._api.books.account(str(key), str(asked.get("connected", "")))
+        return self._fake.books.account(str(key), str(asked.get("connected", "")))
 
     def _charge(self, asked: Asked) -> tuple[Account, Charge]:
-        for account in self._api.books.accounts():
+        for account in self._fake.books.accounts():
             intent = account.intents.find(asked.get("payment_intent"))
             charge = account.charges.find(asked.get("charge")) or (account.charge_of(intent) if intent else None)
             if charge is not None:
@@ -210,16 +210,16 @@ class Control:
         raise ControlError("there is no such charge: give charge or payment_intent", 404)
 
     def _find(self, shelf_of: Callable[[Account], Shelf[Any]], object_id: str) -> tuple[Account, Any]:
-        for account in self._api.books.accounts():
+        for account in self._fake.books.accounts():
             if (found := shelf_of(account).find(object_id)) is not None:
                 return account, found
         raise ControlError(f"there is no {object_id}", 404)
 
     def _record(self, account: Account, change: Change) -> None:
-        self._api.books.record(account, change, None, at=self._api.now())
+        self._fake.books.record(account, change, None, at=self._fake.now())
 
     def _seen(self, account: Account, thing: Thing) -> object:
-        return View(Call(account, "", Form({}), self._api.now(), DEFAULT_VERSION)).render(thing)
+        return View(Call(account, "", Form({}), self._fake.now(), DEFAULT_VERSION)).render(thing)
 
 
 _VERBS: Mapping[str, tuple[tuple[str, ...], Verb]] = {
@@ -240,9 +240,9 @@ _VERBS: Mapping[str, tuple[tuple[str, ...], Verb]] = {
 }
 
 
-def routes(api: Api) -> list[Route]:
+def routes(fake: Fake) -> list[Route]:
     """Return the control routes of one fake."""
-    control = Control(api)
+    control = Control(fake)
     return [
         Route(f"/_control/{path}", _serving(control, verb), methods=list(methods)) for path, (methods, verb) in _VERBS.items()
     ]

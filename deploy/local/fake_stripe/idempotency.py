@@ -16,7 +16,7 @@ LIFETIME_SECONDS = 24 * 3600
 MAX_KEY_LENGTH = 255
 
 
-class Place(NamedTuple):
+class Extent(NamedTuple):
     """Where in the journal a body lies, in bytes."""
 
     offset: int
@@ -40,7 +40,7 @@ class Stored:
     status: int
     request_id: str
     stored_at: int
-    place: Place
+    extent: Extent
 
 
 class Keys:

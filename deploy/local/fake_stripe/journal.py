@@ -1,7 +1,7 @@
 """The fake's memory on disk: one line per state change, handed to the operating system before the answer leaves.
 
 A line is a JSON record and, after a tab, the answer that was given, if it is to be given again. Records are read at a
-start; an answer is read from its place when a key is replayed.
+start; an answer is read from its place there when a key is replayed.
 
 No fsync: a line written survives the death of this process, which is what a test or a laptop asks of a fake. What a
 torn last line recorded was never answered, so it is dropped at the next start.
@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from deploy.local.fake_stripe.idempotency import Place
+from deploy.local.fake_stripe.idempotency import Extent
 
 
 class JournalError(Exception):
@@ -33,8 +33,8 @@ class Journal:
         self._file = _open_alone(path)
         self._size = os.fstat(self._file).st_size
 
-    def read(self) -> Iterator[tuple[dict[str, Any], Place]]:
-        """Yield every record from the first with the place of its body; drop a torn tail."""
+    def read(self) -> Iterator[tuple[dict[str, Any], Extent]]:
+        """Yield every record from the first with the extent of its body; drop a torn tail."""
         size = 0
         with self._path.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
@@ -42,11 +42,11 @@ class Journal:
                     os.ftruncate(self._file, size)
                     break
                 record, _, body = line.partition(b"\t")
-                yield self._decoded(record, number), Place(size + len(record) + 1, max(0, len(body) - 1))
+                yield self._decoded(record, number), Extent(size + len(record) + 1, max(0, len(body) - 1))
                 size += len(line)
         self._size = size
 
-    def append(self, record: bytes, body: bytes) -> Place:
+    def append(self, record: bytes, body: bytes) -> Extent:
         """Add one line; all of it or, when the disk refuses, none of it."""
         line = b"%b\t%b\n" % (record, body)
         try:
@@ -57,16 +57,16 @@ class Journal:
             os.ftruncate(self._file, self._size)
             message = f"{len(line)} bytes did not fit into {self._path}"
             raise OSError(message)
-        place = Place(self._size + len(record) + 1, len(body))
+        extent = Extent(self._size + len(record) + 1, len(body))
         self._size += written
-        return place
+        return extent
 
-    def body(self, place: Place) -> bytes:
+    def body(self, extent: Extent) -> bytes:
         """Read a body that was appended."""
-        return os.pread(self._file, place.length, place.offset)
+        return os.pread(self._file, extent.length, extent.offset)
 
     def rewrite(self, lines: Iterable[tuple[bytes, bytes]]) -> None:
-        """Replace the file by `lines`, so that what they supersede takes no room; places change, so read again."""
+        """Replace the file by `lines`, so that what they supersede takes no room; extents change, so read again."""
         fresh = self._path.with_suffix(self._path.suffix + ".new")
         with fresh.open("wb") as file:
             file.writelines(b"%b\t%b\n" % line for line in lines)

@@ -17,7 +17,7 @@ from deploy.local.fake_stripe.records import Intent, Status
 
 if TYPE_CHECKING:
     from deploy.local.fake_stripe.accounts import Account
-    from deploy.local.fake_stripe.api import Api
+    from deploy.local.fake_stripe.fake import Fake
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>3-D Secure test page</title></head>
@@ -30,11 +30,11 @@ _PAGE = """<!doctype html>
 _DONE = "<!doctype html><title>Authentication</title><p>Authentication {outcome}. You can close this page.</p>"
 
 
-def routes(api: Api) -> list[Route]:
+def routes(fake: Fake) -> list[Route]:
     """Return the page's routes."""
 
     async def challenge(request: Request) -> Response:
-        found = find_intent(api, request.path_params["id"])
+        found = find_intent(fake, request.path_params["id"])
         if found is None or request.query_params.get("client_secret") != found[1].client_secret:
             return HTMLResponse("<!doctype html><p>There is no such payment.</p>", 404)
         account, intent = found
@@ -44,25 +44,25 @@ def routes(api: Api) -> list[Route]:
             what = escape(f"A payment of {intent.amount} {intent.currency} (minor units) asks for authentication.")
             return HTMLResponse(_PAGE.format(what=what))
         passed = dict(pairs_of(await request.body())).get("outcome") == "succeed"
-        authenticate(api, account, intent, passed=passed)
+        authenticate(fake, account, intent, passed=passed)
         return _back(account.intents.get(intent.id), intent, passed=passed)
 
     return [Route("/redirect/authenticate/{id}", challenge, methods=["GET", "POST"])]
 
 
-def find_intent(api: Api, intent_id: str) -> tuple[Account, Intent] | None:
+def find_intent(fake: Fake, intent_id: str) -> tuple[Account, Intent] | None:
     """Find an intent in whichever account it lies: who follows a link has no key."""
-    for account in api.books.accounts():
+    for account in fake.books.accounts():
         if (intent := account.intents.find(intent_id)) is not None:
             return account, intent
     return None
 
 
-def authenticate(api: Api, account: Account, intent: Intent, *, passed: bool) -> None:
+def authenticate(fake: Fake, account: Account, intent: Intent, *, passed: bool) -> None:
     """End the challenge of an intent."""
-    now = api.now()
+    now = fake.now()
     occasion = intents.Occasion(now=now, new_id=new_id)
-    api.books.record(account, intents.authenticate(intent, passed=passed, occasion=occasion), None, at=now)
+    fake.books.record(account, intents.authenticate(intent, passed=passed, occasion=occasion), None, at=now)
 
 
 def _back(after: Intent, before: Intent, *, passed: bool) -> Response:

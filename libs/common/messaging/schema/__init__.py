@@ -1,0 +1,14 @@
+"""The kernel's tables, the same in every service: outbox, inbox and idempotency keys.
+
+The outbox is insert-only. Rows are found by transaction id (`xid8`), read between two snapshots, and leave by TRUNCATE
+of a whole slot of time once everything in it is published: no row lock, no UPDATE, no DELETE, no bloat.
+
+Each module is one step. A step is what a released migration runs, so it changes no more; the next one goes on from it.
+"""
+
+from libs.common.messaging.schema.v1 import SLOTS, kernel_v1
+from libs.common.messaging.schema.v2 import SLOT_SECONDS, kernel_v2
+from libs.common.messaging.schema.v3 import kernel_v3
+from libs.common.messaging.schema.v4 import KEEP_DECIDED, kernel_v4
+
+__all__ = ["KEEP_DECIDED", "SLOTS", "SLOT_SECONDS", "kernel_v1", "kernel_v2", "kernel_v3", "kernel_v4"]

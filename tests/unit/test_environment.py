@@ -1,0 +1,82 @@
+"""What each process is given of the environment, and which names nobody knows."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from deploy.local.environment import Wiring, known_names, refuse_unknown_variables
+from deploy.local.errors import StackError
+from services import SERVICES
+
+PREFIX = "CARTWRIGHT_"
+WIRING = Wiring(
+    admin_url="postgresql://admin:hush@127.0.0.1:5432/postgres",
+    bootstrap_servers="127.0.0.1:9092",
+    issuer="http://127.0.0.1:8081",
+    master_key="a master key",
+    stripe_api_base="http://127.0.0.1:12111",
+    stripe_api_key="sk_test_a",
+    stripe_webhook_secret="whsec_a",
+    platform_secret_file=Path("/nowhere"),
+)
+EVERYBODYS = {"DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS", "ISSUER", "JWKS_URL", "HTTP_HOST", "HTTP_PORT"}
+STRIPES = {"STRIPE_API_BASE", "STRIPE_API_KEY", "STRIPE_WEBHOOK_SECRET"}
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """An environment without a variable of ours."""
+    for name in [name for name in os.environ if name.startswith(PREFIX)]:
+        monkeypatch.delenv(name)
+    return monkeypatch
+
+
+def _ours(environment: dict[str, str]) -> dict[str, str]:
+    return {name.removeprefix(PREFIX): value for name, value in environment.items() if name.startswith(PREFIX)}
+
+
+@pytest.mark.parametrize(
+    ("service", "own"),
+    [("cart", set()), ("checkout", set()), ("identity", {"MASTER_KEY"}), ("payments", {"MASTER_KEY", *STRIPES})],
+)
+@pytest.mark.usefixtures("environment")
+def test_a_process_is_given_what_its_service_reads_and_no_more(service: str, own: set[str]) -> None:
+    assert _ours(WIRING.serving(service, "api", 1)).keys() == EVERYBODYS | own
+    assert _ours(WIRING.serving(service, "worker", 1)).keys() == EVERYBODYS | own | {"RELAY_DATABASE_URL"}
+
+
+def test_what_the_user_sets_goes_to_the_services_that_read_it(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    before = tmp_path / "before"
+    before.write_text("the master key before\n", encoding="utf-8")
+    environment.setenv("CARTWRIGHT_LOG_LEVEL", "debug")
+    environment.setenv("CARTWRIGHT_CHECKOUT_TTL_SECONDS", "60")
+    environment.setenv("CARTWRIGHT_PREVIOUS_MASTER_KEY_FILE", str(before))
+    given = {service: _ours(WIRING.serving(service, "api", 1)) for service in SERVICES}
+    assert all(each["LOG_LEVEL"] == "debug" for each in given.values())
+    assert {service for service, each in given.items() if "CHECKOUT_TTL_SECONDS" in each} == {"checkout"}
+    assert {service for service, each in given.items() if "PREVIOUS_MASTER_KEY" in each} == {"payments"}
+    assert given["payments"]["PREVIOUS_MASTER_KEY"] == "the master key before"
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "HTTP_PORT", "TOPIC_PREFIX", "RELAY_DATABASE_URL", "STRIPE_API_BASE"])
+def test_what_the_stack_decides_the_user_does_not(environment: pytest.MonkeyPatch, name: str) -> None:
+    environment.setenv(PREFIX + name, "the user's")
+    assert "the user's" not in WIRING.serving("payments", "api", 1).values()
+
+
+@pytest.mark.parametrize("serving", [None, *SERVICES])
+@pytest.mark.parametrize("suffix", ["", "_FILE"])
+def test_a_name_that_any_service_reads_is_known_to_all(environment: pytest.MonkeyPatch, serving: str | None, suffix: str) -> None:
+    for name in known_names():
+        environment.setenv(PREFIX + name + suffix, "x")
+    refuse_unknown_variables(serving)
+
+
+@pytest.mark.parametrize("name", ["CARTWRIGHT_DATABSE_URL", "CARTWRIGHT_", "CARTWRIGHT_FILE", "CARTWRIGHT_NONSENSE_FILE"])
+@pytest.mark.parametrize("serving", [None, "cart"])
+def test_a_name_that_nobody_reads_is_refused_by_name(environment: pytest.MonkeyPatch, name: str, serving: str | None) -> None:
+    environment.setenv("CARTWRIGHT_ORPHAN_MONEY_SECONDS", "60")
+    environment.setenv(name, "x")
+    with pytest.raises(StackError, match=rf"^unknown environment variable {name}: .*$"):
+        refuse_unknown_variables(serving)
