@@ -20,7 +20,6 @@ from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
 from libs.common.auth import Principal, Verifier, bearer
-from libs.common.clock import now
 from libs.common.decision import Message
 from libs.common.errors import CartwrightError, MalformedError, NotFoundError, RejectedError
 from libs.common.http.arguments import Arguments
@@ -103,7 +102,7 @@ class Call:
         self.request = request
         self.headers = headers
         self.service: Service = request.app.state.service
-        self.shell = self.service.shell
+        self.shell: Shell = self.service.shell
         self.rule = rule
         self.request_id = request_id
         self.traceparent = span.traceparent
@@ -155,12 +154,10 @@ class Call:
 
     def message(self, command: Any, *, tenant_id: UUID | None = None, correlation_id: str = "") -> Message[Any]:
         """A command of this caller, in its tenant."""
-        return Message(
-            data=command,
-            tenant_id=self.tenant_id if tenant_id is None else tenant_id,
+        return self.shell.command(
+            command,
+            self.tenant_id if tenant_id is None else tenant_id,
             id=self.request_id,
-            time=now(),
-            source=self.shell.source,
             actor=str(self._principal.subject) if self._principal else "",
             correlation_id=correlation_id or self.request_id,
             traceparent=self.traceparent,

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from itertools import count
 
-import asyncpg
 import structlog
 import uvloop
 from aiokafka.errors import KafkaError
@@ -17,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from libs.common.auth import Keys, Verifier
-from libs.common.database import PASSING, Database, passes_by_itself
+from libs.common.database import PASSING, WHATEVER_IT_SAYS, Database, passes_by_itself, poll
 from libs.common.errors import UnavailableError
 from libs.common.http.operator import repair_routes
 from libs.common.http.server import Check, calm_collector, operator_app, serve
@@ -199,17 +198,15 @@ async def _consume(kafka: KafkaBroker) -> None:
 
 
 async def _count_parked(everywhere: Sequence[ParkedMessages]) -> None:
-    """Keep the gauges of what is set aside; while the database is away they stay as they were."""
-    while True:
-        try:
-            counts = [await parked.counts() for parked in everywhere]
-        except (*PASSING, asyncpg.PostgresError) as error:
-            log.info("parked.not_counted", error=str(error))
-        else:
-            for state in ("rejected", "parked", "queued"):
-                PARKED_MESSAGES.labels(state).set(sum(each[state][0] for each in counts if state in each))
-                PARKED_KEYS.labels(state).set(sum(each[state][1] for each in counts if state in each))
-        await asyncio.sleep(COUNT_SECONDS)
+    """Keep the gauges of what is parked; while the database is away they stay as they were."""
+
+    async def count_once() -> None:
+        counts = [await parked.counts() for parked in everywhere]
+        for state in ("rejected", "parked", "queued"):
+            PARKED_MESSAGES.labels(state).set(sum(each[state][0] for each in counts if state in each))
+            PARKED_KEYS.labels(state).set(sum(each[state][1] for each in counts if state in each))
+
+    await poll(count_once, every=COUNT_SECONDS, waiting="parked.not_counted", outlives=WHATEVER_IT_SAYS)
 
 
 def _asyncapi(parts: ServiceParts) -> Route:
