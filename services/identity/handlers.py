@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from libs.common.contracts import cart, checkout, payments
-from libs.common.decision import Handlers, Message, Ref, World
+from libs.common.decision import Handlers, Message, Ref, World, present
 from libs.common.errors import NotFoundError, StaleError
 from services.identity.domain import client as machines
 from services.identity.domain import session as sessions
@@ -179,7 +179,7 @@ def create_client(world: World, message: Message[CreateClient]) -> Client:
 def add_secret(world: World, message: Message[AddSecret]) -> Client:
     """Answers the client with one more secret."""
     command = message.data
-    client = machines.demand_present(world.get(Client, command.client_id))
+    client = present(Client, world.get(Client, command.client_id))
     secret = Secret(id=command.secret_id, digest=command.secret_digest, created_at=world.now)
     return world.save(machines.add_secret(client, secret))
 
@@ -187,14 +187,14 @@ def add_secret(world: World, message: Message[AddSecret]) -> Client:
 @HANDLERS.on(RemoveSecret, _client)
 def remove_secret(world: World, message: Message[RemoveSecret]) -> Client:
     """Answers the client without the secret."""
-    client = machines.demand_present(world.get(Client, message.data.client_id))
+    client = present(Client, world.get(Client, message.data.client_id))
     return world.save(machines.remove_secret(client, message.data.secret_id))
 
 
 @HANDLERS.on(DeleteClient, _client)
 def delete_client(world: World, message: Message[DeleteClient]) -> Client:
     """Answers what stays of the client."""
-    client = machines.demand_present(world.get(Client, message.data.client_id))
+    client = present(Client, world.get(Client, message.data.client_id))
     return world.save(machines.delete(client, world.now))
 
 

@@ -8,7 +8,7 @@ from uuid import UUID, uuid5
 from libs.common.contracts.checkout import OrderLookupRequested
 from libs.common.contracts.fulfilment import ReturnReceived, ShipmentDelivered, ShipmentDispatched
 from libs.common.contracts.payments import DisputeClosed, DisputeOpened
-from libs.common.decision import Message, Ref, World
+from libs.common.decision import Message, Ref, Viewer, World
 from libs.common.errors import NotFoundError
 from libs.common.messaging.timers import Timer
 from services.checkout.domain import fulfilment
@@ -17,7 +17,6 @@ from services.checkout.domain.note import Note
 from services.checkout.domain.order import Order
 from services.checkout.domain.stock import Stock
 from services.checkout.handlers import stock
-from services.checkout.handlers.caller import Caller
 from services.checkout.handlers.table import HANDLERS
 
 LOOKUP_TIMER = "order-lookup"
@@ -28,7 +27,7 @@ class CancelOrder:
     """Call an order off before its money is taken."""
 
     order_id: UUID
-    caller: Caller
+    caller: Viewer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +35,7 @@ class WriteNote:
     """Write something down about an order."""
 
     order_id: UUID
-    caller: Caller
+    caller: Viewer
     body: str
 
 
@@ -66,18 +65,10 @@ def stock_of_order(world: World, message: Message[Any]) -> Iterable[Ref]:
     return {Ref(Stock, allocation.sku) for allocation in order.allocations} if order else set()
 
 
-def visible(world: World, order_id: UUID, caller: Caller) -> Order:
-    """The order, if it is any of the caller's business."""
-    order = world.get(Order, order_id)
-    if order is None or not caller.sees(order.subject_id):
-        raise NotFoundError("order-not-found", "there is no such order for you")
-    return order
-
-
 @HANDLERS.on(CancelOrder, order_ref, more=stock_of_order)
 def cancel_order(world: World, message: Message[CancelOrder]) -> Order:
     """Call it off and put its goods back; payments lets go of the money, or gives it back where it was faster."""
-    order = visible(world, message.data.order_id, message.data.caller)
+    order = message.data.caller.demand(Order, world.get(Order, message.data.order_id))
     book.demand_cancelable(order)
     canceled, event, goods = book.cancel(order, "canceled")
     stock.restock_all(world, goods)
@@ -88,7 +79,7 @@ def cancel_order(world: World, message: Message[CancelOrder]) -> Order:
 def write_note(world: World, message: Message[WriteNote]) -> Note:
     """Answers the note."""
     command = message.data
-    order = visible(world, command.order_id, command.caller)
+    order = command.caller.demand(Order, world.get(Order, command.order_id))
     note = Note(
         tenant_id=world.tenant_id,
         id=world.new_id(),

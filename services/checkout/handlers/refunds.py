@@ -8,14 +8,13 @@ import structlog
 
 from libs.common.contracts import Event
 from libs.common.contracts.payments import RefundFailed, RefundPending, RefundSucceeded
-from libs.common.decision import Message, Ref, World
+from libs.common.decision import Message, Ref, Viewer, World
 from libs.common.telemetry import Counter
 from services.checkout.domain import refund as till
 from services.checkout.domain.order import Order
 from services.checkout.domain.refund import Refund, RefundState, RefundWish
 from services.checkout.handlers import stock
-from services.checkout.handlers.caller import Caller
-from services.checkout.handlers.orders import order_ref, stock_of_order, visible
+from services.checkout.handlers.orders import order_ref, stock_of_order
 from services.checkout.handlers.table import HANDLERS
 
 OVER_REFUNDED = Counter(
@@ -31,7 +30,7 @@ class RequestRefund:
 
     refund_id: UUID
     order_id: UUID
-    caller: Caller
+    caller: Viewer
     wish: RefundWish
 
 
@@ -39,7 +38,7 @@ class RequestRefund:
 def request_refund(world: World, message: Message[RequestRefund]) -> Refund:
     """Set it aside on the order, and ask payments."""
     command = message.data
-    order = visible(world, command.order_id, command.caller)
+    order = command.caller.demand(Order, world.get(Order, command.order_id))
     changed, refund, event = till.request(order, command.refund_id, command.wish, world.now)
     world.save(changed)
     return world.save(refund, event)

@@ -7,9 +7,9 @@ import structlog
 from fastapi import Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
-from libs.common.clock import NIL, PLATFORM, rfc3339
+from libs.common.clock import NIL, rfc3339
 from libs.common.decision import Message
-from libs.common.errors import ConflictError, DeniedError, NotFoundError, RejectedError, UnavailableError
+from libs.common.errors import ConflictError, NotFoundError, RejectedError, UnavailableError
 from libs.common.http.routes import Call, Caller, Routes, guard, reply
 from libs.common.messaging.shell import Failure
 from libs.common.sealing import MasterKeys
@@ -92,7 +92,7 @@ def account_model(account: ProviderAccount) -> AccountModel:
 @guard("provider-accounts:write")
 async def read_account(call: Caller) -> Response:
     """The tenant's own account, masked."""
-    async with call.shell.database.transaction([call.tenant_id]) as connection:
+    async with call.transaction() as connection:
         found = await repository.ACCOUNTS.load(connection, [(call.tenant_id, STRIPE)], lock=False)
     if not found:
         raise NotFoundError("provider-account-not-found", "this tenant has no account of its own: the platform's is used")
@@ -152,7 +152,7 @@ async def _whose(gateways: Gateways, credentials: Credentials) -> SeenAccount:
 
 async def _demand_its_payments(call: Call, credentials: Credentials) -> None:
     """A payment's captures and refunds belong where it was made, so the newest must be found with what is given."""
-    async with call.shell.database.transaction([call.tenant_id]) as connection:
+    async with call.transaction() as connection:
         intent_id = await repository.newest_intent(connection, call.tenant_id)
     if intent_id is None:
         return
@@ -169,11 +169,9 @@ def _gateways(call: Call) -> Gateways:
 
 
 @ROUTES.post("/ops/provider-accounts/rewrap", response_model=RewrappedModel)
-@guard("ops:repair")
+@guard("ops:repair", platform_only=True)
 async def rewrap_accounts(call: Caller) -> Response:
     """Wrap every account's data key with the master key in force: what `keys rotate master` asks for."""
-    if call.tenant_id != PLATFORM:
-        raise DeniedError("platform-only", "this is for operators of the platform alone")
     master_keys = call.service.shared(Access).master_keys
     rewrapped = failed = 0
     after: UUID | None = NIL
