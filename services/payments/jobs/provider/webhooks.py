@@ -7,14 +7,13 @@ nothing to look for. The same loop is the sweeper: it takes up whatever is store
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, assert_never
 from uuid import UUID
 
-import asyncpg
 import structlog
 
-from libs.common.clock import now
-from libs.common.database import PASSING
+from libs.common.database import PASSING, WHATEVER_IT_SAYS, poll
 from libs.common.decision import Message
 from libs.common.errors import CartwrightError
 from libs.common.messaging.shell import Failure, Shell
@@ -46,7 +45,6 @@ from services.payments.gateway.accounts import Access
 from services.payments.handlers.disputes import ObserveDispute
 from services.payments.handlers.observations import ObserveIntent
 from services.payments.handlers.refunds import ObserveRefund
-from services.payments.jobs.telling import tell_all
 from services.payments.repository.provider import webhooks as repository
 from services.payments.repository.provider.webhooks import Settled
 
@@ -59,8 +57,7 @@ READS_AT_ONCE = 20
 LEASE = timedelta(seconds=60)
 """How long those who took notices up have them: enough to read each object once, however slow the provider is."""
 LOOK_SECONDS = 0.5
-GAUGES_EVERY = 20
-"""In looks."""
+GAUGES_SECONDS = 10.0
 NOT_READ: tuple[type[Exception], ...] = (CartwrightError, SealError, *PASSING)
 KEPT = timedelta(days=60)
 FORGOTTEN_AT_ONCE = 1_000
@@ -78,17 +75,14 @@ log = structlog.get_logger(__name__)
 async def settle_webhooks(worker: "Worker") -> None:
     """Settle what comes, for as long as the worker lives."""
     settler = Settler(worker.shell, worker.shared(Access).gateways)
-    looks = 0
-    while True:
-        took = 0
-        try:
-            if looks % GAUGES_EVERY == 0:
-                await settler.look_around()
-            took = await settler.settle_due()
-        except (*PASSING, asyncpg.PostgresError) as error:
-            log.warning("webhooks.waiting", error=str(error), action="looking again shortly")
-        looks += 1
-        await asyncio.sleep(0 if took == AT_ONCE else LOOK_SECONDS)
+
+    async def settle() -> bool:
+        return await settler.settle_due() == AT_ONCE
+
+    keep_at = partial(poll, waiting="webhooks.waiting", outlives=WHATEVER_IT_SAYS)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(keep_at(settle, every=LOOK_SECONDS), name="settler")
+        group.create_task(keep_at(settler.look_around, every=GAUGES_SECONDS), name="gauges of webhooks")
 
 
 class Settler:
@@ -136,8 +130,8 @@ class Settler:
         for notice, payment in news:
             observation = _observation(payment.id, read[_thing(notice)])
             if observation is not None:
-                commands[_thing(notice)] = self._message(notice, observation)
-        answers = await tell_all(self._shell, list(commands.values())) if commands else []
+                commands[_thing(notice)] = self._shell.command(observation, notice.tenant_id, id=f"webhook:{notice.id}")
+        answers = await self._shell.execute_each(list(commands.values())) if commands else []
         refused = {thing: answer for thing, answer in zip(commands, answers, strict=True) if isinstance(answer, Failure)}
         return [_settled(notice, read[_thing(notice)], refused.get(_thing(notice))) for notice, _ in news]
 
@@ -163,10 +157,6 @@ class Settler:
             except NOT_READ as error:
                 log.warning("webhook.not_read", tenant_id=str(tenant_id), error=str(error), action="reading it again later")
                 return Unknown(type(error).__name__)
-
-    def _message(self, notice: TakenNotice, data: Any) -> Message[Any]:
-        source = self._shell.source
-        return Message(data=data, tenant_id=notice.tenant_id, id=f"webhook:{notice.id}", time=now(), source=source, actor=source)
 
 
 def _count(settled: Iterable[Settled]) -> None:

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import structlog
 
-from libs.common.clock import NIL, new_id, now
+from libs.common.clock import NIL, now
 from libs.common.decision import Message
 from libs.common.messaging.shell import Failure, Shell
 from libs.common.telemetry import Counter
@@ -244,12 +244,7 @@ class Audit:
                     count_in(self.totals, which, side)
 
     def _message(self, command: Any) -> Message[Any]:
-        return message_of(self.shell, self.book.tenant_id, command)
-
-
-def message_of(shell: Shell, tenant_id: UUID, command: Any) -> Message[Any]:
-    """A command of our own, from nobody in particular."""
-    return Message(data=command, tenant_id=tenant_id, id=str(new_id()), time=now(), source=shell.source, actor=shell.source)
+        return self.shell.command(command, self.book.tenant_id)
 
 
 def _is_of(window: repository.Window, side: Side) -> bool:

@@ -4,16 +4,14 @@ A run is a row. Whoever takes it up has it for as long as it keeps recording; sh
 the same window again, which changes nothing that was done.
 """
 
-import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import asyncpg
 import structlog
 
 from libs.common.clock import new_id, now
-from libs.common.database import PASSING
+from libs.common.database import WHATEVER_IT_SAYS, poll
 from libs.common.errors import ConflictError
 from libs.common.messaging.shell import Shell
 from libs.common.telemetry import Counter, Gauge
@@ -27,7 +25,7 @@ from services.payments.handlers.reconciliation import (
     TakeUpReconciliation,
 )
 from services.payments.jobs.provider.calling import GatewayOf
-from services.payments.jobs.reconciliation.audit import Audit, message_of
+from services.payments.jobs.reconciliation.audit import Audit
 from services.payments.repository import reconciliation as repository
 
 if TYPE_CHECKING:
@@ -62,22 +60,22 @@ class Reconciler:
     def __init__(self, shell: Shell, gateway_of: GatewayOf) -> None:
         self._shell = shell
         self._gateway_of = gateway_of
+        self._looks = 0
+        self._worked = False
 
     async def run(self) -> None:
         """Look every second; a run that waits is taken up at once after the one before."""
-        looks, worked = 0, False
-        while True:
-            try:
-                is_round = looks % LOOKS_A_ROUND == 0
-                if is_round:
-                    await self._show()
-                worked = await self.run_one(EVERY if is_round or worked else None)
-            except (*PASSING, asyncpg.PostgresError) as error:
-                worked = False
-                log.warning("reconciliation.waiting", error=str(error), action="trying again in a second")
-            looks += 1
-            if not worked:
-                await asyncio.sleep(LOOK_SECONDS)
+        await poll(self._look, every=LOOK_SECONDS, waiting="reconciliation.waiting", outlives=WHATEVER_IT_SAYS)
+
+    async def _look(self) -> bool:
+        """Carry out a run that waits, if one does. The schedule is asked now and then, and for as long as there is work."""
+        is_round, worked = self._looks % LOOKS_A_ROUND == 0, self._worked
+        self._looks += 1
+        self._worked = False
+        if is_round:
+            await self._show()
+        self._worked = await self.run_one(EVERY if is_round or worked else None)
+        return self._worked
 
     async def _show(self) -> None:
         """Keep the gauges. Each worker says the same."""
@@ -136,4 +134,4 @@ class Reconciler:
             bound.info("reconciliation.finished", **audit.counts)
 
     async def _tell(self, tenant_id: UUID, command: Any) -> Any:
-        return await self._shell.execute(message_of(self._shell, tenant_id, command))
+        return await self._shell.execute(self._shell.command(command, tenant_id))
