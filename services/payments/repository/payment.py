@@ -9,7 +9,7 @@ from libs.common.tenancy import Tenant
 from services.payments import tables
 from services.payments.domain.payment.attempt import Attempt
 from services.payments.domain.payment.payment import OrderPayment, Payment
-from services.payments.domain.provider.operation import UNKNOWN_WAITS
+from services.payments.domain.provider.ladder import WAITS
 
 TENANTS = Rows(tables.TENANT, Tenant)
 PAYMENTS = Rows(tables.PAYMENT, Payment)
@@ -40,5 +40,5 @@ class Watched:
 
 async def watched(connection: Connection) -> Watched:
     """How many outcomes are unknown and since when, and how many payments wait for a person."""
-    row = await connection.fetchrow(WATCHED, len(UNKNOWN_WAITS))
+    row = await connection.fetchrow(WATCHED, len(WAITS))
     return Watched(**row) if row else Watched(0, 0.0, 0, 0)

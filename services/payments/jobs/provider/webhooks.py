@@ -22,6 +22,7 @@ from libs.common.telemetry import Counter, Gauge
 from services.payments.domain.money.refund_recording import worth_of_refund
 from services.payments.domain.payment.observing import worth_of_intent
 from services.payments.domain.payment.payment import Payment
+from services.payments.domain.provider.ladder import wait_after
 from services.payments.domain.provider.outcome import (
     Declined,
     Outcome,
@@ -39,7 +40,6 @@ from services.payments.domain.provider.webhook import (
     Subject,
     TakenNotice,
     Worth,
-    wait_after,
 )
 from services.payments.gateway.accounts import Access
 from services.payments.handlers.disputes import ObserveDispute
