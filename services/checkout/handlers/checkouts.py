@@ -13,8 +13,7 @@ from libs.common.contracts.cart import CartFreezeRefused, CartFrozen
 from libs.common.decision import Message, Ref, Viewer, World
 from libs.common.errors import ConflictError, RejectedError
 from libs.common.tenancy import Tenant, tenant_ref
-from services.checkout.domain import order as book
-from services.checkout.domain import quote as pricing
+from services.checkout import domain
 from services.checkout.domain import saga
 from services.checkout.domain.order import OrderCounter
 from services.checkout.domain.quote import Address, Quote
@@ -128,7 +127,7 @@ def _to_quote(world: World, message: Message[CartFrozen]) -> Iterable[Ref]:
     checkout = world.get(Checkout, message.data.checkout_id)
     if checkout is None or checkout.state is not CheckoutState.STARTED:
         return []
-    counter = [Ref(OrderCounter, message.tenant_id)] if pricing.may_be_free(message.data) else []
+    counter = [Ref(OrderCounter, message.tenant_id)] if domain.quote.may_be_free(message.data) else []
     return [*quoting.terms_refs(world, checkout), *{Ref(Stock, line.sku) for line in message.data.lines}, *counter]
 
 
@@ -139,14 +138,14 @@ def cart_frozen(world: World, message: Message[CartFrozen]) -> None:
     if checkout is None or checkout.state is not CheckoutState.STARTED:
         return
     try:
-        quote = pricing.quote(message.data, quoting.terms(world, checkout))
-    except pricing.UnquotableError:
+        quote = domain.quote.quote(message.data, quoting.terms(world, checkout))
+    except domain.quote.UnquotableError:
         world.save(*saga.fail(checkout, "cart-unavailable"))
         return
     if not quote.lines:
         world.save(*saga.fail(checkout, "cart-empty"))  # else it would be an order of nothing, for nothing
         return
-    allocations = stock.reserve_all(world, pricing.demand(quote.lines))
+    allocations = stock.reserve_all(world, domain.quote.demand(quote.lines))
     if allocations is None:
         world.save(*saga.fail(checkout, "out-of-stock"))
         return
@@ -168,7 +167,7 @@ def _go_on(world: World, reserved: Checkout, quote: Quote) -> Checkout:
 def confirm(world: World, checkout: Checkout, quote: Quote) -> Checkout:
     """Sell what is held, and make the order. Its stock and the counter must be among the refs."""
     counter = world.get(OrderCounter, world.tenant_id) or OrderCounter(tenant_id=world.tenant_id)
-    counter = world.save(book.count_order(counter))
+    counter = world.save(domain.order.count_order(counter))
     stock.sell_all(world, checkout.allocations)
     confirmed, order, event = saga.confirm(checkout, quote, counter.last_number, world.now)
     world.save(order, event)

@@ -11,8 +11,8 @@ from libs.common.contracts.payments import DisputeClosed, DisputeOpened
 from libs.common.decision import Message, Ref, Viewer, World
 from libs.common.errors import NotFoundError
 from libs.common.messaging.timers import Timer
+from services.checkout import domain
 from services.checkout.domain import fulfilment
-from services.checkout.domain import order as book
 from services.checkout.domain.note import Note
 from services.checkout.domain.order import Order
 from services.checkout.domain.stock import Stock
@@ -69,8 +69,8 @@ def stock_of_order(world: World, message: Message[Any]) -> Iterable[Ref]:
 def cancel_order(world: World, message: Message[CancelOrder]) -> Order:
     """Call it off and put its goods back; payments lets go of the money, or gives it back where it was faster."""
     order = message.data.caller.demand(Order, world.get(Order, message.data.order_id))
-    book.demand_cancelable(order)
-    canceled, event, goods = book.cancel(order, "canceled")
+    domain.order.demand_cancelable(order)
+    canceled, event, goods = domain.order.cancel(order, "canceled")
     stock.restock_all(world, goods)
     return world.save(canceled, event)
 
@@ -121,7 +121,7 @@ def send_link(world: World, message: Message[SendLink]) -> str:
 @HANDLERS.on(DisputeOpened, order_ref)
 def dispute_opened(world: World, message: Message[DisputeOpened]) -> None:
     """The buyer's bank contests the payment."""
-    _dispute(world, message, book.OPEN_DISPUTE)
+    _dispute(world, message, domain.order.OPEN_DISPUTE)
 
 
 @HANDLERS.on(DisputeClosed, order_ref)
@@ -133,7 +133,7 @@ def dispute_closed(world: World, message: Message[DisputeClosed]) -> None:
 def _dispute(world: World, message: Message[DisputeOpened] | Message[DisputeClosed], standing: str) -> None:
     order = world.get(Order, message.data.order_id)
     if order is not None:
-        changed = book.dispute(order, message.data.dispute_id, standing)
+        changed = domain.order.dispute(order, message.data.dispute_id, standing)
         if changed != order:
             world.save(changed)
 

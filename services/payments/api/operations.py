@@ -16,7 +16,7 @@ from services.payments.domain.provider.operation import Operation, Verdict
 from services.payments.handlers.payments import ResolvePayment
 from services.payments.repository.bookmark import BEGINNING, Bookmark
 from services.payments.repository.payment import PAYMENTS
-from services.payments.repository.provider import operations as repository
+from services.payments.repository.provider.operations import OPERATIONS, unknown_of_payment, unknown_operations
 
 ROUTES = Routes()
 
@@ -73,7 +73,7 @@ async def list_unknown(call: Caller, tenant_id: UUID | None = None, limit: Limit
 async def resolve_unknown(call: Caller, payment_id: UUID, word: Word) -> Response:
     """Have a payment's unknown outcomes looked into at once, with what a person says of them."""
     async with call.transaction(word.tenant_id) as connection:
-        keys = await repository.unknown_of_payment(connection, word.tenant_id, payment_id)
+        keys = await unknown_of_payment(connection, word.tenant_id, payment_id)
     command = ResolvePayment(payment_id=payment_id, operation_ids=tuple(keys), verdict=word.verdict, reason=word.reason)
     payment: Payment = await call.execute(command, tenant_id=word.tenant_id)
     state = str(payment.state)
@@ -83,9 +83,9 @@ async def resolve_unknown(call: Caller, payment_id: UUID, word: Word) -> Respons
 async def _unknown(call: Call, tenant_id: UUID | None, after: Bookmark, limit: int) -> Sequence[tuple[Operation, Payment]]:
     database = call.shell.database
     async with database.acquire() as connection:
-        keys = await repository.unknown_operations(connection, tenant_id, after=after, limit=limit)
+        keys = await unknown_operations(connection, tenant_id, after=after, limit=limit)
     async with database.transaction({tenant for tenant, _ in keys}) as connection:
-        operations = {each.id: each for each in await repository.OPERATIONS.load(connection, keys, lock=False)}
+        operations = {each.id: each for each in await OPERATIONS.load(connection, keys, lock=False)}
         owners = sorted({(each.tenant_id, each.payment_id) for each in operations.values()})
         payments = {each.id: each for each in await PAYMENTS.load(connection, owners, lock=False)}
     return [(operations[key], payments[operations[key].payment_id]) for _, key in keys if key in operations]

@@ -19,7 +19,7 @@ from services.payments.domain.provider.outcome import Declined, Outcome, Succeed
 from services.payments.gateway.accounts import Access
 from services.payments.handlers.observations import Look, LookAtPayment, ObserveIntent
 from services.payments.jobs.provider.calling import GatewayOf
-from services.payments.repository import payment as repository
+from services.payments.repository.payment import count_watched, due_payments
 
 if TYPE_CHECKING:
     from libs.common.processes.parts import Worker
@@ -52,7 +52,7 @@ async def count_payments(worker: "Worker") -> None:
 
     async def count() -> None:
         async with worker.shell.database.acquire() as connection:
-            watched = await repository.watched(connection)
+            watched = await count_watched(connection)
         UNKNOWN_COUNT.set(watched.unknown_count)
         UNKNOWN_SECONDS.set(watched.oldest_unknown_seconds)
         QUEUED_COUNT.set(watched.queued_count)
@@ -64,7 +64,7 @@ async def count_payments(worker: "Worker") -> None:
 async def look_at_due(shell: Shell, gateway_of: GatewayOf) -> int:
     """Look at what is due; answers how many there were. No connection is held while the provider is read."""
     async with shell.database.acquire() as connection:
-        due = await repository.due_payments(connection, AT_ONCE)
+        due = await due_payments(connection, AT_ONCE)
     if not due:
         return 0
     looks = [shell.command(LookAtPayment(payment_id=key), tenant_id) for tenant_id, key in due]

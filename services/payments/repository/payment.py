@@ -38,7 +38,7 @@ class Watched:
     """Payments that wait for their payer."""
 
 
-async def watched(connection: Connection) -> Watched:
+async def count_watched(connection: Connection) -> Watched:
     """How many outcomes are unknown and since when, and how many payments wait for a person."""
     row = await connection.fetchrow(WATCHED, len(WAITS))
     return Watched(**row) if row else Watched(0, 0.0, 0, 0)

@@ -9,7 +9,7 @@ from libs.common.database import poll
 from libs.common.messaging.shell import Failure, Shell
 from libs.common.telemetry import Counter, Gauge
 from services.payments.handlers.refunds import RefundOrphan
-from services.payments.repository.money import refunds as repository
+from services.payments.repository.money.refunds import orphan_age, orphan_money
 
 if TYPE_CHECKING:
     from libs.common.processes.parts import Worker
@@ -34,8 +34,8 @@ async def return_orphans(worker: "Worker") -> None:
 async def give_back(shell: Shell, older_than: timedelta) -> int:
     """Plan a refund of what was captured longer ago than that; answers how many. The gauges tell of all there is."""
     async with shell.database.acquire() as connection:
-        count, oldest_seconds = await repository.orphan_age(connection)
-        found = await repository.orphan_money(connection, older_than, AT_ONCE) if count else []
+        count, oldest_seconds = await orphan_age(connection)
+        found = await orphan_money(connection, older_than, AT_ONCE) if count else []
     ORPHAN_COUNT.set(count)
     ORPHAN_SECONDS.set(oldest_seconds)
     if not found:

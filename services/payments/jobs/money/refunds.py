@@ -16,7 +16,7 @@ from services.payments.domain.provider.outcome import SeenRefund, name_of
 from services.payments.gateway.accounts import Access
 from services.payments.handlers.refunds import ObserveRefund, ReviveRefund
 from services.payments.jobs.provider.calling import GatewayOf
-from services.payments.repository.money import refunds as repository
+from services.payments.repository.money.refunds import claim_refunds, due_refunds
 
 if TYPE_CHECKING:
     from libs.common.processes.parts import Worker
@@ -43,11 +43,11 @@ async def watch_refunds(worker: "Worker") -> None:
 async def look_into_due(shell: Shell, gateway_of: GatewayOf) -> int:
     """Take up what is due and look into each; answers how many there were. No connection is held meanwhile."""
     async with shell.database.acquire() as connection:
-        due = await repository.due_refunds(connection, AT_ONCE)
+        due = await due_refunds(connection, AT_ONCE)
     if not due:
         return 0
     async with shell.database.transaction({tenant_id for tenant_id, _ in due}) as connection:
-        claimed = await repository.claim_refunds(connection, due)
+        claimed = await claim_refunds(connection, due)
     for came_to in await asyncio.gather(*(_look_into(shell, gateway_of, refund) for refund in claimed)):
         LOOKED_INTO.labels(came_to).inc()
     return len(claimed)

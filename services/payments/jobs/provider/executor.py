@@ -24,7 +24,12 @@ from services.payments.domain.provider.outcome import Outcome, Succeeded, Thrott
 from services.payments.gateway.accounts import Access
 from services.payments.handlers.outcomes import Call, Followed, RecordOutcome
 from services.payments.jobs.provider.calling import GatewayOf, carry_out
-from services.payments.repository.provider import operations as repository
+from services.payments.repository.provider.operations import (
+    claim_operations,
+    due_operations,
+    give_back_operations,
+    open_operations,
+)
 
 if TYPE_CHECKING:
     from libs.common.processes.parts import Worker
@@ -193,8 +198,8 @@ class Executor:
         database, own = self._shell.database, self._overdue[: self._in_flight]
         room = self._in_flight - len(self._held) + len(own)
         async with database.acquire() as connection:
-            count, oldest_seconds = await repository.open_operations(connection)
-            due = await repository.due_operations(connection, room + len(self._held)) if room > 0 else []
+            count, oldest_seconds = await open_operations(connection)
+            due = await due_operations(connection, room + len(self._held)) if room > 0 else []
         OPEN_COUNT.set(count)
         OPEN_SECONDS.set(oldest_seconds)
         others = [(tenant_id, key) for tenant_id, key in due if key not in self._held]
@@ -202,7 +207,7 @@ class Executor:
             return 0
         tenant_ids = {tenant_id for tenant_id, _ in others} | {operation.tenant_id for operation in own}
         async with database.transaction(tenant_ids) as connection:
-            claimed = await repository.claim_operations(connection, others, own, CLAIMED_LEASE)
+            claimed = await claim_operations(connection, others, own, CLAIMED_LEASE)
         del self._overdue[: len(own)]
         for operation in own:
             self._held.pop(operation.id, None)
@@ -231,7 +236,7 @@ class Executor:
     async def _give_back(self, operations: Sequence[Operation]) -> None:
         if operations:
             async with self._shell.database.transaction({each.tenant_id for each in operations}) as connection:
-                await repository.give_back_operations(connection, operations)
+                await give_back_operations(connection, operations)
 
 
 async def _first_of(hint: "asyncio.Future[None]", seconds: float) -> None:

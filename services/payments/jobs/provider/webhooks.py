@@ -45,8 +45,16 @@ from services.payments.gateway.accounts import Access
 from services.payments.handlers.disputes import ObserveDispute
 from services.payments.handlers.observations import ObserveIntent
 from services.payments.handlers.refunds import ObserveRefund
-from services.payments.repository.provider import webhooks as repository
-from services.payments.repository.provider.webhooks import Settled
+from services.payments.repository.provider.webhooks import (
+    Known,
+    Settled,
+    due_notices,
+    forget_notices,
+    known_of,
+    settle_notices,
+    take_notices,
+    waiting_notices,
+)
 
 if TYPE_CHECKING:
     from libs.common.processes.parts import Worker
@@ -96,8 +104,8 @@ class Settler:
     async def look_around(self) -> None:
         """Show what waits, and forget what was settled long ago."""
         async with self._shell.database.acquire() as connection:
-            count, oldest_seconds = await repository.waiting_notices(connection)
-            await repository.forget_notices(connection, KEPT, FORGOTTEN_AT_ONCE)
+            count, oldest_seconds = await waiting_notices(connection)
+            await forget_notices(connection, KEPT, FORGOTTEN_AT_ONCE)
         WAITING.set(count)
         OLDEST_SECONDS.set(oldest_seconds)
 
@@ -105,14 +113,14 @@ class Settler:
         """Take up what is due and settle it; answers how many there were. No connection is held while objects are read."""
         database = self._shell.database
         async with database.acquire() as connection:
-            due = await repository.due_notices(connection, AT_ONCE)
+            due = await due_notices(connection, AT_ONCE)
         if not due:
             return 0
         async with database.transaction({tenant_id for tenant_id, _ in due}) as connection:
-            taken = await repository.take_notices(connection, due)
-            at_once, news = _sorted(taken, await repository.known_of(connection, taken))
+            taken = await take_notices(connection, due)
+            at_once, news = _sorted(taken, await known_of(connection, taken))
             # Most tell nothing new, and are settled here; a lease is for those whose object is to be read.
-            await repository.settle_notices(connection, [*at_once, *(Settled(notice, wait=LEASE) for notice, _ in news)])
+            await settle_notices(connection, [*at_once, *(Settled(notice, wait=LEASE) for notice, _ in news)])
         _count(at_once)
         if news:
             await self._settle(await self._observe(news))
@@ -120,7 +128,7 @@ class Settler:
 
     async def _settle(self, settled: Sequence[Settled]) -> None:
         async with self._shell.database.transaction({each.notice.tenant_id for each in settled}) as connection:
-            await repository.settle_notices(connection, settled)
+            await settle_notices(connection, settled)
         _count(settled)
 
     async def _observe(self, news: Sequence[tuple[TakenNotice, Payment]]) -> list[Settled]:
@@ -168,7 +176,7 @@ def _thing(notice: TakenNotice) -> Thing:
     return notice.tenant_id, notice.subject, notice.object_id
 
 
-def _sorted(taken: Iterable[TakenNotice], known: repository.Known) -> tuple[list[Settled], list[tuple[TakenNotice, Payment]]]:
+def _sorted(taken: Iterable[TakenNotice], known: Known) -> tuple[list[Settled], list[tuple[TakenNotice, Payment]]]:
     """What can be settled at once, and the notices whose payments' objects must be read."""
     at_once: list[Settled] = []
     news: list[tuple[TakenNotice, Payment]] = []
@@ -182,7 +190,7 @@ def _sorted(taken: Iterable[TakenNotice], known: repository.Known) -> tuple[list
     return at_once, news
 
 
-def _without_reading(notice: TakenNotice, payment: Payment | None, known: repository.Known) -> Settled | None:
+def _without_reading(notice: TakenNotice, payment: Payment | None, known: Known) -> Settled | None:
     """What becomes of a notice as far as that can be said at once; None: its object must be read."""
     if payment is None:
         log.info("webhook.not_ours", tenant_id=str(notice.tenant_id), event_id=notice.id, object_id=notice.object_id)
@@ -196,7 +204,7 @@ def _without_reading(notice: TakenNotice, payment: Payment | None, known: reposi
             return None
 
 
-def _worth(notice: TakenNotice, payment: Payment, known: repository.Known) -> Worth:
+def _worth(notice: TakenNotice, payment: Payment, known: Known) -> Worth:
     match notice.subject:
         case Subject.INTENT:
             return worth_of_intent(notice, payment)

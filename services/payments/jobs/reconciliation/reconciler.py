@@ -26,7 +26,7 @@ from services.payments.handlers.reconciliation import (
 )
 from services.payments.jobs.provider.calling import GatewayOf
 from services.payments.jobs.reconciliation.audit import Audit
-from services.payments.repository import reconciliation as repository
+from services.payments.repository.reconciliation import due_reconciliations, last_windows, oldest_reconciliation, open_breaks
 
 if TYPE_CHECKING:
     from libs.common.processes.parts import Worker
@@ -80,8 +80,8 @@ class Reconciler:
     async def _show(self) -> None:
         """Keep the gauges. Each worker says the same."""
         async with self._shell.database.acquire() as connection:
-            by_kind = await repository.open_breaks(connection)
-            OLDEST_RUN.set(await repository.oldest_reconciliation(connection))
+            by_kind = await open_breaks(connection)
+            OLDEST_RUN.set(await oldest_reconciliation(connection))
         for kind in BreakKind:
             count, _ = by_kind.get(kind, (0, 0.0))
             OPEN_BREAKS.labels(kind).set(count)
@@ -90,7 +90,7 @@ class Reconciler:
     async def run_one(self, every: timedelta | None = EVERY) -> bool:
         """Carry out one run that is due, by the schedule too if `every` is said; answers whether there was any."""
         async with self._shell.database.acquire() as connection:
-            due = await repository.due_reconciliations(connection, every, 1)
+            due = await due_reconciliations(connection, every, 1)
         for tenant_id, known in due:
             try:
                 run_id = known or await self._begin(tenant_id)
@@ -104,7 +104,7 @@ class Reconciler:
     async def _begin(self, tenant_id: UUID) -> UUID:
         """Ask for the tenant's next scheduled run. Raises ConflictError when somebody just has."""
         async with self._shell.database.transaction([tenant_id]) as connection:
-            last_to, last_deep = await repository.last_windows(connection, tenant_id)
+            last_to, last_deep = await last_windows(connection, tenant_id)
         window_from, window_to = window_after(last_to, last_deep, now())
         run_id = new_id()
         await self._tell(
