@@ -42,7 +42,7 @@ KNOWN = frozenset(
         "ORPHAN_MONEY_SECONDS",
     ]
 )
-"""Every name that any part of the system reads; `docs` and `contracts.md` §9 say what each means."""
+"""Every name that any part of the system reads; `docs` say what each means."""
 
 
 class SettingsError(Exception):

@@ -27,7 +27,7 @@ from libs.common.messaging.inbox import Inbox, kafka_broker
 from libs.common.messaging.parked import ParkedMessages
 from libs.common.messaging.rebuild import Rebuilder
 from libs.common.messaging.relay import Relay
-from libs.common.messaging.relay.set_aside import OutboxParked
+from libs.common.messaging.relay.parked import OutboxParked
 from libs.common.processes.parts import Process, ServiceParts, Worker
 from libs.common.processes.projector import Projector
 from libs.common.processes.running import database_ready, ended
@@ -40,8 +40,8 @@ COUNT_SECONDS = 15
 LONGEST_WAIT_SECONDS = 5
 """For a database that is away when the process begins."""
 
-PARKED_MESSAGES = Gauge("cartwright_parked_messages", "Messages set aside and not yet decided", ["state"])
-PARKED_KEYS = Gauge("cartwright_parked_keys", "Keys with messages set aside", ["state"])
+PARKED_MESSAGES = Gauge("cartwright_parked_messages", "Messages parked and not yet decided", ["state"])
+PARKED_KEYS = Gauge("cartwright_parked_keys", "Keys with parked messages", ["state"])
 
 log = structlog.get_logger(__name__)
 
