@@ -87,13 +87,17 @@ def _tenant_of(call: Call, client_id: str) -> UUID:
     return tenant_id
 
 
-async def client_of_path(call: Call) -> Client:
-    """The client of the path, if it is any of the caller's business."""
-    client_id = call.request.path_params["client_id"]
+async def load_client(call: Call, client_id: str) -> Client:
+    """The client, if it is any of the caller's business."""
     tenant_id = _tenant_of(call, client_id)
     async with call.transaction(tenant_id) as connection:
         found = await repository.CLIENTS.load(connection, [(tenant_id, client_id)], lock=False)
     return present(Client, found[0] if found else None)
+
+
+async def client_of_path(call: Call) -> Client:
+    """The same, of the path."""
+    return await load_client(call, call.request.path_params["client_id"])
 
 
 def _scopes(asked: list[str]) -> tuple[str, ...]:
@@ -151,9 +155,9 @@ async def list_clients(call: Caller, tenant_id: UUID | None = None, limit: Limit
 
 @ROUTES.get("/v1/clients/{client_id}", response_model=ClientModel)
 @guard("clients:manage", sees=client_of_path)
-async def read_client(call: Caller, client_id: str) -> Response:  # noqa: ARG001 - the path's, for the document
+async def read_client(call: Caller, client_id: str) -> Response:
     """One client."""
-    return reply(200, client_model(await client_of_path(call)))
+    return reply(200, client_model(await load_client(call, client_id)))
 
 
 @ROUTES.delete("/v1/clients/{client_id}", status_code=204)

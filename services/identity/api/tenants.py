@@ -189,9 +189,10 @@ async def tenant_of_path(call: Call) -> Tenant:
 
 @ROUTES.get("/v1/tenants/{tenant_id}", response_model=TenantModel)
 @guard("tenants:manage", instead="settings:read", sees=tenant_of_path)
-async def read_tenant(call: Caller, tenant_id: UUID) -> Response:  # noqa: ARG001 - the path's, for the document
+async def read_tenant(call: Caller, tenant_id: UUID) -> Response:
     """One tenant: any for the platform, its own for everybody else."""
-    tenant = await tenant_of_path(call)
+    _demand_own(call, tenant_id)
+    tenant = await load_tenant(call, tenant_id)
     return reply(200, tenant_model(tenant), ETag=f'"{tenant.version}"')
 
 
