@@ -54,19 +54,19 @@ PARTS: Mapping[type, Callable[[str], Any]] = {UUID: UUID, str: _text, int: _numb
 
 
 class Paging:
-    """A page as it is asked for. Of a place with several parts, only the last may have a space in it."""
+    """A page as it is asked for. Of a bookmark with several parts, only the last may have a space in it."""
 
     def __init__(self, limit: int, cursor: str | None, *types: type) -> None:
-        """`types` are those of the place where a page ends. Raises MalformedError."""
+        """`types` are those of the bookmark, which says where a page ends. Raises MalformedError."""
         self.after = None if cursor is None else _read(cursor, types)
-        """The place where the page before ended."""
+        """The bookmark of the page before."""
         self.most = limit + 1
         """How many items to find: one more than the page may have, by which one knows that there are more."""
 
-    def reply(self, found: Sequence[T], model: Callable[[T], BaseModel], place: Callable[[T], Sequence[Any]]) -> Response:
+    def reply(self, found: Sequence[T], model: Callable[[T], BaseModel], bookmark: Callable[[T], Sequence[Any]]) -> Response:
         """The page as an answer."""
         shown = found[: self.most - 1]
-        return page([model(each) for each in shown], _written(place(shown[-1])) if len(found) == self.most else None)
+        return page([model(each) for each in shown], _written(bookmark(shown[-1])) if len(found) == self.most else None)
 
 
 def page(items: Sequence[BaseModel], next_cursor: str | None = None) -> Response:
@@ -83,6 +83,6 @@ def _read(cursor: str, types: Sequence[type]) -> Sequence[Any]:
         raise MalformedError("bad-cursor", "use the next_cursor you were given") from error
 
 
-def _written(place: Sequence[Any]) -> str:
-    text = " ".join(rfc3339(part) if isinstance(part, datetime) else str(part) for part in place)
+def _written(bookmark: Sequence[Any]) -> str:
+    text = " ".join(rfc3339(part) if isinstance(part, datetime) else str(part) for part in bookmark)
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")

@@ -18,6 +18,7 @@ from libs.common.http.paging import Limit, Page, Paging, page
 from libs.common.http.routes import Call, Caller, Routes, guard
 from services.payments.domain.money.ledger import Entry, EntryKind
 from services.payments.repository import ENTRIES
+from services.payments.repository.bookmark import Bookmark
 from services.payments.repository.money import ledger
 from services.payments.repository.money.ledger import Balance
 
@@ -68,7 +69,7 @@ def entry_model(entry: Entry) -> EntryModel:
     """An entry for an answer."""
     return EntryModel(
         id=entry.id,
-        posted_at=rfc3339(_place(entry)[0]),
+        posted_at=rfc3339(_bookmark(entry).moment),
         kind=entry.kind,
         debit=entry.debit,
         credit=entry.credit,
@@ -136,7 +137,7 @@ async def list_entries(
     where = {"payment_id": payment_id, "kind": kind, "posted_at >=": posted_after, "posted_at <": posted_before}
     if chosen != JSON:
         return await _exported(call, {**where, "posted_at <": posted_before or now()}, asked.after, chosen)
-    return asked.reply(await _page(call, where, asked.after, asked.most), entry_model, _place)
+    return asked.reply(await _page(call, where, asked.after, asked.most), entry_model, _bookmark)
 
 
 async def _exported(call: Call, where: Mapping[str, Any], after: Sequence[Any] | None, media_type: str) -> Response:
@@ -149,7 +150,7 @@ async def _exported(call: Call, where: Mapping[str, Any], after: Sequence[Any] |
         found = first
         while found:
             yield export.lines(found)
-            found = await _page(call, where, _place(found[-1]), EXPORT_PAGE) if len(found) == EXPORT_PAGE else []
+            found = await _page(call, where, _bookmark(found[-1]), EXPORT_PAGE) if len(found) == EXPORT_PAGE else []
 
     return StreamingResponse(lines(), media_type=media_type)
 
@@ -159,11 +160,11 @@ async def _page(call: Call, where: Mapping[str, Any], after: Sequence[Any] | Non
         return await ENTRIES.page(connection, call.tenant_id, after=after, limit=limit, by=["posted_at", "id"], where=where)
 
 
-def _place(entry: Entry) -> tuple[datetime, UUID]:
+def _bookmark(entry: Entry) -> Bookmark:
     if entry.posted_at is None:
         message = "an entry that was read has been posted"
         raise TypeError(message)
-    return entry.posted_at, entry.id
+    return Bookmark(entry.posted_at, entry.id)
 
 
 def acceptable(accept: str, offered: Sequence[str]) -> str:
