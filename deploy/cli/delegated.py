@@ -175,11 +175,11 @@ def parked_list(
     service: Service = None,
     tenant: Annotated[str | None, typer.Option(metavar="TENANT_ID")] = None,
     type_: Annotated[str | None, typer.Option("--type", help="An event type.")] = None,
-    reason: Annotated[str | None, typer.Option(help="Why it was set aside.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Why it was parked.")] = None,
     state: Annotated[str | None, typer.Option(help="rejected, parked, queued, replayed or discarded.")] = None,
     json: Json = False,
 ) -> int | None:
-    """List the messages that are set aside."""
+    """List the messages that are parked."""
     from deploy.cli import repair
 
     return repair.search(service=service, tenant=tenant, type_=type_, reason=reason, state=state, json=json)

@@ -15,7 +15,7 @@ app = typer.Typer(
 )
 tenants = typer.Typer(help="Onboard and list tenants.", no_args_is_help=True, rich_markup_mode=None)
 feed = typer.Typer(help="Facts of other systems: catalogue, stock, fulfilment.", no_args_is_help=True, rich_markup_mode=None)
-parked = typer.Typer(help="Messages that were set aside.", no_args_is_help=True, rich_markup_mode=None)
+parked = typer.Typer(help="Messages that were parked.", no_args_is_help=True, rich_markup_mode=None)
 keys = typer.Typer(help="Keys that seal and sign.", no_args_is_help=True, rich_markup_mode=None)
 payments = typer.Typer(help="What operators settle of money.", no_args_is_help=True, rich_markup_mode=None)
 unknown = typer.Typer(help="Outcomes that nobody knows.", no_args_is_help=True, rich_markup_mode=None)

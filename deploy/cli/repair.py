@@ -18,7 +18,7 @@ REBUILD_SECONDS = 600
 def search(
     *, service: str | None, tenant: str | None, type_: str | None, reason: str | None, state: str | None, json: bool
 ) -> int:
-    """Print what is set aside, of one service or all."""
+    """Print what is parked, of one service or all."""
     asked = {"tenant_id": tenant, "type": type_, "reason": reason, "state": state}
     filters = {name: value for name, value in asked.items() if value}
 
@@ -34,7 +34,7 @@ def search(
         return ExitCode.DONE
     for each in items:
         print(f"{each['service']:<9} {each['id']:<28} {each['state']:<9} {each['reason']:<20} {each['type']} {each['key']}")
-    print(f"{len(items)} set aside" if items else "nothing is set aside")
+    print(f"{len(items)} parked" if items else "nothing is parked")
     return ExitCode.DONE
 
 
@@ -135,4 +135,4 @@ async def _on_its_service(
             missing = error
         else:
             return {"service": name, **found}
-    raise CommandError(f"nothing is set aside under {parked_id}: see ./cartwright parked list", ExitCode.NOT_SO) from missing
+    raise CommandError(f"nothing is parked under {parked_id}: see ./cartwright parked list", ExitCode.NOT_SO) from missing

@@ -93,10 +93,6 @@ class Principal:
         if permission not in self.permissions:
             raise DeniedError("permission-missing", f"this needs the permission {permission}", permission=permission)
 
-    def may_see(self, subject_id: UUID) -> bool:
-        """Whether something of this subject is any of the caller's business."""
-        return not self.is_shopper or subject_id == self.subject
-
 
 class Keys:
     """The public keys that tokens are checked with, learned from identity's topic and from its JWKS."""

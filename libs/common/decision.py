@@ -6,7 +6,8 @@ shell (`shell.py`) loads and stores whole batches around it. There is no other w
 the tenant, the inbox or the outbox.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from operator import attrgetter
@@ -14,6 +15,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 from uuid import UUID
 
 from libs.common.contracts import Event
+from libs.common.errors import NotFoundError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,6 +23,8 @@ class Aggregate:
     """One row that changes as a whole. A subclass names its own key and adds its state."""
 
     KEY: ClassVar[str] = "id"
+    OWNER: ClassVar[str | None]
+    """The attribute that says which subject's it is; None: the whole tenant's. What does not say it is shown to nobody."""
     tenant_id: UUID
     version: int = 0
     """Rises with every change; 0 is not stored yet."""
@@ -31,6 +35,11 @@ class Aggregate:
     def key(self) -> Any:
         """What identifies it within its tenant."""
         return getattr(self, self.KEY)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it was deleted, and is only kept for what refers to it."""
+        return False
 
     def stepped(self, event_count: int) -> Self:
         """The same state, one version on."""
@@ -52,6 +61,44 @@ class Aggregate:
 A = TypeVar("A", bound=Aggregate)
 D = TypeVar("D")
 R = TypeVar("R")
+
+
+def absent(kind: type[Aggregate]) -> NotFoundError:
+    """What there is to say of one that is not there, or not for whoever asks."""
+    words = re.sub("(?<=[a-z])(?=[A-Z])", " ", kind.__name__).lower()
+    return NotFoundError(f"{words.replace(' ', '-')}-not-found", f"there is no such {words} for you")
+
+
+def present(kind: type[A], found: A | None) -> A:
+    """What was found. Raises NotFoundError if it is not there."""
+    if found is None or found.is_gone:
+        raise absent(kind)
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Viewer:
+    """Who looks or gives a command, as far as a decision needs to know: whose things are their business."""
+
+    subject_id: UUID
+    sees_all: bool
+    """Shoppers see what is theirs; everybody else what is their tenant's."""
+
+    def sees(self, aggregate: Aggregate) -> bool:
+        """Whether it is any of their business."""
+        owner = aggregate.OWNER
+        return self.sees_all or owner is None or getattr(aggregate, owner) == self.subject_id
+
+    def own(self, kind: type[Aggregate]) -> Mapping[str, UUID]:
+        """What the attributes of a kind must be for a list to hold nothing else."""
+        owner = kind.OWNER
+        return {} if self.sees_all or owner is None else {owner: self.subject_id}
+
+    def demand(self, kind: type[A], found: A | None) -> A:
+        """What was found. Raises NotFoundError if it is not there, or none of their business: the two are not told apart."""
+        if found is None or not self.sees(found):
+            raise absent(kind)
+        return present(kind, found)
 
 
 class Shape(Generic[A]):

@@ -4,13 +4,14 @@ from typing import Annotated, Any
 from urllib.parse import quote
 from uuid import UUID
 
-from fastapi import Path, Query, Response
+from fastapi import Path, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from libs.common.clock import NIL, new_id, now, rfc3339
-from libs.common.errors import NotFoundError, RejectedError
-from libs.common.http.paging import Page, decode_cursor, page, text_key
+from libs.common.clock import new_id, now, rfc3339
+from libs.common.errors import RejectedError
+from libs.common.http.paging import Limit, Page, Paging
 from libs.common.http.routes import Call, Caller, Routes, guard, replay, reply, reply_unless_known
+from libs.common.http.seeing import Sight, listed, made_by_caller
 from libs.common.messaging.idempotency import Answer, Replayed
 from libs.common.money import CURRENCIES
 from services.cart import handlers, repository
@@ -21,7 +22,8 @@ ROUTES = Routes()
 Sku = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$")]
 Quantity = Annotated[int, Field(ge=1, le=MAX_QUANTITY, strict=True)]
 SkuPath = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$")]
-Limit = Annotated[int, Query(ge=1, le=200)]
+CART = Sight(repository.CARTS, "cart_id")
+PRODUCT = Sight(repository.PRODUCTS, "sku")
 
 
 class _Body(BaseModel):
@@ -148,23 +150,6 @@ def product_model(product: Product, currency: str) -> ProductModel:
     )
 
 
-def _caller(call: Call) -> handlers.Caller:
-    return handlers.Caller(subject_id=call.principal.subject, sees_all=not call.principal.is_shopper)
-
-
-async def load_cart(call: Call, cart_id: UUID) -> Cart:
-    """The cart, if it is any of the caller's business."""
-    async with call.shell.database.transaction([call.tenant_id]) as connection:
-        found = await repository.CARTS.load(connection, [(call.tenant_id, cart_id)], lock=False)
-    if not found or not call.principal.may_see(found[0].subject_id):
-        raise NotFoundError("cart-not-found", "there is no such cart for you")
-    return found[0]
-
-
-async def _exists(call: Call) -> Cart:
-    return await load_cart(call, UUID(call.request.path_params["cart_id"]))
-
-
 def _currency(body: NewCart | None) -> str | None:
     currency = body.currency if body else None
     if currency is not None and currency not in CURRENCIES:
@@ -181,7 +166,7 @@ def _cart_reply(call: Call, cart: Cart, status: int = 200, **headers: str) -> Re
 
 async def _create(call: Call, body: NewCart | None, chosen_id: UUID | None = None) -> Response:
     cart_id = chosen_id or new_id()
-    command = handlers.CreateCart(cart_id=cart_id, caller=_caller(call), currency=_currency(body), is_new_id=chosen_id is None)
+    command = handlers.CreateCart(cart_id=cart_id, caller=call.viewer, currency=_currency(body), is_new_id=chosen_id is None)
     cart, is_new = await call.execute(command)
     headers = {"Location": f"/v1/carts/{cart_id}"} if is_new else {}
     return _cart_reply(call, cart, 201 if is_new else 200, **headers)
@@ -195,7 +180,7 @@ async def create_cart(call: Caller, body: NewCart | None = None) -> Response:
 
 
 @ROUTES.put("/v1/carts/{cart_id}", response_model=CartModel, responses={201: {"model": CartModel}})
-@guard("carts:write")
+@guard("carts:write", sees=made_by_caller)
 async def create_cart_with_id(call: Caller, cart_id: UUID, body: NewCart | None = None) -> Response:
     """Make an empty cart under an id of the client's choice; again, it is the same cart."""
     return await _create(call, body, cart_id)
@@ -205,31 +190,26 @@ async def create_cart_with_id(call: Caller, cart_id: UUID, body: NewCart | None 
 @guard("carts:read")
 async def list_carts(call: Caller, limit: Limit = 50, cursor: str | None = None) -> Response:
     """The caller's own carts."""
-    after = decode_cursor(cursor, NIL, UUID)
-    async with call.shell.database.transaction([call.tenant_id]) as connection:
-        carts = await repository.carts_of_subject(
-            connection, call.tenant_id, call.principal.subject, after=after, limit=limit + 1
-        )
-    return page([cart_model(cart) for cart in carts], limit, lambda cart: str(cart.id))
+    return await listed(call, repository.CARTS, cart_model, limit, cursor, where={"subject_id": call.principal.subject})
 
 
 @ROUTES.get("/v1/carts/{cart_id}", response_model=CartModel)
-@guard("carts:read")
+@guard("carts:read", sees=CART)
 async def read_cart(call: Caller, cart_id: UUID) -> Response:
     """One cart."""
-    cart = await load_cart(call, cart_id)
+    cart = await CART.of(call, cart_id)
     return reply_unless_known(call, lambda: cart_model(cart), cart.version)
 
 
 @ROUTES.put("/v1/carts/{cart_id}/lines", response_model=CartModel)
-@guard("carts:write", exists=_exists)
+@guard("carts:write", sees=CART)
 async def replace_lines(call: Caller, cart_id: UUID, body: NewLines) -> Response:
     """Put these lines in the place of all."""
     quantities = {line.sku: line.quantity for line in body.lines}
     if len(quantities) != len(body.lines):
         raise RejectedError("duplicate-sku", "a SKU stands on one line; add the quantities up")
     command = handlers.PutLines(
-        cart_id=cart_id, caller=_caller(call), quantities=quantities, replace_all=True, if_match=call.if_match()
+        cart_id=cart_id, caller=call.viewer, quantities=quantities, replace_all=True, if_match=call.if_match()
     )
     cart, _ = await call.execute(command)
     return _cart_reply(call, cart)
@@ -252,19 +232,19 @@ def line_answer(call: Call, cart: Cart, sku: str, status: int) -> Response:
 
 
 @ROUTES.put("/v1/carts/{cart_id}/lines/{sku}", response_model=LineAnswer, responses={201: {"model": LineAnswer}})
-@guard("carts:write", exists=_exists)
+@guard("carts:write", sees=CART)
 async def put_line(call: Caller, cart_id: UUID, sku: SkuPath, body: LineQuantity) -> Response:
     """Put so many of a SKU, in the place of what stood there."""
-    command = handlers.PutLines(cart_id=cart_id, caller=_caller(call), quantities={sku: body.quantity}, if_match=call.if_match())
+    command = handlers.PutLines(cart_id=cart_id, caller=call.viewer, quantities={sku: body.quantity}, if_match=call.if_match())
     cart, is_new = await call.execute(command)
     return line_answer(call, cart, sku, 201 if is_new else 200)
 
 
 @ROUTES.post("/v1/carts/{cart_id}/lines", response_model=LineAnswer)
-@guard("carts:write", idempotent=True, exists=_exists)
+@guard("carts:write", idempotent=True, sees=CART)
 async def add_line(call: Caller, cart_id: UUID, body: NewLine) -> Response:
     """Put so many more of a SKU."""
-    command = handlers.AddQuantity(cart_id=cart_id, caller=_caller(call), sku=body.sku, quantity=body.quantity)
+    command = handlers.AddQuantity(cart_id=cart_id, caller=call.viewer, sku=body.sku, quantity=body.quantity)
 
     def remember(cart: Cart) -> Answer:
         response = line_answer(call, cart, body.sku, 200)
@@ -275,19 +255,19 @@ async def add_line(call: Caller, cart_id: UUID, body: NewLine) -> Response:
 
 
 @ROUTES.delete("/v1/carts/{cart_id}/lines", status_code=204)
-@guard("carts:write", exists=_exists)
+@guard("carts:write", sees=CART)
 async def clear_lines(call: Caller, cart_id: UUID) -> Response:
     """Empty the cart."""
-    command = handlers.RemoveLines(cart_id=cart_id, caller=_caller(call), sku=None, if_match=call.if_match())
+    command = handlers.RemoveLines(cart_id=cart_id, caller=call.viewer, sku=None, if_match=call.if_match())
     cart = await call.execute(command)
     return reply(204, None, ETag=f'"{cart.version}"')
 
 
 @ROUTES.delete("/v1/carts/{cart_id}/lines/{sku}", status_code=204)
-@guard("carts:write", exists=_exists)
+@guard("carts:write", sees=CART)
 async def remove_line(call: Caller, cart_id: UUID, sku: SkuPath) -> Response:
     """Take one line away."""
-    command = handlers.RemoveLines(cart_id=cart_id, caller=_caller(call), sku=sku, if_match=call.if_match())
+    command = handlers.RemoveLines(cart_id=cart_id, caller=call.viewer, sku=sku, if_match=call.if_match())
     cart = await call.execute(command)
     return reply(204, None, ETag=f'"{cart.version}"')
 
@@ -301,20 +281,18 @@ async def _tenant_currency(call: Call, connection: Any) -> str:
 @guard("products:read")
 async def list_products(call: Caller, limit: Limit = 50, cursor: str | None = None) -> Response:
     """What the catalogue told us, by SKU."""
-    after = decode_cursor(cursor, "", text_key)
-    async with call.shell.database.transaction([call.tenant_id]) as connection:
+    asked = Paging(limit, cursor, str)
+    async with call.transaction() as connection:
         currency = await _tenant_currency(call, connection)
-        products = await repository.products(connection, call.tenant_id, after=after, limit=limit + 1)
-    return page([product_model(product, currency) for product in products], limit, lambda product: product.sku)
+        found = await repository.PRODUCTS.page(connection, call.tenant_id, after=asked.after, limit=asked.most)
+    return asked.reply(found, lambda product: product_model(product, currency), lambda product: [product.sku])
 
 
 @ROUTES.get("/v1/products/{sku}", response_model=ProductModel)
-@guard("products:read")
+@guard("products:read", sees=PRODUCT)
 async def read_product(call: Caller, sku: SkuPath) -> Response:
     """One product."""
-    async with call.shell.database.transaction([call.tenant_id]) as connection:
+    async with call.transaction() as connection:
         currency = await _tenant_currency(call, connection)
-        found = await repository.PRODUCTS.load(connection, [(call.tenant_id, sku)], lock=False)
-    if not found:
-        raise NotFoundError("product-not-found", "there is no such product for you")
-    return reply(200, product_model(found[0], currency))
+        product = await PRODUCT.within(connection, call, sku)
+    return reply(200, product_model(product, currency))

@@ -59,6 +59,7 @@ class Product(Aggregate):
     """A product as the catalogue last described it. Each fact remembers the event it came from, so order is no matter."""
 
     KEY: ClassVar[str] = "sku"
+    OWNER: ClassVar[str | None] = None
     sku: str
     name: str = ""
     category: str = ""
@@ -106,6 +107,7 @@ class Line:
 class Cart(Aggregate):
     """A shopper's cart. A SKU stands on one line at most."""
 
+    OWNER: ClassVar[str | None] = "subject_id"
     id: UUID
     subject_id: UUID
     state: CartState
@@ -144,13 +146,6 @@ def create(tenant_id: UUID, cart_id: UUID, subject_id: UUID, currency: str, now:
         currency=currency,
         expires_at=now + CART_LIFETIME,
     )
-
-
-def demand_visible(cart: Cart | None, visible: bool) -> Cart:
-    """The cart, if there is one that the caller may see."""
-    if cart is None or not visible:
-        raise NotFoundError("cart-not-found", "there is no such cart for you")
-    return cart
 
 
 def demand_changeable(cart: Cart, if_match: int | None) -> None:

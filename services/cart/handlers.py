@@ -15,7 +15,7 @@ from libs.common.contracts.checkout import (
     OrderConfirmed,
 )
 from libs.common.contracts.identity import TenantUpdated
-from libs.common.decision import Handlers, Message, Ref, World
+from libs.common.decision import Handlers, Message, Ref, Viewer, World
 from libs.common.errors import ConflictError, NotYetError, UnavailableError
 from libs.common.tenancy import Tenant, project_tenant, tenant_ref
 from services.cart import domain
@@ -25,23 +25,11 @@ HANDLERS = Handlers()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
-    """Whose carts a command may touch: a shopper's own, or any of the tenant."""
-
-    subject_id: UUID
-    sees_all: bool
-
-    def sees(self, cart: Cart | None) -> bool:
-        """Whether the cart is any of the caller's business."""
-        return cart is not None and (self.sees_all or cart.subject_id == self.subject_id)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class CreateCart:
     """Make a cart, unless it is there."""
 
     cart_id: UUID
-    caller: Caller
+    caller: Viewer
     currency: str | None
     is_new_id: bool = False
     """Nobody has it yet, so there is nothing to look up."""
@@ -52,7 +40,7 @@ class PutLines:
     """Put these quantities: in the place of all lines, or each in the place of its own."""
 
     cart_id: UUID
-    caller: Caller
+    caller: Viewer
     quantities: dict[str, int]
     replace_all: bool = False
     if_match: int | None = None
@@ -63,7 +51,7 @@ class AddQuantity:
     """Put so many more of a SKU."""
 
     cart_id: UUID
-    caller: Caller
+    caller: Viewer
     sku: str
     quantity: int
 
@@ -73,7 +61,7 @@ class RemoveLines:
     """Take away the line of one SKU, or every line."""
 
     cart_id: UUID
-    caller: Caller
+    caller: Viewer
     sku: str | None
     if_match: int | None = None
 
@@ -109,8 +97,7 @@ def create_cart(world: World, message: Message[CreateCart]) -> tuple[Cart, bool]
 def put_lines(world: World, message: Message[PutLines]) -> tuple[Cart, bool]:
     """Answers the cart and whether a line is new."""
     command = message.data
-    stored = world.get(Cart, command.cart_id)
-    cart = domain.demand_visible(stored, command.caller.sees(stored))
+    cart = command.caller.demand(Cart, world.get(Cart, command.cart_id))
     lines = [
         domain.priced_line(world.get(Product, sku), sku, quantity, cart.currency, world.now)
         for sku, quantity in command.quantities.items()
@@ -129,8 +116,7 @@ def put_lines(world: World, message: Message[PutLines]) -> tuple[Cart, bool]:
 def add_quantity(world: World, message: Message[AddQuantity]) -> Cart:
     """Answers the cart with the higher quantity."""
     command = message.data
-    stored = world.get(Cart, command.cart_id)
-    cart = domain.demand_visible(stored, command.caller.sees(stored))
+    cart = command.caller.demand(Cart, world.get(Cart, command.cart_id))
     present = cart.line(command.sku)
     quantity = command.quantity + (present.quantity if present else 0)
     line = domain.priced_line(world.get(Product, command.sku), command.sku, quantity, cart.currency, world.now)
@@ -143,8 +129,7 @@ def add_quantity(world: World, message: Message[AddQuantity]) -> Cart:
 def remove_lines(world: World, message: Message[RemoveLines]) -> Cart:
     """Answers the cart without them."""
     command = message.data
-    stored = world.get(Cart, command.cart_id)
-    cart = domain.demand_visible(stored, command.caller.sees(stored))
+    cart = command.caller.demand(Cart, world.get(Cart, command.cart_id))
     changed = domain.replace_lines(cart, ()) if command.sku is None else domain.remove_line(cart, command.sku)
     domain.demand_changeable(cart, command.if_match)
     return world.save(changed)

@@ -6,12 +6,9 @@ from typing import Any
 from uuid import UUID
 
 from libs.common.contracts import cart, checkout, payments
-from libs.common.decision import Handlers, Message, Ref, World
+from libs.common.decision import Handlers, Message, Ref, World, present
 from libs.common.errors import NotFoundError, StaleError
-from services.identity.domain import client as machines
-from services.identity.domain import session as sessions
-from services.identity.domain import signing_key as keys
-from services.identity.domain import tenant as tenants
+from services.identity import domain
 from services.identity.domain.client import Client, Secret
 from services.identity.domain.session import Refreshed, Session
 from services.identity.domain.signing_key import KeyState, SigningKey
@@ -126,7 +123,7 @@ def onboard_tenant(world: World, message: Message[OnboardTenant]) -> Tenant:
         country=command.country,
         admin_email=command.admin_email,
     )
-    return world.save(tenant, tenants.updated(tenant))
+    return world.save(tenant, domain.tenant.updated(tenant))
 
 
 @HANDLERS.on(ChangeTenant, lambda m: [Ref(Tenant, m.tenant_id)])
@@ -135,7 +132,7 @@ def change_tenant(world: World, message: Message[ChangeTenant]) -> Tenant:
     command, tenant = message.data, world.get(Tenant, world.tenant_id)
     if tenant is not None and command.if_match is not None and command.if_match != tenant.version:
         raise StaleError("stale-version", f"the tenant is at version {tenant.version}", version=tenant.version)
-    changed, event = tenants.change(tenant, command.name, command.settings)
+    changed, event = domain.tenant.change(tenant, command.name, command.settings)
     return world.save(changed, event) if event else changed
 
 
@@ -148,7 +145,7 @@ def note_provisioned(world: World, message: Message[Any]) -> None:
     tenant = world.get(Tenant, message.data.tenant_id)
     if tenant is None:
         raise NotFoundError("tenant-not-found", f"{message.source} provisioned a tenant that was never made")
-    noted, event = tenants.note_provisioned(tenant, message.data.service)
+    noted, event = domain.tenant.note_provisioned(tenant, message.data.service)
     if noted != tenant:
         world.save(noted, *([event] if event else []))
 
@@ -163,7 +160,7 @@ HANDLERS.on(payments.TenantProvisioned, _provisioned_tenant)(note_provisioned)
 def create_client(world: World, message: Message[CreateClient]) -> Client:
     """Answers the new client."""
     command = message.data
-    tenants.demand_admitting(world.get(Tenant, world.tenant_id), world.tenant_id)
+    domain.tenant.demand_admitting(world.get(Tenant, world.tenant_id), world.tenant_id)
     client = Client(
         tenant_id=world.tenant_id,
         id=command.client_id,
@@ -179,31 +176,31 @@ def create_client(world: World, message: Message[CreateClient]) -> Client:
 def add_secret(world: World, message: Message[AddSecret]) -> Client:
     """Answers the client with one more secret."""
     command = message.data
-    client = machines.demand_present(world.get(Client, command.client_id))
+    client = present(Client, world.get(Client, command.client_id))
     secret = Secret(id=command.secret_id, digest=command.secret_digest, created_at=world.now)
-    return world.save(machines.add_secret(client, secret))
+    return world.save(domain.client.add_secret(client, secret))
 
 
 @HANDLERS.on(RemoveSecret, _client)
 def remove_secret(world: World, message: Message[RemoveSecret]) -> Client:
     """Answers the client without the secret."""
-    client = machines.demand_present(world.get(Client, message.data.client_id))
-    return world.save(machines.remove_secret(client, message.data.secret_id))
+    client = present(Client, world.get(Client, message.data.client_id))
+    return world.save(domain.client.remove_secret(client, message.data.secret_id))
 
 
 @HANDLERS.on(DeleteClient, _client)
 def delete_client(world: World, message: Message[DeleteClient]) -> Client:
     """Answers what stays of the client."""
-    client = machines.demand_present(world.get(Client, message.data.client_id))
-    return world.save(machines.delete(client, world.now))
+    client = present(Client, world.get(Client, message.data.client_id))
+    return world.save(domain.client.delete(client, world.now))
 
 
 @HANDLERS.on(StartSession, lambda m: [_own_tenant(m)])  # a new id: there is nothing to look up
 def start_session(world: World, message: Message[StartSession]) -> Session:
     """Answers the new session."""
     command = message.data
-    tenants.demand_active(world.get(Tenant, world.tenant_id))
-    session = sessions.start(
+    domain.tenant.demand_active(world.get(Tenant, world.tenant_id))
+    session = domain.session.start(
         world.tenant_id, command.session_id, command.subject_id, command.digest, world.now, is_guest=command.is_guest
     )
     return world.save(session)
@@ -217,7 +214,7 @@ def refresh_session(world: World, message: Message[RefreshSession]) -> tuple[Ses
     tenant = world.get(Tenant, world.tenant_id)
     if session is None or tenant is None or tenant.status is not TenantStatus.ACTIVE:
         return session, Refreshed.REFUSED
-    refreshed, came_to = sessions.refresh(session, command.presented, command.successor, world.now)
+    refreshed, came_to = domain.session.refresh(session, command.presented, command.successor, world.now)
     if refreshed != session:
         world.save(refreshed)
     return refreshed, came_to
@@ -235,4 +232,4 @@ def add_signing_key(world: World, message: Message[AddSigningKey]) -> SigningKey
         sealed_private_key=command.sealed_private_key,
         not_before=command.not_before,
     )
-    return world.save(key, keys.updated(key))
+    return world.save(key, domain.signing_key.updated(key))

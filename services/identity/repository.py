@@ -22,13 +22,6 @@ ROWS = (TENANTS, CLIENTS, SESSIONS, SIGNING_KEYS)
 """Every aggregate of this service, in the order in which they are locked."""
 
 _TENANT_IDS = "SELECT * FROM tenant_ids_for_platform($1, $2, $3)"
-_CLIENTS = Statement(
-    select(tables.CLIENT)
-    .where(tables.CLIENT.c.tenant_id == bindparam("tenant_id"), tables.CLIENT.c.id > bindparam("after"))
-    .where(tables.CLIENT.c.deleted_at.is_(None))
-    .order_by(tables.CLIENT.c.id)
-    .limit(bindparam("limit"))
-)
 _SIGNING_KEYS = Statement(
     select(tables.SIGNING_KEY)
     .where(tables.SIGNING_KEY.c.tenant_id == bindparam("tenant_id"))
@@ -39,12 +32,6 @@ _SIGNING_KEYS = Statement(
 async def tenant_ids(connection: Connection, *, after: UUID, limit: int, slug: str | None = None) -> Sequence[UUID]:
     """One page of all tenants, by id. Only in the platform's own transaction are there any."""
     return [row[0] for row in await connection.fetch(_TENANT_IDS, after, limit, slug)]
-
-
-async def clients(connection: Connection, tenant_id: UUID, *, after: str, limit: int) -> Sequence[Client]:
-    """One page of a tenant's clients, by id."""
-    rows = await _CLIENTS.fetch(connection, tenant_id=tenant_id, after=after, limit=limit)
-    return [CLIENTS.decode(row) for row in rows]
 
 
 async def signing_keys(connection: Connection) -> Sequence[SigningKey]:

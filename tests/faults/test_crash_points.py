@@ -84,7 +84,7 @@ class Theatre:
         return False
 
     async def parked(self) -> int:
-        """How many messages were set aside, anywhere."""
+        """How many messages were parked, anywhere."""
         token, found = await operator(self.market.api).token(), 0
         for service in ("identity", "cart", "checkout", "payments"):
             found += len((await self.market.api.call(service, "GET", "/ops/parked-messages", token=token)).body["items"])

@@ -20,8 +20,8 @@ from services.payments.domain.provider.outcome import (
 from services.payments.handlers.outcomes import RecordOutcome
 from services.payments.handlers.refunds import RequestRefund
 from services.payments.repository import OPERATIONS, PAYMENTS
-from services.payments.repository.bookmark import BEGINNING
 from services.payments.repository.money import ledger as books
+from services.payments.repository.money.ledger import ENTRIES
 from tests.integration.callers import message
 from tests.integration.conftest import Place
 
@@ -153,7 +153,7 @@ async def balances(shell: Shell, tenant_id: UUID) -> dict[str, int]:
     """Each account's balance; and the books are held to what must always be so."""
     async with shell.database.transaction([tenant_id]) as connection:
         found = await books.balances(connection, tenant_id)
-        entries = await books.entries(connection, tenant_id, {}, after=BEGINNING, limit=100_000)
+        entries = await ENTRIES.page(connection, tenant_id, after=None, limit=100_000)
         sums = await connection.fetchrow(
             "SELECT coalesce(sum(captured_minor), 0)::bigint AS captured, coalesce(sum(refunded_minor), 0)::bigint AS refunded "
             "FROM payment"

@@ -9,8 +9,9 @@ import pytest
 
 from libs.common.contracts.cart import CartFrozen, FrozenLine
 from libs.common.contracts.payments import PaymentAuthorized, PaymentDeclined
+from libs.common.decision import Viewer
 from libs.common.messaging.shell import Failure, Shell
-from services.cart.handlers import AddQuantity, Caller, CreateCart
+from services.cart.handlers import AddQuantity, CreateCart
 from services.checkout.domain.saga import Checkout
 from services.checkout.handlers import StartCheckout
 from tests.integration.callers import count, message, onboard, sell, shell_of
@@ -26,7 +27,7 @@ async def checkout(shared: Places) -> AsyncIterator[Shell]:
 
 
 async def test_concurrent_commands_on_one_cart_lose_no_update(shared: Places) -> None:
-    caller = Caller(subject_id=uuid4(), sees_all=False)
+    caller = Viewer(subject_id=uuid4(), sees_all=False)
     cart_id = uuid4()
     async with shell_of(shared("cart")) as shell:
         tenant_id = await onboard(shell)

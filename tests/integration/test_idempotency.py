@@ -9,11 +9,12 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
+from libs.common.decision import Viewer
 from libs.common.errors import CartwrightError, ConflictError, NotFoundError, RejectedError
 from libs.common.messaging.idempotency import Answer, Claim, Replayed
 from libs.common.messaging.shell import Shell
 from services.cart.domain import Cart
-from services.cart.handlers import AddQuantity, Caller, CreateCart
+from services.cart.handlers import AddQuantity, CreateCart
 from tests.integration.callers import message, onboard, sell, shell_of
 from tests.integration.conftest import Place, Places
 
@@ -31,7 +32,7 @@ def _claim(tenant_id: UUID, key: str = "key", **changes: Any) -> Claim[Cart]:
 
 
 def _add(tenant_id: UUID, cart_id: UUID, sku: str = "tea") -> Any:
-    caller = Caller(subject_id=SHOPPER, sees_all=False)
+    caller = Viewer(subject_id=SHOPPER, sees_all=False)
     return message(AddQuantity(cart_id=cart_id, caller=caller, sku=sku, quantity=1), tenant_id)
 
 
@@ -51,7 +52,7 @@ async def _shop(shell: Shell) -> tuple[UUID, UUID]:
     tenant_id = await onboard(shell)
     await sell(shell, tenant_id, "tea", 250)
     cart, _ = await shell.execute(
-        message(CreateCart(cart_id=uuid4(), caller=Caller(subject_id=SHOPPER, sees_all=False), currency=None), tenant_id)
+        message(CreateCart(cart_id=uuid4(), caller=Viewer(subject_id=SHOPPER, sees_all=False), currency=None), tenant_id)
     )
     return tenant_id, cart.id
 

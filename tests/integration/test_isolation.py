@@ -19,7 +19,7 @@ FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND N
     AND (a.attnotnull OR a.attname LIKE '%tenant_id') AND NOT a.atthasdef
 WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
     AND EXISTS (SELECT FROM pg_attribute b WHERE b.attrelid = c.oid AND b.attname = 'tenant_id')
-    -- What is set aside is the operators': one table is closed to the app, the other also holds what names no credible tenant.
+    -- What is parked is the operators': one table is closed to the app, the other also holds what names no credible tenant.
     AND c.relname NOT IN ('outbox_parked', 'inbox_parked')
 ORDER BY 1, a.attnum"""
 CONSTRAINTS = """SELECT conrelid::regclass::text AS name, conname FROM pg_constraint

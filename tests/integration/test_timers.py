@@ -11,10 +11,11 @@ import pytest
 
 from libs.common.clock import now
 from libs.common.database import write
+from libs.common.decision import Viewer
 from libs.common.messaging import outgoing, timers
 from libs.common.messaging.shell import Shell
 from libs.common.messaging.timers import fire_due
-from services.checkout.handlers import Caller, CancelCheckout, StartCheckout
+from services.checkout.handlers import CancelCheckout, StartCheckout
 from services.checkout.jobs.clockwork import COMMANDS
 from tests.integration.callers import message, onboard, shell_of
 from tests.integration.conftest import Place, Places
@@ -120,7 +121,7 @@ async def test_a_command_that_fails_leaves_its_timer_for_later_and_holds_no_othe
 ) -> None:
     tenant_id = await onboard(shell)
     bad, good = await _start(shell, tenant_id), await _start(shell, tenant_id)
-    stranger = Caller(subject_id=uuid4(), sees_all=False)
+    stranger = Viewer(subject_id=uuid4(), sees_all=False)
 
     def command(timer: timers.Timer) -> Any:
         if timer.key == bad:

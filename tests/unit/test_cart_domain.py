@@ -13,15 +13,16 @@ from libs.common.contracts.cart import CartFreezeRefused, CartFrozen, CartOrdere
 from libs.common.contracts.catalog import PriceChanged, ProductPublished, ProductWithdrawn
 from libs.common.contracts.checkout import CheckoutFailed, CheckoutRequested, OrderConfirmed, Totals
 from libs.common.contracts.identity import TenantUpdated
+from libs.common.decision import Viewer
 from libs.common.errors import CartwrightError, ConflictError, NotFoundError, NotYetError, RejectedError, StaleError
 from services.cart import domain
 from services.cart.domain import TRANSITIONS, Cart, CartState, Product
-from services.cart.handlers import HANDLERS, AddQuantity, Caller, CreateCart, PutLines, RemoveLines
+from services.cart.handlers import HANDLERS, AddQuantity, CreateCart, PutLines, RemoveLines
 from tests.unit.memory import NOW, TENANT, Memory
 
-SHOPPER = Caller(subject_id=UUID(int=1), sees_all=False)
-STRANGER = Caller(subject_id=UUID(int=2), sees_all=False)
-STAFF = Caller(subject_id=UUID(int=3), sees_all=True)
+SHOPPER = Viewer(subject_id=UUID(int=1), sees_all=False)
+STRANGER = Viewer(subject_id=UUID(int=2), sees_all=False)
+STAFF = Viewer(subject_id=UUID(int=3), sees_all=True)
 CART = UUID(int=100)
 CHECKOUT = UUID(int=200)
 
@@ -37,7 +38,7 @@ def shop(**prices: int) -> Memory:
     return memory
 
 
-def put(memory: Memory, caller: Caller = SHOPPER, *, if_match: int | None = None, **quantities: int) -> Cart:
+def put(memory: Memory, caller: Viewer = SHOPPER, *, if_match: int | None = None, **quantities: int) -> Cart:
     cart: Cart
     cart, _ = memory.execute(PutLines(cart_id=CART, caller=caller, quantities=quantities, if_match=if_match))
     return cart

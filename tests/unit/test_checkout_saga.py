@@ -29,6 +29,7 @@ from libs.common.contracts.payments import (
     PaymentExpired,
     PaymentVoided,
 )
+from libs.common.decision import Viewer
 from libs.common.errors import ConflictError, NotFoundError
 from services.checkout.domain import quote as pricing
 from services.checkout.domain import saga
@@ -36,7 +37,7 @@ from services.checkout.domain.order import Order, OrderCounter, OrderState, Paym
 from services.checkout.domain.refund import RefundWish
 from services.checkout.domain.saga import FINAL, TRANSITIONS, Checkout, CheckoutState
 from services.checkout.domain.stock import SequenceGapError, Stock
-from services.checkout.handlers import HANDLERS, Caller, CancelCheckout, StartCheckout
+from services.checkout.handlers import HANDLERS, CancelCheckout, StartCheckout
 from services.checkout.handlers.checkouts import TIMER, WakeCheckout
 from services.checkout.handlers.orders import CancelOrder
 from services.checkout.handlers.refunds import RequestRefund
@@ -83,7 +84,7 @@ def wake(memory: Memory, checkout: Checkout) -> str:
 
 
 def cancel(memory: Memory, checkout: Checkout) -> Checkout:
-    caller = Caller(subject_id=checkout.subject_id, sees_all=False)
+    caller = Viewer(subject_id=checkout.subject_id, sees_all=False)
     canceled: Checkout = memory.execute(CancelCheckout(checkout_id=checkout.id, caller=caller))
     return canceled
 
@@ -250,7 +251,7 @@ def test_what_costs_nothing_is_an_order_that_nobody_was_asked_for_money_for() ->
     assert (memory.get(Stock, "tea").on_hand, memory.get(Stock, "tea").sold) == (1, 2)
     assert (memory.events(PaymentRequested), memory.events(PaymentVoidRequested)) == ([], [])
     wish = RefundWish(amount_minor=None, quantities={}, restock=True, reason="r")
-    staff = Caller(subject_id=uuid4(), sees_all=True)
+    staff = Viewer(subject_id=uuid4(), sees_all=True)
     with pytest.raises(ConflictError, match="order-not-captured"):
         memory.execute(RequestRefund(refund_id=uuid4(), order_id=order.id, caller=staff, wish=wish))
     canceled = memory.execute(CancelOrder(order_id=order.id, caller=staff))
@@ -291,8 +292,8 @@ def test_nobody_else_cancels_a_shoppers_checkout() -> None:
     memory = shop(tea=2)
     checkout = start(memory)
     with pytest.raises(NotFoundError):
-        memory.execute(CancelCheckout(checkout_id=checkout.id, caller=Caller(subject_id=uuid4(), sees_all=False)))
-    staff = Caller(subject_id=uuid4(), sees_all=True)
+        memory.execute(CancelCheckout(checkout_id=checkout.id, caller=Viewer(subject_id=uuid4(), sees_all=False)))
+    staff = Viewer(subject_id=uuid4(), sees_all=True)
     assert memory.execute(CancelCheckout(checkout_id=checkout.id, caller=staff)).state is S.CANCELED
 
 
@@ -616,7 +617,7 @@ class Market(RuleBasedStateMachine):
 
     @rule(which=checkouts, staff=st.booleans())
     def staff_call_the_order_off(self, which: UUID, staff: bool) -> None:
-        caller = Caller(subject_id=UUID(int=99), sees_all=staff)
+        caller = Viewer(subject_id=UUID(int=99), sees_all=staff)
         order = next((each for each in self.memory.all(Order) if each.checkout_id == which), None)
         can = staff and order is not None and order.state is OrderState.CONFIRMED and not order.captured_minor
         command = CancelOrder(order_id=self.checkout(which).order_id, caller=caller)

@@ -30,18 +30,19 @@ from libs.common.contracts.payments import (
     RefundPending,
     RefundSucceeded,
 )
+from libs.common.decision import Viewer
 from libs.common.errors import CartwrightError, ConflictError, NotFoundError, RejectedError
 from services.checkout.domain import refund as till
 from services.checkout.domain.order import FulfilmentState, Order, OrderState, PaymentState
 from services.checkout.domain.refund import Refund, RefundState, RefundWish
 from services.checkout.domain.saga import Checkout, CheckoutState
 from services.checkout.domain.stock import Allocation, Level, Stock
-from services.checkout.handlers import HANDLERS, Caller
+from services.checkout.handlers import HANDLERS
 from services.checkout.handlers.orders import CancelOrder, SendLink, WriteNote
 from services.checkout.handlers.refunds import RequestRefund
 from tests.unit.memory import NOW, TENANT, Memory
 
-STAFF = Caller(subject_id=UUID(int=9), sees_all=True)
+STAFF = Viewer(subject_id=UUID(int=9), sees_all=True)
 F = FulfilmentState
 
 
@@ -116,7 +117,7 @@ def ask(
     quantities: dict[str, int] | None = None,
     *,
     restock: bool = False,
-    caller: Caller = STAFF,
+    caller: Viewer = STAFF,
 ) -> Refund:
     wish = RefundWish(amount_minor=amount_minor, quantities=quantities or {}, restock=restock, reason="broken")
     refund: Refund = memory.execute(RequestRefund(refund_id=uuid4(), order_id=order.id, caller=caller, wish=wish))

@@ -14,13 +14,13 @@ from libs.common.contracts.checkout import CheckoutCanceled, CheckoutExpired, Ch
 from libs.common.contracts.identity import TenantUpdated
 from libs.common.contracts.inventory import StockCounted
 from libs.common.contracts.payments import PaymentAuthorized
+from libs.common.decision import Viewer
 from libs.common.errors import ConflictError, RejectedError
 from services.checkout.domain import stock as shelf
 from services.checkout.domain.order import Order
 from services.checkout.domain.saga import Checkout, CheckoutState
 from services.checkout.domain.stock import Allocation, Stock, StockPolicy
 from services.checkout.handlers import HANDLERS, CancelCheckout, ResumeCheckout, StartCheckout
-from services.checkout.handlers.caller import Caller
 from services.checkout.handlers.checkouts import WakeCheckout
 from tests.unit.memory import NOW, TENANT, Memory
 from tests.unit.test_stock import assert_kept
@@ -70,7 +70,7 @@ def begin(memory: Memory, method: str = "", *, now: datetime = NOW, **lines: int
 
 def resume(memory: Memory, checkout: Checkout, method: str = "pm_card_visa", *, now: datetime = NOW) -> Checkout:
     """Say how it is paid for."""
-    caller = Caller(subject_id=checkout.subject_id, sees_all=False)
+    caller = Viewer(subject_id=checkout.subject_id, sees_all=False)
     resumed: Checkout = memory.execute(ResumeCheckout(checkout_id=checkout.id, caller=caller, method=method), now=now)
     return resumed
 
@@ -133,7 +133,7 @@ def test_a_hold_that_expired_and_that_nobody_needed_ends_with_its_checkout() -> 
 def test_a_canceled_hold_is_free_at_once() -> None:
     memory = shop(tea=5)
     resting = begin(memory, tea=2)
-    caller = Caller(subject_id=resting.subject_id, sees_all=False)
+    caller = Viewer(subject_id=resting.subject_id, sees_all=False)
     canceled: Checkout = memory.execute(CancelCheckout(checkout_id=resting.id, caller=caller))
     assert (canceled.state, levels(memory, "tea")) == (CheckoutState.CANCELED, (5, 0))
     assert len(memory.events(CheckoutCanceled)) == 1

@@ -27,12 +27,12 @@ from services.payments.domain.payment.attempt import Attempt, AttemptState, atte
 from services.payments.domain.payment.observing import observe
 from services.payments.domain.payment.payment import OVER, TRANSITIONS, WORKING, Decision, OrderStanding, Payment, PaymentState
 from services.payments.domain.payment.planning import look_again, plan
+from services.payments.domain.provider.ladder import WAITS
 from services.payments.domain.provider.operation import (
     CLAIMED_LEASE,
     DID_NOT_HAPPEN,
     KEY_LIFETIME,
     OPEN,
-    UNKNOWN_WAITS,
     Operation,
     OperationKind,
     OperationState,
@@ -565,14 +565,14 @@ def test_an_unknown_outcome_is_announced_once_and_decides_nothing(kind: Operatio
 def test_what_stays_unknown_to_the_end_of_the_ladder_waits_for_a_person(kind: OperationKind) -> None:
     books = arrive_at(kind)
     waits = []
-    for _ in UNKNOWN_WAITS:
+    for _ in WAITS:
         assert books.record(opened(books), Unknown("timeout"))
         assert not opened(books).awaits_person
         due_at = opened(books).due_at
         assert due_at is not None
         waits.append(due_at - books.now)
         books.take_up()
-    assert tuple(waits) == UNKNOWN_WAITS
+    assert tuple(waits) == WAITS
     assert books.record(opened(books), Unknown("timeout"))
     assert opened(books).awaits_person
 

@@ -16,16 +16,15 @@ from services.payments.domain.money.refund import Refund, RefundState
 from services.payments.domain.money.refund_recording import worth_of_refund
 from services.payments.domain.payment.observing import worth_of_intent
 from services.payments.domain.payment.payment import OVER, WORKING, Payment, PaymentState
+from services.payments.domain.provider.ladder import WAITS, wait_after
 from services.payments.domain.provider.outcome import IntentStatus, RefundStatus
 from services.payments.domain.provider.webhook import (
     TOLERANCE,
-    WAITS,
     Notice,
     Subject,
     TakenNotice,
     Worth,
     refusal,
-    wait_after,
 )
 from services.payments.gateway.webhooks import read_notice, verify
 

@@ -7,25 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deploy.local.fake_stripe.errors import too_many_requests
+from libs.common.buckets import TokenBucket
 
 
 class LimitError(ValueError):
     """The limits cannot be read; the message names the member."""
-
-
-@dataclass(slots=True)
-class _Bucket:
-    tokens: float
-    at: float
-
-    def take(self, rate: float, now: float) -> bool:
-        """Take a token if there is one; a second's worth of them is the most that gathers."""
-        self.tokens = min(max(rate, 1.0), self.tokens + (now - self.at) * rate)
-        self.at = now
-        if self.tokens < 1:
-            return False
-        self.tokens -= 1
-        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +37,7 @@ class Limiter:
     def __init__(self, rates: Rates, clock: Callable[[], float]) -> None:
         self.rates = rates
         self.clock = clock
-        self._buckets: dict[tuple[str, str], _Bucket] = {}
+        self._buckets: dict[tuple[str, str], TokenBucket] = {}
         self._is_on = rates != Rates()
 
     def __bool__(self) -> bool:
@@ -59,19 +45,24 @@ class Limiter:
 
     def admit(self, account: str, endpoint: str) -> None:
         """Count a request (`POST /v1/refunds`), or refuse it with Stripe's 429 and the reason."""
-        now, rates = self.clock(), self.rates
-        own = rates.endpoints.get(endpoint, rates.endpoint_per_second)
-        if own is not None and not self._bucket(account, endpoint, own, now).take(own, now):
+        rates = self.rates
+        if not self._take(account, endpoint, rates.endpoints.get(endpoint, rates.endpoint_per_second)):
             raise too_many_requests("endpoint-rate")
-        whole = rates.account_per_second
-        if whole is not None and not self._bucket(account, "", whole, now).take(whole, now):
+        if not self._take(account, "", rates.account_per_second):
             raise too_many_requests("global-rate")
 
-    def _bucket(self, account: str, endpoint: str, rate: float, now: float) -> _Bucket:
+    def _take(self, account: str, endpoint: str, rate: float | None) -> bool:
+        """Take a token if there is one; a second's worth of them is the most that gathers."""
+        if rate is None:
+            return True
+        now = self.clock()
         bucket = self._buckets.get((account, endpoint))
         if bucket is None:
-            bucket = self._buckets[account, endpoint] = _Bucket(max(rate, 1.0), now)
-        return bucket
+            bucket = self._buckets[account, endpoint] = TokenBucket(rate, rate, now)
+        if bucket.wait(now):
+            return False
+        bucket.take()
+        return True
 
 
 def read_rates(document: object) -> Rates:

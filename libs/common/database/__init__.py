@@ -12,6 +12,7 @@ not be believed; `alembic_version` is Alembic's.
 from libs.common.database.connections import PLANNING, Connection, Database
 from libs.common.database.migrations import SERVICES, alembic_config, migrate, run_migrations
 from libs.common.database.passing import PASSING, TRANSIENT, ConcurrencyError, passes_by_itself
+from libs.common.database.polling import WHATEVER_IT_SAYS, poll
 from libs.common.database.rows import Projection, Rows, tenant_table
 from libs.common.database.statements import Select, Statement, Write, select, write
 
@@ -20,6 +21,7 @@ __all__ = [
     "PLANNING",
     "SERVICES",
     "TRANSIENT",
+    "WHATEVER_IT_SAYS",
     "ConcurrencyError",
     "Connection",
     "Database",
@@ -31,6 +33,7 @@ __all__ = [
     "alembic_config",
     "migrate",
     "passes_by_itself",
+    "poll",
     "run_migrations",
     "select",
     "tenant_table",

@@ -3,8 +3,10 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
+from itertools import count, islice
 from operator import attrgetter, itemgetter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_type_hints
 from uuid import UUID
 
@@ -148,6 +150,33 @@ class Rows(Generic[A]):
     def _made_with_defaults(self, values: Iterable[Any]) -> A:
         return self.kind(**dict(zip(self._names, values, strict=True)))
 
+    def types(self, names: Iterable[str]) -> list[type]:
+        """What these columns hold."""
+        return [self.table.columns[name].type.python_type for name in names]
+
+    async def page(
+        self,
+        connection: Connection,
+        tenant_id: UUID,
+        *,
+        after: Sequence[Any] | None,
+        limit: int,
+        by: Sequence[str] = (),
+        newest_first: bool = False,
+        where: Mapping[str, Any] = MappingProxyType({}),
+    ) -> list[A]:
+        """So many of a tenant's rows in the order of some columns, by default the key; without those that are deleted.
+
+        `after` are these columns' values in the last row of the page before. `where` says what a column must be, or with an
+        operator behind its name (`placed_at <`) what to compare it with; None says nothing.
+        """
+        wanted = {name: value for name, value in where.items() if value is not None}
+        conditions = [*wanted, *(["deleted_at IS NULL"] if "deleted_at" in self._names else [])]
+        columns = tuple(by) or (self.kind.KEY,)
+        rest = _paged(self.table.name, columns, tuple(conditions), newest_first=newest_first, goes_on=after is not None)
+        found = await connection.fetch(f"SELECT {self._columns} {rest}", tenant_id, *(after or ()), *wanted.values(), limit)
+        return self.made(found)
+
     async def load(self, connection: Connection, wanted: Sequence[tuple[UUID, Any]], *, lock: bool) -> list[A]:
         """The stored ones among the wanted (tenant, key), locked in sorted order unless they are only looked at."""
         [found] = await select(connection, [self.wanted(wanted, lock=lock)])
@@ -200,6 +229,21 @@ class Projection:
     live: Rows[Any]
     beside: Rows[Any]
     topics: Sequence[str]
+
+
+@cache
+def _paged(table: str, by: tuple[str, ...], conditions: tuple[str, ...], *, newest_first: bool, goes_on: bool) -> str:
+    """One statement for each combination of conditions, so that each has the index it needs."""
+    places = (f"${number}" for number in count(2))
+    demands = ["t.tenant_id = $1"]
+    if goes_on:
+        order, values = ", ".join(f't."{name}"' for name in by), ", ".join(islice(places, len(by)))
+        demands.append(f"({order}) {'<' if newest_first else '>'} ({values})")
+    for condition in conditions:
+        name, _, operator = condition.partition(" ")
+        demands.append(f't."{name}" {operator}' if operator == "IS NULL" else f't."{name}" {operator or "="} {next(places)}')
+    order = ", ".join(f't."{name}" DESC' if newest_first else f't."{name}"' for name in by)
+    return f'FROM "{table}" t WHERE {" AND ".join(demands)} ORDER BY {order} LIMIT {next(places)}'
 
 
 def _dump(adapter: "TypeAdapter[Any]", value: Any) -> str:

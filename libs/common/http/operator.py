@@ -56,7 +56,7 @@ def repair_routes(
     outbox: OutboxParked | None = None,
     apart: Mapping[str, ParkedMessages] = MappingProxyType({}),
 ) -> list[Route]:
-    """The routes of `contracts.md` §6 under `/ops`. What other consumer groups set aside has ids that begin with their name."""
+    """The routes under `/ops`. What other consumer groups parked has ids that begin with their name."""
 
     def of(request: Request) -> tuple[Parked, str]:
         return _named(request.path_params["id"], parked, outbox, apart)
@@ -102,7 +102,7 @@ def repair_routes(
 def _named(
     parked_id: str, parked: ParkedMessages, outbox: OutboxParked | None, apart: Mapping[str, ParkedMessages]
 ) -> tuple[Parked, str]:
-    """Who has a message set aside, and by which id."""
+    """Who has a message parked, and by which id."""
     group, _, rest = parked_id.partition(":")
     if group in apart:
         return apart[group], rest
@@ -138,7 +138,7 @@ async def _search(
     found = await found_by(parked, query.get("cursor", ""), limit + 1)
     if len(found) > limit:
         return {"items": found[:limit], "next_cursor": found[limit - 1]["id"]}
-    # What the service's other groups set aside, and events that the broker refused, come on the last page; never many.
+    # What the service's other groups parked, and events that the broker refused, come on the last page; never many.
     for group, theirs in apart.items():
         found += [{**each, "id": f"{group}:{each['id']}"} for each in await found_by(theirs, "", MAX_PAGE)]
     refused = await outbox.search(tenant_id=tenant_id, reason=reason, limit=MAX_PAGE) if outbox else []

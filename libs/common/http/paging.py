@@ -2,17 +2,24 @@
 
 import base64
 import binascii
-from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Generic, TypeVar
+from uuid import UUID
 
 import orjson
+from fastapi import Query
 from pydantic import BaseModel
 from starlette.responses import Response
 
+from libs.common.clock import rfc3339
 from libs.common.errors import MalformedError
 
-K = TypeVar("K")
+T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
+
+Limit = Annotated[int, Query(ge=1, le=200)]
+"""The most items of a page."""
 
 
 class Page(BaseModel, Generic[M]):
@@ -22,26 +29,60 @@ class Page(BaseModel, Generic[M]):
     next_cursor: str | None
 
 
-def decode_cursor(cursor: str | None, first: K, parse: Callable[[str], K]) -> K:
-    """The key that a cursor stands for; `first` when there is none."""
-    if cursor is None:
-        return first
+def _text(part: str) -> str:
+    """Postgres has no NUL, so neither has a cursor of ours."""
+    if "\0" in part:
+        raise ValueError(part)
+    return part
+
+
+def _number(part: str) -> int:
+    number = int(part)
+    if not 0 < number < 2**63:
+        raise ValueError(part)
+    return number
+
+
+def _moment(part: str) -> datetime:
+    moment = datetime.fromisoformat(part)
+    if moment.tzinfo is None:
+        raise ValueError(part)
+    return moment
+
+
+PARTS: Mapping[type, Callable[[str], Any]] = {UUID: UUID, str: _text, int: _number, datetime: _moment}
+
+
+class Paging:
+    """A page as it is asked for. Of a bookmark with several parts, only the last may have a space in it."""
+
+    def __init__(self, limit: int, cursor: str | None, *types: type) -> None:
+        """`types` are those of the bookmark, which says where a page ends. Raises MalformedError."""
+        self.after = None if cursor is None else _read(cursor, types)
+        """The bookmark of the page before."""
+        self.most = limit + 1
+        """How many items to find: one more than the page may have, by which one knows that there are more."""
+
+    def reply(self, found: Sequence[T], model: Callable[[T], BaseModel], bookmark: Callable[[T], Sequence[Any]]) -> Response:
+        """The page as an answer."""
+        shown = found[: self.most - 1]
+        return page([model(each) for each in shown], _written(bookmark(shown[-1])) if len(found) == self.most else None)
+
+
+def page(items: Sequence[BaseModel], next_cursor: str | None = None) -> Response:
+    """A page as an answer."""
+    body = {"items": [item.model_dump(mode="json", exclude_none=True) for item in items], "next_cursor": next_cursor}
+    return Response(orjson.dumps(body), media_type="application/json")
+
+
+def _read(cursor: str, types: Sequence[type]) -> Sequence[Any]:
     try:
-        return parse(base64.urlsafe_b64decode(cursor.encode() + b"==").decode())
+        parts = base64.urlsafe_b64decode(cursor.encode() + b"==").decode().split(" ", len(types) - 1)
+        return [PARTS[each](part) for each, part in zip(types, parts, strict=True)]
     except (binascii.Error, ValueError) as error:
         raise MalformedError("bad-cursor", "use the next_cursor you were given") from error
 
 
-def text_key(key: str) -> str:
-    """A key that is text. Postgres has no NUL, so neither has a cursor of ours."""
-    if "\0" in key:
-        raise ValueError(key)
-    return key
-
-
-def page(found: Sequence[M], limit: int, key: Callable[[M], str]) -> Response:
-    """A page as an answer, from one item more than the page may have."""
-    items = found[:limit]
-    cursor = base64.urlsafe_b64encode(key(items[-1]).encode()).decode().rstrip("=") if len(found) > limit else None
-    body = orjson.dumps({"items": [item.model_dump(mode="json", exclude_none=True) for item in items], "next_cursor": cursor})
-    return Response(body, media_type="application/json")
+def _written(bookmark: Sequence[Any]) -> str:
+    text = " ".join(rfc3339(part) if isinstance(part, datetime) else str(part) for part in bookmark)
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")

@@ -7,6 +7,7 @@ import hashlib
 import re
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any, TypeVar
@@ -20,9 +21,10 @@ from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
 from libs.common.auth import Principal, Verifier, bearer
-from libs.common.clock import now
-from libs.common.decision import Message
-from libs.common.errors import CartwrightError, MalformedError, NotFoundError, RejectedError
+from libs.common.clock import PLATFORM
+from libs.common.database import Connection
+from libs.common.decision import Message, Viewer
+from libs.common.errors import CartwrightError, DeniedError, MalformedError, NotFoundError, RejectedError
 from libs.common.http.arguments import Arguments
 from libs.common.http.problem import problem_of
 from libs.common.http.reading import NOTHING, Headers, header, headers_of, idempotency_key, preferences, read_json, request_id_of
@@ -39,11 +41,16 @@ MAX_DIGITS = 18
 REQUESTS = Counter("cartwright_http_requests_total", "Requests answered", ["route", "status"])
 LATENCY = Histogram("cartwright_http_request_seconds", "From the first byte read to the answer", ["route"])
 
+Sees = Callable[["Call"], Awaitable[object]]
 F = TypeVar("F", bound=Callable[..., Awaitable[Response]])
 
 
 class UndeclaredPermissionError(Exception):
     """A route says neither which permission it needs nor that it is public: its service does not start."""
+
+
+class UndeclaredSightError(Exception):
+    """A route has an object in its path and does not say who sees it: its service does not start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +61,10 @@ class Guard:
     instead: str | None = None
     """Another permission that will do: one that others hold than those who hold the first."""
     idempotent: bool = False
-    exists: Callable[["Call"], Awaitable[object]] | None = None
+    sees: Sees | None = None
     """Raises NotFoundError when the object of the path is not for the caller: 404 goes before 422."""
+    platform_only: bool = False
+    """Whether whoever has a tenant is turned away, whatever their permissions."""
 
 
 PUBLIC = Guard(permission=None)
@@ -66,10 +75,11 @@ def guard(
     *,
     instead: str | None = None,
     idempotent: bool = False,
-    exists: Callable[["Call"], Awaitable[object]] | None = None,
+    sees: Sees | None = None,
+    platform_only: bool = False,
 ) -> Callable[[F], F]:
-    """Declare the permission a route needs, and whether it needs an Idempotency-Key."""
-    return _declare(Guard(permission, instead, idempotent, exists))
+    """Declare the permission a route needs, whether it needs an Idempotency-Key, and who sees the object of its path."""
+    return _declare(Guard(permission, instead, idempotent, sees, platform_only))
 
 
 def public(endpoint: F) -> F:
@@ -103,7 +113,7 @@ class Call:
         self.request = request
         self.headers = headers
         self.service: Service = request.app.state.service
-        self.shell = self.service.shell
+        self.shell: Shell = self.service.shell
         self.rule = rule
         self.request_id = request_id
         self.traceparent = span.traceparent
@@ -131,6 +141,15 @@ class Call:
         """The tenant of the token; nothing else ever says it."""
         return self.principal.tenant_id
 
+    @property
+    def viewer(self) -> Viewer:
+        """The caller, as far as decisions and lists need to know."""
+        return Viewer(subject_id=self.principal.subject, sees_all=not self.principal.is_shopper)
+
+    def transaction(self, tenant_id: UUID | None = None) -> AbstractAsyncContextManager[Connection]:
+        """To read in, as the caller's tenant unless another is said."""
+        return self.shell.database.transaction([self.tenant_id if tenant_id is None else tenant_id])
+
     @cached_property
     def wait_seconds(self) -> int:
         """How long the caller would wait for a final answer (`Prefer: wait=N`), at most the maximum."""
@@ -155,12 +174,10 @@ class Call:
 
     def message(self, command: Any, *, tenant_id: UUID | None = None, correlation_id: str = "") -> Message[Any]:
         """A command of this caller, in its tenant."""
-        return Message(
-            data=command,
-            tenant_id=self.tenant_id if tenant_id is None else tenant_id,
+        return self.shell.command(
+            command,
+            self.tenant_id if tenant_id is None else tenant_id,
             id=self.request_id,
-            time=now(),
-            source=self.shell.source,
             actor=str(self._principal.subject) if self._principal else "",
             correlation_id=correlation_id or self.request_id,
             traceparent=self.traceparent,
@@ -203,6 +220,9 @@ class GuardedRoute(APIRoute):
         if rule is None:
             message = f"{path} ({endpoint.__qualname__}) declares no permission: add @guard(...) or @public"
             raise UndeclaredPermissionError(message)
+        if "{" in path and rule.permission is not None and rule.sees is None and not rule.platform_only:
+            message = f"{path} ({endpoint.__qualname__}) does not say who sees its object: add sees= to its @guard"
+            raise UndeclaredSightError(message)
         self.rule: Guard = rule
         if rule.permission is not None:
             arguments["openapi_extra"] = {
@@ -244,6 +264,8 @@ class GuardedRoute(APIRoute):
             call.body = None if body is NOTHING else body
         if rule.permission is not None and rule.instead not in call.principal.permissions:
             call.principal.demand(rule.permission)
+        if rule.platform_only and call.tenant_id != PLATFORM:
+            raise DeniedError("platform-only", "this is for operators of the platform")
         try:
             arguments = await self._arguments.of(call.request, call, body)
         except RequestValidationError as error:
@@ -269,8 +291,8 @@ async def _refusal(error: RequestValidationError, call: Call) -> CartwrightError
         return NotFoundError("not-found", "there is nothing here for you")
     if any(location[0] == "header" for location, _ in problems):
         return MalformedError("bad-header", "; ".join(f"{location[-1]}: {message}" for location, message in problems))
-    if call.rule.exists is not None:
-        await call.rule.exists(call)
+    if call.rule.sees is not None:
+        await call.rule.sees(call)
     errors = [{"pointer": "/" + "/".join(location[1:]), "detail": message} for location, message in problems]
     return RejectedError("schema", "the request breaks its schema; see errors", errors=errors)
 

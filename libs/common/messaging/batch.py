@@ -1,4 +1,4 @@
-"""One transaction of the inbox: fence, drop what was seen, decide in order, store, set aside what fails, move on.
+"""One transaction of the inbox: fence, drop what was seen, decide in order, store, park what fails, move on.
 
 Two kinds of order. Our own relays keep a key's order, so its messages are decided as they lie in the partition. Other
 publishers may not, so theirs are decided by their sequence, together with those of the key that wait for a gap to close.
@@ -17,7 +17,7 @@ from libs.common.database import Connection, Write
 from libs.common.decision import IdentityMap
 from libs.common.errors import NotYetError
 from libs.common.messaging.envelope import EventTooLargeError, Invalid, KafkaRecord, Position, Reader, Received
-from libs.common.messaging.parked import GAP, Parked, QueuedError, Refusal, heads, mark, set_aside, waiting_for_gap
+from libs.common.messaging.parked import GAP, Parked, QueuedError, Refusal, heads, mark, park, waiting_for_gap
 from libs.common.messaging.shell import Failure, Shell
 from libs.common.telemetry import Counter
 from libs.common.telemetry.messages import BatchSpans
@@ -99,11 +99,11 @@ class Batch:
         async with BatchSpans(self._group) as spans, self._shell.database.transaction(tenant_ids) as connection:
             marks, has_parked = await self._fence(connection, offsets, stored)
             fresh = await self._remember(connection, above_watermark(received, marks), refusals)
-            blocked, waiting = await self._set_aside_before(connection, fresh) if has_parked else (set(), [])
+            blocked, waiting = await self._parked_before(connection, fresh) if has_parked else (set(), [])
             ordered = in_order(fresh, waiting, self._is_delta)
             answers, aggregates = await self._decide(connection, ordered, blocked, refused, spans)
             refusals += await self._after(connection, ordered, answers)
-            refused_too = [set_aside(self._group, refusals)] if refusals else []
+            refused_too = [park(self._group, refusals)] if refusals else []
             await self._shell.store(connection, aggregates, *refused_too, self._advance(offsets, marks))
         applied = [found for found, answer in zip(ordered, answers, strict=True) if not isinstance(answer, Failure)]
         return Applied(aggregates, offsets, [found for found in applied if isinstance(found, Received)], refusals)
@@ -142,7 +142,7 @@ class Batch:
     def _is_delta(self, found: Received | Parked) -> bool:
         return self._shell.handlers[type(found.message.data)].is_delta
 
-    async def _set_aside_before(self, connection: Connection, fresh: Sequence[Received]) -> tuple[set[Key], list[Parked]]:
+    async def _parked_before(self, connection: Connection, fresh: Sequence[Received]) -> tuple[set[Key], list[Parked]]:
         """The keys of this batch that are blocked, and the messages of its keys that wait for a gap to close."""
         reasons = await heads(connection, self._group, {key_of(found) for found in fresh})
         gaps = [key for key, reason in reasons.items() if reason == GAP]
@@ -177,7 +177,7 @@ class Batch:
         return answers, aggregates
 
     async def _after(self, connection: Connection, ordered: Sequence[Received | Parked], answers: Sequence[Any]) -> list[Refusal]:
-        """What is set aside now; and of what waited for a gap, what need not wait any longer."""
+        """What is parked now; and of what waited for a gap, what need not wait any longer."""
         refusals = []
         for found, answer in zip(ordered, answers, strict=True):
             if isinstance(found, Parked):

@@ -9,17 +9,17 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 import asyncpg
-import structlog
+
+from libs.common.database import WHATEVER_IT_SAYS, poll
 
 CHANNEL = "cartwright"
 COALESCE_SECONDS = 0.002
+RECONNECT_SECONDS = 1.0
 OUTBOX = "*"
 """The hint that the outbox has rows; every other hint is the id of something that changed."""
 EVERYTHING = "**"
 """The hint that anything may have changed."""
 PAYLOAD_BYTES = 7_900
-
-log = structlog.get_logger(__name__)
 
 
 class Hints:
@@ -39,7 +39,9 @@ class Hints:
 
     async def start(self) -> None:
         """Begin to send and listen in the background."""
-        self._task = asyncio.create_task(self._run(), name="hints")
+        self._task = asyncio.create_task(
+            poll(self._serve, every=RECONNECT_SECONDS, waiting="hints.disconnected", outlives=WHATEVER_IT_SAYS), name="hints"
+        )
 
     async def close(self) -> None:
         """Stop; hints not yet sent are dropped, which loses nothing but time."""
@@ -96,15 +98,8 @@ class Hints:
         for name in list(self._waiting):
             self._wake(name)
 
-    async def _run(self) -> None:
-        while True:
-            try:
-                await self._serve()
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                log.warning("hints.disconnected", error=str(error), action="reconnecting in a second; waiters poll meanwhile")
-                await asyncio.sleep(1)
-
     async def _serve(self) -> None:
+        """One connection's life. Whoever waits polls until there is the next."""
         connection = await asyncpg.connect(self._url, server_settings={"synchronous_commit": "off", "application_name": "hints"})
         try:
             if self._listen:

@@ -1,4 +1,4 @@
-"""Messages set aside: rejected (nobody can use them), parked (their decision failed), queued (behind a parked one).
+"""Parked messages: rejected (nobody can use them), parked (their decision failed), queued (behind a parked one).
 
 A rejected message blocks nothing. A parked one holds the later messages of its key, in order, until an operator
 replays or discards it; what waits behind it follows at once, as far as it goes. A key parked for a gap in its sequence
@@ -32,7 +32,7 @@ class QueuedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A message that is set aside instead of applied."""
+    """A message that is parked instead of applied."""
 
     record: KafkaRecord
     state: State
@@ -67,7 +67,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A record as it was set aside; reads like one that comes from Kafka."""
+    """A record as it was parked; reads like one that comes from Kafka."""
 
     topic: str
     partition: int
@@ -79,7 +79,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """A message that was set aside, read again."""
+    """A message that was parked, read again."""
 
     group: str
     record: Stored
@@ -122,7 +122,7 @@ ACTIONS = "SELECT id, at, actor, action, target, reason FROM operator_action ORD
 AUDIT = "INSERT INTO operator_action (id, actor, action, target, reason) VALUES ($1, $2, $3, $4, $5)"
 
 
-def set_aside(group: str, refusals: Sequence[Refusal]) -> Write:
+def park(group: str, refusals: Sequence[Refusal]) -> Write:
     """What sets messages aside, in the transaction that moves past them."""
     records = [refusal.record for refusal in refusals]
     arguments = [
@@ -160,13 +160,13 @@ async def waiting_for_gap(connection: Connection, group: str, keys: Sequence[tup
 
 
 async def mark(connection: Connection, parked: Parked, state: State, *, by: str, decision: str) -> None:
-    """Say what became of a message that was set aside."""
+    """Say what became of a message that was parked."""
     record = parked.record
     await connection.execute(MARK, parked.group, record.topic, record.partition, record.offset, state, by, decision)
 
 
 class ParkedMessages:
-    """What operators do about messages that were set aside: list, show, replay, discard. Every action is audited."""
+    """What operators do about messages that were parked: list, show, replay, discard. Every action is audited."""
 
     def __init__(self, shell: Shell, reader: Reader, group: str) -> None:
         self._shell = shell
@@ -252,7 +252,7 @@ class ParkedMessages:
             return [first]
         rows = await connection.fetch(OF_KEYS, self._group, [row["topic"]], [row["key"]])
         if not rows:
-            raise ConflictError("already-decided", "this message is no longer set aside")
+            raise ConflictError("already-decided", "this message is no longer parked")
         if rows[0]["reason"] != GAP and _id(rows[0]) != _id(row):
             raise ConflictError("not-first", "an earlier message of its key is parked: decide that one first", first=_id(rows[0]))
         line = [_read(self._group, each, self._reader) for each in rows]
@@ -309,7 +309,7 @@ class ParkedMessages:
         async with self._shell.database.acquire() as connection:
             row = await connection.fetchrow(ONE, self._group, *_split(parked_id))
         if row is None:
-            raise NotFoundError("parked-message-not-found", "there is no such message set aside")
+            raise NotFoundError("parked-message-not-found", "there is no such parked message")
         return row
 
 

@@ -17,7 +17,7 @@ import asyncpg
 import structlog
 
 from libs.common.clock import new_id, now
-from libs.common.database import ConcurrencyError, Connection, Database, Rows, Write, select, write
+from libs.common.database import ConcurrencyError, Connection, Database, Rows, Write, passes_by_itself, select, write
 from libs.common.decision import (
     Aggregate,
     Entry,
@@ -36,8 +36,11 @@ from libs.common.messaging.outgoing import events, timers
 from libs.common.telemetry import about
 from libs.common.telemetry.messages import CommandSpans
 
+D = TypeVar("D")
 R = TypeVar("R")
 RETRIES = 8
+REFUSED: tuple[type[Exception], ...] = (asyncpg.PostgresError, ConflictError)
+"""What refuses a whole transaction: something in it that cannot be stored, or too many who want the same rows."""
 RETRIED = (ConcurrencyError, asyncpg.exceptions.TransactionRollbackError)
 
 log = structlog.get_logger(__name__)
@@ -82,6 +85,28 @@ class Shell:
         kinds = [rows if each.kind is kind else each for each in self._rows.values()]
         return Shell(self.database, kinds, self.handlers, service=self.source.rpartition("/")[2], hints=self._hints)
 
+    def command(
+        self,
+        command: D,
+        tenant_id: UUID,
+        *,
+        id: str | None = None,  # noqa: A002 - what a message calls it
+        actor: str | None = None,
+        correlation_id: str = "",
+        traceparent: str | None = None,
+    ) -> Message[D]:
+        """A command of this service's own, with a new id and of its own accord unless said otherwise."""
+        return Message(
+            data=command,
+            tenant_id=tenant_id,
+            id=str(new_id()) if id is None else id,
+            time=now(),
+            source=self.source,
+            actor=self.source if actor is None else actor,
+            correlation_id=correlation_id,
+            traceparent=traceparent,
+        )
+
     async def execute(self, message: Message[Any], claim: Claim[Any] | None = None) -> Any:
         """Carry out one command; answers what its handler answers, or `Replayed`. Raises the decision's error."""
         with CommandSpans([message]) as spans:
@@ -114,6 +139,10 @@ class Shell:
             answers = await self._execute_many(spans.messages)
             spans.settle(answer.error if isinstance(answer, Failure) else None for answer in answers)
             return answers
+
+    async def execute_each(self, messages: Sequence[Message[Any]]) -> list[Any]:
+        """The same, with a `Failure` also for one that the database refuses however it is tried. Raises what passes by itself."""
+        return await isolated(messages, self.execute_many)
 
     async def _execute_many(self, messages: Sequence[Message[Any]]) -> list[Any]:
 
@@ -232,6 +261,21 @@ def _second_round(
             refs = handler.more(World(aggregates, message, at, new_id), message)
             wanted.extend((message.tenant_id, ref) for ref in aggregates.missing(message.tenant_id, refs))
     return wanted
+
+
+async def isolated(
+    messages: Sequence[Message[Any]], execute_many: Callable[[Sequence[Message[Any]]], Awaitable[list[Any]]]
+) -> list[Any]:
+    """The answers, in order; what the database refuses is halved until the culprit is alone, whose answer is its `Failure`."""
+    try:
+        return await execute_many(messages)
+    except REFUSED as error:
+        if passes_by_itself(error):
+            raise
+        if len(messages) == 1:
+            return [Failure(error)]
+    half = len(messages) // 2
+    return [*await isolated(messages[:half], execute_many), *await isolated(messages[half:], execute_many)]
 
 
 async def retried(attempt: Callable[[], Awaitable[R]]) -> R:

@@ -6,21 +6,18 @@ whose worker died between acting and saying so fires again, and nothing happens 
 and the last word counts; what was set anew while it fired stays set.
 """
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import structlog
 
 from libs.common.clock import now
-from libs.common.database import PASSING
+from libs.common.database import poll
 from libs.common.decision import Message
-from libs.common.errors import ConflictError
-from libs.common.messaging.shell import Shell
+from libs.common.messaging.shell import Failure, Shell
 from libs.common.telemetry import Counter, Gauge
 
 MAX_FIRED = 500
@@ -60,14 +57,12 @@ FORGET = "SELECT timers_forget($1, $2, $3, $4)"
 
 
 async def keep_time(shell: Shell, commands: Commands) -> None:
-    """Fire what is due, for ever; while the database is away, wait for it."""
-    while True:
-        fired = 0
-        try:
-            fired = await fire_due(shell, commands)
-        except PASSING as error:
-            log.warning("timers.waiting", error=str(error), action="trying again in a second")
-        await asyncio.sleep(0 if fired == MAX_FIRED else POLL_SECONDS)
+    """Fire what is due, for ever."""
+
+    async def fire() -> bool:
+        return await fire_due(shell, commands) == MAX_FIRED
+
+    await poll(fire, every=POLL_SECONDS, waiting="timers.waiting")
 
 
 async def fire_due(shell: Shell, commands: Commands) -> int:
@@ -89,18 +84,8 @@ async def fire_due(shell: Shell, commands: Commands) -> int:
 
 
 async def _fire(shell: Shell, commands: Commands, timers: Sequence[Timer]) -> None:
-    """Carry out their commands in one transaction; what the database refuses for good is singled out and stays due."""
-    try:
-        answers = await shell.execute_many([_message(shell, commands[timer.name](timer), timer) for timer in timers])
-    except (asyncpg.PostgresError, ConflictError) as error:
-        if isinstance(error, PASSING):
-            raise
-        if len(timers) > 1:
-            await _fire(shell, commands, timers[: len(timers) // 2])
-            await _fire(shell, commands, timers[len(timers) // 2 :])
-        else:
-            _failed(timers[0], error)
-        return
+    """Carry out their commands together; what fails, or is refused for good, stays due."""
+    answers = await shell.execute_each([_message(shell, commands[timer.name](timer), timer) for timer in timers])
     done = [timer for timer, answer in zip(timers, answers, strict=True) if _note(timer, answer)]
     if done:
         async with shell.database.transaction(timer.tenant_id for timer in done) as connection:
@@ -109,24 +94,16 @@ async def _fire(shell: Shell, commands: Commands, timers: Sequence[Timer]) -> No
 
 def _note(timer: Timer, answer: Any) -> bool:
     """Count what became of it; whether it is done with."""
-    failure: Exception | None = getattr(answer, "error", None)
-    if failure is not None:
-        _failed(timer, failure)
+    if isinstance(answer, Failure):
+        _failed(timer, answer.error)
         return False
     FIRED.labels(timer.name, str(answer)).inc()
     return True
 
 
 def _message(shell: Shell, command: Any, timer: Timer) -> Message[Any]:
-    return Message(
-        data=command,
-        tenant_id=timer.tenant_id,
-        id=f"{timer.name}:{timer.key}:{timer.due_at.isoformat()}",
-        time=now(),
-        source=shell.source,
-        actor=shell.source,
-        correlation_id=str(timer.key),
-    )
+    message_id = f"{timer.name}:{timer.key}:{timer.due_at.isoformat()}"
+    return shell.command(command, timer.tenant_id, id=message_id, correlation_id=str(timer.key))
 
 
 def _failed(timer: Timer, error: Exception) -> None:

@@ -1,6 +1,6 @@
 """A projection under a consumer group of its own: it reads at its own pace, and what it has not read yet holds nobody up.
 
-It is written with the inbox's own machinery, so every event counts once; what it cannot take is set aside like any other
+It is written with the inbox's own machinery, so every event counts once; what it cannot take is parked like any other
 message, under ids that begin with the projection's name.
 """
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from itertools import count
 
-import asyncpg
 import structlog
 import uvloop
 from aiokafka.errors import KafkaError
@@ -17,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from libs.common.auth import Keys, Verifier
-from libs.common.database import PASSING, Database, passes_by_itself
+from libs.common.database import PASSING, WHATEVER_IT_SAYS, Database, passes_by_itself, poll
 from libs.common.errors import UnavailableError
 from libs.common.http.operator import repair_routes
 from libs.common.http.server import Check, calm_collector, operator_app, serve
@@ -28,7 +27,7 @@ from libs.common.messaging.inbox import Inbox, kafka_broker
 from libs.common.messaging.parked import ParkedMessages
 from libs.common.messaging.rebuild import Rebuilder
 from libs.common.messaging.relay import Relay
-from libs.common.messaging.relay.set_aside import OutboxParked
+from libs.common.messaging.relay.parked import OutboxParked
 from libs.common.processes.parts import Process, ServiceParts, Worker
 from libs.common.processes.projector import Projector
 from libs.common.processes.running import database_ready, ended
@@ -41,8 +40,8 @@ COUNT_SECONDS = 15
 LONGEST_WAIT_SECONDS = 5
 """For a database that is away when the process begins."""
 
-PARKED_MESSAGES = Gauge("cartwright_parked_messages", "Messages set aside and not yet decided", ["state"])
-PARKED_KEYS = Gauge("cartwright_parked_keys", "Keys with messages set aside", ["state"])
+PARKED_MESSAGES = Gauge("cartwright_parked_messages", "Messages parked and not yet decided", ["state"])
+PARKED_KEYS = Gauge("cartwright_parked_keys", "Keys with parked messages", ["state"])
 
 log = structlog.get_logger(__name__)
 
@@ -199,17 +198,15 @@ async def _consume(kafka: KafkaBroker) -> None:
 
 
 async def _count_parked(everywhere: Sequence[ParkedMessages]) -> None:
-    """Keep the gauges of what is set aside; while the database is away they stay as they were."""
-    while True:
-        try:
-            counts = [await parked.counts() for parked in everywhere]
-        except (*PASSING, asyncpg.PostgresError) as error:
-            log.info("parked.not_counted", error=str(error))
-        else:
-            for state in ("rejected", "parked", "queued"):
-                PARKED_MESSAGES.labels(state).set(sum(each[state][0] for each in counts if state in each))
-                PARKED_KEYS.labels(state).set(sum(each[state][1] for each in counts if state in each))
-        await asyncio.sleep(COUNT_SECONDS)
+    """Keep the gauges of what is parked; while the database is away they stay as they were."""
+
+    async def count_once() -> None:
+        counts = [await parked.counts() for parked in everywhere]
+        for state in ("rejected", "parked", "queued"):
+            PARKED_MESSAGES.labels(state).set(sum(each[state][0] for each in counts if state in each))
+            PARKED_KEYS.labels(state).set(sum(each[state][1] for each in counts if state in each))
+
+    await poll(count_once, every=COUNT_SECONDS, waiting="parked.not_counted", outlives=WHATEVER_IT_SAYS)
 
 
 def _asyncapi(parts: ServiceParts) -> Route:

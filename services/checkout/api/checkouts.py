@@ -11,14 +11,15 @@ from fastapi import Response
 from pydantic import BaseModel, Field, model_validator
 
 from libs.common.clock import new_id, rfc3339
-from libs.common.errors import NotFoundError
 from libs.common.http.routes import Call, Caller, Routes, guard, reply, reply_unless_known
+from libs.common.http.seeing import Sight
 from libs.common.messaging.idempotency import Answer, Replayed
 from services.checkout import handlers, repository
-from services.checkout.api.models import AddressModel, Body, QuoteModel, address_of, caller_of, quote_model
+from services.checkout.api.models import AddressModel, Body, QuoteModel, address_of, quote_model
 from services.checkout.domain.saga import Checkout, CheckoutState, Confirmation, Terms
 
 ROUTES = Routes()
+CHECKOUT = Sight(repository.CHECKOUTS, "checkout_id")
 
 
 class PaymentChoice(Body):
@@ -96,19 +97,6 @@ def checkout_model(checkout: Checkout) -> CheckoutModel:
     )
 
 
-async def load_checkout(call: Call, checkout_id: UUID) -> Checkout:
-    """The checkout, if it is any of the caller's business."""
-    async with call.shell.database.transaction([call.tenant_id]) as connection:
-        found = await repository.CHECKOUTS.load(connection, [(call.tenant_id, checkout_id)], lock=False)
-    if not found or not call.principal.may_see(found[0].subject_id):
-        raise NotFoundError("checkout-not-found", "there is no such checkout for you")
-    return found[0]
-
-
-async def _checkout_of_path(call: Call) -> None:
-    await load_checkout(call, UUID(call.request.path_params["checkout_id"]))
-
-
 Done = Callable[[Checkout], bool]
 """What a caller waits for."""
 
@@ -128,9 +116,9 @@ async def awaited(call: Call, checkout: Checkout, news: "asyncio.Future[None]", 
     if done(checkout) or not call.wait_seconds:
         return checkout
     if not await comes(news, deadline):
-        return await load_checkout(call, checkout.id)  # a hint may be lost: look once more before saying that it is not over
+        return await CHECKOUT.of(call, checkout.id)  # a hint may be lost: look once more before saying that it is not over
     with call.service.hints.expect(str(checkout.id)) as more:
-        return await awaited(call, await load_checkout(call, checkout.id), more, deadline, done)
+        return await awaited(call, await CHECKOUT.of(call, checkout.id), more, deadline, done)
 
 
 async def comes(news: "asyncio.Future[None]", deadline: float) -> bool:
@@ -146,7 +134,7 @@ async def comes(news: "asyncio.Future[None]", deadline: float) -> bool:
 async def read_awaited(call: Call, checkout_id: UUID, deadline: float, done: Done = is_over) -> Checkout:
     """A checkout that was there before: as it is, or as it is once done within the wait."""
     with call.service.hints.expect(str(checkout_id)) as news:
-        return await awaited(call, await load_checkout(call, checkout_id), news, deadline, done)
+        return await awaited(call, await CHECKOUT.of(call, checkout_id), news, deadline, done)
 
 
 def _deadline(call: Call) -> float:
@@ -200,7 +188,7 @@ async def _shown(call: Call, answer: Checkout | Replayed, deadline: float, done:
 
 
 @ROUTES.get("/v1/checkouts/{checkout_id}", response_model=CheckoutModel)
-@guard("checkouts:read")
+@guard("checkouts:read", sees=CHECKOUT)
 async def read_checkout(call: Caller, checkout_id: UUID) -> Response:
     """One checkout; with `Prefer: wait`, once it is final."""
     checkout = await read_awaited(call, checkout_id, _deadline(call))
@@ -210,24 +198,24 @@ async def read_checkout(call: Caller, checkout_id: UUID) -> Response:
 @ROUTES.post(
     "/v1/checkouts/{checkout_id}/cancel", status_code=202, response_model=CheckoutModel, responses={200: {"model": CheckoutModel}}
 )
-@guard("checkouts:write", idempotent=True)
+@guard("checkouts:write", idempotent=True, sees=CHECKOUT)
 async def cancel_checkout(call: Caller, checkout_id: UUID) -> Response:
     """Do not buy it after all. 202 until payments has let go of the money; 409 when it is too late."""
     deadline = _deadline(call)
-    command = handlers.CancelCheckout(checkout_id=checkout_id, caller=caller_of(call))
+    command = handlers.CancelCheckout(checkout_id=checkout_id, caller=call.viewer)
     return await _shown(call, await call.execute_once(command, _as_resource), deadline, is_over)
 
 
 @ROUTES.post(
     "/v1/checkouts/{checkout_id}/resume", status_code=202, response_model=CheckoutModel, responses={200: {"model": CheckoutModel}}
 )
-@guard("checkouts:write", idempotent=True, exists=_checkout_of_path)
+@guard("checkouts:write", idempotent=True, sees=CHECKOUT)
 async def resume_checkout(call: Caller, checkout_id: UUID, body: Resumption | None = None) -> Response:
     """Go on: the payer did what was required, or says how to pay what is reserved. 409 when it is over."""
     deadline, payment = _deadline(call), body.payment if body else None
     command = handlers.ResumeCheckout(
         checkout_id=checkout_id,
-        caller=caller_of(call),
+        caller=call.viewer,
         method=(payment.method or "") if payment else "",
         confirmation=payment.confirming if payment else "server",
     )

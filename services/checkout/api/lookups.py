@@ -1,13 +1,13 @@
 """HTTP in: buyers without an account ask for a link to their order. The answer gives nothing away, nor does its time."""
 
 import time
-from collections import OrderedDict
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import Response
 from pydantic import Field
 
+from libs.common.buckets import TokenBuckets
 from libs.common.clock import new_id
 from libs.common.errors import UnavailableError
 from libs.common.http.routes import Caller, Routes, public
@@ -26,25 +26,8 @@ class _SlowDownError(UnavailableError):
     status = 429
 
 
-class Allowance:
-    """Token buckets by name, kept in this process; the longest unused leave first."""
-
-    def __init__(self) -> None:
-        self._buckets: OrderedDict[object, tuple[float, float]] = OrderedDict()
-
-    def take(self, name: object, most: int, now: float) -> None:
-        """Take one. Raises when none is left, saying when there will be."""
-        left, since = self._buckets.pop(name, (float(most), now))
-        left = min(most, left + (now - since) * most / PERIOD_SECONDS)
-        granted = left >= 1
-        self._buckets[name] = (left - 1 if granted else left, now)
-        if len(self._buckets) > MAX_KEPT:
-            self._buckets.popitem(last=False)
-        if not granted:
-            raise _SlowDownError("too-many-lookups", "ask again later", retry_after=round((1 - left) * PERIOD_SECONDS / most) + 1)
-
-
-ALLOWANCE = Allowance()
+OF_ADDRESS = TokenBuckets(PER_ADDRESS / PERIOD_SECONDS, PER_ADDRESS, kept=MAX_KEPT)
+OF_TENANT = TokenBuckets(PER_TENANT / PERIOD_SECONDS, PER_TENANT, kept=MAX_KEPT)
 
 
 class NewLookup(Body):
@@ -60,8 +43,9 @@ class NewLookup(Body):
 async def look_up_order(call: Caller, body: NewLookup) -> Response:
     """Have a link sent to an order's buyer. Always 202: whether there is such an order, only its buyer learns."""
     now = time.monotonic()
-    ALLOWANCE.take((body.tenant_id, body.email.lower()), PER_ADDRESS, now)
-    ALLOWANCE.take(body.tenant_id, PER_TENANT, now)
+    wait = OF_ADDRESS.take((body.tenant_id, body.email.lower()), now) or OF_TENANT.take(body.tenant_id, now)
+    if wait:
+        raise _SlowDownError("too-many-lookups", "ask again later", retry_after=round(wait) + 1)
     async with call.shell.database.transaction([body.tenant_id]) as connection:
         order_id = await repository.orders.looked_up(connection, body.tenant_id, body.number, body.email)
     await call.execute(handlers.orders.AskForLink(order_id=order_id or new_id()), tenant_id=body.tenant_id)

@@ -3,16 +3,13 @@
 from dataclasses import asdict
 from typing import Annotated
 
-from fastapi import Path, Query
+from fastapi import Path
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from libs.common.contracts.checkout import OrderLine
 from libs.common.countries import COUNTRIES
-from libs.common.http.routes import Call
-from services.checkout import handlers
 from services.checkout.domain.quote import Address, Quote, QuoteLine, QuoteShipping
 
-Limit = Annotated[int, Query(ge=1, le=200)]
 SkuPath = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$")]
 
 
@@ -20,11 +17,6 @@ class Body(BaseModel):
     """A request's body: what nobody knows is refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def caller_of(call: Call) -> handlers.Caller:
-    """Whose things the caller's commands may touch."""
-    return handlers.Caller(subject_id=call.principal.subject, sees_all=not call.principal.is_shopper)
 
 
 def _known(country: str) -> str:

@@ -7,18 +7,18 @@ from fastapi import Query, Response
 from pydantic import AwareDatetime, BaseModel, Field
 
 from libs.common.clock import rfc3339
-from libs.common.errors import NotFoundError
-from libs.common.http.paging import Page, decode_cursor, page
+from libs.common.http.paging import Limit, Page
 from libs.common.http.routes import Call, Caller, Routes, guard, reply, reply_unless_known
+from libs.common.http.seeing import Sight, listed
 from libs.common.messaging.idempotency import Answer, Replayed
 from services.checkout import handlers, repository
-from services.checkout.api.models import AddressModel, Body, Limit, LineModel, address_model, caller_of, line_model
+from services.checkout.api.models import AddressModel, Body, LineModel, address_model, line_model
 from services.checkout.domain.note import Note
 from services.checkout.domain.order import Order, PaymentState
 from services.checkout.domain.refund import Refund
 
 ROUTES = Routes()
-NEWEST = 2**62
+ORDER = Sight(repository.ORDERS, "order_id")
 
 
 class QuantityModel(BaseModel):
@@ -159,42 +159,17 @@ async def list_orders(
     placed_before: AwareDatetime | None = None,
 ) -> Response:
     """Orders, newest first: a shopper's own, or the tenant's."""
-    before = decode_cursor(cursor, NEWEST, _number)
-    async with call.shell.database.transaction([call.tenant_id]) as connection:
-        orders = await repository.orders.orders(
-            connection,
-            call.tenant_id,
-            before=before,
-            limit=limit + 1,
-            subject_id=call.principal.subject if call.principal.is_shopper else subject_id,
-            state=state,
-            placed_after=placed_after,
-            placed_before=placed_before,
-        )
-    return page([order_model(order) for order in orders], limit, lambda order: str(order.number))
-
-
-def _number(key: str) -> int:
-    number = int(key)
-    if not 0 < number <= NEWEST:
-        raise ValueError(key)
-    return number
+    where = {"subject_id": subject_id, "state": state, "placed_at >": placed_after, "placed_at <": placed_before}
+    return await listed(call, repository.ORDERS, order_model, limit, cursor, by=["number"], newest_first=True, where=where)
 
 
 async def load_order(call: Call, order_id: UUID) -> tuple[Order, list[Refund]]:
     """One order with its refunds, if it is any of the caller's business."""
-    async with call.shell.database.transaction([call.tenant_id]) as connection:
+    async with call.transaction() as connection:
         # The order after its refunds: what one of them has come to is in the order's sums then, and never missing from them.
         refunds = await repository.orders.refunds(connection, call.tenant_id, order_id)
-        found = await repository.ORDERS.load(connection, [(call.tenant_id, order_id)], lock=False)
-    if not found or not call.principal.may_see(found[0].subject_id):
-        raise NotFoundError("order-not-found", "there is no such order for you")
-    return found[0], list(refunds)
-
-
-async def order_of_path(call: Call) -> None:
-    """Raise NotFoundError when the order of the path is not for the caller."""
-    await load_order(call, UUID(call.request.path_params["order_id"]))
+        order = await ORDER.within(connection, call, order_id)
+    return order, list(refunds)
 
 
 def _told(order: Order, refunds: list[Refund]) -> OrderModel:
@@ -207,7 +182,7 @@ def _version(order: Order, refunds: list[Refund]) -> int:
 
 
 @ROUTES.get("/v1/orders/{order_id}", response_model=OrderModel)
-@guard("orders:read")
+@guard("orders:read", sees=ORDER)
 async def read_order(call: Caller, order_id: UUID) -> Response:
     """One order, with its refunds."""
     order, refunds = await load_order(call, order_id)
@@ -215,10 +190,10 @@ async def read_order(call: Caller, order_id: UUID) -> Response:
 
 
 @ROUTES.post("/v1/orders/{order_id}/cancel", status_code=202, response_model=OrderModel)
-@guard("orders:write", idempotent=True)
+@guard("orders:write", idempotent=True, sees=ORDER)
 async def cancel_order(call: Caller, order_id: UUID) -> Response:
     """Call an order off before its money is taken; payments lets go of it. 409 once it was taken: refund it instead."""
-    command = handlers.orders.CancelOrder(order_id=order_id, caller=caller_of(call))
+    command = handlers.orders.CancelOrder(order_id=order_id, caller=call.viewer)
     answer: Any = await call.execute_once(command, lambda order: Answer(0, headers={"resource": str(order.id)}))
     order, refunds = await load_order(call, order_id)
     replayed = {"Idempotent_Replayed": "true"} if isinstance(answer, Replayed) else {}
@@ -226,18 +201,18 @@ async def cancel_order(call: Caller, order_id: UUID) -> Response:
 
 
 @ROUTES.post("/v1/orders/{order_id}/notes", status_code=201, response_model=NoteModel)
-@guard("orders:write", exists=order_of_path)
+@guard("orders:write", sees=ORDER)
 async def write_note(call: Caller, order_id: UUID, body: NewNote) -> Response:
     """Write something down about an order. Buyers never see it."""
-    note = await call.execute(handlers.orders.WriteNote(order_id=order_id, caller=caller_of(call), body=body.body))
+    note = await call.execute(handlers.orders.WriteNote(order_id=order_id, caller=call.viewer, body=body.body))
     return reply(201, note_model(note), Location=f"/v1/orders/{order_id}/notes")
 
 
 @ROUTES.get("/v1/orders/{order_id}/notes", response_model=NotesModel)
-@guard("orders:write")
+@guard("orders:write", sees=ORDER)
 async def list_notes(call: Caller, order_id: UUID) -> Response:
     """What staff wrote down about an order, the oldest first."""
-    await load_order(call, order_id)
-    async with call.shell.database.transaction([call.tenant_id]) as connection:
+    async with call.transaction() as connection:
+        await ORDER.within(connection, call, order_id)
         notes = await repository.orders.notes(connection, call.tenant_id, order_id)
     return reply(200, NotesModel(items=[note_model(note) for note in notes]))

@@ -14,7 +14,7 @@ from fastapi.responses import StreamingResponse
 
 from libs.common.database import PASSING
 from libs.common.http.routes import MAX_DIGITS, Call, Caller, Routes, guard
-from services.checkout.api.checkouts import checkout_model, comes, load_checkout
+from services.checkout.api.checkouts import CHECKOUT, checkout_model, comes
 from services.checkout.domain.saga import Checkout, watched
 
 ROUTES = Routes()
@@ -30,11 +30,11 @@ STILL_HERE = b": still here\n\n"
     response_class=StreamingResponse,
     responses={200: {"content": {"text/event-stream": {}}}, 204: {"description": "Over, and seen to the end"}},
 )
-@guard("checkouts:read")
+@guard("checkouts:read", sees=CHECKOUT)
 async def follow_checkout(call: Caller, checkout_id: UUID, last_event_id: Annotated[str, Header()] = "") -> Response:
     """A checkout's steps as they happen. Ends with the checkout; 204, which stops a browser, once its end was seen."""
     seen = int(last_event_id) if last_event_id.isdecimal() and len(last_event_id) <= MAX_DIGITS else 0
-    checkout = await load_checkout(call, checkout_id)
+    checkout = await CHECKOUT.of(call, checkout_id)
     if checkout.is_final and checkout.version <= seen:
         return Response(status_code=204)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -48,7 +48,7 @@ async def _steps(call: Call, checkout_id: UUID, seen: int) -> AsyncIterator[byte
     while loop.time() < end:
         with call.service.hints.expect(watched(checkout_id)) as step:
             try:
-                checkout = await load_checkout(call, checkout_id)
+                checkout = await CHECKOUT.of(call, checkout_id)
             except PASSING:
                 return  # its reader comes back
             if checkout.version > seen:

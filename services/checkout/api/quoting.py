@@ -10,18 +10,19 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 from libs.common.contracts import Minor
 from libs.common.countries import COUNTRIES
 from libs.common.errors import NotFoundError, RejectedError
-from libs.common.http.paging import Page, decode_cursor, page, text_key
+from libs.common.http.paging import Limit, Page, Paging
 from libs.common.http.routes import Caller, Routes, guard, reply
+from libs.common.http.seeing import Sight, listed, of_the_tenant
 from libs.common.money import CURRENCIES
 from services.checkout import repository
-from services.checkout.api.models import Body, Country, Limit, Words
-from services.checkout.domain import shipping
+from services.checkout.api.models import Body, Country, Words
 from services.checkout.domain.shipping import ShippingKind, ShippingMethod, ShippingRate
 from services.checkout.domain.tax import TaxRate
 from services.checkout.handlers.quoting import DeleteShippingMethod, DeleteTaxRate, PutShippingMethod, PutTaxRate
 
 ROUTES = Routes()
 HIGHEST_PERCENT = 100
+SHIPPING_METHOD = Sight(repository.SHIPPING_METHODS, "code")
 
 CodePath = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 CountryPath = Annotated[str, Path(pattern="^[A-Z]{2}$")]
@@ -126,7 +127,7 @@ def tax_rate_model(country: str, category: str, rate: TaxRate) -> TaxRateModel:
 
 
 @ROUTES.put("/v1/shipping-methods/{code}", response_model=ShippingMethodModel)
-@guard("settings:write")
+@guard("settings:write", sees=of_the_tenant)
 async def put_shipping_method(call: Caller, code: CodePath, body: ShippingMethodBody) -> Response:
     """Offer a way to send orders, or the same on other terms. Quotes that were made stand."""
     command = PutShippingMethod(code=code, name=body.name, kind=body.kind, currency=body.currency, rates=_rates(body.rates))
@@ -138,24 +139,19 @@ async def put_shipping_method(call: Caller, code: CodePath, body: ShippingMethod
 @guard("checkouts:read")
 async def list_shipping_methods(call: Caller, limit: Limit = 50, cursor: str | None = None) -> Response:
     """Every way this tenant sends orders, by code."""
-    after = decode_cursor(cursor, "", text_key)
-    async with call.shell.database.transaction([call.tenant_id]) as connection:
-        found = await repository.quoting.shipping_methods(connection, call.tenant_id, after=after, limit=limit + 1)
-    return page([shipping_method_model(method) for method in found], limit, lambda method: method.code)
+    return await listed(call, repository.SHIPPING_METHODS, shipping_method_model, limit, cursor)
 
 
 @ROUTES.get("/v1/shipping-methods/{code}", response_model=ShippingMethodModel)
-@guard("checkouts:read")
+@guard("checkouts:read", sees=SHIPPING_METHOD)
 async def read_shipping_method(call: Caller, code: CodePath) -> Response:
     """One way to send orders."""
-    async with call.shell.database.transaction([call.tenant_id]) as connection:
-        found = await repository.SHIPPING_METHODS.load(connection, [(call.tenant_id, code)], lock=False)
-    method = shipping.demand_present(found[0] if found else None)
+    method = await SHIPPING_METHOD.of(call, code)
     return reply(200, shipping_method_model(method), ETag=f'"{method.version}"')
 
 
 @ROUTES.delete("/v1/shipping-methods/{code}", status_code=204)
-@guard("settings:write")
+@guard("settings:write", sees=of_the_tenant)
 async def delete_shipping_method(call: Caller, code: CodePath) -> Response:
     """Offer it no more. A checkout that chose it and is not quoted yet fails; quotes stand."""
     await call.execute(DeleteShippingMethod(code=code))
@@ -163,7 +159,7 @@ async def delete_shipping_method(call: Caller, code: CodePath) -> Response:
 
 
 @ROUTES.put("/v1/tax-rates/{country}/{category:path}", response_model=TaxRateModel)
-@guard("settings:write")
+@guard("settings:write", sees=of_the_tenant)
 async def put_tax_rate(call: Caller, country: CountryPath, category: CategoryPath, body: TaxRateBody) -> Response:
     """Tax a category of goods in a country. Quotes that were made stand."""
     if country not in COUNTRIES:
@@ -173,26 +169,23 @@ async def put_tax_rate(call: Caller, country: CountryPath, category: CategoryPat
     return reply(200, tax_rate_model(country, category, rate))
 
 
-def _place(key: str) -> tuple[str, str]:
-    country, _, category = text_key(key).partition(" ")
-    return country, category
-
-
 @ROUTES.get("/v1/tax-rates", response_model=Page[TaxRateModel])
 @guard("settings:read")
 async def list_tax_rates(call: Caller, country: Country | None = None, limit: Limit = 50, cursor: str | None = None) -> Response:
     """Every tax rate, or those of a country, by country and category."""
-    after = decode_cursor(cursor, ("", ""), _place)
-    async with call.shell.database.transaction([call.tenant_id]) as connection:
-        found = await repository.quoting.tax_rates(connection, call.tenant_id, after=after, country=country, limit=limit + 1)
-    return page([tax_rate_model(*each) for each in found], limit, lambda rate: f"{rate.country} {rate.category}")
+    asked = Paging(limit, cursor, str, str)
+    async with call.transaction() as connection:
+        found = await repository.quoting.tax_rates(
+            connection, call.tenant_id, after=asked.after or ("", ""), country=country, limit=asked.most
+        )
+    return asked.reply(found, lambda each: tax_rate_model(*each), lambda each: each[:2])
 
 
 @ROUTES.get("/v1/tax-rates/{country}/{category:path}", response_model=TaxRateModel)
-@guard("settings:read")
+@guard("settings:read", sees=of_the_tenant)
 async def read_tax_rate(call: Caller, country: CountryPath, category: CategoryPath) -> Response:
     """The tax on a category of goods in a country."""
-    async with call.shell.database.transaction([call.tenant_id]) as connection:
+    async with call.transaction() as connection:
         found = await repository.TAX_TABLES.load(connection, [(call.tenant_id, country)], lock=False)
     rate = found[0].rates.get(category) if found else None
     if rate is None:
@@ -201,7 +194,7 @@ async def read_tax_rate(call: Caller, country: CountryPath, category: CategoryPa
 
 
 @ROUTES.delete("/v1/tax-rates/{country}/{category:path}", status_code=204)
-@guard("settings:write")
+@guard("settings:write", sees=of_the_tenant)
 async def delete_tax_rate(call: Caller, country: CountryPath, category: CategoryPath) -> Response:
     """Tax the category like any other again. Quotes that were made stand."""
     await call.execute(DeleteTaxRate(country=country, category=category))

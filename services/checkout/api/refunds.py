@@ -11,8 +11,8 @@ from libs.common.errors import NotFoundError
 from libs.common.http.routes import Call, Caller, Routes, guard, reply
 from libs.common.messaging.idempotency import Answer, Replayed
 from services.checkout import handlers
-from services.checkout.api.models import Body, caller_of
-from services.checkout.api.orders import RefundModel, load_order, order_of_path, refund_model
+from services.checkout.api.models import Body
+from services.checkout.api.orders import ORDER, RefundModel, load_order, refund_model
 from services.checkout.domain.refund import Refund, RefundWish
 
 ROUTES = Routes()
@@ -49,7 +49,7 @@ class RefundsModel(BaseModel):
 
 
 @ROUTES.post("/v1/orders/{order_id}/refunds", status_code=202, response_model=RefundModel)
-@guard("orders:refund", idempotent=True, exists=order_of_path)
+@guard("orders:refund", idempotent=True, sees=ORDER)
 async def request_refund(call: Caller, order_id: UUID, body: NewRefund) -> Response:
     """Give an order's money back, whole or in part. 202: payments says what becomes of it. 409 for more than is left."""
     wish = RefundWish(
@@ -58,7 +58,7 @@ async def request_refund(call: Caller, order_id: UUID, body: NewRefund) -> Respo
         restock=body.restock,
         reason=body.reason,
     )
-    command = handlers.refunds.RequestRefund(refund_id=new_id(), order_id=order_id, caller=caller_of(call), wish=wish)
+    command = handlers.refunds.RequestRefund(refund_id=new_id(), order_id=order_id, caller=call.viewer, wish=wish)
     answer: Any = await call.execute_once(command, lambda refund: Answer(0, headers={"resource": str(refund.id)}))
     if isinstance(answer, Replayed):
         refund = await _read(call, order_id, UUID(answer.answer.headers["resource"]))
@@ -80,7 +80,7 @@ def _reply(refund: Refund, **headers: str) -> Response:
 
 
 @ROUTES.get("/v1/orders/{order_id}/refunds", response_model=RefundsModel)
-@guard("orders:read")
+@guard("orders:read", sees=ORDER)
 async def list_refunds(call: Caller, order_id: UUID) -> Response:
     """An order's refunds, the oldest first."""
     _, refunds = await load_order(call, order_id)

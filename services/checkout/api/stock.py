@@ -3,15 +3,16 @@
 from fastapi import Response
 from pydantic import BaseModel
 
-from libs.common.errors import NotFoundError
-from libs.common.http.paging import Page, decode_cursor, page, text_key
+from libs.common.http.paging import Limit, Page
 from libs.common.http.routes import Caller, Routes, guard, reply
+from libs.common.http.seeing import Sight, listed, of_the_tenant
 from services.checkout import repository
-from services.checkout.api.models import Body, Limit, SkuPath
+from services.checkout.api.models import Body, SkuPath
 from services.checkout.domain.stock import Stock, StockPolicy
 from services.checkout.handlers.stock import PutStockPolicy
 
 ROUTES = Routes()
+STOCK = Sight(repository.STOCK, "sku")
 
 
 class LevelModel(BaseModel):
@@ -61,25 +62,18 @@ def stock_model(stock: Stock) -> StockModel:
 @guard("stock:read")
 async def list_stock(call: Caller, limit: Limit = 50, cursor: str | None = None) -> Response:
     """Stock, by SKU."""
-    after = decode_cursor(cursor, "", text_key)
-    async with call.shell.database.transaction([call.tenant_id]) as connection:
-        found = await repository.stock.stock(connection, call.tenant_id, after=after, limit=limit + 1)
-    return page([stock_model(stock) for stock in found], limit, lambda stock: stock.sku)
+    return await listed(call, repository.STOCK, stock_model, limit, cursor)
 
 
 @ROUTES.get("/v1/stock/{sku}", response_model=StockModel)
-@guard("stock:read")
+@guard("stock:read", sees=STOCK)
 async def read_stock(call: Caller, sku: SkuPath) -> Response:
     """One product's stock."""
-    async with call.shell.database.transaction([call.tenant_id]) as connection:
-        found = await repository.STOCK.load(connection, [(call.tenant_id, sku)], lock=False)
-    if not found:
-        raise NotFoundError("stock-not-found", "there is no stock of this SKU for you")
-    return reply(200, stock_model(found[0]))
+    return reply(200, stock_model(await STOCK.of(call, sku)))
 
 
 @ROUTES.put("/v1/stock/{sku}", response_model=StockModel)
-@guard("settings:write")
+@guard("settings:write", sees=of_the_tenant)
 async def put_stock_policy(call: Caller, sku: SkuPath, body: StockBody) -> Response:
     """Sell a product only while there is some, beyond that, or without counting. How many there are is inventory's to say."""
     stock: Stock = await call.execute(PutStockPolicy(sku=sku, policy=body.policy))

@@ -9,10 +9,10 @@ from pydantic import BaseModel
 from libs.common.auth import Principal
 from libs.common.clock import rfc3339
 from libs.common.http.routes import Call, Caller, Routes, guard, reply
-from services.checkout.api.checkouts import load_checkout
-from services.checkout.api.orders import load_order
+from services.checkout import repository
+from services.checkout.api.checkouts import CHECKOUT
+from services.checkout.api.orders import ORDER
 from services.checkout.domain.timeline import Told, tell
-from services.checkout.repository import timeline as repository
 
 ROUTES = Routes()
 
@@ -80,8 +80,8 @@ def entry_model(told: Told, principal: Principal) -> EntryModel:
 
 
 async def _story(call: Call, checkout_id: UUID, order_id: UUID, number: int | None) -> Response:
-    async with call.shell.database.transaction([call.tenant_id]) as connection:
-        story = tell(await repository.entries(connection, call.tenant_id, [checkout_id, order_id]))
+    async with call.transaction() as connection:
+        story = tell(await repository.timeline.entries(connection, call.tenant_id, [checkout_id, order_id]))
     traces = dict.fromkeys(told.entry.trace_id for told in story if told.entry.trace_id)
     items = [entry_model(told, call.principal) for told in story]
     model = TimelineModel(checkout_id=checkout_id, order_id=order_id, number=number, trace_ids=list(traces), items=items)
@@ -89,16 +89,16 @@ async def _story(call: Call, checkout_id: UUID, order_id: UUID, number: int | No
 
 
 @ROUTES.get("/v1/orders/{order_id}/timeline", response_model=TimelineModel)
-@guard("orders:read")
+@guard("orders:read", sees=ORDER)
 async def read_timeline(call: Caller, order_id: UUID) -> Response:
     """All that happened on an order's way, in every service. It is a moment behind what it tells of."""
-    order, _ = await load_order(call, order_id)
+    order = await ORDER.of(call, order_id)
     return await _story(call, order.checkout_id, order.id, order.number)
 
 
 @ROUTES.get("/v1/checkouts/{checkout_id}/timeline", response_model=TimelineModel)
-@guard("checkouts:read")
+@guard("checkouts:read", sees=CHECKOUT)
 async def read_checkout_timeline(call: Caller, checkout_id: UUID) -> Response:
     """The same of a checkout, which may have become no order."""
-    checkout = await load_checkout(call, checkout_id)
+    checkout = await CHECKOUT.of(call, checkout_id)
     return await _story(call, checkout.id, checkout.order_id, None)

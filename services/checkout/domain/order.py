@@ -80,6 +80,7 @@ class Shipment:
 class Order(Aggregate):
     """A checkout that came true."""
 
+    OWNER: ClassVar[str | None] = "subject_id"
     id: UUID
     number: int
     state: OrderState

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 from uuid import UUID, uuid5
 
 from libs.common.contracts import Event
@@ -98,6 +98,7 @@ class CartClaim(Aggregate):
 class Checkout(Aggregate):
     """One attempt to buy one cart."""
 
+    OWNER: ClassVar[str | None] = "subject_id"
     id: UUID
     subject_id: UUID
     cart_id: UUID

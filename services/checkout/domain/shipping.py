@@ -5,8 +5,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar
 
-from libs.common.decision import Aggregate
-from libs.common.errors import NotFoundError, RejectedError
+from libs.common.decision import Aggregate, present
+from libs.common.errors import RejectedError
 
 
 class ShippingKind(StrEnum):
@@ -33,12 +33,18 @@ class ShippingMethod(Aggregate):
     """A way to send an order. One that was deleted stays as a row, so that its version goes on when it comes back."""
 
     KEY: ClassVar[str] = "code"
+    OWNER: ClassVar[str | None] = None
     code: str
     name: str
     kind: ShippingKind
     currency: str
     rates: tuple[ShippingRate, ...]
     deleted_at: datetime | None = None
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it was deleted."""
+        return self.deleted_at is not None
 
     @property
     def needs_country(self) -> bool:
@@ -52,7 +58,7 @@ class ShippingMethod(Aggregate):
 
     def charge(self, country: str | None, currency: str, *, grams: int, value_minor: int) -> int | None:
         """What it costs to send this there; None when the method does not go so far, or not with so much."""
-        if self.deleted_at is not None or currency != self.currency:
+        if self.is_gone or currency != self.currency:
             return None
         measure = {ShippingKind.FLAT: 0, ShippingKind.WEIGHT: grams, ShippingKind.VALUE: value_minor}[self.kind]
         fitting = [rate for rate in self.rates_to(country) if rate.up_to is None or measure <= rate.up_to]
@@ -71,21 +77,14 @@ def define(known: ShippingMethod | None, method: ShippingMethod) -> ShippingMeth
     return replace(method, version=known.version, sequence=known.sequence) if known else method
 
 
-def demand_present(method: ShippingMethod | None) -> ShippingMethod:
-    """The method, unless it is absent or deleted."""
-    if method is None or method.deleted_at is not None:
-        raise NotFoundError("shipping-method-not-found", "there is no such shipping method for you")
-    return method
-
-
 def delete(method: ShippingMethod | None, now: datetime) -> ShippingMethod:
     """Offer it no more. Quotes that name it stay as they are."""
-    return replace(demand_present(method), deleted_at=now)
+    return replace(present(ShippingMethod, method), deleted_at=now)
 
 
 def demand_deliverable(method: ShippingMethod | None, country: str | None) -> None:
     """Refuse at once what could never be sent. Whether it is too heavy shows once the cart is frozen."""
-    if method is None or method.deleted_at is not None:
+    if method is None or method.is_gone:
         raise RejectedError("shipping-method-unknown", "there is no such shipping method")
     if method.needs_country and country is None:
         raise RejectedError("shipping-address-required", f"{method.code} costs by country: say where to")

@@ -59,6 +59,7 @@ class Stock(Aggregate):
     """A product's stock over all locations. Always adjusted = on hand + reserved + sold, and none below zero."""
 
     KEY: ClassVar[str] = "sku"
+    OWNER: ClassVar[str | None] = None
     sku: str
     on_hand: int = 0
     reserved: int = 0

@@ -1,13 +1,11 @@
 """Which command or event goes to which decision, and what is loaded for it."""
 
 from services.checkout.handlers import checkouts, orders, payments, quoting, refunds, stock, tenants, timeline
-from services.checkout.handlers.caller import Caller
 from services.checkout.handlers.checkouts import CancelCheckout, ResumeCheckout, StartCheckout
 from services.checkout.handlers.table import HANDLERS
 
 __all__ = [
     "HANDLERS",
-    "Caller",
     "CancelCheckout",
     "ResumeCheckout",
     "StartCheckout",

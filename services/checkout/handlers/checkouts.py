@@ -10,18 +10,16 @@ import structlog
 
 from libs.common.contracts import Event
 from libs.common.contracts.cart import CartFreezeRefused, CartFrozen
-from libs.common.decision import Message, Ref, World
-from libs.common.errors import ConflictError, NotFoundError, RejectedError
+from libs.common.decision import Message, Ref, Viewer, World
+from libs.common.errors import ConflictError, RejectedError
 from libs.common.tenancy import Tenant, tenant_ref
-from services.checkout.domain import order as book
-from services.checkout.domain import quote as pricing
+from services.checkout import domain
 from services.checkout.domain import saga
 from services.checkout.domain.order import OrderCounter
 from services.checkout.domain.quote import Address, Quote
 from services.checkout.domain.saga import CaptureMode, CartClaim, Checkout, CheckoutState, Confirmation, StrayMoney
 from services.checkout.domain.stock import Stock
 from services.checkout.handlers import quoting, stock
-from services.checkout.handlers.caller import Caller
 from services.checkout.handlers.table import HANDLERS
 
 TIMER = "checkout"
@@ -55,7 +53,7 @@ class CancelCheckout:
     """Do not buy it after all."""
 
     checkout_id: UUID
-    caller: Caller
+    caller: Viewer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +61,7 @@ class ResumeCheckout:
     """The payer is back from whatever they had to do, or says how they pay for what is reserved."""
 
     checkout_id: UUID
-    caller: Caller
+    caller: Viewer
     method: str = ""
     confirmation: Confirmation = "server"
 
@@ -129,7 +127,7 @@ def _to_quote(world: World, message: Message[CartFrozen]) -> Iterable[Ref]:
     checkout = world.get(Checkout, message.data.checkout_id)
     if checkout is None or checkout.state is not CheckoutState.STARTED:
         return []
-    counter = [Ref(OrderCounter, message.tenant_id)] if pricing.may_be_free(message.data) else []
+    counter = [Ref(OrderCounter, message.tenant_id)] if domain.quote.may_be_free(message.data) else []
     return [*quoting.terms_refs(world, checkout), *{Ref(Stock, line.sku) for line in message.data.lines}, *counter]
 
 
@@ -140,14 +138,14 @@ def cart_frozen(world: World, message: Message[CartFrozen]) -> None:
     if checkout is None or checkout.state is not CheckoutState.STARTED:
         return
     try:
-        quote = pricing.quote(message.data, quoting.terms(world, checkout))
-    except pricing.UnquotableError:
+        quote = domain.quote.quote(message.data, quoting.terms(world, checkout))
+    except domain.quote.UnquotableError:
         world.save(*saga.fail(checkout, "cart-unavailable"))
         return
     if not quote.lines:
         world.save(*saga.fail(checkout, "cart-empty"))  # else it would be an order of nothing, for nothing
         return
-    allocations = stock.reserve_all(world, pricing.demand(quote.lines))
+    allocations = stock.reserve_all(world, domain.quote.demand(quote.lines))
     if allocations is None:
         world.save(*saga.fail(checkout, "out-of-stock"))
         return
@@ -169,7 +167,7 @@ def _go_on(world: World, reserved: Checkout, quote: Quote) -> Checkout:
 def confirm(world: World, checkout: Checkout, quote: Quote) -> Checkout:
     """Sell what is held, and make the order. Its stock and the counter must be among the refs."""
     counter = world.get(OrderCounter, world.tenant_id) or OrderCounter(tenant_id=world.tenant_id)
-    counter = world.save(book.count_order(counter))
+    counter = world.save(domain.order.count_order(counter))
     stock.sell_all(world, checkout.allocations)
     confirmed, order, event = saga.confirm(checkout, quote, counter.last_number, world.now)
     world.save(order, event)
@@ -211,7 +209,7 @@ def _end_early(world: World, checkout: Checkout, ended: tuple[Checkout, Event]) 
 @HANDLERS.on(CancelCheckout, _checkout, more=_unpaid)
 def cancel_checkout(world: World, message: Message[CancelCheckout]) -> Checkout:
     """Cancel it, at once or as soon as payments holds nothing; one that is being canceled already is answered as it is."""
-    checkout = _visible(world, message.data.checkout_id, message.data.caller)
+    checkout = message.data.caller.demand(Checkout, world.get(Checkout, message.data.checkout_id))
     if checkout.state is CheckoutState.CANCELING:
         return checkout
     return _end_early(world, checkout, saga.cancel(checkout))
@@ -226,7 +224,7 @@ def _to_go_on(world: World, message: Message[ResumeCheckout]) -> Iterable[Ref]:
 @HANDLERS.on(ResumeCheckout, lambda m: [*_checkout(m), tenant_ref(m)], more=_to_go_on)
 def resume_checkout(world: World, message: Message[ResumeCheckout]) -> Checkout:
     """Answers the checkout if it can still end well: what the payer did, payments alone can say, and it looks by itself."""
-    checkout = _visible(world, message.data.checkout_id, message.data.caller)
+    checkout = message.data.caller.demand(Checkout, world.get(Checkout, message.data.checkout_id))
     saga.demand_unfinished(checkout)
     if checkout.state is CheckoutState.RESERVED and checkout.quote is not None:
         return _pay(world, saga.choose_payment(checkout, message.data.method, message.data.confirmation), checkout.quote)
@@ -243,13 +241,6 @@ def _pay(world: World, checkout: Checkout, quote: Quote) -> Checkout:
     if allocations is None:
         return world.save(*saga.fail(checkout, "out-of-stock"))
     return _go_on(world, replace(checkout, allocations=tuple(allocations)), quote)
-
-
-def _visible(world: World, checkout_id: UUID, caller: Caller) -> Checkout:
-    checkout = world.get(Checkout, checkout_id)
-    if checkout is None or not caller.sees(checkout.subject_id):
-        raise NotFoundError("checkout-not-found", "there is no such checkout for you")
-    return checkout
 
 
 def let_go(world: World, checkout: Checkout, event: Event) -> Checkout:

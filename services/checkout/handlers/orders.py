@@ -8,16 +8,15 @@ from uuid import UUID, uuid5
 from libs.common.contracts.checkout import OrderLookupRequested
 from libs.common.contracts.fulfilment import ReturnReceived, ShipmentDelivered, ShipmentDispatched
 from libs.common.contracts.payments import DisputeClosed, DisputeOpened
-from libs.common.decision import Message, Ref, World
+from libs.common.decision import Message, Ref, Viewer, World
 from libs.common.errors import NotFoundError
 from libs.common.messaging.timers import Timer
+from services.checkout import domain
 from services.checkout.domain import fulfilment
-from services.checkout.domain import order as book
 from services.checkout.domain.note import Note
 from services.checkout.domain.order import Order
 from services.checkout.domain.stock import Stock
 from services.checkout.handlers import stock
-from services.checkout.handlers.caller import Caller
 from services.checkout.handlers.table import HANDLERS
 
 LOOKUP_TIMER = "order-lookup"
@@ -28,7 +27,7 @@ class CancelOrder:
     """Call an order off before its money is taken."""
 
     order_id: UUID
-    caller: Caller
+    caller: Viewer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +35,7 @@ class WriteNote:
     """Write something down about an order."""
 
     order_id: UUID
-    caller: Caller
+    caller: Viewer
     body: str
 
 
@@ -66,20 +65,12 @@ def stock_of_order(world: World, message: Message[Any]) -> Iterable[Ref]:
     return {Ref(Stock, allocation.sku) for allocation in order.allocations} if order else set()
 
 
-def visible(world: World, order_id: UUID, caller: Caller) -> Order:
-    """The order, if it is any of the caller's business."""
-    order = world.get(Order, order_id)
-    if order is None or not caller.sees(order.subject_id):
-        raise NotFoundError("order-not-found", "there is no such order for you")
-    return order
-
-
 @HANDLERS.on(CancelOrder, order_ref, more=stock_of_order)
 def cancel_order(world: World, message: Message[CancelOrder]) -> Order:
     """Call it off and put its goods back; payments lets go of the money, or gives it back where it was faster."""
-    order = visible(world, message.data.order_id, message.data.caller)
-    book.demand_cancelable(order)
-    canceled, event, goods = book.cancel(order, "canceled")
+    order = message.data.caller.demand(Order, world.get(Order, message.data.order_id))
+    domain.order.demand_cancelable(order)
+    canceled, event, goods = domain.order.cancel(order, "canceled")
     stock.restock_all(world, goods)
     return world.save(canceled, event)
 
@@ -88,7 +79,7 @@ def cancel_order(world: World, message: Message[CancelOrder]) -> Order:
 def write_note(world: World, message: Message[WriteNote]) -> Note:
     """Answers the note."""
     command = message.data
-    order = visible(world, command.order_id, command.caller)
+    order = command.caller.demand(Order, world.get(Order, command.order_id))
     note = Note(
         tenant_id=world.tenant_id,
         id=world.new_id(),
@@ -130,7 +121,7 @@ def send_link(world: World, message: Message[SendLink]) -> str:
 @HANDLERS.on(DisputeOpened, order_ref)
 def dispute_opened(world: World, message: Message[DisputeOpened]) -> None:
     """The buyer's bank contests the payment."""
-    _dispute(world, message, book.OPEN_DISPUTE)
+    _dispute(world, message, domain.order.OPEN_DISPUTE)
 
 
 @HANDLERS.on(DisputeClosed, order_ref)
@@ -142,7 +133,7 @@ def dispute_closed(world: World, message: Message[DisputeClosed]) -> None:
 def _dispute(world: World, message: Message[DisputeOpened] | Message[DisputeClosed], standing: str) -> None:
     order = world.get(Order, message.data.order_id)
     if order is not None:
-        changed = book.dispute(order, message.data.dispute_id, standing)
+        changed = domain.order.dispute(order, message.data.dispute_id, standing)
         if changed != order:
             world.save(changed)
 

@@ -17,7 +17,7 @@ from libs.common.contracts.payments import (
     PaymentVoided,
 )
 from libs.common.decision import Message, Ref, World
-from services.checkout.domain import order as book
+from services.checkout import domain
 from services.checkout.domain import saga
 from services.checkout.domain.order import Order, OrderCounter, OrderState
 from services.checkout.domain.saga import Checkout, CheckoutState, StrayMoney
@@ -150,10 +150,10 @@ def _gone(world: World, message: Message[PaymentVoided] | Message[PaymentExpired
     if order is None:
         return
     if order.state is OrderState.CONFIRMED and not order.captured_minor:
-        canceled, event, goods = book.cancel(order, "payment-capture-failed")
+        canceled, event, goods = domain.order.cancel(order, "payment-capture-failed")
         stock.restock_all(world, goods)
-        world.save(book.let_go(canceled), event)
-    elif (let_go_of := book.let_go(order)) != order:
+        world.save(domain.order.let_go(canceled), event)
+    elif (let_go_of := domain.order.let_go(order)) != order:
         world.save(let_go_of)
 
 
@@ -181,4 +181,4 @@ def payment_captured(world: World, message: Message[PaymentCaptured]) -> None:
             _taken_unasked(world, message, live)
         return
     if order.captured_minor < message.data.captured_minor:
-        world.save(book.capture(order, message.data.captured_minor))
+        world.save(domain.order.capture(order, message.data.captured_minor))

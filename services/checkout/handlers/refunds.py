@@ -8,14 +8,13 @@ import structlog
 
 from libs.common.contracts import Event
 from libs.common.contracts.payments import RefundFailed, RefundPending, RefundSucceeded
-from libs.common.decision import Message, Ref, World
+from libs.common.decision import Message, Ref, Viewer, World
 from libs.common.telemetry import Counter
-from services.checkout.domain import refund as till
+from services.checkout import domain
 from services.checkout.domain.order import Order
 from services.checkout.domain.refund import Refund, RefundState, RefundWish
 from services.checkout.handlers import stock
-from services.checkout.handlers.caller import Caller
-from services.checkout.handlers.orders import order_ref, stock_of_order, visible
+from services.checkout.handlers.orders import order_ref, stock_of_order
 from services.checkout.handlers.table import HANDLERS
 
 OVER_REFUNDED = Counter(
@@ -31,7 +30,7 @@ class RequestRefund:
 
     refund_id: UUID
     order_id: UUID
-    caller: Caller
+    caller: Viewer
     wish: RefundWish
 
 
@@ -39,8 +38,8 @@ class RequestRefund:
 def request_refund(world: World, message: Message[RequestRefund]) -> Refund:
     """Set it aside on the order, and ask payments."""
     command = message.data
-    order = visible(world, command.order_id, command.caller)
-    changed, refund, event = till.request(order, command.refund_id, command.wish, world.now)
+    order = command.caller.demand(Order, world.get(Order, command.order_id))
+    changed, refund, event = domain.refund.request(order, command.refund_id, command.wish, world.now)
     world.save(changed)
     return world.save(refund, event)
 
@@ -67,31 +66,31 @@ def refund_failed(world: World, message: Message[RefundFailed]) -> None:
     _follow(world, message.data)
 
 
-def _follow(world: World, told: till.Told) -> None:
+def _follow(world: World, told: domain.refund.Told) -> None:
     order = world.get(Order, told.order_id)
     if order is None:
         return  # a payment that became no order: payments gives it back by itself
     known = world.get(Refund, told.refund_id)
     if known is None:
-        order, known = till.heard_of(order, told, world.now)
-    followed = till.follow(order, known, told)
+        order, known = domain.refund.heard_of(order, told, world.now)
+    followed = domain.refund.follow(order, known, told)
     if followed is None:
         return
     order, refund = followed
     events: list[Event] = []
     if refund.state is RefundState.SUCCEEDED:
-        order, refund, goods = till.put_back(order, refund)
+        order, refund, goods = domain.refund.put_back(order, refund)
         stock.restock_all(world, goods)
-        events.append(till.said(order, refund))
+        events.append(domain.refund.said(order, refund))
         _report_beyond(order, refund)
     elif known.state is RefundState.SUCCEEDED:
-        events.append(till.took_back(order, refund))
+        events.append(domain.refund.took_back(order, refund))
     world.save(refund)
     world.save(order, *events)
 
 
 def _report_beyond(order: Order, refund: Refund) -> None:
-    if beyond := till.beyond_minor(order):
+    if beyond := domain.refund.beyond_minor(order):
         OVER_REFUNDED.inc()
         log.warning(
             "order.refunded_beyond_capture",

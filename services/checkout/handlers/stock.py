@@ -9,7 +9,7 @@ from libs.common.contracts.inventory import StockAdjusted, StockCounted
 from libs.common.decision import Message, Ref, World
 from libs.common.errors import ConflictError, NotYetError
 from libs.common.tenancy import Tenant, tenant_ref
-from services.checkout.domain import stock as shelf
+from services.checkout import domain
 from services.checkout.domain.stock import Allocation, Stock, StockPolicy
 from services.checkout.handlers.table import HANDLERS
 
@@ -32,27 +32,27 @@ def _stocked(world: World, sku: str) -> Stock:
 def stock_counted(world: World, message: Message[StockCounted]) -> None:
     """Take a count."""
     fact = message.data
-    world.save(shelf.count(_stocked(world, fact.sku), fact.location, fact.quantity, message.sequence))
+    world.save(domain.stock.count(_stocked(world, fact.sku), fact.location, fact.quantity, message.sequence))
 
 
 @HANDLERS.on(StockAdjusted, lambda m: [Ref(Stock, m.data.sku), tenant_ref(m)], is_delta=True)
 def stock_adjusted(world: World, message: Message[StockAdjusted]) -> None:
     """Take an adjustment."""
     fact = message.data
-    world.save(shelf.adjust(_stocked(world, fact.sku), fact.location, fact.delta, message.sequence))
+    world.save(domain.stock.adjust(_stocked(world, fact.sku), fact.location, fact.delta, message.sequence))
 
 
 @HANDLERS.on_discard(StockAdjusted, lambda m: [Ref(Stock, m.data.sku), tenant_ref(m)])
 def stock_adjustment_discarded(world: World, message: Message[StockAdjusted]) -> None:
     """An operator says that this one will never be applied: those behind it need not wait for it."""
-    world.save(shelf.skip(_stocked(world, message.data.sku), message.sequence))
+    world.save(domain.stock.skip(_stocked(world, message.data.sku), message.sequence))
 
 
 @HANDLERS.on(PutStockPolicy, lambda m: [Ref(Stock, m.data.sku)])
 def put_stock_policy(world: World, message: Message[PutStockPolicy]) -> Stock:
     """Answers the product's stock. Inventory need not have heard of it: nobody counts what is untracked."""
     known = world.get(Stock, message.data.sku)
-    stock = shelf.set_policy(known or Stock(tenant_id=world.tenant_id, sku=message.data.sku), message.data.policy)
+    stock = domain.stock.set_policy(known or Stock(tenant_id=world.tenant_id, sku=message.data.sku), message.data.policy)
     return stock if stock == known else world.save(stock)
 
 
@@ -77,16 +77,16 @@ def reserve_all(world: World, wanted: Mapping[str, int]) -> list[Allocation] | N
 
 
 def _reserve(stock: Stock | None, quantity: int, now: datetime) -> tuple[Stock, list[Allocation]] | None:
-    found = shelf.reserve(stock, quantity)
+    found = domain.stock.reserve(stock, quantity)
     if found is None and stock is not None and stock.holds:
-        return shelf.reserve(shelf.sweep(stock, now), quantity)
+        return domain.stock.reserve(domain.stock.sweep(stock, now), quantity)
     return found
 
 
 def hold_all(world: World, holder: UUID, allocations: Iterable[Allocation], expires_at: datetime) -> None:
     """What was reserved just now is not being paid for yet."""
     for sku, held in _by_sku(allocations).items():
-        world.save(shelf.hold(_stock(world, sku), str(holder), held, expires_at))
+        world.save(domain.stock.hold(_stock(world, sku), str(holder), held, expires_at))
 
 
 def keep_all(world: World, holder: UUID, allocations: Iterable[Allocation]) -> list[Allocation] | None:
@@ -94,7 +94,7 @@ def keep_all(world: World, holder: UUID, allocations: Iterable[Allocation]) -> l
     swept: dict[str, int] = {}
     kept: list[Allocation] = []
     for sku, held in _by_sku(allocations).items():
-        stock = shelf.keep(_stock(world, sku), str(holder))
+        stock = domain.stock.keep(_stock(world, sku), str(holder))
         if stock is None:
             swept[sku] = sum(allocation.quantity for allocation in held)
         else:
@@ -111,7 +111,7 @@ def give_up_all(world: World, holder: UUID, allocations: Iterable[Allocation]) -
     """What is held unpaid, and was not swept, is free again."""
     for sku in _by_sku(allocations):
         stock = _stock(world, sku)
-        given_up = shelf.give_up(stock, str(holder))
+        given_up = domain.stock.give_up(stock, str(holder))
         if given_up != stock:
             world.save(given_up)
 
@@ -126,19 +126,19 @@ def _by_sku(allocations: Iterable[Allocation]) -> dict[str, list[Allocation]]:
 def release_all(world: World, allocations: Iterable[Allocation]) -> None:
     """What was held is free again."""
     for allocation in allocations:
-        world.save(shelf.release(_stock(world, allocation.sku), allocation))
+        world.save(domain.stock.release(_stock(world, allocation.sku), allocation))
 
 
 def sell_all(world: World, allocations: Iterable[Allocation]) -> None:
     """What was held is sold."""
     for allocation in allocations:
-        world.save(shelf.sell(_stock(world, allocation.sku), allocation))
+        world.save(domain.stock.sell(_stock(world, allocation.sku), allocation))
 
 
 def restock_all(world: World, allocations: Iterable[Allocation]) -> None:
     """What was sold is free again: of an order that is off, or for goods that came back (`stock.returning`)."""
     for allocation in allocations:
-        world.save(shelf.restock(_stock(world, allocation.sku), allocation.location, allocation.quantity))
+        world.save(domain.stock.restock(_stock(world, allocation.sku), allocation.location, allocation.quantity))
 
 
 def _stock(world: World, sku: str) -> Stock:

@@ -1,10 +1,9 @@
 """Orders, the counter of their numbers, their refunds and notes."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, DateTime, Table, Text, Uuid, and_, bindparam, func, or_, select
+from sqlalchemy import Table, Text, and_, bindparam, func, select
 
 from libs.common.database import Connection, Rows, Statement
 from services.checkout import tables
@@ -18,26 +17,6 @@ REFUNDS = Rows(tables.REFUND, Refund)
 NOTES = Rows(tables.NOTE, Note)
 
 _order = tables.ORDER.c
-_ORDERS = Statement(
-    select(tables.ORDER)
-    .where(_order.tenant_id == bindparam("tenant_id"), _order.number < bindparam("before"))
-    .where(or_(bindparam("subject_id", type_=Uuid).is_(None), _order.subject_id == bindparam("subject_id", type_=Uuid)))
-    .where(or_(bindparam("state", type_=Text).is_(None), _order.state == bindparam("state", type_=Text)))
-    .where(
-        or_(
-            bindparam("placed_after", type_=DateTime(timezone=True)).is_(None),
-            _order.placed_at > bindparam("placed_after", type_=DateTime(timezone=True)),
-        )
-    )
-    .where(
-        or_(
-            bindparam("placed_before", type_=DateTime(timezone=True)).is_(None),
-            _order.placed_at < bindparam("placed_before", type_=DateTime(timezone=True)),
-        )
-    )
-    .order_by(_order.number.desc())
-    .limit(bindparam("limit", type_=BigInteger))
-)
 
 
 def _of_order(table: Table) -> Statement:
@@ -59,31 +38,6 @@ _LOOKED_UP = Statement(
     .where(_order.tenant_id == bindparam("tenant_id"), _order.number == bindparam("number"))
     .where(func.lower(tables.CHECKOUT.c.email) == func.lower(bindparam("email", type_=Text)))
 )
-
-
-async def orders(
-    connection: Connection,
-    tenant_id: UUID,
-    *,
-    before: int,
-    limit: int,
-    subject_id: UUID | None = None,
-    state: str | None = None,
-    placed_after: datetime | None = None,
-    placed_before: datetime | None = None,
-) -> Sequence[Order]:
-    """One page of orders, newest first."""
-    rows = await _ORDERS.fetch(
-        connection,
-        tenant_id=tenant_id,
-        before=before,
-        limit=limit,
-        subject_id=subject_id,
-        state=state,
-        placed_after=placed_after,
-        placed_before=placed_before,
-    )
-    return [ORDERS.decode(row) for row in rows]
 
 
 async def refunds(connection: Connection, tenant_id: UUID, order_id: UUID) -> Sequence[Refund]:

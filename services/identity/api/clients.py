@@ -4,22 +4,22 @@ import secrets
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Query, Response
+from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.auth import CLIENT, ROLES
 from libs.common.clock import PLATFORM, new_id, rfc3339
-from libs.common.errors import ConflictError, NotFoundError, RejectedError
-from libs.common.http.paging import Page, decode_cursor, page, text_key
+from libs.common.decision import absent, present
+from libs.common.errors import ConflictError, RejectedError
+from libs.common.http.paging import Limit, Page
 from libs.common.http.routes import Call, Caller, Routes, guard, reply
+from libs.common.http.seeing import listed
 from libs.common.messaging.idempotency import Answer, Replayed
 from services.identity import handlers, repository
-from services.identity.domain.client import Client, client_id_of, demand_present, digest_of, tenant_of
+from services.identity.domain.client import Client, client_id_of, digest_of, tenant_of
 
 ROUTES = Routes()
 SECRET_BYTES = 32
-
-Limit = Annotated[int, Query(ge=1, le=200)]
 
 
 class NewClient(BaseModel):
@@ -83,8 +83,21 @@ def _tenant_of(call: Call, client_id: str) -> UUID:
     """The tenant of a client that is any of the caller's business."""
     tenant_id = tenant_of(client_id)
     if tenant_id is None or call.tenant_id not in {tenant_id, PLATFORM}:
-        raise NotFoundError("client-not-found", "there is no such client for you")
+        raise absent(Client)
     return tenant_id
+
+
+async def load_client(call: Call, client_id: str) -> Client:
+    """The client, if it is any of the caller's business."""
+    tenant_id = _tenant_of(call, client_id)
+    async with call.transaction(tenant_id) as connection:
+        found = await repository.CLIENTS.load(connection, [(tenant_id, client_id)], lock=False)
+    return present(Client, found[0] if found else None)
+
+
+async def client_of_path(call: Call) -> Client:
+    """The same, of the path."""
+    return await load_client(call, call.request.path_params["client_id"])
 
 
 def _scopes(asked: list[str]) -> tuple[str, ...]:
@@ -137,24 +150,18 @@ async def create_client(call: Caller, body: NewClient) -> Response:
 async def list_clients(call: Caller, tenant_id: UUID | None = None, limit: Limit = 50, cursor: str | None = None) -> Response:
     """A tenant's clients."""
     tenant_id = _tenant_asked(call, tenant_id)
-    after = decode_cursor(cursor, "", text_key)
-    async with call.shell.database.transaction([tenant_id]) as connection:
-        found = await repository.clients(connection, tenant_id, after=after, limit=limit + 1)
-    return page([client_model(client) for client in found], limit, lambda client: client.client_id)
+    return await listed(call, repository.CLIENTS, client_model, limit, cursor, tenant_id=tenant_id)
 
 
 @ROUTES.get("/v1/clients/{client_id}", response_model=ClientModel)
-@guard("clients:manage")
+@guard("clients:manage", sees=client_of_path)
 async def read_client(call: Caller, client_id: str) -> Response:
     """One client."""
-    tenant_id = _tenant_of(call, client_id)
-    async with call.shell.database.transaction([tenant_id]) as connection:
-        found = await repository.CLIENTS.load(connection, [(tenant_id, client_id)], lock=False)
-    return reply(200, client_model(demand_present(found[0] if found else None)))
+    return reply(200, client_model(await load_client(call, client_id)))
 
 
 @ROUTES.delete("/v1/clients/{client_id}", status_code=204)
-@guard("clients:manage")
+@guard("clients:manage", sees=client_of_path)
 async def delete_client(call: Caller, client_id: str) -> Response:
     """Take a client away. Tokens it holds run out within five minutes."""
     await call.execute(handlers.DeleteClient(client_id=client_id), tenant_id=_tenant_of(call, client_id))
@@ -162,7 +169,7 @@ async def delete_client(call: Caller, client_id: str) -> Response:
 
 
 @ROUTES.post("/v1/clients/{client_id}/secrets", status_code=201, response_model=ClientWithSecret)
-@guard("clients:manage", idempotent=True)
+@guard("clients:manage", idempotent=True, sees=client_of_path)
 async def add_secret(call: Caller, client_id: str) -> Response:
     """Give a client a second secret, so that it can change over without a gap."""
     tenant_id, secret_id = _tenant_of(call, client_id), new_id()
@@ -175,7 +182,7 @@ async def add_secret(call: Caller, client_id: str) -> Response:
 
 
 @ROUTES.delete("/v1/clients/{client_id}/secrets/{secret_id}", status_code=204)
-@guard("clients:manage")
+@guard("clients:manage", sees=client_of_path)
 async def remove_secret(call: Caller, client_id: str, secret_id: UUID) -> Response:
     """Take one secret away: it proves nothing from now on."""
     command = handlers.RemoveSecret(client_id=client_id, secret_id=secret_id)

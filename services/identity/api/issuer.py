@@ -12,7 +12,6 @@ from pydantic import BaseModel
 from libs.common.auth import Keys
 from libs.common.clock import PLATFORM, new_id, now
 from libs.common.database import TRANSIENT
-from libs.common.decision import Message
 from libs.common.errors import CartwrightError, ConflictError, UnavailableError
 from libs.common.messaging.shell import Shell
 from libs.common.settings import SettingsError
@@ -121,6 +120,5 @@ class Issuer:
         kid = jwk["kid"]
         sealed = seal(private_key, kid, self._master_key, os.urandom(NONCE_BYTES))
         command = AddSigningKey(kid=kid, jwk=jwk, sealed_private_key=sealed, not_before=now())
-        message = Message(data=command, tenant_id=PLATFORM, id=str(new_id()), time=now(), source=self._shell.source)
-        await self._shell.execute(message)
+        await self._shell.execute(self._shell.command(command, PLATFORM, actor=""))
         log.info("signing_key.made", kid=kid)

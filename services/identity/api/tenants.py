@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.clock import NIL, PLATFORM, new_id
 from libs.common.errors import ConflictError, NotFoundError, RejectedError
-from libs.common.http.paging import Page, decode_cursor, page
+from libs.common.http.paging import Limit, Page, Paging
 from libs.common.http.routes import Call, Caller, Routes, guard, reply
 from libs.common.messaging.idempotency import Answer, Replayed
 from libs.common.money import CURRENCIES
@@ -21,7 +21,6 @@ from services.identity.handlers import ChangeTenant, OnboardTenant
 ROUTES = Routes()
 SLUG = r"^[a-z0-9][a-z0-9-]{1,62}$"
 
-Limit = Annotated[int, Query(ge=1, le=200)]
 Slug = Annotated[str, Query(pattern=SLUG)]
 
 
@@ -111,15 +110,15 @@ def tenant_model(tenant: Tenant) -> TenantModel:
 
 async def load_tenant(call: Call, tenant_id: UUID) -> Tenant:
     """One tenant. Who may ask has been settled by the route."""
-    async with call.shell.database.transaction([tenant_id]) as connection:
+    async with call.transaction(tenant_id) as connection:
         found = await repository.TENANTS.load(connection, [(tenant_id, tenant_id)], lock=False)
     if not found:
         raise NotFoundError("tenant-not-found", "there is no such tenant")
     return found[0]
 
 
-async def _tenant_ids(call: Call, *, after: UUID, limit: int, slug: str | None) -> list[UUID]:
-    async with call.shell.database.transaction([PLATFORM]) as connection:
+async def _tenant_ids(call: Call, *, after: UUID = NIL, limit: int, slug: str | None) -> list[UUID]:
+    async with call.transaction(PLATFORM) as connection:
         return [*await repository.tenant_ids(connection, after=after, limit=limit, slug=slug)]
 
 
@@ -152,7 +151,7 @@ async def onboard_tenant(call: Caller, body: NewTenant) -> Response:
     except ConflictError as error:
         if error.code != "slug-taken":
             raise
-        holders = await _tenant_ids(call, after=NIL, limit=1, slug=body.slug)
+        holders = await _tenant_ids(call, limit=1, slug=body.slug)
         members = {"tenant_id": str(holders[0])} if holders else {}
         raise ConflictError("slug-taken", f"another tenant is called {body.slug}", **members) from error
     replayed = {}
@@ -168,11 +167,11 @@ async def onboard_tenant(call: Caller, body: NewTenant) -> Response:
 @guard("tenants:manage")
 async def list_tenants(call: Caller, slug: Slug | None = None, limit: Limit = 50, cursor: str | None = None) -> Response:
     """Every tenant, or the one of a slug."""
-    after = decode_cursor(cursor, NIL, UUID)
-    ids = await _tenant_ids(call, after=after, limit=limit + 1, slug=slug)
+    asked = Paging(limit, cursor, UUID)
+    ids = await _tenant_ids(call, after=asked.after[0] if asked.after else NIL, limit=asked.most, slug=slug)
     async with call.shell.database.transaction(ids) as connection:
         found = await repository.TENANTS.load(connection, [(tenant_id, tenant_id) for tenant_id in ids], lock=False)
-    return page([tenant_model(tenant) for tenant in found], limit, lambda tenant: str(tenant.tenant_id))
+    return asked.reply(found, tenant_model, lambda tenant: [tenant.tenant_id])
 
 
 def _demand_own(call: Call, tenant_id: UUID) -> None:
@@ -181,8 +180,15 @@ def _demand_own(call: Call, tenant_id: UUID) -> None:
         raise NotFoundError("tenant-not-found", "there is no such tenant")
 
 
+async def tenant_of_path(call: Call) -> Tenant:
+    """The tenant of the path, if it is any of the caller's business."""
+    tenant_id = UUID(call.request.path_params["tenant_id"])
+    _demand_own(call, tenant_id)
+    return await load_tenant(call, tenant_id)
+
+
 @ROUTES.get("/v1/tenants/{tenant_id}", response_model=TenantModel)
-@guard("tenants:manage", instead="settings:read")
+@guard("tenants:manage", instead="settings:read", sees=tenant_of_path)
 async def read_tenant(call: Caller, tenant_id: UUID) -> Response:
     """One tenant: any for the platform, its own for everybody else."""
     _demand_own(call, tenant_id)
@@ -190,14 +196,8 @@ async def read_tenant(call: Caller, tenant_id: UUID) -> Response:
     return reply(200, tenant_model(tenant), ETag=f'"{tenant.version}"')
 
 
-async def _is_there(call: Call) -> None:
-    tenant_id = UUID(call.request.path_params["tenant_id"])
-    _demand_own(call, tenant_id)
-    await load_tenant(call, tenant_id)
-
-
 @ROUTES.patch("/v1/tenants/{tenant_id}", response_model=TenantModel)
-@guard("tenants:manage", instead="settings:write", exists=_is_there)
+@guard("tenants:manage", instead="settings:write", sees=tenant_of_path)
 async def change_tenant(call: Caller, tenant_id: UUID, body: TenantChange) -> Response:
     """Change a tenant's name or settings: any for the platform, its own for everybody else."""
     _demand_own(call, tenant_id)

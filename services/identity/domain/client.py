@@ -5,6 +5,7 @@ import hmac
 import re
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import ClassVar
 from uuid import UUID, uuid5
 
 from libs.common.decision import Aggregate
@@ -30,12 +31,18 @@ class Secret:
 class Client(Aggregate):
     """A machine that may ask for tokens. A deleted one stays, so that its id never comes back."""
 
+    OWNER: ClassVar[str | None] = None
     id: str
     subject_id: UUID
     name: str
     scopes: tuple[str, ...]
     secrets: tuple[Secret, ...]
     deleted_at: datetime | None = None
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it was deleted."""
+        return self.deleted_at is not None
 
 
 def client_id_of(tenant_id: UUID, subject_id: UUID) -> str:
@@ -57,7 +64,7 @@ def digest_of(secret: str) -> str:
 def authenticates(client: Client | None, secret: str) -> bool:
     """Whether this is one of the client's secrets. Every one is compared, in constant time."""
     presented = digest_of(secret)
-    known = client.secrets if client is not None and client.deleted_at is None else ()
+    known = client.secrets if client is not None and not client.is_gone else ()
     matches = [hmac.compare_digest(presented, each.digest) for each in known]
     return any(matches)
 
@@ -77,13 +84,6 @@ def operator(stored: Client | None, platform: UUID, digest: str, scopes: tuple[s
         scopes=scopes,
         secrets=secrets,
     )
-
-
-def demand_present(client: Client | None) -> Client:
-    """The client, unless it is gone."""
-    if client is None or client.deleted_at is not None:
-        raise NotFoundError("client-not-found", "there is no such client for you")
-    return client
 
 
 def add_secret(client: Client, secret: Secret) -> Client:

@@ -7,9 +7,9 @@ import structlog
 from fastapi import Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
-from libs.common.clock import NIL, PLATFORM, rfc3339
+from libs.common.clock import NIL, rfc3339
 from libs.common.decision import Message
-from libs.common.errors import ConflictError, DeniedError, NotFoundError, RejectedError, UnavailableError
+from libs.common.errors import ConflictError, NotFoundError, RejectedError, UnavailableError
 from libs.common.http.routes import Call, Caller, Routes, guard, reply
 from libs.common.messaging.shell import Failure
 from libs.common.sealing import MasterKeys
@@ -23,7 +23,7 @@ from services.payments.domain.provider.outcome import Rejected, Throttled, Unkno
 from services.payments.gateway import reading
 from services.payments.gateway.accounts import Access, Credentials, Gateways, seal_account
 from services.payments.handlers.accounts import GiveAccount, RewrapAccount
-from services.payments.repository.provider import accounts as repository
+from services.payments.repository.provider.accounts import ACCOUNTS, newest_intent, wrapped_otherwise
 
 ROUTES = Routes()
 REWRAPPED_AT_ONCE = 200
@@ -92,8 +92,8 @@ def account_model(account: ProviderAccount) -> AccountModel:
 @guard("provider-accounts:write")
 async def read_account(call: Caller) -> Response:
     """The tenant's own account, masked."""
-    async with call.shell.database.transaction([call.tenant_id]) as connection:
-        found = await repository.ACCOUNTS.load(connection, [(call.tenant_id, STRIPE)], lock=False)
+    async with call.transaction() as connection:
+        found = await ACCOUNTS.load(connection, [(call.tenant_id, STRIPE)], lock=False)
     if not found:
         raise NotFoundError("provider-account-not-found", "this tenant has no account of its own: the platform's is used")
     return reply(200, account_model(found[0]), ETag=f'"{found[0].version}"', **NO_STORE)
@@ -152,8 +152,8 @@ async def _whose(gateways: Gateways, credentials: Credentials) -> SeenAccount:
 
 async def _demand_its_payments(call: Call, credentials: Credentials) -> None:
     """A payment's captures and refunds belong where it was made, so the newest must be found with what is given."""
-    async with call.shell.database.transaction([call.tenant_id]) as connection:
-        intent_id = await repository.newest_intent(connection, call.tenant_id)
+    async with call.transaction() as connection:
+        intent_id = await newest_intent(connection, call.tenant_id)
     if intent_id is None:
         return
     found = await _gateways(call).trial(credentials).retrieve_intent(intent_id)
@@ -169,17 +169,15 @@ def _gateways(call: Call) -> Gateways:
 
 
 @ROUTES.post("/ops/provider-accounts/rewrap", response_model=RewrappedModel)
-@guard("ops:repair")
+@guard("ops:repair", platform_only=True)
 async def rewrap_accounts(call: Caller) -> Response:
     """Wrap every account's data key with the master key in force: what `keys rotate master` asks for."""
-    if call.tenant_id != PLATFORM:
-        raise DeniedError("platform-only", "this is for operators of the platform alone")
     master_keys = call.service.shared(Access).master_keys
     rewrapped = failed = 0
     after: UUID | None = NIL
     while after is not None:
         async with call.shell.database.acquire() as connection:
-            wanted = await repository.wrapped_otherwise(connection, master_keys.current.id, after, REWRAPPED_AT_ONCE)
+            wanted = await wrapped_otherwise(connection, master_keys.current.id, after, REWRAPPED_AT_ONCE)
         answers = await call.shell.execute_many([_rewrapping(call, tenant_id, master_keys) for tenant_id in wanted])
         for tenant_id, answer in zip(wanted, answers, strict=True):
             rewrapped += answer is True

@@ -1,22 +1,20 @@
 """HTTP in: disputes to look at. They are opened and closed by the buyers' banks."""
 
-from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import Query, Response
+from fastapi import Response
 from pydantic import BaseModel
 
-from libs.common.clock import NIL, rfc3339
-from libs.common.errors import NotFoundError
-from libs.common.http.paging import Page, decode_cursor, page
+from libs.common.clock import rfc3339
+from libs.common.http.paging import Limit, Page
 from libs.common.http.routes import Caller, Routes, guard, reply
+from libs.common.http.seeing import Sight, listed
 from services.payments.domain.money.dispute import Dispute
 from services.payments.domain.provider.outcome import DisputeStatus
-from services.payments.repository.money import disputes as repository
+from services.payments.repository import DISPUTES
 
 ROUTES = Routes()
-
-Limit = Annotated[int, Query(ge=1, le=200)]
+DISPUTE = Sight(DISPUTES, "dispute_id")
 
 
 class DisputeModel(BaseModel):
@@ -64,20 +62,12 @@ async def list_disputes(
     cursor: str | None = None,
 ) -> Response:
     """The tenant's disputes, by id."""
-    wanted = {"payment_id": payment_id, "state": state}
-    filters: dict[str, Any] = {column: value for column, value in wanted.items() if value is not None}
-    after = decode_cursor(cursor, NIL, UUID)
-    async with call.shell.database.transaction([call.tenant_id]) as connection:
-        found = await repository.disputes(connection, call.tenant_id, filters, after=after, limit=limit + 1)
-    return page([dispute_model(dispute) for dispute in found], limit, lambda dispute: str(dispute.id))
+    return await listed(call, DISPUTES, dispute_model, limit, cursor, where={"payment_id": payment_id, "state": state})
 
 
 @ROUTES.get("/v1/disputes/{dispute_id}", response_model=DisputeModel)
-@guard("disputes:read")
+@guard("disputes:read", sees=DISPUTE)
 async def read_dispute(call: Caller, dispute_id: UUID) -> Response:
     """One dispute."""
-    async with call.shell.database.transaction([call.tenant_id]) as connection:
-        found = await repository.DISPUTES.load(connection, [(call.tenant_id, dispute_id)], lock=False)
-    if not found:
-        raise NotFoundError("dispute-not-found", "there is no such dispute for you")
-    return reply(200, dispute_model(found[0]), ETag=f'"{found[0].version}"')
+    dispute = await DISPUTE.of(call, dispute_id)
+    return reply(200, dispute_model(dispute), ETag=f'"{dispute.version}"')

@@ -5,26 +5,25 @@ import io
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 from uuid import UUID
 
-from fastapi import Query, Response
+from fastapi import Response
 from pydantic import AwareDatetime, BaseModel
 from starlette.responses import StreamingResponse
 
 from libs.common.clock import now, rfc3339
 from libs.common.errors import RejectedError
-from libs.common.http.paging import Page, decode_cursor, page
+from libs.common.http.paging import Limit, Page, Paging, page
 from libs.common.http.routes import Call, Caller, Routes, guard
 from services.payments.domain.money.ledger import Entry, EntryKind
-from services.payments.repository.bookmark import BEGINNING, Bookmark
-from services.payments.repository.money import ledger as repository
+from services.payments.repository import ENTRIES
+from services.payments.repository.bookmark import Bookmark
+from services.payments.repository.money import ledger
 from services.payments.repository.money.ledger import Balance
 
 ROUTES = Routes()
 EXPORT_PAGE = 1_000
-
-Limit = Annotated[int, Query(ge=1, le=200)]
 
 
 class _NotAcceptableError(RejectedError):
@@ -85,9 +84,9 @@ def entry_model(entry: Entry) -> EntryModel:
 @guard("ledger:read")
 async def list_accounts(call: Caller) -> Response:
     """Every account that was ever posted to, with its balance, by currency."""
-    async with call.shell.database.transaction([call.tenant_id]) as connection:
-        balances = await repository.balances(connection, call.tenant_id)
-    return page([account_model(balance) for balance in balances], len(balances), lambda account: account.code)
+    async with call.transaction() as connection:
+        balances = await ledger.balances(connection, call.tenant_id)
+    return page([account_model(balance) for balance in balances])
 
 
 # --- Entries -------------------------------------------------------------------------------------------------------
@@ -134,35 +133,31 @@ async def list_entries(
 ) -> Response:
     """Entries in the order of posting: a page of JSON, or by `Accept` all of them as `text/csv` or `application/x-ndjson`."""
     chosen = acceptable(call.request.headers.get("accept", "*/*"), [JSON, *EXPORTS])
-    wanted = {"payment_id": payment_id, "kind": kind, "posted_after": posted_after, "posted_before": posted_before}
-    filters: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
-    after = decode_cursor(cursor, BEGINNING, _parsed)
+    asked = Paging(limit, cursor, datetime, UUID)
+    where = {"payment_id": payment_id, "kind": kind, "posted_at >=": posted_after, "posted_at <": posted_before}
     if chosen != JSON:
-        return await _exported(call, filters, after, chosen)
-    found = await _page(call, filters, after, limit + 1)
-    places = {entry.id: _cursor(_bookmark(entry)) for entry in found}
-    return page([entry_model(entry) for entry in found], limit, lambda entry: places[entry.id])
+        return await _exported(call, {**where, "posted_at <": posted_before or now()}, asked.after, chosen)
+    return asked.reply(await _page(call, where, asked.after, asked.most), entry_model, _bookmark)
 
 
-async def _exported(call: Call, filters: dict[str, Any], after: Bookmark, media_type: str) -> Response:
+async def _exported(call: Call, where: Mapping[str, Any], after: Sequence[Any] | None, media_type: str) -> Response:
     """All entries up to now, a page at a time: no transaction is open while the reader takes its time."""
-    filters = {"posted_before": now(), **filters}
     export = EXPORTS[media_type]
-    first = await _page(call, filters, after, EXPORT_PAGE)  # before the answer begins, so that it may still be a refusal
+    first = await _page(call, where, after, EXPORT_PAGE)  # before the answer begins, so that it may still be a refusal
 
     async def lines() -> AsyncIterator[str]:
         yield export.head
         found = first
         while found:
             yield export.lines(found)
-            found = await _page(call, filters, _bookmark(found[-1]), EXPORT_PAGE) if len(found) == EXPORT_PAGE else []
+            found = await _page(call, where, _bookmark(found[-1]), EXPORT_PAGE) if len(found) == EXPORT_PAGE else []
 
     return StreamingResponse(lines(), media_type=media_type)
 
 
-async def _page(call: Call, filters: Mapping[str, Any], after: Bookmark, limit: int) -> Sequence[Entry]:
-    async with call.shell.database.transaction([call.tenant_id]) as connection:
-        return await repository.entries(connection, call.tenant_id, filters, after=after, limit=limit)
+async def _page(call: Call, where: Mapping[str, Any], after: Sequence[Any] | None, limit: int) -> Sequence[Entry]:
+    async with call.transaction() as connection:
+        return await ENTRIES.page(connection, call.tenant_id, after=after, limit=limit, by=["posted_at", "id"], where=where)
 
 
 def _bookmark(entry: Entry) -> Bookmark:
@@ -170,18 +165,6 @@ def _bookmark(entry: Entry) -> Bookmark:
         message = "an entry that was read has been posted"
         raise TypeError(message)
     return Bookmark(entry.posted_at, entry.id)
-
-
-def _cursor(bookmark: Bookmark) -> str:
-    return f"{rfc3339(bookmark.moment)} {bookmark.id}"
-
-
-def _parsed(cursor: str) -> Bookmark:
-    posted_at, _, identity = cursor.partition(" ")
-    bookmark = Bookmark(datetime.fromisoformat(posted_at), UUID(identity))
-    if bookmark.moment.tzinfo is None:
-        raise ValueError(cursor)
-    return bookmark
 
 
 def acceptable(accept: str, offered: Sequence[str]) -> str:

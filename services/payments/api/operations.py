@@ -5,23 +5,20 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import Query, Response
+from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.clock import rfc3339
-from libs.common.http.paging import Page, decode_cursor, page
+from libs.common.http.paging import Limit, Page, Paging
 from libs.common.http.routes import Call, Caller, Routes, guard, reply
-from services.payments.api.platform import require_platform
 from services.payments.domain.payment.payment import Payment
 from services.payments.domain.provider.operation import Operation, Verdict
 from services.payments.handlers.payments import ResolvePayment
 from services.payments.repository.bookmark import BEGINNING, Bookmark
 from services.payments.repository.payment import PAYMENTS
-from services.payments.repository.provider import operations as repository
+from services.payments.repository.provider.operations import OPERATIONS, unknown_of_payment, unknown_operations
 
 ROUTES = Routes()
-
-Limit = Annotated[int, Query(ge=1, le=200)]
 
 
 class UnknownModel(BaseModel):
@@ -63,21 +60,20 @@ class ResolvingModel(BaseModel):
 
 
 @ROUTES.get("/ops/payments/unknown", response_model=Page[UnknownModel])
-@guard("ops:read")
+@guard("ops:read", platform_only=True)
 async def list_unknown(call: Caller, tenant_id: UUID | None = None, limit: Limit = 50, cursor: str | None = None) -> Response:
     """Outcomes that nobody knows, of all tenants or of one, the oldest first."""
-    require_platform(call)
-    found = await _unknown(call, tenant_id, decode_cursor(cursor, BEGINNING, _bookmark), limit + 1)
-    return page([_model(*each) for each in found], limit, lambda each: f"{each.first_sent_at}|{each.operation_id}")
+    asked = Paging(limit, cursor, datetime, UUID)
+    found = await _unknown(call, tenant_id, Bookmark(*asked.after) if asked.after else BEGINNING, asked.most)
+    return asked.reply(found, lambda each: _model(*each), lambda each: [each[0].first_send_at, each[0].id])
 
 
 @ROUTES.post("/ops/payments/{payment_id}/resolve", response_model=ResolvingModel, status_code=202)
-@guard("ops:repair")
+@guard("ops:repair", platform_only=True)
 async def resolve_unknown(call: Caller, payment_id: UUID, word: Word) -> Response:
     """Have a payment's unknown outcomes looked into at once, with what a person says of them."""
-    require_platform(call)
-    async with call.shell.database.transaction([word.tenant_id]) as connection:
-        keys = await repository.unknown_of_payment(connection, word.tenant_id, payment_id)
+    async with call.transaction(word.tenant_id) as connection:
+        keys = await unknown_of_payment(connection, word.tenant_id, payment_id)
     command = ResolvePayment(payment_id=payment_id, operation_ids=tuple(keys), verdict=word.verdict, reason=word.reason)
     payment: Payment = await call.execute(command, tenant_id=word.tenant_id)
     state = str(payment.state)
@@ -87,9 +83,9 @@ async def resolve_unknown(call: Caller, payment_id: UUID, word: Word) -> Respons
 async def _unknown(call: Call, tenant_id: UUID | None, after: Bookmark, limit: int) -> Sequence[tuple[Operation, Payment]]:
     database = call.shell.database
     async with database.acquire() as connection:
-        keys = await repository.unknown_operations(connection, tenant_id, after=after, limit=limit)
+        keys = await unknown_operations(connection, tenant_id, after=after, limit=limit)
     async with database.transaction({tenant for tenant, _ in keys}) as connection:
-        operations = {each.id: each for each in await repository.OPERATIONS.load(connection, keys, lock=False)}
+        operations = {each.id: each for each in await OPERATIONS.load(connection, keys, lock=False)}
         owners = sorted({(each.tenant_id, each.payment_id) for each in operations.values()})
         payments = {each.id: each for each in await PAYMENTS.load(connection, owners, lock=False)}
     return [(operations[key], payments[operations[key].payment_id]) for _, key in keys if key in operations]
@@ -112,8 +108,3 @@ def _model(operation: Operation, payment: Payment) -> UnknownModel:
         next_look_at=rfc3339(operation.due_at) if operation.due_at else None,
         outcome=operation.outcome,
     )
-
-
-def _bookmark(cursor: str) -> Bookmark:
-    moment, _, key = cursor.partition("|")
-    return Bookmark(datetime.fromisoformat(moment), UUID(key))

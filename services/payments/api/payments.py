@@ -4,13 +4,14 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import structlog
-from fastapi import Body, Query, Response
+from fastapi import Body, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from libs.common.clock import NIL, rfc3339
-from libs.common.errors import NotFoundError, UnavailableError
-from libs.common.http.paging import Page, decode_cursor, page
+from libs.common.clock import rfc3339
+from libs.common.errors import UnavailableError
+from libs.common.http.paging import Limit, Page
 from libs.common.http.routes import Call, Caller, Routes, guard, reply, reply_unless_known
+from libs.common.http.seeing import Sight, listed
 from libs.common.messaging.idempotency import Answer, Replayed
 from libs.common.sealing import SealError
 from services.payments.domain.payment.payment import Payment, PaymentState
@@ -19,14 +20,13 @@ from services.payments.domain.provider.outcome import Declined, IntentStatus, Su
 from services.payments.gateway.accounts import Access
 from services.payments.handlers.observations import ObserveIntent
 from services.payments.handlers.payments import CapturePayment, ResolvePayment, VoidPayment
-from services.payments.repository import payment as repository
+from services.payments.repository import PAYMENTS
 from services.payments.repository.provider.operations import unknown_of_payment
 
 ROUTES = Routes()
+PAYMENT = Sight(PAYMENTS, "payment_id")
 MOST_MINOR = 9_000_000_000_000_000
 BY_HAND = "requested"
-
-Limit = Annotated[int, Query(ge=1, le=200)]
 
 log = structlog.get_logger(__name__)
 
@@ -125,31 +125,18 @@ async def list_payments(
     cursor: str | None = None,
 ) -> Response:
     """The tenant's payments, or the shopper's own, by id."""
-    subject_id = call.principal.subject if call.principal.is_shopper else None
-    wanted = {"order_id": order_id, "checkout_id": checkout_id, "state": state, "subject_id": subject_id}
-    filters: dict[str, Any] = {column: value for column, value in wanted.items() if value is not None}
-    after = decode_cursor(cursor, NIL, UUID)
-    async with call.shell.database.transaction([call.tenant_id]) as connection:
-        found = await repository.payments(connection, call.tenant_id, filters, after=after, limit=limit + 1)
-    return page([payment_model(payment) for payment in found], limit, lambda payment: str(payment.id))
+    where = {"order_id": order_id, "checkout_id": checkout_id, "state": state}
+    return await listed(call, PAYMENTS, payment_model, limit, cursor, where=where)
 
 
 @ROUTES.get("/v1/payments/{payment_id}", response_model=PaymentModel)
-@guard("payments:read")
+@guard("payments:read", sees=PAYMENT)
 async def read_payment(call: Caller, payment_id: UUID) -> Response:
     """One payment; to its payer, with what they are to do."""
-    payment = await _load(call, payment_id)
+    payment = await PAYMENT.of(call, payment_id)
     if payment.intent_id is not None and _is_payers_turn(call, payment):
         return await _read_for_payer(call, payment, payment.intent_id)
     return reply_unless_known(call, lambda: payment_model(payment), payment.version)
-
-
-async def _load(call: Call, payment_id: UUID) -> Payment:
-    async with call.shell.database.transaction([call.tenant_id]) as connection:
-        found = await repository.PAYMENTS.load(connection, [(call.tenant_id, payment_id)], lock=False)
-    if not found or not call.principal.may_see(found[0].subject_id):
-        raise NotFoundError("payment-not-found", "there is no such payment for you")
-    return found[0]
 
 
 def _is_payers_turn(call: Call, payment: Payment) -> bool:
@@ -169,7 +156,7 @@ async def _read_for_payer(call: Call, payment: Payment, intent_id: str) -> Respo
         return reply(200, payment_model(payment), Cache_Control="no-store")
     if isinstance(seen, Declined) or seen.status in {IntentStatus.AUTHORIZED, IntentStatus.CAPTURED, IntentStatus.CANCELED}:
         await call.execute(ObserveIntent(payment_id=payment.id, seen=seen, by_api=True))
-        payment = await _load(call, payment.id)
+        payment = await PAYMENT.of(call, payment.id)
     shown = seen if isinstance(seen, Succeeded) and _is_payers_turn(call, payment) else None
     return reply(200, payment_model(payment, shown), Cache_Control="no-store")
 
@@ -177,12 +164,8 @@ async def _read_for_payer(call: Call, payment: Payment, intent_id: str) -> Respo
 # --- Acting -------------------------------------------------------------------------------------------------------
 
 
-async def _payment_of_path(call: Call) -> None:
-    await _load(call, UUID(call.request.path_params["payment_id"]))
-
-
 @ROUTES.post("/v1/payments/{payment_id}/capture", response_model=PaymentModel, status_code=202)
-@guard("payments:capture", idempotent=True, exists=_payment_of_path)
+@guard("payments:capture", idempotent=True, sees=PAYMENT)
 async def capture(call: Caller, payment_id: UUID, wanted: Annotated[CaptureRequest | None, Body()] = None) -> Response:
     """Take so much of what is held, or all of it."""
     wanted = wanted or CaptureRequest()
@@ -190,17 +173,17 @@ async def capture(call: Caller, payment_id: UUID, wanted: Annotated[CaptureReque
 
 
 @ROUTES.post("/v1/payments/{payment_id}/void", response_model=PaymentModel, status_code=202)
-@guard("payments:void", idempotent=True)
+@guard("payments:void", idempotent=True, sees=PAYMENT)
 async def void(call: Caller, payment_id: UUID) -> Response:
     """Let go of what is held."""
     return await _act(call, VoidPayment(payment_id=payment_id, reason=BY_HAND))
 
 
 @ROUTES.post("/v1/payments/{payment_id}/resolve", response_model=PaymentModel, status_code=202)
-@guard("payments:resolve", idempotent=True, exists=_payment_of_path)
+@guard("payments:resolve", idempotent=True, sees=PAYMENT)
 async def resolve(call: Caller, payment_id: UUID, wanted: ResolveRequest) -> Response:
     """Have the payment's unknown outcomes looked into now. `did-not-happen` counts if the provider's object agrees."""
-    async with call.shell.database.transaction([call.tenant_id]) as connection:
+    async with call.transaction() as connection:
         unknown = await unknown_of_payment(connection, call.tenant_id, payment_id)
     command = ResolvePayment(payment_id=payment_id, operation_ids=tuple(unknown), verdict=wanted.verdict, reason=wanted.reason)
     return await _act(call, command)
@@ -214,7 +197,7 @@ async def _act(call: Call, command: CapturePayment | VoidPayment | ResolvePaymen
 
     done: Any = await call.execute_once(command, remember)
     replayed = isinstance(done, Replayed)
-    payment = await _load(call, UUID(done.answer.headers["resource"])) if replayed else done
+    payment = await PAYMENT.of(call, UUID(done.answer.headers["resource"])) if replayed else done
     headers = {"Idempotent_Replayed": "true"} if replayed else {}
     status = 200 if payment.operation_id is None else 202
     return reply(status, payment_model(payment), Location=f"/v1/payments/{payment.id}", ETag=f'"{payment.version}"', **headers)

@@ -7,26 +7,25 @@ from datetime import timedelta
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import Query, Response
+from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.clock import new_id, now, rfc3339
+from libs.common.decision import present
 from libs.common.errors import ConflictError, NotFoundError
-from libs.common.http.paging import Page, decode_cursor, page
+from libs.common.http.paging import Limit, Page
 from libs.common.http.routes import Call, Caller, Routes, guard, reply
-from services.payments.api.platform import require_platform
+from libs.common.http.seeing import Sight, listed
 from services.payments.domain.reconciliation.comparison import COLUMNS
 from services.payments.domain.reconciliation.reconciliation import DEEP, GRACE, Break, Reconciliation
 from services.payments.handlers.reconciliation import RequestReconciliation
-from services.payments.repository import reconciliation as repository
+from services.payments.repository import RECONCILIATIONS, TENANTS
 from services.payments.repository.bookmark import BEGINNING
-from services.payments.repository.payment import TENANTS
+from services.payments.repository.reconciliation import breaks_during, open_reconciliation
 
 ROUTES = Routes()
 SHOWN_BREAKS = 200
-LAST = UUID(int=(1 << 128) - 1)
-
-Limit = Annotated[int, Query(ge=1, le=200)]
+RECONCILIATION = Sight(RECONCILIATIONS, "reconciliation_id")
 
 
 class SumsModel(BaseModel):
@@ -105,6 +104,10 @@ def _run_members(run: Reconciliation) -> dict[str, Any]:
     }
 
 
+def _run_model(run: Reconciliation) -> ReconciliationModel:
+    return ReconciliationModel(**_run_members(run))
+
+
 def _sums(sums: dict[str, int]) -> SumsModel:
     return SumsModel(**{f"{column}_minor": sums[column] for column in COLUMNS})
 
@@ -136,31 +139,27 @@ def _break_model(found: Break) -> BreakModel:
 @guard("ledger:read")
 async def list_reconciliations(call: Caller, limit: Limit = 50, cursor: str | None = None) -> Response:
     """The comparisons of the tenant's books with the provider's, the newest first."""
-    before = decode_cursor(cursor, LAST, UUID)
-    async with call.shell.database.transaction([call.tenant_id]) as connection:
-        found = await repository.reconciliations(connection, call.tenant_id, before=before, limit=limit + 1)
-    return page([ReconciliationModel(**_run_members(run)) for run in found], limit, lambda run: str(run.id))
+    return await listed(call, RECONCILIATIONS, _run_model, limit, cursor, newest_first=True)
 
 
 @ROUTES.get("/v1/reconciliations/{reconciliation_id}", response_model=ReportModel)
-@guard("ledger:read")
+@guard("ledger:read", sees=RECONCILIATION)
 async def read_reconciliation(call: Caller, reconciliation_id: UUID) -> Response:
     """One comparison, with the breaks that were there while it ran."""
     return reply(200, await _report(call, call.tenant_id, reconciliation_id, for_operators=False))
 
 
 async def _report(call: Call, tenant_id: UUID, reconciliation_id: UUID, *, for_operators: bool) -> ReportModel:
-    async with call.shell.database.transaction([tenant_id]) as connection:
-        found = await repository.RECONCILIATIONS.load(connection, [(tenant_id, reconciliation_id)], lock=False)
-        if not found:
-            raise NotFoundError("reconciliation-not-found", "there is no such reconciliation for you")
-        breaks = await repository.breaks_during(connection, found[0], after=BEGINNING, limit=SHOWN_BREAKS + 1)
+    async with call.transaction(tenant_id) as connection:
+        found = await RECONCILIATIONS.load(connection, [(tenant_id, reconciliation_id)], lock=False)
+        run = present(Reconciliation, found[0] if found else None)
+        breaks = await breaks_during(connection, run, after=BEGINNING, limit=SHOWN_BREAKS + 1)
     return ReportModel(
-        **_run_members(found[0]),
+        **_run_members(run),
         tenant_id=tenant_id,
         breaks=[_break_model(each) for each in breaks[:SHOWN_BREAKS]],
         has_more_breaks=len(breaks) > SHOWN_BREAKS,
-        error=found[0].error if for_operators else None,
+        error=run.error if for_operators else None,
     )
 
 
@@ -185,14 +184,13 @@ class RequestedModel(BaseModel):
 
 
 @ROUTES.post("/ops/reconciliations", response_model=RequestedModel, status_code=202)
-@guard("ops:repair")
+@guard("ops:repair", platform_only=True)
 async def request_reconciliation(call: Caller, wanted: ReconciliationRequest) -> Response:
     """Have a tenant reconciled now, by whichever worker is free."""
-    require_platform(call)
-    async with call.shell.database.transaction([wanted.tenant_id]) as connection:
+    async with call.transaction(wanted.tenant_id) as connection:
         if not await TENANTS.load(connection, [(wanted.tenant_id, wanted.tenant_id)], lock=False):
             raise NotFoundError("tenant-not-found", "payments knows no such tenant")
-        running = await repository.open_reconciliation(connection, wanted.tenant_id)
+        running = await open_reconciliation(connection, wanted.tenant_id)
     if running is not None:
         raise ConflictError("running", "the tenant is being reconciled", reconciliation_id=str(running), retry_after=1)
     moment = now()
@@ -208,8 +206,7 @@ async def request_reconciliation(call: Caller, wanted: ReconciliationRequest) ->
 
 
 @ROUTES.get("/ops/reconciliations/{tenant_id}/{reconciliation_id}", response_model=ReportModel)
-@guard("ops:read")
+@guard("ops:read", platform_only=True)
 async def show_reconciliation(call: Caller, tenant_id: UUID, reconciliation_id: UUID) -> Response:
     """What came of one."""
-    require_platform(call)
     return reply(200, await _report(call, tenant_id, reconciliation_id, for_operators=True))

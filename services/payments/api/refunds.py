@@ -7,15 +7,16 @@ from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.clock import new_id, rfc3339
-from libs.common.errors import NotFoundError
-from libs.common.http.routes import Call, Caller, Routes, guard, reply, reply_unless_known
+from libs.common.http.routes import Caller, Routes, guard, reply, reply_unless_known
+from libs.common.http.seeing import Sight
 from libs.common.messaging.idempotency import Answer, Replayed
+from services.payments.api.payments import PAYMENT
 from services.payments.domain.money.refund import Refund
 from services.payments.handlers.refunds import RequestRefund
-from services.payments.repository.money.refunds import REFUNDS
-from services.payments.repository.payment import PAYMENTS
+from services.payments.repository import REFUNDS
 
 ROUTES = Routes()
+REFUND = Sight(REFUNDS, "refund_id", as_its=(PAYMENT, "payment_id"))
 MOST_MINOR = 9_000_000_000_000_000
 
 
@@ -57,15 +58,8 @@ def refund_model(refund: Refund) -> RefundModel:
     )
 
 
-async def _payment_of_path(call: Call) -> None:
-    async with call.shell.database.transaction([call.tenant_id]) as connection:
-        key = (call.tenant_id, UUID(call.request.path_params["payment_id"]))
-        if not await PAYMENTS.load(connection, [key], lock=False):
-            raise NotFoundError("payment-not-found", "there is no such payment for you")
-
-
 @ROUTES.post("/v1/payments/{payment_id}/refunds", response_model=RefundModel, status_code=202)
-@guard("refunds:write", idempotent=True, exists=_payment_of_path)
+@guard("refunds:write", idempotent=True, sees=PAYMENT)
 async def refund_payment(call: Caller, payment_id: UUID, wanted: NewRefund) -> Response:
     """Give so much of a captured payment back, or all that is left of it."""
     command = RequestRefund(payment_id=payment_id, refund_id=new_id(), amount_minor=wanted.amount_minor, reason=wanted.reason)
@@ -75,7 +69,7 @@ async def refund_payment(call: Caller, payment_id: UUID, wanted: NewRefund) -> R
 
     made: Any = await call.execute_once(command, remember)
     if isinstance(made, Replayed):
-        return _accepted(await _load(call, UUID(made.answer.headers["resource"])), Idempotent_Replayed="true")
+        return _accepted(await REFUND.of(call, UUID(made.answer.headers["resource"])), Idempotent_Replayed="true")
     return _accepted(made)
 
 
@@ -83,20 +77,9 @@ def _accepted(refund: Refund, **headers: str) -> Response:
     return reply(202, refund_model(refund), Location=f"/v1/refunds/{refund.id}", **headers)
 
 
-async def _load(call: Call, refund_id: UUID) -> Refund:
-    async with call.shell.database.transaction([call.tenant_id]) as connection:
-        found = await REFUNDS.load(connection, [(call.tenant_id, refund_id)], lock=False)
-        if found and call.principal.is_shopper:
-            payments = await PAYMENTS.load(connection, [(call.tenant_id, found[0].payment_id)], lock=False)
-            found = found if payments and call.principal.may_see(payments[0].subject_id) else []
-    if not found:
-        raise NotFoundError("refund-not-found", "there is no such refund for you")
-    return found[0]
-
-
 @ROUTES.get("/v1/refunds/{refund_id}", response_model=RefundModel)
-@guard("payments:read")
+@guard("payments:read", sees=REFUND)
 async def read_refund(call: Caller, refund_id: UUID) -> Response:
     """One refund; a shopper sees those of their own payments."""
-    refund = await _load(call, refund_id)
+    refund = await REFUND.of(call, refund_id)
     return reply_unless_known(call, lambda: refund_model(refund), refund.version)

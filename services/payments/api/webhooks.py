@@ -55,7 +55,7 @@ async def receive_webhook(call: Caller, tenant_id: UUID) -> Response:
 async def _receive(call: Call, tenant_id: UUID, body: bytes) -> Literal["accepted", "duplicate"]:
     """What is known of the account is remembered for seconds, which leaves one short transaction with one insert."""
     notice = await _believed(call, tenant_id, body)
-    async with call.shell.database.transaction([tenant_id]) as connection:
+    async with call.transaction(tenant_id) as connection:
         is_new = await webhooks.store(connection, tenant_id, notice)
     return "accepted" if is_new else "duplicate"
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TypeVar
 
+from libs.common.buckets import TokenBucket
 from libs.common.telemetry import Counter, Gauge
 from services.payments.domain.provider.account import Limits
 from services.payments.domain.provider.outcome import Throttled, Unknown
@@ -34,28 +35,6 @@ CIRCUIT = Gauge("cartwright_provider_circuit_state", "0 closed (or never opened)
 T = TypeVar("T")
 Clock = Callable[[], float]
 Sleep = Callable[[float], Awaitable[None]]
-
-
-class TokenBucket:
-    """Tokens that come back at a steady rate. They are promised in the order in which they are asked for."""
-
-    __slots__ = ("_at", "_burst", "_rate", "_tokens")
-
-    def __init__(self, rate: float, now: float) -> None:
-        self._rate = rate
-        self._burst = max(1.0, rate * BURST_SECONDS)
-        self._tokens = self._burst
-        self._at = now
-
-    def wait(self, now: float) -> float:
-        """In how many seconds the next token is there; 0 when one is."""
-        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
-        self._at = now
-        return 0.0 if self._tokens >= 1 else (1 - self._tokens) / self._rate
-
-    def take(self) -> None:
-        """Take the token that `wait` spoke of, be it a coming one."""
-        self._tokens -= 1
 
 
 class CircuitState(IntEnum):
@@ -134,15 +113,19 @@ class Buckets:
 
     def __init__(self, limits: Limits, now: float) -> None:
         self.limits = limits
-        self._all = TokenBucket(limits.per_second, now)
+        self._all = _bucket(limits.per_second, now)
         self._of: dict[str, TokenBucket] = {}
 
     def of(self, endpoint: str, now: float) -> tuple[TokenBucket, ...]:
         """Both that a call to this endpoint needs a token of."""
         bucket = self._of.get(endpoint)
         if bucket is None:
-            bucket = self._of[endpoint] = TokenBucket(self.limits.endpoint_per_second, now)
+            bucket = self._of[endpoint] = _bucket(self.limits.endpoint_per_second, now)
         return self._all, bucket
+
+
+def _bucket(rate: float, now: float) -> TokenBucket:
+    return TokenBucket(rate, rate * BURST_SECONDS, now)
 
 
 class Guard:

@@ -5,8 +5,7 @@ from uuid import UUID
 
 from libs.common.decision import Message, Ref, World
 from libs.common.errors import NotFoundError
-from services.payments.domain.money import dispute as machine
-from services.payments.domain.money.dispute import Dispute, dispute_id
+from services.payments.domain.money.dispute import Dispute, dispute_id, observe
 from services.payments.domain.payment.payment import Payment
 from services.payments.domain.provider.outcome import SeenDispute
 from services.payments.handlers.ledger import post
@@ -35,7 +34,7 @@ def observe_dispute(world: World, message: Message[ObserveDispute]) -> bool:
     if payment is None:
         raise NotFoundError("payment-not-found", f"the provider tells of a dispute of an unknown payment: {seen.provider_id}")
     known = world.get(Dispute, dispute_id(payment.id, seen.provider_id))
-    decision = machine.observe(payment, known, seen)
+    decision = observe(payment, known, seen)
     if decision is None:
         return False
     world.save(decision.dispute, *decision.events)

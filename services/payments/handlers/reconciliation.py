@@ -9,9 +9,19 @@ from libs.common.decision import Message, Ref, World
 from libs.common.errors import ConflictError, NotFoundError
 from services.payments.domain.money import ledger
 from services.payments.domain.payment.payment import Payment
-from services.payments.domain.reconciliation import reconciliation as machine
 from services.payments.domain.reconciliation.comparison import Found, Totals
-from services.payments.domain.reconciliation.reconciliation import Break, Reconciliation
+from services.payments.domain.reconciliation.reconciliation import (
+    GRACE,
+    Break,
+    Reconciliation,
+    belongs_to,
+    finish,
+    found_again,
+    gone,
+    hold,
+    interrupt,
+    take_up,
+)
 from services.payments.handlers.ledger import post
 from services.payments.handlers.table import HANDLERS
 
@@ -25,7 +35,7 @@ class RequestReconciliation:
     reconciliation_id: UUID
     window_from: datetime
     window_to: datetime
-    grace: timedelta = machine.GRACE
+    grace: timedelta = GRACE
     requested_by: str
 
 
@@ -113,7 +123,7 @@ def take_up_reconciliation(world: World, message: Message[TakeUpReconciliation])
     known = world.get(Reconciliation, message.data.reconciliation_id)
     if known is None:
         raise NotFoundError("reconciliation-not-found", "there is no such reconciliation")
-    taken = machine.take_up(known, world.now)
+    taken = take_up(known, world.now)
     return None if taken is None else world.save(taken)
 
 
@@ -125,13 +135,13 @@ def record_findings(world: World, message: Message[RecordFindings]) -> None:
     for repaired, differences in ((False, command.found), (True, command.repaired)):
         for found in differences:
             known = world.get(Break, found.key(world.tenant_id))
-            world.save(machine.found_again(known, found, run, world.now, repaired=repaired))
+            world.save(found_again(known, found, run, world.now, repaired=repaired))
     for key in command.gone:
         known = world.get(Break, key)
-        closed = machine.gone(known, world.now) if known else None
+        closed = gone(known, world.now) if known else None
         if closed is not None:
             world.save(closed)
-    world.save(machine.hold(run, world.now))
+    world.save(hold(run, world.now))
 
 
 @HANDLERS.on(FinishReconciliation, _run)
@@ -139,7 +149,7 @@ def finish_reconciliation(world: World, message: Message[FinishReconciliation]) 
     """Nothing more will be found. Raises ConflictError when the run is in other hands."""
     command = message.data
     run = _own(world, command.reconciliation_id, command.tries)
-    world.save(machine.finish(run, command.counts, command.totals, world.now))
+    world.save(finish(run, command.counts, command.totals, world.now))
 
 
 @HANDLERS.on(InterruptReconciliation, _run)
@@ -147,7 +157,7 @@ def interrupt_reconciliation(world: World, message: Message[InterruptReconciliat
     """Later again, or never. Raises ConflictError when the run is in other hands."""
     command = message.data
     run = _own(world, command.reconciliation_id, command.tries)
-    return world.save(machine.interrupt(run, command.why, world.now))
+    return world.save(interrupt(run, command.why, world.now))
 
 
 @HANDLERS.on(PostFee, lambda m: [Ref(Payment, m.data.payment_id, shared=True)])
@@ -161,6 +171,6 @@ def post_fee(world: World, message: Message[PostFee]) -> None:
 
 def _own(world: World, reconciliation_id: UUID, tries: int) -> Reconciliation:
     run = world.get(Reconciliation, reconciliation_id)
-    if run is None or not machine.belongs_to(run, tries):
+    if run is None or not belongs_to(run, tries):
         raise ConflictError(TAKEN_OVER, "somebody else has this reconciliation by now")
     return run

@@ -11,8 +11,7 @@ from uuid import UUID
 
 import structlog
 
-from libs.common.clock import new_id, now
-from libs.common.database import PASSING
+from libs.common.database import poll
 from libs.common.decision import Message
 from libs.common.messaging.shell import Failure, Shell
 from libs.common.telemetry import Counter, Gauge
@@ -20,8 +19,7 @@ from services.payments.domain.provider.outcome import Declined, Outcome, Succeed
 from services.payments.gateway.accounts import Access
 from services.payments.handlers.observations import Look, LookAtPayment, ObserveIntent
 from services.payments.jobs.provider.calling import GatewayOf
-from services.payments.jobs.telling import tell_all
-from services.payments.repository import payment as repository
+from services.payments.repository.payment import count_watched, due_payments
 
 if TYPE_CHECKING:
     from libs.common.processes.parts import Worker
@@ -42,39 +40,35 @@ log = structlog.get_logger(__name__)
 
 async def watch_payments(worker: "Worker") -> None:
     """Look at what is due, for as long as the worker lives. Whatever fails is due again, by its own ladder."""
-    while True:
-        found = 0
-        try:
-            found = await look_at_due(worker.shell, worker.shared(Access).gateways.of)
-        except PASSING as error:
-            log.warning("payments.waiting", error=str(error), action=f"looking again in {LOOK_SECONDS} s")
-        await asyncio.sleep(0 if found == AT_ONCE else LOOK_SECONDS)
+
+    async def look() -> bool:
+        return await look_at_due(worker.shell, worker.shared(Access).gateways.of) == AT_ONCE
+
+    await poll(look, every=LOOK_SECONDS, waiting="payments.waiting")
 
 
 async def count_payments(worker: "Worker") -> None:
     """Keep the gauges of what an operator watches; while the database is away they stay as they were."""
-    while True:
-        try:
-            async with worker.shell.database.acquire() as connection:
-                watched = await repository.watched(connection)
-        except PASSING as error:
-            log.info("payments.not_counted", error=str(error))
-        else:
-            UNKNOWN_COUNT.set(watched.unknown_count)
-            UNKNOWN_SECONDS.set(watched.oldest_unknown_seconds)
-            QUEUED_COUNT.set(watched.queued_count)
-            CHALLENGED_COUNT.set(watched.challenged_count)
-        await asyncio.sleep(COUNT_SECONDS)
+
+    async def count() -> None:
+        async with worker.shell.database.acquire() as connection:
+            watched = await count_watched(connection)
+        UNKNOWN_COUNT.set(watched.unknown_count)
+        UNKNOWN_SECONDS.set(watched.oldest_unknown_seconds)
+        QUEUED_COUNT.set(watched.queued_count)
+        CHALLENGED_COUNT.set(watched.challenged_count)
+
+    await poll(count, every=COUNT_SECONDS, waiting="payments.not_counted")
 
 
 async def look_at_due(shell: Shell, gateway_of: GatewayOf) -> int:
     """Look at what is due; answers how many there were. No connection is held while the provider is read."""
     async with shell.database.acquire() as connection:
-        due = await repository.due_payments(connection, AT_ONCE)
+        due = await due_payments(connection, AT_ONCE)
     if not due:
         return 0
-    looks = [_message(shell, tenant_id, LookAtPayment(payment_id=key)) for tenant_id, key in due]
-    answers = await tell_all(shell, looks)
+    looks = [shell.command(LookAtPayment(payment_id=key), tenant_id) for tenant_id, key in due]
+    answers = await shell.execute_each(looks)
     readings = [
         _read(gateway_of, tenant_id, payment_id, intent_id)
         for (tenant_id, payment_id), intent_id in zip(due, map(_to_read, answers), strict=True)
@@ -82,8 +76,8 @@ async def look_at_due(shell: Shell, gateway_of: GatewayOf) -> int:
     ]
     seen = [(tenant_id, found) for tenant_id, found in await asyncio.gather(*readings) if found is not None]
     if seen:
-        observations = [_message(shell, tenant_id, found) for tenant_id, found in seen]
-        _say_failures(await tell_all(shell, observations), observations)
+        observations = [shell.command(found, tenant_id) for tenant_id, found in seen]
+        _say_failures(await shell.execute_each(observations), observations)
     return len(due)
 
 
@@ -109,10 +103,6 @@ async def _read(gateway_of: GatewayOf, tenant_id: UUID, payment_id: UUID, intent
         return tenant_id, ObserveIntent(payment_id=payment_id, seen=outcome)
     log.info("payment.not_read", payment_id=str(payment_id), outcome=name_of(outcome), action="looking again later")
     return tenant_id, None
-
-
-def _message(shell: Shell, tenant_id: UUID, command: Any) -> Message[Any]:
-    return Message(data=command, tenant_id=tenant_id, id=str(new_id()), time=now(), source=shell.source, actor=shell.source)
 
 
 def _say_failures(answers: Sequence[Any], observations: Sequence[Message[Any]]) -> None:

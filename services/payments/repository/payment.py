@@ -1,45 +1,20 @@
 """Payments and the attempts beneath them: what is paid with them, what nothing is heard of, what an operator watches."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy import bindparam, select
-
-from libs.common.database import Connection, Rows, Statement
+from libs.common.database import Connection, Rows
 from libs.common.tenancy import Tenant
 from services.payments import tables
 from services.payments.domain.payment.attempt import Attempt
 from services.payments.domain.payment.payment import OrderPayment, Payment
-from services.payments.domain.provider.operation import UNKNOWN_WAITS
+from services.payments.domain.provider.ladder import WAITS
 
 TENANTS = Rows(tables.TENANT, Tenant)
 PAYMENTS = Rows(tables.PAYMENT, Payment)
 ATTEMPTS = Rows(tables.ATTEMPT, Attempt)
 ORDER_PAYMENTS = Rows(tables.ORDER_PAYMENT, OrderPayment)
-
-
-@cache
-def _payments_where(*columns: str) -> Statement:
-    """One statement for each combination of filters, so that each has the index it needs."""
-    table = tables.PAYMENT
-    query = select(table).where(table.c.tenant_id == bindparam("tenant_id"), table.c.id > bindparam("after"))
-    for column in columns:
-        query = query.where(table.c[column] == bindparam(f"the_{column}"))
-    return Statement(query.order_by(table.c.id).limit(bindparam("limit")))
-
-
-async def payments(
-    connection: Connection, tenant_id: UUID, filters: Mapping[str, Any], *, after: UUID, limit: int
-) -> Sequence[Payment]:
-    """One page of a tenant's payments by id, of those whose columns are as the filters say."""
-    statement = _payments_where(*sorted(filters))
-    values = {f"the_{column}": value for column, value in filters.items()}
-    rows = await statement.fetch(connection, tenant_id=tenant_id, after=after, limit=limit, **values)
-    return [PAYMENTS.decode(row) for row in rows]
-
 
 DUE = "SELECT tenant_id, id FROM payments_due($1)"
 
@@ -63,7 +38,7 @@ class Watched:
     """Payments that wait for their payer."""
 
 
-async def watched(connection: Connection) -> Watched:
+async def count_watched(connection: Connection) -> Watched:
     """How many outcomes are unknown and since when, and how many payments wait for a person."""
-    row = await connection.fetchrow(WATCHED, len(UNKNOWN_WAITS))
+    row = await connection.fetchrow(WATCHED, len(WAITS))
     return Watched(**row) if row else Watched(0, 0.0, 0, 0)

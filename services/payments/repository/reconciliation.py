@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import TypeVar
 from uuid import UUID
 
 from libs.common.database import Connection, Rows
+from libs.common.decision import Aggregate
 from services.payments import tables
 from services.payments.domain.money.ledger import Entry
 from services.payments.domain.reconciliation.comparison import Side
@@ -16,6 +18,7 @@ from services.payments.repository.money.ledger import ENTRIES
 from services.payments.repository.money.refunds import REFUNDS
 from services.payments.repository.payment import PAYMENTS
 
+A = TypeVar("A", bound=Aggregate)
 Window = tuple[datetime, datetime]
 
 RECONCILIATIONS = Rows(tables.RECONCILIATION, Reconciliation)
@@ -30,8 +33,6 @@ LAST = """SELECT max(window_to) AS last_to, max(window_to) FILTER (WHERE window_
 FROM reconciliation WHERE tenant_id = $1 AND state = 'finished'"""
 
 OPEN_RUN = "SELECT id FROM reconciliation WHERE tenant_id = $1 AND finished_at IS NULL"
-
-RUNS = "SELECT * FROM reconciliation WHERE tenant_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3"
 
 # A break belongs to every run during which it was there.
 BREAKS_DURING = """SELECT * FROM reconciliation_break WHERE tenant_id = $1
@@ -65,11 +66,6 @@ async def open_reconciliation(connection: Connection, tenant_id: UUID) -> UUID |
     return run_id
 
 
-async def reconciliations(connection: Connection, tenant_id: UUID, *, before: UUID, limit: int) -> Sequence[Reconciliation]:
-    """One page of a tenant's runs, the newest first."""
-    return [RECONCILIATIONS.decode(row) for row in await connection.fetch(RUNS, tenant_id, before, limit)]
-
-
 async def breaks_during(connection: Connection, run: Reconciliation, *, after: Bookmark, limit: int) -> Sequence[Break]:
     """One page of the breaks that were there during a run, the oldest first."""
     rows = await connection.fetch(BREAKS_DURING, run.tenant_id, run.started_at, run.finished_at, *after, limit)
@@ -98,18 +94,9 @@ async def oldest_reconciliation(connection: Connection) -> float:
 
 PAYMENTS_OF = "SELECT * FROM payment WHERE tenant_id = $1 AND (id = ANY ($2::uuid[]) OR intent_id = ANY ($3::text[]))"
 
-PAYMENTS_IN = """SELECT * FROM payment WHERE tenant_id = $1 AND created_at >= $2 AND created_at < $3
-AND (created_at, id) > ($4, $5) ORDER BY created_at, id LIMIT $6"""
-
 REFUNDS_OF = "SELECT * FROM refund WHERE tenant_id = $1 AND (id = ANY ($2::uuid[]) OR provider_id = ANY ($3::text[]))"
 
-REFUNDS_IN = """SELECT * FROM refund WHERE tenant_id = $1 AND created_at >= $2 AND created_at < $3
-AND (created_at, id) > ($4, $5) ORDER BY created_at, id LIMIT $6"""
-
 DISPUTES_OF = "SELECT * FROM dispute WHERE tenant_id = $1 AND (id = ANY ($2::uuid[]) OR provider_id = ANY ($3::text[]))"
-
-DISPUTES_IN = """SELECT * FROM dispute WHERE tenant_id = $1 AND created_at >= $2 AND created_at < $3
-AND (created_at, id) > ($4, $5) ORDER BY created_at, id LIMIT $6"""
 
 BY_INTENT = "SELECT intent_id, id FROM payment WHERE tenant_id = $1 AND intent_id = ANY ($2::text[])"
 
@@ -130,8 +117,7 @@ async def payment_sides_in(
     connection: Connection, tenant_id: UUID, window: Window, after: Bookmark, limit: int
 ) -> Sequence[Side]:
     """One page of the payments that were made in a window."""
-    rows = await connection.fetch(PAYMENTS_IN, tenant_id, *window, *after, limit)
-    return [of_payment(PAYMENTS.decode(row)) for row in rows]
+    return [of_payment(each) for each in await _made_in(PAYMENTS, connection, tenant_id, window, after, limit)]
 
 
 async def refund_sides(
@@ -144,8 +130,7 @@ async def refund_sides(
 
 async def refund_sides_in(connection: Connection, tenant_id: UUID, window: Window, after: Bookmark, limit: int) -> Sequence[Side]:
     """One page of the refunds that were made in a window."""
-    rows = await connection.fetch(REFUNDS_IN, tenant_id, *window, *after, limit)
-    return [of_refund(REFUNDS.decode(row)) for row in rows]
+    return [of_refund(each) for each in await _made_in(REFUNDS, connection, tenant_id, window, after, limit)]
 
 
 async def dispute_sides(
@@ -160,8 +145,14 @@ async def dispute_sides_in(
     connection: Connection, tenant_id: UUID, window: Window, after: Bookmark, limit: int
 ) -> Sequence[Side]:
     """One page of the disputes that were made in a window."""
-    rows = await connection.fetch(DISPUTES_IN, tenant_id, *window, *after, limit)
-    return [of_dispute(DISPUTES.decode(row)) for row in rows]
+    return [of_dispute(each) for each in await _made_in(DISPUTES, connection, tenant_id, window, after, limit)]
+
+
+async def _made_in(
+    rows: Rows[A], connection: Connection, tenant_id: UUID, window: Window, after: Bookmark, limit: int
+) -> Sequence[A]:
+    where = {"created_at >=": window[0], "created_at <": window[1]}
+    return await rows.page(connection, tenant_id, after=after, limit=limit, by=["created_at", "id"], where=where)
 
 
 async def payments_of_intents(connection: Connection, tenant_id: UUID, intents: Sequence[str]) -> Mapping[str, UUID]:

@@ -9,8 +9,8 @@ Inside a window tenants take turns: the order is (round, id), where the round co
 belongs to one tenant, and one tenant's rows keep their order, so fairness costs no key its order. What is committed
 after a window opened waits until that is published: at most the rows in it, divided by the relay's rate.
 
-A row that the broker refuses for good is set aside with its reason, and so is every later row of its key, in this
-window and after it, until an operator replays or discards them (`set_aside`). All else flows on.
+A row that the broker refuses for good is parked with its reason, and so is every later row of its key, in this
+window and after it, until an operator replays or discards them (`parked`). All else flows on.
 """
 
 from libs.common.messaging.relay.loop import Relay

@@ -76,14 +76,14 @@ WHERE owner = $1 AND win = $2 AND last_n = $3 AND hi IS NOT NULL RETURNING {STAT
 ADVANCE = """UPDATE outbox_cursor SET last_n = $5, lease_until = clock_timestamp() + make_interval(secs => $4)
 WHERE owner = $1 AND win = $2 AND last_n = $3 AND hi IS NOT NULL RETURNING true"""
 
-SET_ASIDE = """INSERT INTO outbox_parked
+PARK = """INSERT INTO outbox_parked
     (timeline, win, n, id, event_id, tenant_id, topic, key, headers, payload, reason, detail)
 SELECT $1, $2, * FROM unnest($3::bigint[], $4::bigint[], $5::uuid[], $6::uuid[], $7::text[], $8::bytea[], $9::bytea[],
     $10::bytea[], $11::text[], $12::text[])"""
 
-KEYS_SET_ASIDE = "SELECT DISTINCT topic, key FROM outbox_parked WHERE state IN ('parked', 'replaying', 'discarding')"
+PARKED_KEYS = "SELECT DISTINCT topic, key FROM outbox_parked WHERE state IN ('parked', 'replaying', 'discarding')"
 
-COUNT_SET_ASIDE = "SELECT count(*) FROM outbox_parked WHERE state IN ('parked', 'replaying', 'discarding')"
+PARKED_COUNT = "SELECT count(*) FROM outbox_parked WHERE state IN ('parked', 'replaying', 'discarding')"
 
 DECIDED = "SELECT EXISTS (SELECT FROM outbox_parked WHERE state IN ('replaying', 'discarding'))"
 
@@ -109,7 +109,7 @@ class Cursor:
         self._state: Any = None
         self._last_n = 0
         self._is_done = False
-        """All of the open window is published or set aside, which the row says only when it closes."""
+        """All of the open window is published or parked, which the row says only when it closes."""
 
     @property
     def window(self) -> Window | None:
@@ -156,7 +156,7 @@ class Cursor:
         return self._window(rows if state["n"] else ())
 
     def done(self) -> None:
-        """All of the window is published or set aside."""
+        """All of the window is published or parked."""
         self._is_done = True
 
     async def close(self) -> None:
@@ -169,22 +169,22 @@ class Cursor:
         self._found(state)
 
     async def advance(self, last_n: int, refusals: Sequence[Refusal] = ()) -> None:
-        """Everything up to this ordinal is published, except what is set aside with it."""
+        """Everything up to this ordinal is published, except what is parked with it."""
         if refusals:
             async with self._durable.transaction():
                 await self._advance(self._durable, last_n)
-                await self._set_aside(refusals)
+                await self._park(refusals)
         else:
             await self._advance(self._lazy, last_n)
         self._last_n = last_n
 
-    async def keys_set_aside(self) -> set[tuple[str, bytes]]:
+    async def parked_keys(self) -> set[tuple[str, bytes]]:
         """The (topic, key) whose later rows have to wait."""
-        return {(row["topic"], row["key"]) for row in await self._lazy.fetch(KEYS_SET_ASIDE)}
+        return {(row["topic"], row["key"]) for row in await self._lazy.fetch(PARKED_KEYS)}
 
-    async def count_set_aside(self) -> int:
+    async def parked_count(self) -> int:
         """How many rows wait for an operator."""
-        count: int = await self._lazy.fetchval(COUNT_SET_ASIDE)
+        count: int = await self._lazy.fetchval(PARKED_COUNT)
         return count
 
     async def settle(self) -> bool:
@@ -217,7 +217,7 @@ class Cursor:
 
     @property
     def _reached(self) -> str:
-        """The snapshot up to which everything is published or set aside."""
+        """The snapshot up to which everything is published or parked."""
         reached: str = self._state["hi"] or self._state["lo"]
         return reached
 
@@ -228,11 +228,11 @@ class Cursor:
     def _found(self, state: Any) -> None:
         self._state, self._last_n, self._is_done = state, state["last_n"], False
 
-    async def _set_aside(self, refusals: Sequence[Refusal]) -> None:
+    async def _park(self, refusals: Sequence[Refusal]) -> None:
         rows = [refusal.row for refusal in refusals]
         columns = ("n", "id", "event_id", "tenant_id", "topic", "key", "headers", "payload")
         await self._durable.execute(
-            SET_ASIDE,
+            PARK,
             self._state["timeline"],
             self._state["win"],
             *([row[column] for row in rows] for column in columns),

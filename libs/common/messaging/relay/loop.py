@@ -39,8 +39,8 @@ WINDOW_ROWS = Histogram("cartwright_relay_window_rows", "Events in one window", 
 CHUNK_ROWS = Histogram("cartwright_relay_chunk_rows", "Events in one chunk", buckets=(1, 4, 16, 64, 256, 1024, 2048))
 CHUNK_LATENCY = Histogram("cartwright_relay_chunk_seconds", "From having a chunk to its acknowledgement")
 UNPUBLISHED_AGE = Gauge("cartwright_relay_unpublished_age_seconds", "Age of the oldest event that is not yet published")
-SET_ASIDE = Counter("cartwright_relay_set_aside_total", "Events set aside", ["topic", "reason"])
-WAITING = Gauge("cartwright_relay_set_aside_rows", "Events set aside that wait for an operator")
+PARKED = Counter("cartwright_relay_set_aside_total", "Events parked", ["topic", "reason"])
+WAITING = Gauge("cartwright_relay_set_aside_rows", "Parked events that wait for an operator")
 TOPIC_REFUSED = Counter("cartwright_relay_topic_refused_total", "Times that a topic could not be published to", ["topic"])
 INTERRUPTED = Counter("cartwright_relay_interrupted_total", "Times that the relay began again after a failure")
 HOLDS_LEASE = Gauge("cartwright_relay_lease", "1 while this process publishes, 0 while it stands by")
@@ -62,7 +62,7 @@ class Relay:
         self._publisher = Publisher(broker)
         self._large: Connection | None = None
         self._blocked: set[tuple[str, bytes]] = set()
-        """The keys with rows set aside. Nobody but the holder of the lease adds to them or takes from them."""
+        """The keys with parked rows. Nobody but the holder of the lease adds to them or takes from them."""
         self._oldest: float | None = None
         """When the oldest event was made that is known and not published."""
         self._backoff = FIRST_BACKOFF_SECONDS
@@ -137,7 +137,7 @@ class Relay:
 
     async def _publish_for_ever(self, cursor: Cursor, large: Reader) -> None:
         self._publisher.first_count = cursor.first_partition_count
-        self._blocked = await cursor.keys_set_aside()
+        self._blocked = await cursor.parked_keys()
         window = cursor.window
         opened_at = leased_at = time.monotonic()
         while True:
@@ -172,15 +172,15 @@ class Relay:
         if moment >= self._settle_at:
             self._settle_at = moment + SETTLE_SECONDS
             if await cursor.settle():
-                self._blocked = await cursor.keys_set_aside()
-                WAITING.set(await cursor.count_set_aside())
+                self._blocked = await cursor.parked_keys()
+                WAITING.set(await cursor.parked_count())
         if moment >= self._clean_at:
             slot_seconds = await cursor.clean()
             self._clean_at = moment + min(CLEAN_SECONDS, slot_seconds / 4)
-            WAITING.set(await cursor.count_set_aside())
+            WAITING.set(await cursor.parked_count())
 
     async def _publish_window(self, cursor: Cursor, window: Window, large: Reader) -> None:
-        """Send every row of the open window that is not yet acknowledged, or set it aside."""
+        """Send every row of the open window that is not yet acknowledged, or park it."""
         count = 0
         if window.rows:
             count = await self._publish_chunk(cursor, window, window.rows)
@@ -193,7 +193,7 @@ class Relay:
         WINDOW_ROWS.observe(count)
 
     async def _publish_chunk(self, cursor: Cursor, window: Window, rows: Sequence[Any]) -> int:
-        """Send rows and set aside those refused; answers how many there were."""
+        """Send rows and park those refused; answers how many there were."""
         self._oldest = min(row["event_id"].int for row in rows) / (1000 << 80)  # a UUIDv7 begins with its time
         started = time.perf_counter()
         refusals = await self._holding(cursor, self._publish(window, rows))
@@ -234,7 +234,7 @@ class Relay:
         PUBLISHED.inc(len(rows) - len(refusals))
         for refusal in refusals:
             key = key_of(refusal.row)
-            SET_ASIDE.labels(refusal.row["topic"], refusal.reason).inc()
+            PARKED.labels(refusal.row["topic"], refusal.reason).inc()
             WAITING.inc()
             if key not in self._blocked:
                 self._blocked.add(key)

@@ -66,7 +66,7 @@ class TopicRefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A row that is set aside, and why."""
+    """A row that is parked, and why."""
 
     row: Any
     reason: str
@@ -88,7 +88,7 @@ def key_of(row: Any) -> tuple[str, bytes]:
 
 def behind(row: Any) -> Refusal:
     """The refusal of a row whose key already has one."""
-    return Refusal(row, "behind-set-aside", "an earlier event of this key is set aside")
+    return Refusal(row, "behind-set-aside", "an earlier event of this key is parked")
 
 
 FirstCount = Callable[[str, int], Awaitable[int]]
@@ -112,7 +112,7 @@ class Publisher:
         self._stopping: set[asyncio.Task[None]] = set()
 
     async def send(self, position: str, rows: Sequence[Any]) -> list[Refusal]:
-        """Send rows whose ordinals follow this position; answers those set aside, all others being acknowledged.
+        """Send rows whose ordinals follow this position; answers those parked, all others being acknowledged.
 
         Raises TopicRefusedError, and TimeoutError or a KafkaError when the broker is away: nothing is known then, and
         the same rows are to be sent again.

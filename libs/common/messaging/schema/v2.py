@@ -13,7 +13,7 @@ def kernel_v2(service: str, *, slot_seconds: int = SLOT_SECONDS) -> Sequence[str
     app, relay, owner = f"{service}_app", f"{service}_relay", f"{service}_owner"
     return [
         *_rotation(relay, slot_seconds),
-        *_set_aside(relay, owner),
+        *_parked(relay, owner),
         *_message_ids(app),
         *_repairs(app, relay),
     ]
@@ -73,7 +73,7 @@ EXCEPTION WHEN lock_not_available THEN
 END $$"""
 
 
-def _set_aside(relay: str, owner: str) -> Sequence[str]:
+def _parked(relay: str, owner: str) -> Sequence[str]:
     """Events the broker refused, each with the later ones of its key. The app's role has no business with them."""
     return [
         """CREATE TABLE outbox_parked (
@@ -111,7 +111,7 @@ def _set_aside(relay: str, owner: str) -> Sequence[str]:
     ]
 
 
-# Between two windows everything before is published or set aside, and what comes after is in neither. Events put back
+# Between two windows everything before is published or parked, and what comes after is in neither. Events put back
 # here keep their ids: they come before the later ones of their key, whether those wait already or not. A new id would
 # put them behind.
 _SETTLE = """CREATE FUNCTION outbox_settle(who text) RETURNS bigint

@@ -6,6 +6,7 @@ over. Observations may come in any order and any number of times.
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import ClassVar
 from uuid import UUID, uuid5
 
 from libs.common.contracts import Event
@@ -34,6 +35,7 @@ TRANSITIONS: dict[DisputeStatus, frozenset[DisputeStatus]] = {
 class Dispute(Aggregate):
     """A case about a payment, and the money that it has moved so far."""
 
+    OWNER: ClassVar[str | None] = None
     id: UUID
     payment_id: UUID
     checkout_id: UUID

@@ -82,6 +82,7 @@ class Payment(Aggregate):
     `refunding + refunded ≤ captured` and `captured + capturing ≤ authorized ≤ amount`, always.
     """
 
+    OWNER: ClassVar[str | None] = "subject_id"
     id: UUID
     checkout_id: UUID
     order_id: UUID = NOBODY

@@ -15,6 +15,7 @@ from typing import Any, assert_never
 from uuid import UUID, uuid5
 
 from libs.common.decision import Aggregate
+from services.payments.domain.provider.ladder import WAITS, wait_after
 from services.payments.domain.provider.outcome import (
     Declined,
     IntentStatus,
@@ -38,8 +39,6 @@ CLAIMED_LEASE = timedelta(seconds=30)
 """How long one that was claimed belongs to who claimed it: time to send it again, and then to read what the provider has."""
 KEY_LIFETIME = timedelta(hours=20)
 """How long a key may be sent again: the provider may forget one after 24 hours, and would then act a second time."""
-UNKNOWN_WAITS = tuple(timedelta(seconds=seconds) for seconds in (5, 30, 120, 600, 3_600, 21_600))
-"""When an unknown outcome is looked into again, by how often it was unknown. After the last it also waits for a person."""
 MAX_THROTTLED_SECONDS = 60.0
 SURE_AFTER = 2
 """So many unknown outcomes before a stored failure is believed of a call that nothing but its key keeps from repeating."""
@@ -140,7 +139,7 @@ class Operation(Aggregate):
     @property
     def awaits_person(self) -> bool:
         """Whether the ladder has ended, and it is in the queue of what a person must look into."""
-        return self.state is OperationState.UNKNOWN and self.unknown_count > len(UNKNOWN_WAITS)
+        return self.state is OperationState.UNKNOWN and self.unknown_count > len(WAITS)
 
     def may_send(self, now: datetime) -> bool:
         """Whether the provider still remembers the key for certain, and nobody has said that it shall not be sent."""
@@ -338,10 +337,9 @@ def settle(operation: Operation, outcome: Outcome, now: datetime) -> Operation:
             return _over(operation, OperationState.REJECTED)
         case Unknown():
             count = operation.unknown_count + 1
-            wait = UNKNOWN_WAITS[min(count, len(UNKNOWN_WAITS)) - 1]
             # What a person said was looked into, and the provider does not bear it out.
             unknown = replace(operation, unknown_count=count, resolution=None)
-            return replace(unknown, state=OperationState.UNKNOWN, due_at=now + wait)
+            return replace(unknown, state=OperationState.UNKNOWN, due_at=now + wait_after(count))
         case Throttled():
             seconds = max(outcome.retry_after or 0.0, 2.0 ** min(operation.tries - 1, 5))
             return replace(operation, due_at=now + timedelta(seconds=min(seconds, MAX_THROTTLED_SECONDS)))

@@ -12,8 +12,6 @@ TOLERANCE = timedelta(seconds=300)
 """How far from now a notice may say that it was signed, to either side."""
 CALL_UNDER_WAY = timedelta(seconds=5)
 """When a notice is looked at again that may only tell what a call of ours is about to tell."""
-WAITS = tuple(timedelta(seconds=seconds) for seconds in (5, 30, 120, 600, 3_600, 21_600))
-"""When a notice is taken up again that could not be settled, by try; the last wait repeats."""
 
 
 class Subject(StrEnum):
@@ -96,8 +94,3 @@ def refusal(notice: Notice, tenant_id: UUID, *, livemode: bool, account: str | N
     if notice.tenant_id is not None and notice.tenant_id != str(tenant_id):
         return "an event about another tenant's object"
     return None
-
-
-def wait_after(tries: int) -> timedelta:
-    """When a notice that could not be settled is taken up again."""
-    return WAITS[min(tries, len(WAITS)) - 1]

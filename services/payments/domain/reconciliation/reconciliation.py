@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 from libs.common.decision import Aggregate
@@ -53,6 +53,7 @@ TRANSITIONS: dict[RunState, frozenset[RunState]] = {
 class Reconciliation(Aggregate):
     """One comparison of a tenant's books with the provider's, over the objects made in a window of time."""
 
+    OWNER: ClassVar[str | None] = None
     id: UUID
     window_from: datetime
     window_to: datetime

@@ -1,19 +1,15 @@
 """Time in: money that was captured and belongs to no order goes back. Every capture ends in an order or in a refund."""
 
-import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import structlog
 
-from libs.common.clock import new_id, now
-from libs.common.database import PASSING
-from libs.common.decision import Message
+from libs.common.database import poll
 from libs.common.messaging.shell import Failure, Shell
 from libs.common.telemetry import Counter, Gauge
 from services.payments.handlers.refunds import RefundOrphan
-from services.payments.jobs.telling import tell_all
-from services.payments.repository.money import refunds as repository
+from services.payments.repository.money.refunds import orphan_age, orphan_money
 
 if TYPE_CHECKING:
     from libs.common.processes.parts import Worker
@@ -32,36 +28,21 @@ log = structlog.get_logger(__name__)
 async def return_orphans(worker: "Worker") -> None:
     """Look for such money for as long as the worker lives. Any number of workers may: each decides on the row as it is."""
     older_than = timedelta(seconds=worker.settings.orphan_money_seconds)
-    while True:
-        try:
-            await give_back(worker.shell, older_than)
-        except PASSING as error:
-            log.warning("orphan_money.waiting", error=str(error), action=f"looking again in {LOOK_SECONDS} s")
-        await asyncio.sleep(LOOK_SECONDS)
+    await poll(lambda: give_back(worker.shell, older_than), every=LOOK_SECONDS, waiting="orphan_money.waiting")
 
 
 async def give_back(shell: Shell, older_than: timedelta) -> int:
     """Plan a refund of what was captured longer ago than that; answers how many. The gauges tell of all there is."""
     async with shell.database.acquire() as connection:
-        count, oldest_seconds = await repository.orphan_age(connection)
-        found = await repository.orphan_money(connection, older_than, AT_ONCE) if count else []
+        count, oldest_seconds = await orphan_age(connection)
+        found = await orphan_money(connection, older_than, AT_ONCE) if count else []
     ORPHAN_COUNT.set(count)
     ORPHAN_SECONDS.set(oldest_seconds)
     if not found:
         return 0
-    commands = [
-        Message(
-            data=RefundOrphan(payment_id=payment_id),
-            tenant_id=tenant_id,
-            id=str(new_id()),
-            time=now(),
-            source=shell.source,
-            actor=shell.source,
-        )
-        for tenant_id, payment_id in found
-    ]
+    commands = [shell.command(RefundOrphan(payment_id=payment_id), tenant_id) for tenant_id, payment_id in found]
     returned = 0
-    for command, answer in zip(commands, await tell_all(shell, commands), strict=True):
+    for command, answer in zip(commands, await shell.execute_each(commands), strict=True):
         if isinstance(answer, Failure):
             log.error("orphan_money.not_returned", payment_id=str(command.data.payment_id), error=str(answer.error))
         elif answer:

@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import structlog
 
-from libs.common.clock import new_id, now
-from libs.common.database import PASSING
-from libs.common.decision import Message
+from libs.common.database import PASSING, poll
 from libs.common.errors import CartwrightError
 from libs.common.messaging.shell import Shell
 from libs.common.sealing import SealError
@@ -18,7 +16,7 @@ from services.payments.domain.provider.outcome import SeenRefund, name_of
 from services.payments.gateway.accounts import Access
 from services.payments.handlers.refunds import ObserveRefund, ReviveRefund
 from services.payments.jobs.provider.calling import GatewayOf
-from services.payments.repository.money import refunds as repository
+from services.payments.repository.money.refunds import claim_refunds, due_refunds
 
 if TYPE_CHECKING:
     from libs.common.processes.parts import Worker
@@ -35,23 +33,21 @@ log = structlog.get_logger(__name__)
 
 async def watch_refunds(worker: "Worker") -> None:
     """Look into what is due, for as long as the worker lives. Whatever fails is due again, by its own ladder."""
-    while True:
-        found = 0
-        try:
-            found = await look_into_due(worker.shell, worker.shared(Access).gateways.of)
-        except PASSING as error:
-            log.warning("refunds.waiting", error=str(error), action=f"looking again in {LOOK_SECONDS} s")
-        await asyncio.sleep(0 if found == AT_ONCE else LOOK_SECONDS)
+
+    async def look() -> bool:
+        return await look_into_due(worker.shell, worker.shared(Access).gateways.of) == AT_ONCE
+
+    await poll(look, every=LOOK_SECONDS, waiting="refunds.waiting")
 
 
 async def look_into_due(shell: Shell, gateway_of: GatewayOf) -> int:
     """Take up what is due and look into each; answers how many there were. No connection is held meanwhile."""
     async with shell.database.acquire() as connection:
-        due = await repository.due_refunds(connection, AT_ONCE)
+        due = await due_refunds(connection, AT_ONCE)
     if not due:
         return 0
     async with shell.database.transaction({tenant_id for tenant_id, _ in due}) as connection:
-        claimed = await repository.claim_refunds(connection, due)
+        claimed = await claim_refunds(connection, due)
     for came_to in await asyncio.gather(*(_look_into(shell, gateway_of, refund) for refund in claimed)):
         LOOKED_INTO.labels(came_to).inc()
     return len(claimed)
@@ -61,23 +57,16 @@ async def _look_into(shell: Shell, gateway_of: GatewayOf, refund: Refund) -> str
     """One word for what it came to."""
     try:
         if refund.state in ASKING:
-            revived = await shell.execute(
-                _message(shell, refund, ReviveRefund(payment_id=refund.payment_id, refund_id=refund.id))
-            )
+            command = ReviveRefund(payment_id=refund.payment_id, refund_id=refund.id)
+            revived = await shell.execute(shell.command(command, refund.tenant_id))
             return "revived" if revived else "underway"
         gateway = await gateway_of(refund.tenant_id)
         seen = await gateway.retrieve_refund(refund.provider_id or "")
         if not isinstance(seen, SeenRefund):
             log.info("refund.not_read", refund_id=str(refund.id), outcome=name_of(seen), action="reading it again later")
             return name_of(seen)
-        moved = await shell.execute(_message(shell, refund, ObserveRefund(payment_id=refund.payment_id, seen=seen)))
+        moved = await shell.execute(shell.command(ObserveRefund(payment_id=refund.payment_id, seen=seen), refund.tenant_id))
     except REFUSED as error:
         log.warning("refund.not_looked_into", refund_id=str(refund.id), error=str(error), action="looking into it again later")
         return "failed"
     return "moved" if moved else "unchanged"
-
-
-def _message(shell: Shell, refund: Refund, command: ObserveRefund | ReviveRefund) -> Message[ObserveRefund | ReviveRefund]:
-    return Message(
-        data=command, tenant_id=refund.tenant_id, id=str(new_id()), time=now(), source=shell.source, actor=shell.source
-    )

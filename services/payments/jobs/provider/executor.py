@@ -12,21 +12,24 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import asyncpg
 import structlog
 
 from libs.common.clock import now
-from libs.common.database import TRANSIENT
+from libs.common.database import PASSING, poll
 from libs.common.decision import Aggregate, Message
-from libs.common.errors import ConflictError, UnavailableError
-from libs.common.messaging.shell import Failure, Shell
+from libs.common.messaging.shell import Failure, Shell, isolated
 from libs.common.telemetry import Counter, Gauge, bound
 from services.payments.domain.provider.operation import CLAIMED_LEASE, OPERATIONS_DUE, Operation, following
 from services.payments.domain.provider.outcome import Outcome, Succeeded, Throttled, name_of
 from services.payments.gateway.accounts import Access
 from services.payments.handlers.outcomes import Call, Followed, RecordOutcome
 from services.payments.jobs.provider.calling import GatewayOf, carry_out
-from services.payments.repository.provider import operations as repository
+from services.payments.repository.provider.operations import (
+    claim_operations,
+    due_operations,
+    give_back_operations,
+    open_operations,
+)
 
 if TYPE_CHECKING:
     from libs.common.processes.parts import Worker
@@ -37,8 +40,6 @@ MAX_RECORDED = 500
 RECOVERY_SECONDS = 1.0
 BACKLOG_SECONDS = 0.05
 DRAIN_SECONDS = 4
-AWAY: tuple[type[BaseException], ...] = (UnavailableError, *TRANSIENT)
-"""The database does not answer just now."""
 
 OPEN_COUNT = Gauge("cartwright_provider_operations_open", "Operations whose outcome is not recorded")
 OPEN_SECONDS = Gauge("cartwright_provider_operations_oldest_seconds", "Age of the oldest of them")
@@ -132,17 +133,14 @@ class Executor:
             calls=tuple(calls),
             followed=followed,
         )
-        self._outcomes.append(
-            Message(
-                data=command,
-                tenant_id=operation.tenant_id,
-                id=f"{operation.id}:{operation.tries}",
-                time=now(),
-                source=self._shell.source,
-                actor=operation.resolution.by if operation.resolution else self._shell.source,
-                traceparent=operation.traceparent,
-            )
+        message = self._shell.command(
+            command,
+            operation.tenant_id,
+            id=f"{operation.id}:{operation.tries}",
+            actor=operation.resolution.by if operation.resolution else None,
+            traceparent=operation.traceparent,
         )
+        self._outcomes.append(message)
         self._recordable.set()
 
     async def _follow(self, operation: Operation, outcome: Outcome) -> Followed | None:
@@ -167,53 +165,41 @@ class Executor:
     async def _record_waiting(self) -> None:
         while self._outcomes:
             batch = self._outcomes[:MAX_RECORDED]
-            await self._record(batch)
+            for message, answer in zip(batch, await isolated(batch, self._record), strict=True):
+                _note(message, answer)
             del self._outcomes[: len(batch)]
             for message in batch:
                 self._held.pop(message.data.operation_id, None)
 
-    async def _record(self, batch: Sequence[Message[RecordOutcome]]) -> None:
-        """One transaction, tried until the database is back; what it refuses for good is singled out."""
+    async def _record(self, batch: Sequence[Message[RecordOutcome]]) -> list[Any]:
+        """One transaction, tried until the database is back."""
         while True:
             try:
-                answers = await self._shell.execute_many(batch)
-            except AWAY as error:
+                return await self._shell.execute_many(batch)
+            except PASSING as error:
                 log.warning("outcomes.waiting", error=str(error), outcomes=len(batch), action="recording again in a second")
                 await asyncio.sleep(1)
-            except (asyncpg.PostgresError, ConflictError) as error:
-                if len(batch) == 1:
-                    _not_recorded(batch[0], error)
-                    return
-                await self._record(batch[: len(batch) // 2])
-                await self._record(batch[len(batch) // 2 :])
-                return
-            else:
-                for message, answer in zip(batch, answers, strict=True):
-                    _note(message, answer)
-                return
 
     # --- Recovering -----------------------------------------------------------------------------------------------
 
     async def recover(self) -> None:
         """Take up operations that nobody has any more: at once, then every second, and when another process calls."""
-        while True:
-            with self._shell.hints.expect(OPERATIONS_DUE) as hint:
-                took = 0
-                try:
-                    took = await self._take_up_due()
-                except AWAY as error:
-                    log.warning("recovery.waiting", error=str(error), action="trying again in a second")
-                if not took:
-                    await _first_of(hint, RECOVERY_SECONDS)
-                    continue
-            await asyncio.sleep(BACKLOG_SECONDS)
+        await poll(self._recover, every=RECOVERY_SECONDS, waiting="recovery.waiting")
+
+    async def _recover(self) -> bool:
+        with self._shell.hints.expect(OPERATIONS_DUE) as hint:
+            if await self._take_up_due():
+                await asyncio.sleep(BACKLOG_SECONDS)
+            else:
+                await _first_of(hint, RECOVERY_SECONDS)
+        return True
 
     async def _take_up_due(self) -> int:
         database, own = self._shell.database, self._overdue[: self._in_flight]
         room = self._in_flight - len(self._held) + len(own)
         async with database.acquire() as connection:
-            count, oldest_seconds = await repository.open_operations(connection)
-            due = await repository.due_operations(connection, room + len(self._held)) if room > 0 else []
+            count, oldest_seconds = await open_operations(connection)
+            due = await due_operations(connection, room + len(self._held)) if room > 0 else []
         OPEN_COUNT.set(count)
         OPEN_SECONDS.set(oldest_seconds)
         others = [(tenant_id, key) for tenant_id, key in due if key not in self._held]
@@ -221,7 +207,7 @@ class Executor:
             return 0
         tenant_ids = {tenant_id for tenant_id, _ in others} | {operation.tenant_id for operation in own}
         async with database.transaction(tenant_ids) as connection:
-            claimed = await repository.claim_operations(connection, others, own, CLAIMED_LEASE)
+            claimed = await claim_operations(connection, others, own, CLAIMED_LEASE)
         del self._overdue[: len(own)]
         for operation in own:
             self._held.pop(operation.id, None)
@@ -244,13 +230,13 @@ class Executor:
             async with asyncio.timeout(DRAIN_SECONDS):
                 await self._record_waiting()
                 await self._give_back(list(self._held.values()))
-        except AWAY as error:
+        except PASSING as error:
             log.warning("drain.incomplete", error=str(error), action="whoever comes next waits for the leases to end")
 
     async def _give_back(self, operations: Sequence[Operation]) -> None:
         if operations:
             async with self._shell.database.transaction({each.tenant_id for each in operations}) as connection:
-                await repository.give_back_operations(connection, operations)
+                await give_back_operations(connection, operations)
 
 
 async def _first_of(hint: "asyncio.Future[None]", seconds: float) -> None:

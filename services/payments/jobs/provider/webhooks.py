@@ -7,14 +7,13 @@ nothing to look for. The same loop is the sweeper: it takes up whatever is store
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, assert_never
 from uuid import UUID
 
-import asyncpg
 import structlog
 
-from libs.common.clock import now
-from libs.common.database import PASSING
+from libs.common.database import PASSING, WHATEVER_IT_SAYS, poll
 from libs.common.decision import Message
 from libs.common.errors import CartwrightError
 from libs.common.messaging.shell import Failure, Shell
@@ -23,6 +22,7 @@ from libs.common.telemetry import Counter, Gauge
 from services.payments.domain.money.refund_recording import worth_of_refund
 from services.payments.domain.payment.observing import worth_of_intent
 from services.payments.domain.payment.payment import Payment
+from services.payments.domain.provider.ladder import wait_after
 from services.payments.domain.provider.outcome import (
     Declined,
     Outcome,
@@ -40,15 +40,21 @@ from services.payments.domain.provider.webhook import (
     Subject,
     TakenNotice,
     Worth,
-    wait_after,
 )
 from services.payments.gateway.accounts import Access
 from services.payments.handlers.disputes import ObserveDispute
 from services.payments.handlers.observations import ObserveIntent
 from services.payments.handlers.refunds import ObserveRefund
-from services.payments.jobs.telling import tell_all
-from services.payments.repository.provider import webhooks as repository
-from services.payments.repository.provider.webhooks import Settled
+from services.payments.repository.provider.webhooks import (
+    Known,
+    Settled,
+    due_notices,
+    forget_notices,
+    known_of,
+    settle_notices,
+    take_notices,
+    waiting_notices,
+)
 
 if TYPE_CHECKING:
     from libs.common.processes.parts import Worker
@@ -59,8 +65,7 @@ READS_AT_ONCE = 20
 LEASE = timedelta(seconds=60)
 """How long those who took notices up have them: enough to read each object once, however slow the provider is."""
 LOOK_SECONDS = 0.5
-GAUGES_EVERY = 20
-"""In looks."""
+GAUGES_SECONDS = 10.0
 NOT_READ: tuple[type[Exception], ...] = (CartwrightError, SealError, *PASSING)
 KEPT = timedelta(days=60)
 FORGOTTEN_AT_ONCE = 1_000
@@ -78,17 +83,14 @@ log = structlog.get_logger(__name__)
 async def settle_webhooks(worker: "Worker") -> None:
     """Settle what comes, for as long as the worker lives."""
     settler = Settler(worker.shell, worker.shared(Access).gateways)
-    looks = 0
-    while True:
-        took = 0
-        try:
-            if looks % GAUGES_EVERY == 0:
-                await settler.look_around()
-            took = await settler.settle_due()
-        except (*PASSING, asyncpg.PostgresError) as error:
-            log.warning("webhooks.waiting", error=str(error), action="looking again shortly")
-        looks += 1
-        await asyncio.sleep(0 if took == AT_ONCE else LOOK_SECONDS)
+
+    async def settle() -> bool:
+        return await settler.settle_due() == AT_ONCE
+
+    keep_at = partial(poll, waiting="webhooks.waiting", outlives=WHATEVER_IT_SAYS)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(keep_at(settle, every=LOOK_SECONDS), name="settler")
+        group.create_task(keep_at(settler.look_around, every=GAUGES_SECONDS), name="gauges of webhooks")
 
 
 class Settler:
@@ -102,8 +104,8 @@ class Settler:
     async def look_around(self) -> None:
         """Show what waits, and forget what was settled long ago."""
         async with self._shell.database.acquire() as connection:
-            count, oldest_seconds = await repository.waiting_notices(connection)
-            await repository.forget_notices(connection, KEPT, FORGOTTEN_AT_ONCE)
+            count, oldest_seconds = await waiting_notices(connection)
+            await forget_notices(connection, KEPT, FORGOTTEN_AT_ONCE)
         WAITING.set(count)
         OLDEST_SECONDS.set(oldest_seconds)
 
@@ -111,14 +113,14 @@ class Settler:
         """Take up what is due and settle it; answers how many there were. No connection is held while objects are read."""
         database = self._shell.database
         async with database.acquire() as connection:
-            due = await repository.due_notices(connection, AT_ONCE)
+            due = await due_notices(connection, AT_ONCE)
         if not due:
             return 0
         async with database.transaction({tenant_id for tenant_id, _ in due}) as connection:
-            taken = await repository.take_notices(connection, due)
-            at_once, news = _sorted(taken, await repository.known_of(connection, taken))
+            taken = await take_notices(connection, due)
+            at_once, news = _sorted(taken, await known_of(connection, taken))
             # Most tell nothing new, and are settled here; a lease is for those whose object is to be read.
-            await repository.settle_notices(connection, [*at_once, *(Settled(notice, wait=LEASE) for notice, _ in news)])
+            await settle_notices(connection, [*at_once, *(Settled(notice, wait=LEASE) for notice, _ in news)])
         _count(at_once)
         if news:
             await self._settle(await self._observe(news))
@@ -126,7 +128,7 @@ class Settler:
 
     async def _settle(self, settled: Sequence[Settled]) -> None:
         async with self._shell.database.transaction({each.notice.tenant_id for each in settled}) as connection:
-            await repository.settle_notices(connection, settled)
+            await settle_notices(connection, settled)
         _count(settled)
 
     async def _observe(self, news: Sequence[tuple[TakenNotice, Payment]]) -> list[Settled]:
@@ -136,8 +138,8 @@ class Settler:
         for notice, payment in news:
             observation = _observation(payment.id, read[_thing(notice)])
             if observation is not None:
-                commands[_thing(notice)] = self._message(notice, observation)
-        answers = await tell_all(self._shell, list(commands.values())) if commands else []
+                commands[_thing(notice)] = self._shell.command(observation, notice.tenant_id, id=f"webhook:{notice.id}")
+        answers = await self._shell.execute_each(list(commands.values())) if commands else []
         refused = {thing: answer for thing, answer in zip(commands, answers, strict=True) if isinstance(answer, Failure)}
         return [_settled(notice, read[_thing(notice)], refused.get(_thing(notice))) for notice, _ in news]
 
@@ -164,10 +166,6 @@ class Settler:
                 log.warning("webhook.not_read", tenant_id=str(tenant_id), error=str(error), action="reading it again later")
                 return Unknown(type(error).__name__)
 
-    def _message(self, notice: TakenNotice, data: Any) -> Message[Any]:
-        source = self._shell.source
-        return Message(data=data, tenant_id=notice.tenant_id, id=f"webhook:{notice.id}", time=now(), source=source, actor=source)
-
 
 def _count(settled: Iterable[Settled]) -> None:
     for each in settled:
@@ -178,7 +176,7 @@ def _thing(notice: TakenNotice) -> Thing:
     return notice.tenant_id, notice.subject, notice.object_id
 
 
-def _sorted(taken: Iterable[TakenNotice], known: repository.Known) -> tuple[list[Settled], list[tuple[TakenNotice, Payment]]]:
+def _sorted(taken: Iterable[TakenNotice], known: Known) -> tuple[list[Settled], list[tuple[TakenNotice, Payment]]]:
     """What can be settled at once, and the notices whose payments' objects must be read."""
     at_once: list[Settled] = []
     news: list[tuple[TakenNotice, Payment]] = []
@@ -192,7 +190,7 @@ def _sorted(taken: Iterable[TakenNotice], known: repository.Known) -> tuple[list
     return at_once, news
 
 
-def _without_reading(notice: TakenNotice, payment: Payment | None, known: repository.Known) -> Settled | None:
+def _without_reading(notice: TakenNotice, payment: Payment | None, known: Known) -> Settled | None:
     """What becomes of a notice as far as that can be said at once; None: its object must be read."""
     if payment is None:
         log.info("webhook.not_ours", tenant_id=str(notice.tenant_id), event_id=notice.id, object_id=notice.object_id)
@@ -206,7 +204,7 @@ def _without_reading(notice: TakenNotice, payment: Payment | None, known: reposi
             return None
 
 
-def _worth(notice: TakenNotice, payment: Payment, known: repository.Known) -> Worth:
+def _worth(notice: TakenNotice, payment: Payment, known: Known) -> Worth:
     match notice.subject:
         case Subject.INTENT:
             return worth_of_intent(notice, payment)

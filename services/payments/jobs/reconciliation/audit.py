@@ -14,7 +14,7 @@ from uuid import UUID
 
 import structlog
 
-from libs.common.clock import NIL, new_id, now
+from libs.common.clock import NIL, now
 from libs.common.decision import Message
 from libs.common.messaging.shell import Failure, Shell
 from libs.common.telemetry import Counter
@@ -33,8 +33,8 @@ from services.payments.domain.reconciliation.reconciliation import LEASE, Reconc
 from services.payments.gateway.protocol import PaymentGateway
 from services.payments.handlers.reconciliation import FinishReconciliation, RecordFindings
 from services.payments.jobs.reconciliation.comparing import KINDS, Kind, Told
-from services.payments.repository import reconciliation as repository
 from services.payments.repository.bookmark import BEGINNING, Bookmark
+from services.payments.repository.reconciliation import Window, breaks_not_seen_since
 
 AT_ONCE = 10
 """Objects that are read at the same time."""
@@ -82,7 +82,7 @@ class Audit:
 
     # --- One kind of object, over one stretch -----------------------------------------------------------------------
 
-    async def _compare(self, kind: Kind, window: repository.Window) -> None:
+    async def _compare(self, kind: Kind, window: Window) -> None:
         met: set[UUID] = set()
         async with aclosing(pages(kind.listed(self.gateway, window))) as listed:  # type: ignore[type-var]
             async for seen in listed:
@@ -91,7 +91,7 @@ class Audit:
         await self._stay_alive()
         await self._find_absent(kind, window, met)
 
-    async def _compare_page(self, kind: Kind, window: repository.Window, seen: Sequence[Any], met: set[UUID]) -> None:
+    async def _compare_page(self, kind: Kind, window: Window, seen: Sequence[Any], met: set[UUID]) -> None:
         """The provider's page beside what we have of it."""
         async with self.shell.database.transaction([self.book.tenant_id]) as connection:
             told = await kind.told(connection, self.book.tenant_id, seen)
@@ -102,7 +102,7 @@ class Audit:
         self.counts["not_ours"] += len(seen) - len(told)
         await self._settle(kind, window, self._held_against(ours, [each.side for each in told]).about(listed))
 
-    async def _find_absent(self, kind: Kind, window: repository.Window, met: set[UUID]) -> None:
+    async def _find_absent(self, kind: Kind, window: Window, met: set[UUID]) -> None:
         """What we made in the stretch and the provider did not list: read there by its id before it is called missing."""
         after = Bookmark(window[0], NIL)
         while True:
@@ -119,7 +119,7 @@ class Audit:
 
     # --- Differences --------------------------------------------------------------------------------------------------
 
-    async def _settle(self, kind: Kind, window: repository.Window | None, first: Comparison) -> set[UUID]:
+    async def _settle(self, kind: Kind, window: Window | None, first: Comparison) -> set[UUID]:
         """Look at both sides of each difference again, repair what is provable, and put the rest on record.
 
         The first look is old by the time it is compared; the second reads ours, then the provider's, so that what moves
@@ -209,7 +209,7 @@ class Audit:
         after = BEGINNING
         while True:
             async with self.shell.database.transaction([self.book.tenant_id]) as connection:
-                page = await repository.breaks_not_seen_since(connection, self.book.tenant_id, begun, after=after, limit=PAGE)
+                page = await breaks_not_seen_since(connection, self.book.tenant_id, begun, after=after, limit=PAGE)
             for subject, kind in KINDS.items():
                 known = [each for each in page if each.subject is subject]
                 if not known:
@@ -224,7 +224,7 @@ class Audit:
 
     def _count(
         self,
-        window: repository.Window | None,
+        window: Window | None,
         agreed: Sequence[tuple[Side, Side]],
         in_flight: Sequence[Found],
         found: Sequence[Found] = (),
@@ -244,15 +244,10 @@ class Audit:
                     count_in(self.totals, which, side)
 
     def _message(self, command: Any) -> Message[Any]:
-        return message_of(self.shell, self.book.tenant_id, command)
+        return self.shell.command(command, self.book.tenant_id)
 
 
-def message_of(shell: Shell, tenant_id: UUID, command: Any) -> Message[Any]:
-    """A command of our own, from nobody in particular."""
-    return Message(data=command, tenant_id=tenant_id, id=str(new_id()), time=now(), source=shell.source, actor=shell.source)
-
-
-def _is_of(window: repository.Window, side: Side) -> bool:
+def _is_of(window: Window, side: Side) -> bool:
     return window[0] <= side.made_at < window[1]
 
 
@@ -260,10 +255,10 @@ def _sides(differences: Sequence[Found]) -> list[Side]:
     return [side for found in differences for side in (found.ours, found.theirs) if side is not None]
 
 
-def stretches(start: datetime, end: datetime) -> Sequence[repository.Window]:
+def stretches(start: datetime, end: datetime) -> Sequence[Window]:
     """A window in pieces that are compared one after the other, cut at whole seconds: the provider knows no others."""
     start, last = start.replace(microsecond=0), end.replace(microsecond=0) + timedelta(seconds=1)
-    pieces: list[repository.Window] = []
+    pieces: list[Window] = []
     while start < last:
         pieces.append((start, min(start + STRETCH, last)))
         start = pieces[-1][1]

@@ -36,8 +36,19 @@ from services.payments.handlers.disputes import ObserveDispute
 from services.payments.handlers.observations import ObserveIntent
 from services.payments.handlers.reconciliation import PostFee
 from services.payments.handlers.refunds import ObserveRefund
-from services.payments.repository import reconciliation as repository
 from services.payments.repository.bookmark import Bookmark
+from services.payments.repository.reconciliation import (
+    Window,
+    dispute_sides,
+    dispute_sides_in,
+    entries_of_payments,
+    payment_sides,
+    payment_sides_in,
+    payments_of_intents,
+    payments_of_sources,
+    refund_sides,
+    refund_sides_in,
+)
 
 READS = 5
 """How often one object is asked for while the account's limit holds us back."""
@@ -45,7 +56,6 @@ LONGEST_WAIT_SECONDS = 5.0
 NOT_FOUND = "not-found"
 
 R = TypeVar("R")
-Window = repository.Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +92,7 @@ async def _told_payments(_: Connection, tenant_id: UUID, seen: Sequence[SeenInte
 
 
 async def _our_payments(connection: Connection, tenant_id: UUID, beside: Sequence[Side]) -> Sequence[Side]:
-    return await repository.payment_sides(connection, tenant_id, *_names(beside))
+    return await payment_sides(connection, tenant_id, *_names(beside))
 
 
 async def _read_payment(gateway: PaymentGateway, known: Side) -> Told | None:
@@ -122,7 +132,7 @@ async def _told_refunds(connection: Connection, tenant_id: UUID, seen: Sequence[
 
 
 async def _our_refunds(connection: Connection, tenant_id: UUID, beside: Sequence[Side]) -> Sequence[Side]:
-    return await repository.refund_sides(connection, tenant_id, *_names(beside))
+    return await refund_sides(connection, tenant_id, *_names(beside))
 
 
 async def _read_refund(gateway: PaymentGateway, known: Side) -> Told | None:
@@ -147,7 +157,7 @@ async def _told_disputes(connection: Connection, tenant_id: UUID, seen: Sequence
 
 
 async def _our_disputes(connection: Connection, tenant_id: UUID, beside: Sequence[Side]) -> Sequence[Side]:
-    return await repository.dispute_sides(connection, tenant_id, *_names(beside))
+    return await dispute_sides(connection, tenant_id, *_names(beside))
 
 
 async def _read_dispute(gateway: PaymentGateway, known: Side) -> Told | None:
@@ -166,14 +176,14 @@ async def _read_dispute(gateway: PaymentGateway, known: Side) -> Told | None:
 
 async def _told_transactions(connection: Connection, tenant_id: UUID, seen: Sequence[SeenTransaction]) -> Sequence[Told]:
     sources = [each.source_id for each in seen if each.source_id is not None]
-    payments = await repository.payments_of_sources(connection, tenant_id, sources)
+    payments = await payments_of_sources(connection, tenant_id, sources)
     mine = [each for each in seen if each.source_id in payments]
     return [Told(of_transaction(each, payments[each.source_id or ""]), each) for each in mine]
 
 
 async def _our_entries(connection: Connection, tenant_id: UUID, beside: Sequence[Side]) -> Sequence[Side]:
     payments = [side.payment_id for side in beside if side.payment_id is not None]
-    entries = await repository.entries_of_payments(connection, tenant_id, payments)
+    entries = await entries_of_payments(connection, tenant_id, payments)
     theirs = {side.provider_id: side for side in beside if side.payment_id is not None}
     found = [of_entries(side, entries.get(side.payment_id or NIL, ())) for side in theirs.values()]
     return [side for side in found if side is not None]
@@ -199,7 +209,7 @@ KINDS: Mapping[Subject, Kind] = MappingProxyType(
             listed=lambda gateway, window: gateway.list_intents(*window),
             told=_told_payments,
             ours=_our_payments,
-            ours_in=repository.payment_sides_in,
+            ours_in=payment_sides_in,
             read=_read_payment,
             repair=lambda payment_id, told: ObserveIntent(payment_id=payment_id, seen=told.seen),
         ),
@@ -207,7 +217,7 @@ KINDS: Mapping[Subject, Kind] = MappingProxyType(
             listed=lambda gateway, window: gateway.list_refunds(*window),
             told=_told_refunds,
             ours=_our_refunds,
-            ours_in=repository.refund_sides_in,
+            ours_in=refund_sides_in,
             read=_read_refund,
             repair=lambda payment_id, told: ObserveRefund(payment_id=payment_id, seen=told.seen),
         ),
@@ -215,7 +225,7 @@ KINDS: Mapping[Subject, Kind] = MappingProxyType(
             listed=lambda gateway, window: gateway.list_disputes(*window),
             told=_told_disputes,
             ours=_our_disputes,
-            ours_in=repository.dispute_sides_in,
+            ours_in=dispute_sides_in,
             read=_read_dispute,
             repair=lambda payment_id, told: ObserveDispute(payment_id=payment_id, seen=told.seen),
         ),
@@ -258,4 +268,4 @@ async def _payments_of(
     connection: Connection, tenant_id: UUID, seen: "Sequence[SeenRefund] | Sequence[SeenDispute]"
 ) -> dict[str, UUID]:
     intents = [each.intent_id for each in seen if each.intent_id is not None]
-    return dict(await repository.payments_of_intents(connection, tenant_id, intents))
+    return dict(await payments_of_intents(connection, tenant_id, intents))

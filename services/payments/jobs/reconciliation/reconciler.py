@@ -4,16 +4,14 @@ A run is a row. Whoever takes it up has it for as long as it keeps recording; sh
 the same window again, which changes nothing that was done.
 """
 
-import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import asyncpg
 import structlog
 
 from libs.common.clock import new_id, now
-from libs.common.database import PASSING
+from libs.common.database import WHATEVER_IT_SAYS, poll
 from libs.common.errors import ConflictError
 from libs.common.messaging.shell import Shell
 from libs.common.telemetry import Counter, Gauge
@@ -27,8 +25,8 @@ from services.payments.handlers.reconciliation import (
     TakeUpReconciliation,
 )
 from services.payments.jobs.provider.calling import GatewayOf
-from services.payments.jobs.reconciliation.audit import Audit, message_of
-from services.payments.repository import reconciliation as repository
+from services.payments.jobs.reconciliation.audit import Audit
+from services.payments.repository.reconciliation import due_reconciliations, last_windows, oldest_reconciliation, open_breaks
 
 if TYPE_CHECKING:
     from libs.common.processes.parts import Worker
@@ -62,28 +60,28 @@ class Reconciler:
     def __init__(self, shell: Shell, gateway_of: GatewayOf) -> None:
         self._shell = shell
         self._gateway_of = gateway_of
+        self._looks = 0
+        self._worked = False
 
     async def run(self) -> None:
         """Look every second; a run that waits is taken up at once after the one before."""
-        looks, worked = 0, False
-        while True:
-            try:
-                is_round = looks % LOOKS_A_ROUND == 0
-                if is_round:
-                    await self._show()
-                worked = await self.run_one(EVERY if is_round or worked else None)
-            except (*PASSING, asyncpg.PostgresError) as error:
-                worked = False
-                log.warning("reconciliation.waiting", error=str(error), action="trying again in a second")
-            looks += 1
-            if not worked:
-                await asyncio.sleep(LOOK_SECONDS)
+        await poll(self._look, every=LOOK_SECONDS, waiting="reconciliation.waiting", outlives=WHATEVER_IT_SAYS)
+
+    async def _look(self) -> bool:
+        """Carry out a run that waits, if one does. The schedule is asked now and then, and for as long as there is work."""
+        is_round, worked = self._looks % LOOKS_A_ROUND == 0, self._worked
+        self._looks += 1
+        self._worked = False
+        if is_round:
+            await self._show()
+        self._worked = await self.run_one(EVERY if is_round or worked else None)
+        return self._worked
 
     async def _show(self) -> None:
         """Keep the gauges. Each worker says the same."""
         async with self._shell.database.acquire() as connection:
-            by_kind = await repository.open_breaks(connection)
-            OLDEST_RUN.set(await repository.oldest_reconciliation(connection))
+            by_kind = await open_breaks(connection)
+            OLDEST_RUN.set(await oldest_reconciliation(connection))
         for kind in BreakKind:
             count, _ = by_kind.get(kind, (0, 0.0))
             OPEN_BREAKS.labels(kind).set(count)
@@ -92,7 +90,7 @@ class Reconciler:
     async def run_one(self, every: timedelta | None = EVERY) -> bool:
         """Carry out one run that is due, by the schedule too if `every` is said; answers whether there was any."""
         async with self._shell.database.acquire() as connection:
-            due = await repository.due_reconciliations(connection, every, 1)
+            due = await due_reconciliations(connection, every, 1)
         for tenant_id, known in due:
             try:
                 run_id = known or await self._begin(tenant_id)
@@ -106,7 +104,7 @@ class Reconciler:
     async def _begin(self, tenant_id: UUID) -> UUID:
         """Ask for the tenant's next scheduled run. Raises ConflictError when somebody just has."""
         async with self._shell.database.transaction([tenant_id]) as connection:
-            last_to, last_deep = await repository.last_windows(connection, tenant_id)
+            last_to, last_deep = await last_windows(connection, tenant_id)
         window_from, window_to = window_after(last_to, last_deep, now())
         run_id = new_id()
         await self._tell(
@@ -136,4 +134,4 @@ class Reconciler:
             bound.info("reconciliation.finished", **audit.counts)
 
     async def _tell(self, tenant_id: UUID, command: Any) -> Any:
-        return await self._shell.execute(message_of(self._shell, tenant_id, command))
+        return await self._shell.execute(self._shell.command(command, tenant_id))

@@ -1,17 +1,14 @@
 """The ledger: entries are added, accounts opened by their first entry, and nothing is ever changed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import and_, bindparam, or_, select
-
-from libs.common.database import Connection, Rows, Select, Statement, Write
+from libs.common.database import Connection, Rows, Select, Write
 from services.payments import tables
 from services.payments.domain.money.ledger import CREDITED, Account, Entry
-from services.payments.repository.bookmark import Bookmark
 
 OPEN = """INSERT INTO ledger_account (tenant_id, currency, code)
 SELECT n.tenant_id, n.currency, n.code FROM unnest($1::uuid[], $2::text[], $3::text[]) AS n(tenant_id, currency, code)
@@ -48,40 +45,6 @@ class _Entries(Rows[Entry]):
 
 
 ENTRIES = _Entries(tables.LEDGER_ENTRY, Entry)
-
-
-@cache
-def _entries_where(*names: str) -> Statement:
-    """One statement for each combination of filters."""
-    table = tables.LEDGER_ENTRY
-    conditions = {
-        "payment_id": table.c.payment_id == bindparam("payment_id"),
-        "kind": table.c.kind == bindparam("kind"),
-        "posted_after": table.c.posted_at >= bindparam("posted_after"),
-        "posted_before": table.c.posted_at < bindparam("posted_before"),
-    }
-    later = or_(
-        table.c.posted_at > bindparam("after_at"),
-        and_(table.c.posted_at == bindparam("after_at"), table.c.id > bindparam("after_id")),
-    )
-    query = select(table).where(
-        table.c.tenant_id == bindparam("tenant_id"),
-        table.c.posted_at >= bindparam("after_at"),  # what the index can begin at; the next line alone would not let it
-        later,
-        *(conditions[name] for name in names),
-    )
-    return Statement(query.order_by(table.c.posted_at, table.c.id).limit(bindparam("limit")))
-
-
-async def entries(
-    connection: Connection, tenant_id: UUID, filters: Mapping[str, Any], *, after: Bookmark, limit: int
-) -> Sequence[Entry]:
-    """One page of a tenant's entries, in the order of posting."""
-    statement = _entries_where(*sorted(filters))
-    rows = await statement.fetch(
-        connection, tenant_id=tenant_id, after_at=after.moment, after_id=after.id, limit=limit, **filters
-    )
-    return [ENTRIES.decode(row) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ AUDIT = "INSERT INTO operator_action (id, actor, action, target, reason) VALUES 
 
 
 @dataclass(frozen=True, slots=True)
-class SetAside:
+class ParkedEvent:
     """An event that waits for a decision, without its payload."""
 
     event_id: UUID
@@ -63,10 +63,10 @@ class SetAside:
 
 async def listed(
     relay: Connection, *, tenant_id: UUID | None = None, topic: str | None = None, reason: str | None = None, limit: int = 100
-) -> list[SetAside]:
+) -> list[ParkedEvent]:
     """What waits, key by key in order."""
     rows = await relay.fetch(LIST, tenant_id, topic, reason, limit)
-    return [SetAside(**{**row, "key": row["key"].decode(errors="replace")}) for row in rows]
+    return [ParkedEvent(**{**row, "key": row["key"].decode(errors="replace")}) for row in rows]
 
 
 async def replay(relay: Connection, *, topic: str, key: str, actor: str, reason: str = "") -> int:
@@ -98,7 +98,7 @@ PREFIX = "outbox:"
 
 
 class OutboxParked:
-    """Set-aside events for the operator surface, under ids that begin with `outbox:`."""
+    """Parked events for the operator surface, under ids that begin with `outbox:`."""
 
     def __init__(self, relay_url: str) -> None:
         self._url = relay_url
