@@ -82,7 +82,7 @@ def accepts(service: str) -> str:
     """Render the routes of a service's API."""
     from libs.common.processes.api import api_app
 
-    paths: dict[str, dict[str, Any]] = api_app(service, parts_of(service).routes()).openapi()["paths"]
+    paths: dict[str, dict[str, Any]] = api_app(service, parts_of(service).routes).openapi()["paths"]
     rows = [
         (f"`{verb.upper()} {path}`{_star(operation)}", _needs(operation), operation["description"])
         for path, operations in paths.items()

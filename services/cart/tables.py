@@ -1,22 +1,9 @@
 """The cart service's tables. The tenant leads every key."""
 
-from sqlalchemy import (
-    BigInteger,
-    CheckConstraint,
-    Column,
-    DateTime,
-    Index,
-    Integer,
-    MetaData,
-    PrimaryKeyConstraint,
-    Table,
-    Text,
-    Uuid,
-    text,
-)
+from sqlalchemy import BigInteger, CheckConstraint, Index, Integer, MetaData, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
-from libs.common.database import tenant_table
+from libs.common.database.tables import MOMENT, aggregate, optional, required, tenant_table
 
 METADATA = MetaData()
 
@@ -24,20 +11,15 @@ TENANT = tenant_table(METADATA)
 
 
 def _product(name: str) -> Table:
-    return Table(
-        name,
+    return aggregate(
         METADATA,
-        Column("tenant_id", Uuid, nullable=False),
-        Column("sku", Text, nullable=False),
-        Column("version", BigInteger, nullable=False),
-        Column("sequence", BigInteger, nullable=False),
-        Column("name", Text, nullable=False),
-        Column("category", Text, nullable=False),
-        Column("weight_grams", Integer),
-        Column("prices", JSONB, nullable=False),
-        Column("described_sequence", BigInteger, nullable=False),
-        Column("withdrawn_sequence", BigInteger, nullable=False),
-        PrimaryKeyConstraint("tenant_id", "sku", name=f"{name}_pkey"),
+        name,
+        "sku",
+        *required(Text, "name", "category"),
+        *optional(Integer, "weight_grams"),
+        *required(JSONB, "prices"),
+        *required(BigInteger, "described_sequence", "withdrawn_sequence"),
+        kind=Text,
     )
 
 
@@ -45,22 +27,17 @@ PRODUCT = _product("product")
 PRODUCT_REBUILD = _product("product_rebuild")
 """The products beside the products, while they are rebuilt from the catalogue's topic."""
 
-CART = Table(
-    "cart",
+CART = aggregate(
     METADATA,
-    Column("tenant_id", Uuid, nullable=False),
-    Column("id", Uuid, nullable=False),
-    Column("version", BigInteger, nullable=False),
-    Column("sequence", BigInteger, nullable=False),
-    Column("subject_id", Uuid, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("currency", Text, nullable=False),
-    Column("lines", JSONB, nullable=False),
-    Column("checkout_id", Uuid),
-    Column("checkout_attempt", BigInteger, nullable=False, server_default=text("0")),
-    Column("order_id", Uuid),
-    Column("expires_at", DateTime(timezone=True), nullable=False),
-    PrimaryKeyConstraint("tenant_id", "id", name="cart_pkey"),
+    "cart",
+    "id",
+    *required(Uuid, "subject_id"),
+    *required(Text, "state", "currency"),
+    *required(JSONB, "lines"),
+    *optional(Uuid, "checkout_id"),
+    *required(BigInteger, "checkout_attempt", default="0"),
+    *optional(Uuid, "order_id"),
+    *required(MOMENT, "expires_at"),
     CheckConstraint("state IN ('open', 'frozen', 'ordered', 'merged', 'expired')", name="cart_state"),
     CheckConstraint("(state IN ('frozen', 'ordered')) = (checkout_id IS NOT NULL)", name="cart_checkout"),
     CheckConstraint("(state = 'ordered') = (order_id IS NOT NULL)", name="cart_order"),

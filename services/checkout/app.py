@@ -1,30 +1,12 @@
 """Composition root of the checkout service: what its two processes are made of."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
 
-from libs.common.processes.parts import Job, Kept, Process, ServiceParts
+from libs.common.processes.parts import Kept, Process, ServiceParts
 from services.checkout import consumers, handlers, repository
 from services.checkout.domain.saga import Checkout, Terms
 from services.checkout.settings import Settings
-
-if TYPE_CHECKING:
-    from libs.common.http.routes import Routes
-
-
-def routes() -> "Routes":
-    """HTTP in; a worker never loads it."""
-    from services.checkout.api import ROUTES
-
-    return ROUTES
-
-
-def jobs() -> Sequence[Job]:
-    """Time in; an API process never loads it."""
-    from services.checkout.jobs import JOBS
-
-    return JOBS
 
 
 @asynccontextmanager
@@ -39,8 +21,7 @@ PARTS = ServiceParts(
     rows=repository.ROWS,
     handlers=handlers.HANDLERS,
     topics=consumers.TOPICS,
-    routes=routes,
-    jobs=jobs,
+    has_jobs=True,
     announce=frozenset({Checkout}),  # what `Prefer: wait` waits for
     apart=[Kept(repository.timeline.PROJECTION, handlers.timeline.TIMELINE)],
     context=context,

@@ -17,15 +17,7 @@ from services.identity.domain.tenant import Tenant
 from services.identity.settings import Settings
 
 if TYPE_CHECKING:
-    from libs.common.http.routes import Routes
     from services.identity.api.issuer import Issuer
-
-
-def routes() -> "Routes":
-    """HTTP in; a worker never loads it."""
-    from services.identity.api import ROUTES
-
-    return ROUTES
 
 
 @asynccontextmanager
@@ -75,7 +67,6 @@ PARTS = ServiceParts(
     rows=repository.ROWS,
     handlers=handlers.HANDLERS,
     topics=consumers.TOPICS,
-    routes=routes,
     announce=frozenset({Tenant}),  # whose onboarding a request may be waiting for
     context=context,
     bootstrap=bootstrap,

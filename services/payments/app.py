@@ -1,31 +1,16 @@
 """Composition root of the payments service: what its two processes are made of."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from libs.common.processes.parts import Job, Process, ServiceParts
+from libs.common.processes.parts import Process, ServiceParts
 from services.payments import consumers, handlers, repository
 from services.payments.domain.provider.operation import CALL_SECONDS, Operation
 from services.payments.settings import Settings
 
 if TYPE_CHECKING:
-    from libs.common.http.routes import Routes
     from services.payments.gateway.accounts import Access
-
-
-def routes() -> "Routes":
-    """HTTP in; a worker never loads it."""
-    from services.payments.api import ROUTES
-
-    return ROUTES
-
-
-def jobs() -> Sequence[Job]:
-    """What is carried out with the provider, and time; an API process never loads it."""
-    from services.payments.jobs import JOBS
-
-    return JOBS
 
 
 @asynccontextmanager
@@ -54,8 +39,7 @@ PARTS = ServiceParts(
     rows=repository.ROWS,
     handlers=handlers.HANDLERS,
     topics=consumers.TOPICS,
-    routes=routes,
-    jobs=jobs,
+    has_jobs=True,
     announced_by_requests=frozenset({Operation}),  # what a request plans a worker carries out
     context=context,
 )

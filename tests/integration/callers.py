@@ -86,7 +86,7 @@ async def edge(place: Place) -> AsyncIterator[tuple[httpx.AsyncClient, Shell]]:
     keys = Keys("http://127.0.0.1:9/nobody-answers-here")
     keys.learn(JWK)
     async with shell_of(place) as shell:
-        app = api_app(place.service, parts_of(place.service).routes())
+        app = api_app(place.service, parts_of(place.service).routes)
         app.state.keys = keys
         app.state.service = Service(
             place.service, shell, Hints(place.url("app")), Verifier(keys, issuer=ISSUER, audience=place.service)

@@ -135,7 +135,7 @@ def test_a_route_that_declares_one_or_that_it_is_public_is_told_of_in_the_servic
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_route_of_every_service_is_guarded_by_a_permission_that_exists(service: str) -> None:
-    routes = parts_of(service).routes()
+    routes = parts_of(service).routes
     guarded = [route for route in _flat(routes) if isinstance(route, GuardedRoute)]
     assert guarded
     assert len(guarded) == len(list(_flat(routes))), "a route that no guard stands before"

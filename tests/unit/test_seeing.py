@@ -28,7 +28,7 @@ def test_a_route_that_names_an_object_and_not_who_sees_it_keeps_its_service_from
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_object_in_a_path_of_every_service_says_who_sees_it_and_to_shoppers_is_shown_by_its_owner(service: str) -> None:
-    routes = [route for route in parts_of(service).routes().routes if isinstance(route, GuardedRoute)]
+    routes = [route for route in parts_of(service).routes.routes if isinstance(route, GuardedRoute)]
     naming = [route for route in routes if "{" in route.path and route.rule.permission is not None]
     assert naming
     for route in naming:

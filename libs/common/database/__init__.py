@@ -13,7 +13,7 @@ from libs.common.database.connections import PLANNING, Connection, Database
 from libs.common.database.migrations import SERVICES, alembic_config, migrate, run_migrations
 from libs.common.database.passing import PASSING, TRANSIENT, ConcurrencyError, passes_by_itself
 from libs.common.database.polling import WHATEVER_IT_SAYS, poll
-from libs.common.database.rows import Projection, Rows, tenant_table
+from libs.common.database.rows import Projection, Rows
 from libs.common.database.statements import Select, Statement, Write, select, write
 
 __all__ = [
@@ -36,6 +36,5 @@ __all__ = [
     "poll",
     "run_migrations",
     "select",
-    "tenant_table",
     "write",
 ]

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_type_hints
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Column, PrimaryKeyConstraint, Table, Text, Uuid
+from sqlalchemy import Table
 from sqlalchemy.dialects.postgresql import JSONB
 
 from libs.common.database.connections import Connection
@@ -19,22 +19,6 @@ from libs.common.decision import Aggregate, shape_of
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
-    from sqlalchemy import MetaData
-
-
-def tenant_table(metadata: "MetaData") -> Table:
-    """Where a service other than identity keeps what it knows of its tenants (`tenancy.Tenant`)."""
-    numbers = [Column(name, BigInteger, nullable=False) for name in ("version", "sequence", "tenant_version")]
-    texts = [Column(name, Text, nullable=False) for name in ("slug", "status", "currency", "country")]
-    return Table(
-        "tenant",
-        metadata,
-        Column("tenant_id", Uuid, nullable=False),
-        *numbers,
-        *texts,
-        Column("settings", JSONB, nullable=False),
-        PrimaryKeyConstraint("tenant_id", name="tenant_pkey"),
-    )
 
 
 A = TypeVar("A", bound=Aggregate)

@@ -67,7 +67,7 @@ def run_api(parts: ServiceParts) -> None:
             calm_collector(YOUNG)
             yield
 
-    uvloop.run(serve(api_app(parts.name, parts.routes(), lifespan), settings))
+    uvloop.run(serve(api_app(parts.name, parts.routes, lifespan), settings))
 
 
 class Api(FastAPI):

@@ -6,6 +6,7 @@ Nothing heavy is loaded by it: what only one kind of process needs (routes, jobs
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 from libs.common.auth import Keys
@@ -75,9 +76,8 @@ class ServiceParts:
     handlers: Handlers
     topics: Sequence[str]
     """What its consumer group reads."""
-    routes: "Callable[[], Routes]"
-    jobs: Callable[[], Sequence[Job]] = tuple
-    """Work that no message starts."""
+    has_jobs: bool = False
+    """Whether there is work that no message starts."""
     announce: frozenset[type[Aggregate]] = frozenset()
     """Whose changes somebody may be waiting for."""
     announced_by_requests: frozenset[type[Aggregate]] = frozenset()
@@ -95,6 +95,18 @@ class ServiceParts:
     def handlers_apart(self) -> Mapping[str, Handlers]:
         """By name, the handlers of the projections that have groups of their own."""
         return {each.projection.name: each.handlers for each in self.apart}
+
+    @property
+    def routes(self) -> "Routes":
+        """HTTP in, from the service's `api`. A worker never loads it."""
+        routes: Routes = import_module(f"services.{self.name}.api").ROUTES
+        return routes
+
+    @property
+    def jobs(self) -> Sequence[Job]:
+        """Time in, from the service's `jobs`. An API process never loads it."""
+        jobs: Sequence[Job] = import_module(f"services.{self.name}.jobs").JOBS if self.has_jobs else ()
+        return jobs
 
     def shell(self, database: Database, hints: Hints, kind: Kind) -> Shell:
         """Its handlers on its database, in one process."""

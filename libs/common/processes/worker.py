@@ -123,7 +123,7 @@ class _Work:
             asyncio.create_task(_consume(self.kafka), name="consumer"),
             *(asyncio.create_task(each.report(), name=f"lag of {each.group}") for each in self._inboxes),
             asyncio.create_task(_count_parked(parked), name="parked"),
-            *(asyncio.create_task(job(worker), name=job.__name__) for job in self._parts.jobs()),
+            *(asyncio.create_task(job(worker), name=job.__name__) for job in self._parts.jobs),
         ]
 
     def _readiness(self) -> list[Check]:

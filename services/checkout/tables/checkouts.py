@@ -1,38 +1,34 @@
 """Tenants, checkouts, and each subject's claim on a cart."""
 
-from sqlalchemy import Boolean, CheckConstraint, Column, DateTime, Text, Uuid
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
-from libs.common.database import tenant_table
-from services.checkout.tables.metadata import METADATA, aggregate, bigint
+from libs.common.database.tables import MOMENT, aggregate, optional, required, tenant_table
+from services.checkout.tables.metadata import METADATA
 
 TENANT = tenant_table(METADATA)
 
-CART_CLAIM = aggregate("cart_claim", Column("id", Uuid, nullable=False), Column("checkout_id", Uuid, nullable=False))
+CART_CLAIM = aggregate(METADATA, "cart_claim", "id", *required(Uuid, "checkout_id"))
 
 CHECKOUT = aggregate(
+    METADATA,
     "checkout",
-    Column("id", Uuid, nullable=False),
-    Column("subject_id", Uuid, nullable=False),
-    Column("cart_id", Uuid, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("reason", Text),
-    Column("method", Text, nullable=False),
-    Column("confirmation", Text, nullable=False, server_default="server"),
-    Column("email", Text),
-    Column("shipping_method", Text),
-    Column("shipping_address", JSONB),
-    Column("billing_address", JSONB),
-    Column("body_digest", Text, nullable=False),
-    Column("currency", Text),
-    bigint("total_minor", nullable=True),
-    Column("quote", JSONB),
-    Column("allocations", JSONB, nullable=False),
-    Column("order_id", Uuid, nullable=False),
-    Column("payment_id", Uuid, nullable=False),
-    Column("action_required", Boolean, nullable=False, server_default="false"),
-    Column("started_at", DateTime(timezone=True), nullable=False),
-    Column("expires_at", DateTime(timezone=True), nullable=False),
+    "id",
+    *required(Uuid, "subject_id", "cart_id"),
+    *required(Text, "state"),
+    *optional(Text, "reason"),
+    *required(Text, "method"),
+    *required(Text, "confirmation", default="server"),
+    *optional(Text, "email", "shipping_method"),
+    *optional(JSONB, "shipping_address", "billing_address"),
+    *required(Text, "body_digest"),
+    *optional(Text, "currency"),
+    *optional(BigInteger, "total_minor"),
+    *optional(JSONB, "quote"),
+    *required(JSONB, "allocations"),
+    *required(Uuid, "order_id", "payment_id"),
+    *required(Boolean, "action_required", default="false"),
+    *required(MOMENT, "started_at", "expires_at"),
     CheckConstraint(
         "state IN ('started', 'frozen', 'quoted', 'reserved', 'paying', 'confirmed', 'canceling', 'expiring', "
         "'failed', 'canceled', 'expired')",
@@ -48,9 +44,10 @@ CHECKOUT = aggregate(
 )
 
 STRAY_MONEY = aggregate(
+    METADATA,
     "stray_money",
-    Column("id", Uuid, nullable=False),
-    Column("checkout_id", Uuid, nullable=False),
-    bigint("amount_minor"),
-    Column("found_at", DateTime(timezone=True), nullable=False),
+    "id",
+    *required(Uuid, "checkout_id"),
+    *required(BigInteger, "amount_minor"),
+    *required(MOMENT, "found_at"),
 )

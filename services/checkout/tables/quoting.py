@@ -1,25 +1,28 @@
 """What a quote is made of, beside the cart: shipping methods, and tax rates by country."""
 
-from sqlalchemy import CheckConstraint, Column, DateTime, Text
+from sqlalchemy import CheckConstraint, Text
 from sqlalchemy.dialects.postgresql import JSONB
 
-from services.checkout.tables.metadata import aggregate
+from libs.common.database.tables import MOMENT, aggregate, optional, required
+from services.checkout.tables.metadata import METADATA
 
 SHIPPING_METHOD = aggregate(
+    METADATA,
     "shipping_method",
-    Column("code", Text, nullable=False),
-    Column("name", Text, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("currency", Text, nullable=False),
-    Column("rates", JSONB, nullable=False),
-    Column("deleted_at", DateTime(timezone=True)),
+    "code",
+    *required(Text, "name", "kind", "currency"),
+    *required(JSONB, "rates"),
+    *optional(MOMENT, "deleted_at"),
     CheckConstraint("kind IN ('flat', 'weight', 'value')", name="shipping_method_kind"),
     CheckConstraint("jsonb_array_length(rates) > 0", name="shipping_method_rates"),
+    kind=Text,
 )
 
 TAX_TABLE = aggregate(
+    METADATA,
     "tax_table",
-    Column("country", Text, nullable=False),
-    Column("rates", JSONB, nullable=False),
+    "country",
+    *required(JSONB, "rates"),
     CheckConstraint("country ~ '^[A-Z]{2}$'", name="tax_table_country"),
+    kind=Text,
 )

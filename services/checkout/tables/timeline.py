@@ -1,8 +1,9 @@
 """What happened on each order's way: added to, and never changed."""
 
-from sqlalchemy import CheckConstraint, Column, DateTime, Index, Integer, PrimaryKeyConstraint, Table, Text, Uuid
+from sqlalchemy import CheckConstraint, Index, Integer, PrimaryKeyConstraint, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
+from libs.common.database.tables import MOMENT, optional, required
 from services.checkout.tables.metadata import METADATA
 
 
@@ -10,18 +11,15 @@ def _entries(name: str, index: str) -> Table:
     return Table(
         name,
         METADATA,
-        Column("tenant_id", Uuid, nullable=False),
-        Column("id", Text, nullable=False),
-        Column("story_id", Uuid, nullable=False),
-        Column("at", DateTime(timezone=True), nullable=False),
-        Column("service", Text, nullable=False),
-        Column("kind", Text, nullable=False),
-        Column("name", Text, nullable=False),
-        Column("cause", Text, nullable=False),
-        Column("duration_ms", Integer),
-        Column("trace_id", Text),
-        Column("actor", Text, nullable=False),
-        Column("details", JSONB, nullable=False),
+        *required(Uuid, "tenant_id"),
+        *required(Text, "id"),
+        *required(Uuid, "story_id"),
+        *required(MOMENT, "at"),
+        *required(Text, "service", "kind", "name", "cause"),
+        *optional(Integer, "duration_ms"),
+        *optional(Text, "trace_id"),
+        *required(Text, "actor"),
+        *required(JSONB, "details"),
         PrimaryKeyConstraint("tenant_id", "id", name=f"{name}_pkey"),
         CheckConstraint("kind IN ('event', 'provider-call')", name="timeline_entry_kind"),
         CheckConstraint("(kind = 'provider-call') = (duration_ms IS NOT NULL)", name="timeline_entry_duration"),

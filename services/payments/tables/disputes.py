@@ -1,42 +1,21 @@
 """Disputes: the cases that buyers' banks open, and the money that each has moved."""
 
-from sqlalchemy import (
-    BigInteger,
-    CheckConstraint,
-    Column,
-    DateTime,
-    ForeignKeyConstraint,
-    Index,
-    PrimaryKeyConstraint,
-    Table,
-    Text,
-    UniqueConstraint,
-    Uuid,
-)
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKeyConstraint, Index, Text, UniqueConstraint, Uuid
 
+from libs.common.database.tables import MOMENT, aggregate, optional, required
 from services.payments.tables.metadata import METADATA
 
-DISPUTE = Table(
-    "dispute",
+DISPUTE = aggregate(
     METADATA,
-    Column("tenant_id", Uuid, nullable=False),
-    Column("id", Uuid, nullable=False),
-    Column("version", BigInteger, nullable=False),
-    Column("sequence", BigInteger, nullable=False),
-    Column("payment_id", Uuid, nullable=False),
-    Column("checkout_id", Uuid, nullable=False),
-    Column("order_id", Uuid, nullable=False),
-    Column("provider_id", Text, nullable=False),
-    Column("amount_minor", BigInteger, nullable=False),
-    Column("currency", Text, nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("respond_by", DateTime(timezone=True)),
-    Column("withdrawn_minor", BigInteger, nullable=False),
-    Column("reinstated_minor", BigInteger, nullable=False),
-    Column("fee_minor", BigInteger, nullable=False),
-    Column("created_at", DateTime(timezone=True), nullable=False),
-    PrimaryKeyConstraint("tenant_id", "id", name="dispute_pkey"),
+    "dispute",
+    "id",
+    *required(Uuid, "payment_id", "checkout_id", "order_id"),
+    *required(Text, "provider_id"),
+    *required(BigInteger, "amount_minor"),
+    *required(Text, "currency", "reason", "state"),
+    *optional(MOMENT, "respond_by"),
+    *required(BigInteger, "withdrawn_minor", "reinstated_minor", "fee_minor"),
+    *required(MOMENT, "created_at"),
     ForeignKeyConstraint(["tenant_id", "payment_id"], ["payment.tenant_id", "payment.id"], name="dispute_of_payment"),
     UniqueConstraint("tenant_id", "provider_id", name="dispute_of_provider"),
     CheckConstraint(

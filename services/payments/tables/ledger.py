@@ -1,26 +1,15 @@
 """The ledger: transfers between accounts. One row debits and credits the same amount, so no journal can be out of balance."""
 
-from sqlalchemy import (
-    BigInteger,
-    CheckConstraint,
-    Column,
-    DateTime,
-    ForeignKeyConstraint,
-    Index,
-    PrimaryKeyConstraint,
-    Table,
-    Text,
-    Uuid,
-)
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKeyConstraint, Index, PrimaryKeyConstraint, Table, Text, Uuid
 
+from libs.common.database.tables import MOMENT, required
 from services.payments.tables.metadata import METADATA
 
 LEDGER_ACCOUNT = Table(
     "ledger_account",
     METADATA,
-    Column("tenant_id", Uuid, nullable=False),
-    Column("currency", Text, nullable=False),
-    Column("code", Text, nullable=False),
+    *required(Uuid, "tenant_id"),
+    *required(Text, "currency", "code"),
     PrimaryKeyConstraint("tenant_id", "currency", "code", name="ledger_account_pkey"),
     CheckConstraint("char_length(currency) = 3", name="ledger_account_currency"),
     CheckConstraint(
@@ -32,16 +21,11 @@ LEDGER_ACCOUNT = Table(
 LEDGER_ENTRY = Table(
     "ledger_entry",
     METADATA,
-    Column("tenant_id", Uuid, nullable=False),
-    Column("id", Uuid, nullable=False),
-    Column("payment_id", Uuid, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("debit", Text, nullable=False),
-    Column("credit", Text, nullable=False),
-    Column("amount_minor", BigInteger, nullable=False),
-    Column("currency", Text, nullable=False),
-    Column("reference", Text, nullable=False),
-    Column("posted_at", DateTime(timezone=True), nullable=False),
+    *required(Uuid, "tenant_id", "id", "payment_id"),
+    *required(Text, "kind", "debit", "credit"),
+    *required(BigInteger, "amount_minor"),
+    *required(Text, "currency", "reference"),
+    *required(MOMENT, "posted_at"),
     PrimaryKeyConstraint("tenant_id", "id", name="ledger_entry_pkey"),
     ForeignKeyConstraint(["tenant_id", "payment_id"], ["payment.tenant_id", "payment.id"], name="ledger_entry_of_payment"),
     ForeignKeyConstraint(

@@ -1,46 +1,24 @@
 """Refunds: what is given back of a payment, each bounded by what the payment has reserved for it."""
 
-from sqlalchemy import (
-    BigInteger,
-    CheckConstraint,
-    Column,
-    DateTime,
-    ForeignKeyConstraint,
-    Index,
-    Integer,
-    PrimaryKeyConstraint,
-    Table,
-    Text,
-    UniqueConstraint,
-    Uuid,
-    text,
-)
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKeyConstraint, Index, Integer, Text, UniqueConstraint, Uuid, text
 
+from libs.common.database.tables import MOMENT, aggregate, optional, required
 from services.payments.tables.metadata import METADATA
 from services.payments.tables.payments import PAYMENT
 
-REFUND = Table(
-    "refund",
+REFUND = aggregate(
     METADATA,
-    Column("tenant_id", Uuid, nullable=False),
-    Column("id", Uuid, nullable=False),
-    Column("version", BigInteger, nullable=False),
-    Column("sequence", BigInteger, nullable=False),
-    Column("payment_id", Uuid, nullable=False),
-    Column("checkout_id", Uuid, nullable=False),
-    Column("order_id", Uuid, nullable=False),
-    Column("amount_minor", BigInteger, nullable=False),
-    Column("currency", Text, nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("provider_id", Text),
-    Column("failure_code", Text),
-    Column("attempt", Integer, nullable=False),
-    Column("asked_at", DateTime(timezone=True), nullable=False),
-    Column("looks", Integer, nullable=False),
-    Column("due_at", DateTime(timezone=True)),
-    Column("created_at", DateTime(timezone=True), nullable=False),
-    PrimaryKeyConstraint("tenant_id", "id", name="refund_pkey"),
+    "refund",
+    "id",
+    *required(Uuid, "payment_id", "checkout_id", "order_id"),
+    *required(BigInteger, "amount_minor"),
+    *required(Text, "currency", "reason", "state"),
+    *optional(Text, "provider_id", "failure_code"),
+    *required(Integer, "attempt"),
+    *required(MOMENT, "asked_at"),
+    *required(Integer, "looks"),
+    *optional(MOMENT, "due_at"),
+    *required(MOMENT, "created_at"),
     ForeignKeyConstraint(["tenant_id", "payment_id"], ["payment.tenant_id", "payment.id"], name="refund_of_payment"),
     UniqueConstraint("tenant_id", "provider_id", name="refund_of_provider"),
     CheckConstraint("state IN ('requested', 'unknown', 'pending', 'succeeded', 'failed', 'canceled')", name="refund_state"),

@@ -1,41 +1,25 @@
 """What the provider told us by webhook: of each notice only what is needed to look again."""
 
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    CheckConstraint,
-    Column,
-    DateTime,
-    Index,
-    Integer,
-    PrimaryKeyConstraint,
-    Table,
-    Text,
-    Uuid,
-    text,
-)
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, Index, Integer, PrimaryKeyConstraint, Table, Text, Uuid, text
 
+from libs.common.database.tables import MOMENT, optional, required
 from services.payments.tables.metadata import METADATA
 
 WEBHOOK_EVENT = Table(
     "webhook_event",
     METADATA,
-    Column("tenant_id", Uuid, nullable=False),
-    Column("id", Text, nullable=False),
-    Column("type", Text, nullable=False),
-    Column("subject", Text, nullable=False),
-    Column("object_id", Text, nullable=False),
-    Column("intent_id", Text),
-    Column("payment_id", Uuid),
-    Column("status", Text),
-    Column("amount_minor", BigInteger),
-    Column("livemode", Boolean, nullable=False),
-    Column("account", Text),
-    Column("occurred_at", DateTime(timezone=True), nullable=False),
-    Column("received_at", DateTime(timezone=True), nullable=False),
-    Column("attempts", Integer, nullable=False),
-    Column("due_at", DateTime(timezone=True)),
-    Column("result", Text),
+    *required(Uuid, "tenant_id"),
+    *required(Text, "id", "type", "subject", "object_id"),
+    *optional(Text, "intent_id"),
+    *optional(Uuid, "payment_id"),
+    *optional(Text, "status"),
+    *optional(BigInteger, "amount_minor"),
+    *required(Boolean, "livemode"),
+    *optional(Text, "account"),
+    *required(MOMENT, "occurred_at", "received_at"),
+    *required(Integer, "attempts"),
+    *optional(MOMENT, "due_at"),
+    *optional(Text, "result"),
     PrimaryKeyConstraint("tenant_id", "id", name="webhook_event_pkey"),
     CheckConstraint("subject IN ('intent', 'refund', 'dispute', 'other')", name="webhook_event_subject"),
     CheckConstraint("result IN ('observed', 'nothing-new', 'not-ours', 'of-no-interest', 'gone')", name="webhook_event_result"),
