@@ -5,6 +5,7 @@ from uuid import uuid4
 import pytest
 from fastapi import Response
 
+from deploy.composition import parts_of
 from libs.common.auth import ROLES, SHOPPER
 from libs.common.clock import now
 from libs.common.decision import Viewer
@@ -14,7 +15,6 @@ from libs.common.http.seeing import Sight, made_by_caller
 from services import SERVICES
 from services.cart.domain import Cart, Product, create
 from services.checkout.domain.shipping import ShippingKind, ShippingMethod
-from services.parts import parts_of
 from services.payments.repository import REFUNDS
 
 

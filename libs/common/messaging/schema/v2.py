@@ -213,6 +213,6 @@ def _repairs(app: str, relay: str) -> Sequence[str]:
             target text NOT NULL,
             reason text NOT NULL
         )""",
-        # The relay's role too: what is decided about set-aside events is recorded in the same transaction.
+        # The relay's role too: what is decided about parked events is recorded in the same transaction.
         f"GRANT SELECT, INSERT ON operator_action TO {app}, {relay}",
     ]

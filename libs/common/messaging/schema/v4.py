@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 KEEP_DECIDED = "30 days"
-"""How long the outbox remembers an event that was set aside, once somebody decided about it."""
+"""How long the outbox remembers an event that was parked, once somebody decided about it."""
 
 
 def kernel_v4(service: str) -> Sequence[str]:
