@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from deploy.local.state import ROOT
+from libs.common import database
 
 DOCUMENTS = sorted(
     [
@@ -90,6 +91,12 @@ def test_every_path_that_a_document_names_is_there(document: Path) -> None:
 def test_every_symbol_that_a_document_names_is_defined_where_it_says(document: Path) -> None:
     named = [(match["path"], match["name"]) for match in SYMBOL.finditer(_prose(document))]
     assert [f"{path}::{name}" for path, name in named if name not in _definitions(path)] == []
+
+
+def test_the_decision_on_tenants_names_every_table_without_one() -> None:
+    said = (database.__doc__ or "").partition("Tables without a tenant, and why:")[2]
+    adr = (ROOT / "docs" / "adr" / "0005-tenant-isolation.md").read_text(encoding="utf-8")
+    assert {name for name in re.findall(r"`(\w+)`", said) if f"`{name}`" not in adr} == {"alembic_version"}
 
 
 @pytest.mark.parametrize("walk", ["**A request**", "**An event**"])
