@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer
 
+from deploy.cli.api import RefusedError
 from deploy.cli.publisher import client_arguments
-from deploy.cli.shop import RefusedError
 from deploy.cli.tenants import operator
 from tests.e2e.conftest import Market
 
@@ -44,7 +44,7 @@ async def _published(market: Market, type_: str, subject: str) -> bool:
 
 
 async def test_a_tenant_is_active_only_when_it_can_be_served_here_too(market: Market) -> None:
-    await market.stack.stop_process(f"{SERVICE}.worker")
+    await market.stack.kill(f"{SERVICE}.worker")
     onboarding = asyncio.create_task(market.another_shop("late"))
 
     async def lacks_only_this() -> bool:
