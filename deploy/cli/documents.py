@@ -4,7 +4,10 @@ Such a part stands between `<!-- generated: NAME -->` and `<!-- /generated -->`.
 author's. `python -m deploy.cli.documents` writes the parts anew; with `--check` it only names what is out of date.
 """
 
+import ast
 import importlib
+import inspect
+import itertools
 import pkgutil
 import re
 import sys
@@ -15,9 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from deploy.cli.errors import CommandError, ExitCode
-from deploy.composition import parts_of
+from deploy.composition import parts_of, settings_of
+from deploy.local.environment import OWN
 from deploy.local.ports import DEFAULT_PORTS
 from deploy.local.state import ROOT
+from libs.common.settings import PREFIX
 from services import SERVICES
 
 if TYPE_CHECKING:
@@ -49,7 +54,11 @@ def documents() -> dict[Path, dict[str, Section]]:
         }
         for service in SERVICES
     }
-    return {ROOT / "README.md": {"services": services, "topics": topics, "verbs": verbs}} | of_services
+    of_all: dict[Path, dict[str, Section]] = {
+        ROOT / "README.md": {"services": services, "topics": topics, "variables": variables, "verbs": verbs},
+        ROOT / "docs" / "architecture.md": {"databases": databases},
+    }
+    return of_all | of_services
 
 
 def regenerated(document: Path, sections: Mapping[str, Section]) -> str:
@@ -161,6 +170,15 @@ def services() -> str:
     return _table(("part", "port", "worker's port", "what it owns or is"), rows)
 
 
+def databases() -> str:
+    """Render the tables of every service's database, the kernel's apart."""
+    rows = []
+    for service in SERVICES:
+        tables = importlib.import_module(f"services.{service}.tables").METADATA.tables
+        rows.append((f"`{service}`", ", ".join(f"`{name}`" for name in tables)))
+    return _table(("database", "tables"), rows)
+
+
 def topics() -> str:
     """Render the declared topics: who publishes, who consumes, how many partitions, how long records stay."""
     rows = [
@@ -178,6 +196,24 @@ def verbs() -> str:
 
     rows = [(f"`{name}`", what) for name, what in _commands(get_command(app), "")]
     return _table(("verb", "what it does"), rows)
+
+
+def variables() -> str:
+    """Render the environment variables: who reads each, what holds without it, what it means."""
+    from pydantic_core import PydanticUndefined
+
+    rows = [(f"`{PREFIX}{name}`", reader, "", what) for name, (reader, what) in OWN.items()]
+    readers: dict[str, list[str]] = {}
+    for service in SERVICES:
+        for name in settings_of(service).model_fields:
+            readers.setdefault(name, []).append(service)
+    for name, found in sorted(readers.items(), key=lambda each: -len(each[1])):
+        settings = settings_of(found[0])
+        default = settings.model_fields[name].default
+        held = "required" if default is PydanticUndefined else f"`{default}`" if default else ""
+        who = "services" if len(found) == len(SERVICES) else ", ".join(found)
+        rows.append((f"`{PREFIX}{name.upper()}`", who, held, _said_below(settings, name)))
+    return _table(("variable", "read by", "default", "meaning"), rows)
 
 
 # --- What the code says -------------------------------------------------------------------------------------------
@@ -239,6 +275,17 @@ def _commands(command: Any, prefix: str) -> Iterator[tuple[str, str]]:
             yield from _commands(each, f"{prefix}{name} ")
         elif not each.hidden:
             yield f"{prefix}{name}", str(each.help).split("\n\n", maxsplit=1)[0]
+
+
+def _said_below(kind: type[Any], name: str) -> str:
+    """The docstring below a field, in the class that declares it."""
+    declaring = next(each for each in kind.__mro__ if name in inspect.get_annotations(each))
+    [declared] = ast.parse(inspect.getsource(declaring)).body
+    assert isinstance(declared, ast.ClassDef)
+    for field, said in itertools.pairwise(declared.body):
+        if isinstance(field, ast.AnnAssign) and ast.unparse(field.target) == name and isinstance(said, ast.Expr):
+            return str(ast.literal_eval(said.value))
+    raise CommandError(f"{declaring.__module__}: {name} says nothing of itself; write a docstring below it")
 
 
 # --- Words --------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import typer
 from deploy.cli.errors import ExitCode, verb
 from deploy.cli.output import progress
 
-_CHECKS: Final = {
+CHECKS: Final = {
     "ruff check": ("ruff", "check"),
     "ruff format": ("ruff", "format", "--check"),
     "mypy": ("mypy",),
@@ -29,7 +29,7 @@ def check() -> int:
     No module and no function is longer than it may be, the documents say what the code does, and no event breaks who reads it.
     """
     say = progress()
-    failed = [name for name, command in _CHECKS.items() if _run(name, *command)]
+    failed = [name for name, command in CHECKS.items() if _run(name, *command)]
     say(f"failed: {', '.join(failed)}" if failed else "all checks pass")
     return ExitCode.NOT_SO if failed else ExitCode.DONE
 

@@ -21,8 +21,13 @@ PLATFORM_CLIENT_ID: Final = "platform"
 """The client id of the first platform operator, whom `migrate identity` makes."""
 
 _PREFIX: Final = "CARTWRIGHT_"
-_OWN: Final = frozenset({"HOME", "POSTGRES_ADMIN_URL", "OWNER_DATABASE_URL", "PLATFORM_CLIENT_SECRET"})
-"""What the command line and `migrate` read. Every other variable is a setting of some service."""
+OWN: Final[Mapping[str, tuple[str, str]]] = {
+    "HOME": ("command line", "State directory; by default `.cartwright` in this clone."),
+    "POSTGRES_ADMIN_URL": ("command line", "Use this server; databases and roles are made there."),
+    "OWNER_DATABASE_URL": ("`migrate`", "The service's database as its owner role."),
+    "PLATFORM_CLIENT_SECRET": ("`migrate identity`", "The secret of the first platform operator, client `platform`."),
+}
+"""What the command line and `migrate` read, and what for. Every other variable is a setting of some service."""
 
 # What a process of ours inherits besides; a stray PGHOST or PYTHONPATH of the user's must not reach it.
 _INHERITED: Final = frozenset(
@@ -116,7 +121,7 @@ def refuse_unknown_variables(serving: str | None = None) -> None:
     The service that is being served is asked first: most processes are given nothing that it does not know, and then
     nothing is loaded of the others.
     """
-    unknown = {name for name in os.environ if name.startswith(_PREFIX) and _plain(name) not in _OWN}
+    unknown = {name for name in os.environ if name.startswith(_PREFIX) and _plain(name) not in OWN}
     for service in sorted(SERVICES, key=lambda service: service != serving):
         if unknown:
             unknown = {name for name in unknown if _plain(name) not in setting_names(service)}
@@ -127,7 +132,7 @@ def refuse_unknown_variables(serving: str | None = None) -> None:
 @functools.cache
 def known_names() -> frozenset[str]:
     """Every variable that any part of the system reads, without the prefix."""
-    return _OWN.union(*map(setting_names, SERVICES))
+    return frozenset(OWN).union(*map(setting_names, SERVICES))
 
 
 @functools.cache

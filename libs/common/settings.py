@@ -23,25 +23,41 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
     database_url: SecretStr
+    """The service's database as its app role."""
     relay_database_url: SecretStr | None = None
+    """Workers: the same database as its relay role."""
     kafka_bootstrap_servers: str
+    """The broker; `up` starts none then."""
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """`PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`."""
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    """`PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`."""
     kafka_sasl_username: str | None = None
+    """User."""
     kafka_sasl_password: SecretStr | None = None
+    """Password."""
     kafka_ssl_cafile: Path | None = None
+    """The authority that signed the broker's certificate."""
     topic_prefix: str = ""
+    """Stands before every topic and consumer group."""
     issuer: str
+    """The `iss` of access tokens; identity's public address."""
     jwks_url: str
+    """Where the keys of that issuer are."""
     http_host: str = "127.0.0.1"
+    """Where it listens."""
     http_port: int
+    """Its port."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """`debug`, `info`, `warning` or `error`."""
     log_format: Literal["json", "console"] = "json"
+    """`json` or `console`."""
     drain_seconds: int = 10
+    """How long requests may take to end after SIGTERM."""
     inbox_park_share: float = 0.5
-    """When more of a batch than this would be parked, the consumer stands still instead."""
+    """Workers: the share of a batch above which failing messages stop the consumer instead of being parked."""
     inbox_remembered_days: int = 14
-    """How long the message ids of foreign publishers are kept; an older delta is refused."""
+    """Workers: how long the message ids of other publishers are kept; an older delta is refused."""
 
     @classmethod
     def read(cls) -> Self:

@@ -7,3 +7,4 @@ class Settings(Common):
     """The common settings, and how long a checkout may take."""
 
     checkout_ttl_seconds: int = 900
+    """How long a checkout may take before it is given up."""

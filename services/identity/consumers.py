@@ -1,3 +1,6 @@
 """Kafka in: the topics this service listens to. Which event types it reacts to stands in `handlers.py`."""
 
-TOPICS = ("cart.v1", "checkout.v1", "payment.v1")
+from services.identity.handlers import HANDLERS
+
+TOPICS = tuple(dict.fromkeys(event.TOPIC for event in HANDLERS.events()))
+"""Where the other services say that they can serve a tenant."""

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from importlib import import_module
 from typing import Any
 from uuid import UUID
 
-from libs.common.contracts import cart, checkout, payments
 from libs.common.decision import Handlers, Message, Ref, World, present
 from libs.common.errors import NotFoundError, StaleError
 from services.identity import domain
@@ -150,10 +150,9 @@ def note_provisioned(world: World, message: Message[Any]) -> None:
         world.save(noted, *([event] if event else []))
 
 
-# The same fact from three publishers: three classes, one meaning.
-HANDLERS.on(cart.TenantProvisioned, _provisioned_tenant)(note_provisioned)
-HANDLERS.on(checkout.TenantProvisioned, _provisioned_tenant)(note_provisioned)
-HANDLERS.on(payments.TenantProvisioned, _provisioned_tenant)(note_provisioned)
+# The same fact from every publisher: a class each in its contracts, one meaning.
+for publisher in tenants.PROVISIONERS:
+    HANDLERS.on(import_module(f"libs.common.contracts.{publisher}").TenantProvisioned, _provisioned_tenant)(note_provisioned)
 
 
 @HANDLERS.on(CreateClient, lambda m: [Ref(Client, m.data.client_id), _own_tenant(m)])

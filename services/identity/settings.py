@@ -10,6 +10,7 @@ class Settings(settings.Settings):
     """What every service reads, and the key that wraps stored secrets."""
 
     master_key: SecretStr
+    """Base64 of 32 bytes; wraps stored secrets."""
 
     @field_validator("master_key")
     @classmethod

@@ -10,13 +10,17 @@ class Settings(settings.Settings):
     """The common settings, and how the payment provider is reached."""
 
     stripe_api_key: SecretStr
+    """The account; a real one replaces the fake Stripe."""
     stripe_api_base: str = "https://api.stripe.com"
+    """Where the provider is asked, once a key is set."""
     stripe_webhook_secret: SecretStr | None = None
+    """What webhooks of the platform's account are signed with; tenants with a key of their own have their own."""
     master_key: SecretStr
+    """Base64 of 32 bytes; wraps stored secrets."""
     previous_master_key: SecretStr | None = None
-    """The one before, for as long as a rotation lasts: it opens what it sealed, and seals nothing."""
+    """The master key before, while `./cartwright keys rotate master` has not yet wrapped everything anew. Seals nothing."""
     orphan_money_seconds: int = 900
-    """How long money that was captured may wait for its order to be confirmed, before it goes back."""
+    """How long captured money may wait for its order before it is refunded."""
 
     @field_validator("master_key", "previous_master_key")
     @classmethod

@@ -32,15 +32,12 @@ OPERATORS_ONLY = {
 
 SEES_ALL = {
     *((service, "outbox_event", "owner_puts_back", f"{service}_owner") for service in MIGRATED),
+    *((service, "outbox_event", "relay_reads_all", f"{service}_owner,{service}_relay") for service in MIGRATED),
     *((service, "outbox_parked", "relay_sets_aside", f"{service}_owner,{service}_relay") for service in MIGRATED),
     ("cart", "product", "owner_swaps", "cart_owner"),
     ("cart", "product_rebuild", "owner_swaps", "cart_owner"),
     ("checkout", "timeline_entry", "owner_swaps", "checkout_owner"),
     ("checkout", "timeline_entry_rebuild", "owner_swaps", "checkout_owner"),
-    ("cart", "outbox_event", "relay_reads_all", "cart_owner,cart_relay"),
-    ("checkout", "outbox_event", "relay_reads_all", "checkout_owner,checkout_relay"),
-    ("identity", "outbox_event", "relay_reads_all", "identity_owner,identity_relay"),
-    ("payments", "outbox_event", "relay_reads_all", "payments_owner,payments_relay"),
     ("identity", "tenant", "owner_lists_all", "identity_owner"),
     ("payments", "provider_account", "owner_finds_wrapped", "payments_owner"),
     ("payments", "reconciliation", "owner_finds_due", "payments_owner"),

@@ -56,7 +56,7 @@ def repair_routes(
     outbox: OutboxParked | None = None,
     apart: Mapping[str, ParkedMessages] = MappingProxyType({}),
 ) -> list[Route]:
-    """The routes under `/ops`. What other consumer groups parked has ids that begin with their name."""
+    """What operators ask under `/ops`. What other consumer groups parked has ids that begin with their name."""
 
     def of(request: Request) -> tuple[Parked, str]:
         return _named(request.path_params["id"], parked, outbox, apart)
