@@ -80,13 +80,6 @@ NO_ISSUERS_REFUSAL = frozenset({"provider-rejected", "amount-not-payable", "curr
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Terms:
-    """What every checkout is begun with, as the service is configured."""
-
-    ttl_seconds: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class CartClaim(Aggregate):
     """Which checkout has one subject's claim on one cart: the lock that makes two checkouts of a cart one."""
 
