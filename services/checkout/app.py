@@ -5,14 +5,15 @@ from contextlib import asynccontextmanager
 
 from libs.common.processes.parts import Kept, Process, ServiceParts
 from services.checkout import consumers, handlers, repository
-from services.checkout.domain.saga import Checkout, Terms
+from services.checkout.domain.saga import Checkout
+from services.checkout.handlers.checkouts import Lifetime
 from services.checkout.settings import Settings
 
 
 @asynccontextmanager
-async def context(process: Process) -> AsyncIterator[Terms]:
+async def context(process: Process) -> AsyncIterator[Lifetime]:
     """What every checkout is begun with."""
-    yield Terms(ttl_seconds=process.settings.checkout_ttl_seconds)
+    yield Lifetime(process.settings.checkout_ttl_seconds)
 
 
 PARTS = ServiceParts(

@@ -151,7 +151,7 @@ def note_provisioned(world: World, message: Message[Any]) -> None:
 
 
 # The same fact from every publisher: a class each in its contracts, one meaning.
-for publisher in tenants.PROVISIONERS:
+for publisher in domain.tenant.PROVISIONERS:
     HANDLERS.on(import_module(f"libs.common.contracts.{publisher}").TenantProvisioned, _provisioned_tenant)(note_provisioned)
 
 

@@ -24,7 +24,7 @@ from libs.common.messaging.hints import Hints
 from libs.common.messaging.shell import Shell
 from libs.common.processes.api import api_app
 from libs.common.shared import Shared
-from services.checkout.domain.saga import Terms
+from services.checkout.handlers.checkouts import Lifetime
 from tests.integration.conftest import Place
 
 ISSUER = "http://issuer.test"
@@ -32,7 +32,7 @@ KEY = ec.generate_private_key(ec.SECP256R1())
 JWK = {**jwt.algorithms.ECAlgorithm.to_jwk(KEY.public_key(), as_dict=True), "kid": "test"}
 
 
-SHARED = {"checkout": Terms(ttl_seconds=900)}
+SHARED = {"checkout": Lifetime(900)}
 """What the processes of a service share; payments is given its own by whoever tries it."""
 
 

@@ -37,7 +37,8 @@ from services.checkout.api import ROUTES
 from services.checkout.api.lookups import PER_ADDRESS
 from services.checkout.app import PARTS
 from services.checkout.domain.refund import RefundWish
-from services.checkout.domain.saga import Checkout, Terms
+from services.checkout.domain.saga import Checkout
+from services.checkout.handlers.checkouts import Lifetime
 from services.checkout.handlers.refunds import RequestRefund
 from services.checkout.jobs.clockwork import COMMANDS
 from tests.integration.callers import ISSUER, JWK, Person, count, message, onboard, problem, shell_of
@@ -148,7 +149,7 @@ async def shop(shared: Places) -> AsyncIterator[Shop]:
         app = api_app("checkout", ROUTES)
         app.state.keys = keys
         app.state.service = Service("checkout", shell, hints, Verifier(keys, issuer=ISSUER, audience="checkout"))
-        app.state.service.shared = Shared(Terms(ttl_seconds=900))
+        app.state.service.shared = Shared(Lifetime(900))
         tenant_id = await onboard(worker)
         await count(worker, tenant_id, "tea", 1_000)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service.test", timeout=60) as client:

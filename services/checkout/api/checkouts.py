@@ -16,7 +16,7 @@ from libs.common.http.seeing import Sight
 from libs.common.messaging.idempotency import Answer, Replayed
 from services.checkout import handlers, repository
 from services.checkout.api.models import AddressModel, Body, QuoteModel, address_of, quote_model
-from services.checkout.domain.saga import Checkout, CheckoutState, Confirmation, Terms
+from services.checkout.domain.saga import Checkout, CheckoutState, Confirmation
 
 ROUTES = Routes()
 CHECKOUT = Sight(repository.CHECKOUTS, "checkout_id")
@@ -170,7 +170,7 @@ async def start_checkout(call: Caller, body: NewCheckout) -> Response:
         shipping_address=address_of(body.shipping_address),
         billing_address=address_of(body.billing_address),
         body_digest=hashlib.sha256(orjson.dumps(request, option=orjson.OPT_SORT_KEYS)).hexdigest(),
-        ttl_seconds=call.service.shared(Terms).ttl_seconds,
+        ttl_seconds=call.service.shared(handlers.checkouts.Lifetime).seconds,
     )
     with call.service.hints.expect(str(checkout_id)) as news:
         started: Any = await call.execute_once(command, _as_resource, fingerprint_body=request)

@@ -151,17 +151,6 @@ class Checkout(Aggregate):
         return (str(self.id), watched(self.id)) if ends else (watched(self.id),)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StrayMoney(Aggregate):
-    """A payment's money that no live checkout waits for, and that payments was asked to let go of or to give back."""
-
-    id: UUID
-    """The payment's."""
-    checkout_id: UUID
-    amount_minor: int
-    found_at: datetime
-
-
 def watched(checkout_id: UUID) -> str:
     """What is called out at every step of a checkout."""
     return f"{checkout_id}/step"

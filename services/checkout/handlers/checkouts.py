@@ -17,8 +17,9 @@ from services.checkout import domain
 from services.checkout.domain import saga
 from services.checkout.domain.order import OrderCounter
 from services.checkout.domain.quote import Address, Quote
-from services.checkout.domain.saga import CaptureMode, CartClaim, Checkout, CheckoutState, Confirmation, StrayMoney
+from services.checkout.domain.saga import CaptureMode, CartClaim, Checkout, CheckoutState, Confirmation
 from services.checkout.domain.stock import Stock
+from services.checkout.domain.stray import StrayMoney
 from services.checkout.handlers import quoting, stock
 from services.checkout.handlers.table import HANDLERS
 
@@ -29,6 +30,13 @@ LETTING_GO = frozenset({CheckoutState.CANCELING, CheckoutState.EXPIRING})
 """Where a checkout waits for payments to hold nothing."""
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetime:
+    """How long a checkout may take, as the service is configured."""
+
+    seconds: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

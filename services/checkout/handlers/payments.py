@@ -20,8 +20,9 @@ from libs.common.decision import Message, Ref, World
 from services.checkout import domain
 from services.checkout.domain import saga
 from services.checkout.domain.order import Order, OrderCounter, OrderState
-from services.checkout.domain.saga import Checkout, CheckoutState, StrayMoney
+from services.checkout.domain.saga import Checkout, CheckoutState
 from services.checkout.domain.stock import Stock
+from services.checkout.domain.stray import StrayMoney
 from services.checkout.handlers import stock
 from services.checkout.handlers.checkouts import LETTING_GO, TIMER, confirm, let_go
 from services.checkout.handlers.table import HANDLERS
