@@ -23,7 +23,7 @@ from services.checkout.handlers import HANDLERS, CancelCheckout, ResumeCheckout,
 from services.checkout.handlers.caller import Caller
 from services.checkout.handlers.checkouts import WakeCheckout
 from tests.unit.memory import NOW, TENANT, Memory
-from tests.unit.test_stock import assert_kept
+from tests.unit.checkout.test_stock import assert_kept
 
 TTL = timedelta(seconds=900)
 LATER = NOW + TTL
