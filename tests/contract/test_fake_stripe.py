@@ -33,7 +33,7 @@ from deploy.local.fake_stripe.listing import Listing, Window
 from deploy.local.fake_stripe.records import Change, Intent, Status
 from services.payments.domain.outcome import Declined, IntentStatus, Outcome, Rejected, Succeeded, Throttled, Unknown
 from services.payments.gateway.stripe import StripeGateway
-from tests.contract.fakes import BASIC, DECLINED, INTENTS, POOR, ROOT, VISA, Account, Process, account_at
+from tests.shared.fakes import BASIC, DECLINED, INTENTS, POOR, ROOT, VISA, Account, Process, account_at
 
 # --- Idempotency keys ---------------------------------------------------------------------------------------------
 

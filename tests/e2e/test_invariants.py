@@ -24,7 +24,7 @@ from libs.common.contracts import Event
 from libs.common.contracts.checkout import CheckoutRequested, OrderConfirmed, OrderLine, RefundRequested, Totals
 from libs.common.contracts.payments import PaymentCaptured, PaymentUnknown
 from libs.common.messaging.envelope import adapter
-from tests.e2e.conftest import Market
+from tests.shared.market import Market
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -5,11 +5,9 @@ from uuid import uuid4
 
 import pytest
 
-from tests.contract.fakes import Process, started
-from tests.integration.conftest import Place, Templates, templates
-from tests.till import PATIENT_SECONDS, Till, till_at
-
-__all__ = ["templates"]
+from tests.shared.fakes import Process, started
+from tests.shared.places import Place, Templates
+from tests.shared.till import PATIENT_SECONDS, Till, till_at
 
 
 @pytest.fixture(scope="module")

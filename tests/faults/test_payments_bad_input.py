@@ -12,8 +12,8 @@ import pytest
 from libs.common.auth import CLIENT
 from libs.common.contracts.checkout import PaymentRequested, RefundRequested
 from services.payments.domain.payment import PaymentState
-from tests.integration.callers import Person, problem
-from tests.till import AMOUNT, Till
+from tests.shared.callers import Person, problem
+from tests.shared.till import AMOUNT, Till
 
 COUNTING = {"match": {"path": "/v1/*"}, "fault": "latency"}
 """Strikes every call, and does nothing to it."""

@@ -25,7 +25,7 @@ from libs.common.telemetry.logs import PROCESSORS
 from libs.common.telemetry.recording import OpenTelemetry, resource
 from libs.common.telemetry.traces import record_with
 from services.payments.domain.payment import PaymentState
-from tests.till import WEBHOOK_SECRET, Till, requested
+from tests.shared.till import WEBHOOK_SECRET, Till, requested
 
 CANARIES = (
     "4242424242424242",

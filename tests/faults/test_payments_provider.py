@@ -14,8 +14,8 @@ import pytest
 from libs.common.contracts.checkout import PaymentRequested, PaymentVoidRequested, RefundRequested
 from services.payments.domain.ledger import Account
 from services.payments.domain.payment import OVER, PaymentState
-from tests.till import AMOUNT, MISHAPS, UNREADABLE, Till
-from tests.toy import seeded
+from tests.shared.till import AMOUNT, MISHAPS, UNREADABLE, Till
+from tests.shared.toy import seeded
 
 SHARE = 0.058
 """Of six mishaps each, so that three calls of ten come to grief."""

@@ -32,7 +32,7 @@ from libs.common.messaging.relay.cursor import LEASE_SECONDS, Cursor
 from libs.common.messaging.relay.loop import TOPIC_REFUSED
 from libs.common.messaging.relay.window import chunks
 from libs.common.telemetry import REGISTRY
-from tests.toy import TOPIC, Toy, seeded
+from tests.shared.toy import TOPIC, Toy, seeded
 
 ROOT = Path(__file__).parents[2]
 INSERT = """INSERT INTO outbox_event (event_id, tenant_id, topic, key, headers, payload)
@@ -286,7 +286,7 @@ async def test_rows_that_came_with_a_window_are_read_again_at_the_same_places_by
 async def test_a_standby_takes_over_within_the_lease_of_a_killed_relay_and_at_once_from_one_that_stops(toy: Toy) -> None:
     tenant = uuid4()
     script = (
-        "import asyncio, sys\nfrom tests.toy import Toy\n"
+        "import asyncio, sys\nfrom tests.shared.toy import Toy\n"
         "async def main():\n    async with Toy(*sys.argv[1:4]).relay('doomed') as task:\n        await task\n"
         "asyncio.run(main())"
     )

@@ -40,8 +40,8 @@ from services.checkout.domain.saga import Checkout, Terms
 from services.checkout.handlers import Caller
 from services.checkout.handlers.refunds import RequestRefund
 from services.checkout.jobs.clockwork import COMMANDS
-from tests.integration.callers import ISSUER, JWK, Person, count, message, onboard, problem, shell_of
-from tests.integration.conftest import Place, Places
+from tests.shared.callers import ISSUER, JWK, Person, count, message, onboard, problem, shell_of
+from tests.shared.places import Place, Places
 
 PRICE = 250
 

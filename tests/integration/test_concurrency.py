@@ -13,8 +13,8 @@ from libs.common.messaging.shell import Failure, Shell
 from services.cart.handlers import AddQuantity, Caller, CreateCart
 from services.checkout.domain.saga import Checkout
 from services.checkout.handlers import StartCheckout
-from tests.integration.callers import count, message, onboard, sell, shell_of
-from tests.integration.conftest import Places
+from tests.shared.callers import count, message, onboard, sell, shell_of
+from tests.shared.places import Places
 
 MANY = 50
 

@@ -14,8 +14,8 @@ from libs.common.messaging.idempotency import Answer, Claim, Replayed
 from libs.common.messaging.shell import Shell
 from services.cart.domain import Cart
 from services.cart.handlers import AddQuantity, Caller, CreateCart
-from tests.integration.callers import message, onboard, sell, shell_of
-from tests.integration.conftest import Place, Places
+from tests.shared.callers import message, onboard, sell, shell_of
+from tests.shared.places import Place, Places
 
 SHOPPER = uuid4()
 TWINS = 30

@@ -13,11 +13,11 @@ from services.payments.domain.payment import PaymentState
 from services.payments.handlers.disputes import ObserveDispute
 from services.payments.handlers.refunds import ObserveRefund
 from services.payments.jobs.refunds import look_into_due
-from tests.contract.fakes import Process, started
-from tests.integration.callers import message
-from tests.integration.conftest import Places
-from tests.integration.paying import wanted
-from tests.till import AMOUNT, MISHAPS, Till, till_at
+from tests.shared.callers import message
+from tests.shared.fakes import Process, started
+from tests.shared.paying import wanted
+from tests.shared.places import Places
+from tests.shared.till import AMOUNT, MISHAPS, Till, till_at
 
 OVER = {"succeeded", "failed", "canceled"}
 

@@ -23,10 +23,10 @@ from services.payments.handlers.payments import VoidPayment
 from services.payments.jobs.watching import look_at_due
 from services.payments.repository import ROWS
 from services.payments.repository.payments import ATTEMPTS
-from tests.contract.fakes import started
-from tests.integration.callers import Person, message, problem
-from tests.integration.conftest import Places
-from tests.till import AMOUNT, FINAL, MISHAPS, UNREADABLE, Till, till_at
+from tests.shared.callers import Person, message, problem
+from tests.shared.fakes import started
+from tests.shared.places import Places
+from tests.shared.till import AMOUNT, FINAL, MISHAPS, UNREADABLE, Till, till_at
 
 
 @pytest.fixture(scope="module")

@@ -32,9 +32,9 @@ from services.payments.jobs.executor import Executor
 from services.payments.jobs.webhooks import Settler
 from services.payments.repository import ACCOUNTS, PAYMENTS
 from services.payments.repository.accounts import loading
-from tests.contract.fakes import started
-from tests.integration.callers import Person, edge, message, onboard, problem
-from tests.integration.conftest import Place, Places
+from tests.shared.callers import Person, edge, message, onboard, problem
+from tests.shared.fakes import started
+from tests.shared.places import Place, Places
 
 OLD, NEW = MasterKey(os.urandom(32)), MasterKey(os.urandom(32))
 SHARED_SECRET, OWN_SECRET, NEXT_SECRET = (f"whsec_{name}{uuid4().hex}" for name in ("shared", "own", "next"))

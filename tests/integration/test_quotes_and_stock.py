@@ -23,8 +23,8 @@ from services.checkout.domain.tax import TaxRate
 from services.checkout.handlers import StartCheckout
 from services.checkout.handlers.quoting import DeleteShippingMethod, PutShippingMethod, PutTaxRate
 from services.checkout.handlers.stock import PutStockPolicy
-from tests.integration.callers import count, message, onboard, shell_of
-from tests.integration.conftest import Places
+from tests.shared.callers import count, message, onboard, shell_of
+from tests.shared.places import Places
 
 MANY = 40
 LONDON = Address(name="A", line1="1 Street", city="London", postal_code="N1", country="GB")

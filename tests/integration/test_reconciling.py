@@ -30,8 +30,8 @@ from services.payments.jobs.audit import PAGE
 from services.payments.jobs.executor import Executor
 from services.payments.jobs.reconciliation import Reconciler
 from services.payments.repository import BREAKS, PAYMENTS, RECONCILIATIONS
-from tests.integration.callers import Person, edge, message, onboard, problem, shell_of
-from tests.integration.conftest import Place, Places
+from tests.shared.callers import Person, edge, message, onboard, problem, shell_of
+from tests.shared.places import Place, Places
 
 ROOT = Path(__file__).parents[2]
 AMOUNT, MANY = 10_000, PAGE + 5

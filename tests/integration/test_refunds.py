@@ -30,9 +30,8 @@ from services.payments.handlers.refunds import ObserveRefund
 from services.payments.jobs.orphans import give_back
 from services.payments.jobs.refunds import look_into_due
 from services.payments.repository import REFUNDS
-from tests.integration.callers import Person, edge, message, onboard, problem, shell_of
-from tests.integration.conftest import Places
-from tests.integration.paying import (
+from tests.shared.callers import Person, edge, message, onboard, problem, shell_of
+from tests.shared.paying import (
     AMOUNT,
     FEE,
     always,
@@ -46,6 +45,7 @@ from tests.integration.paying import (
     refund_of,
     wanted,
 )
+from tests.shared.places import Places
 
 MANY = 50
 

@@ -48,8 +48,8 @@ from libs.common.telemetry.traces import MAX_LINKS, record_with
 from services.payments.domain.operation import Operation, OperationKind, OperationState
 from services.payments.domain.outcome import Outcome, Throttled
 from services.payments.jobs import calling
-from tests import toy as toys
-from tests.toy import COUNTERS, SERVICE, TALLIES, TOPIC, Bump, Bumped, Counter, Tally, Toy, command
+from tests.shared import toy as toys
+from tests.shared.toy import COUNTERS, SERVICE, TALLIES, TOPIC, Bump, Bumped, Counter, Tally, Toy, command
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "telemetry.md"

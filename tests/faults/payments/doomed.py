@@ -29,9 +29,9 @@ from services.payments.gateway.accounts import Access
 from services.payments.jobs.refunds import watch_refunds
 from services.payments.jobs.watching import watch_payments
 from tests.faults.crash.points import WRAPPED
-from tests.integration.callers import edge
-from tests.integration.conftest import Place
-from tests.till import MASTER_KEYS, PATIENT_SECONDS, Till, confirmed, requested, running
+from tests.shared.callers import edge
+from tests.shared.places import Place
+from tests.shared.till import MASTER_KEYS, PATIENT_SECONDS, Till, confirmed, requested, running
 
 PART = 500
 SETTLED = frozenset(PaymentState) - {

@@ -16,7 +16,7 @@ from services.payments.domain.payment import Payment, PaymentState
 from services.payments.handlers.disputes import ObserveDispute
 from services.payments.handlers.observations import ObserveIntent
 from services.payments.handlers.refunds import ObserveRefund
-from tests.till import AMOUNT, Till
+from tests.shared.till import AMOUNT, Till
 
 FEE = 39
 """What the provider keeps of a capture: 1.5 %, and 20."""

@@ -22,8 +22,8 @@ from services.checkout.domain.stock import Allocation, Stock, StockPolicy
 from services.checkout.handlers import HANDLERS, CancelCheckout, ResumeCheckout, StartCheckout
 from services.checkout.handlers.caller import Caller
 from services.checkout.handlers.checkouts import WakeCheckout
+from tests.unit.checkout.books import assert_kept
 from tests.unit.memory import NOW, TENANT, Memory
-from tests.unit.checkout.test_stock import assert_kept
 
 TTL = timedelta(seconds=900)
 LATER = NOW + TTL

@@ -11,21 +11,10 @@ from libs.common.errors import ConflictError, NotYetError
 from services.checkout.domain import stock as shelf
 from services.checkout.domain.stock import Allocation, Level, SequenceGapError, Stock, StockPolicy
 from services.checkout.handlers import HANDLERS
+from tests.unit.checkout.books import assert_kept
 from tests.unit.memory import TENANT, Memory
 
 EMPTY = Stock(tenant_id=TENANT, sku="tea")
-
-
-def assert_kept(stock: Stock) -> None:
-    """The books balance, in all and at each location, and nothing is below zero."""
-    levels = stock.levels.values()
-    assert stock.adjusted == stock.on_hand + stock.reserved + stock.sold
-    assert stock.on_hand == sum(level.on_hand for level in levels)
-    assert stock.reserved == sum(level.reserved for level in levels)
-    assert stock.sold == sum(level.sold for level in levels)
-    assert all(min(level.on_hand, level.reserved, level.sold) >= 0 for level in levels)
-    assert min(stock.promised, stock.owed) >= 0
-    assert not (stock.owed and stock.on_hand), "what is on hand is owed to nobody"
 
 
 LOCATIONS = st.sampled_from(["a", "b", "c"])

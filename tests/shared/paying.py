@@ -22,8 +22,8 @@ from services.payments.handlers.refunds import RequestRefund
 from services.payments.repository import OPERATIONS, PAYMENTS
 from services.payments.repository import ledger as books
 from services.payments.repository.ledger import BEGINNING
-from tests.integration.callers import message
-from tests.integration.conftest import Place
+from tests.shared.callers import message
+from tests.shared.places import Place
 
 AMOUNT, FEE = 10_000, 320
 """What each payment takes, and what the provider keeps of it."""

@@ -25,7 +25,7 @@ from libs.common.processes.api import api_app
 from libs.common.shared import Shared
 from services.checkout.domain.saga import Terms
 from services.parts import parts_of
-from tests.integration.conftest import Place
+from tests.shared.places import Place
 
 ISSUER = "http://issuer.test"
 KEY = ec.generate_private_key(ec.SECP256R1())

@@ -34,9 +34,9 @@ from services.payments.jobs.watching import look_at_due
 from services.payments.jobs.webhooks import Settler
 from services.payments.repository.accounts import loading
 from services.payments.repository.payments import PAYMENTS
-from tests.integration.callers import Person, edge, message, onboard
-from tests.integration.conftest import Place
-from tests.integration.paying import balances
+from tests.shared.callers import Person, edge, message, onboard
+from tests.shared.paying import balances
+from tests.shared.places import Place
 
 AMOUNT = 1_250
 HASTY_SECONDS = 0.5
