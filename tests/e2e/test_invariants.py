@@ -21,9 +21,10 @@ from deploy.cli.shop import RefusedError, Shopper
 from deploy.cli.tenants import operator
 from libs.common.clock import new_id, now, rfc3339
 from libs.common.contracts import Event
-from libs.common.contracts.checkout import CheckoutRequested, OrderConfirmed, OrderLine, RefundRequested, Totals
+from libs.common.contracts.checkout import CheckoutRequested, OrderConfirmed, OrderLine
 from libs.common.contracts.payments import PaymentCaptured, PaymentUnknown
 from libs.common.messaging.envelope import adapter
+from tests.shared.events import order_confirmed, refund_requested
 from tests.shared.market import Market
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -283,19 +284,7 @@ async def _forge(market: Market, event: Event, *, source: str) -> None:
 def _order(number: int, total_minor: int) -> OrderConfirmed:
     """An order that no checkout became."""
     line = OrderLine(line_id="1", sku="SKU-0", name="SKU-0", quantity=1, unit_minor=total_minor, total_minor=total_minor)
-    totals = Totals(subtotal_minor=total_minor, discount_minor=0, shipping_minor=0, tax_minor=0, total_minor=total_minor)
-    return OrderConfirmed(
-        order_id=uuid4(),
-        number=number,
-        checkout_id=uuid4(),
-        cart_id=uuid4(),
-        payment_id=uuid4(),
-        subject_id=uuid4(),
-        currency="GBP",
-        lines=(line,),
-        totals=totals,
-        placed_at=now() - timedelta(hours=1),
-    )
+    return order_confirmed(total_minor, number=number, lines=(line,), placed_at=now() - timedelta(hours=1))
 
 
 async def test_a_second_charge_and_one_without_an_order_on_the_providers_list_are_found(market: Market) -> None:
@@ -341,15 +330,7 @@ async def test_an_order_by_hand_shows_by_its_number_its_missing_money_and_its_go
 async def test_what_never_ends_is_found_beyond_its_limit(market: Market) -> None:
     checkout = CheckoutRequested(checkout_id=uuid4(), cart_id=uuid4(), subject_id=uuid4())
     unknown = PaymentUnknown(payment_id=uuid4(), checkout_id=uuid4())
-    refund = RefundRequested(
-        refund_id=uuid4(),
-        payment_id=uuid4(),
-        checkout_id=uuid4(),
-        order_id=uuid4(),
-        amount_minor=1,
-        currency="GBP",
-        reason="forged",
-    )
+    refund = refund_requested(1, reason="forged")
     await _forge(market, checkout, source="/cartwright/checkout")
     await _forge(market, refund, source="/cartwright/checkout")
     await _forge(market, unknown, source="/cartwright/payments")

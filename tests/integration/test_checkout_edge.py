@@ -14,11 +14,9 @@ import orjson
 import pytest
 
 from libs.common.auth import CLIENT, Keys, Verifier
-from libs.common.contracts.cart import CartFrozen, Discount, FrozenLine
+from libs.common.contracts.cart import CartFrozen, Discount
 from libs.common.contracts.payments import (
     PaymentActionRequired,
-    PaymentAuthorized,
-    PaymentCaptured,
     PaymentVoided,
     RefundFailed,
     RefundSucceeded,
@@ -41,6 +39,7 @@ from services.checkout.handlers import Caller
 from services.checkout.handlers.refunds import RequestRefund
 from services.checkout.jobs.clockwork import COMMANDS
 from tests.shared.callers import ISSUER, JWK, Person, count, message, onboard, problem, shell_of
+from tests.shared.events import cart_frozen_for, frozen_line, payment_authorized, payment_captured
 from tests.shared.places import Place, Places
 
 PRICE = 250
@@ -103,40 +102,12 @@ class Shop:
 
     async def ordered(self, *, is_captured: bool = True, **request: Any) -> Checkout:
         checkout = await self.paying(**request)
-        await self.tell(authorized(checkout), *([captured(checkout)] if is_captured else []))
+        await self.tell(payment_authorized(checkout), *([payment_captured(checkout)] if is_captured else []))
         return checkout
 
 
 def frozen(checkout: Checkout, quantity: int) -> CartFrozen:
-    total = PRICE * quantity
-    line = FrozenLine(sku="tea", name="Tea", category="", quantity=quantity, unit_minor=PRICE, total_minor=total)
-    return CartFrozen(
-        cart_id=checkout.cart_id,
-        checkout_id=checkout.id,
-        version=2,
-        subject_id=checkout.subject_id,
-        currency="GBP",
-        lines=(line,),
-        discounts=(),
-        total_minor=total,
-    )
-
-
-def authorized(checkout: Checkout) -> PaymentAuthorized:
-    return PaymentAuthorized(
-        payment_id=checkout.payment_id, checkout_id=checkout.id, amount_minor=checkout.total_minor or 0, currency="GBP"
-    )
-
-
-def captured(checkout: Checkout) -> PaymentCaptured:
-    total = checkout.total_minor or 0
-    return PaymentCaptured(
-        payment_id=checkout.payment_id,
-        checkout_id=checkout.id,
-        order_id=checkout.order_id,
-        amount_minor=total,
-        captured_minor=total,
-    )
+    return cart_frozen_for(checkout, frozen_line("tea", quantity, PRICE, name="Tea"))
 
 
 @pytest.fixture
@@ -174,7 +145,7 @@ async def test_a_wait_of_five_seconds_costs_not_one_statement_until_there_is_new
     await asyncio.sleep(5)
     assert len(shop.statements) == before
     assert not waiting.done()
-    await shop.tell(authorized(checkout))
+    await shop.tell(payment_authorized(checkout))
     assert (await waiting).json()["state"] == "confirmed"
     assert sum("FROM" in statement for statement in shop.statements[before:]) == 1, "it looked once"
 
@@ -186,7 +157,7 @@ async def test_a_wait_whose_news_died_with_a_worker_hears_from_the_next_one_befo
     waiting = asyncio.create_task(shop.ask("GET", f"/v1/checkouts/{checkout.id}", headers={"Prefer": "wait=30"}))
     await _quiet(shop.statements)
     async with shell_of(shared("checkout")) as doomed:  # its hints are never sent
-        await doomed.execute(message(authorized(checkout), shop.tenant_id))
+        await doomed.execute(message(payment_authorized(checkout), shop.tenant_id))
     await _quiet(shop.statements)
     assert not waiting.done()
     async with process(shared("checkout")) as (_, successor, _):
@@ -229,7 +200,7 @@ async def test_who_starts_a_checkout_learns_at_once_that_the_payer_must_act_and_
     )
     await _quiet(shop.statements)
     assert not resumed.done()
-    await shop.tell(authorized(await shop.checkout(str(started.id))))
+    await shop.tell(payment_authorized(await shop.checkout(str(started.id))))
     answer = await resumed
     assert (answer.status_code, answer.json()["state"], answer.json()["action_required"]) == (200, "confirmed", False)
     again = await shop.ask("POST", f"/v1/checkouts/{started.id}/resume", headers={"Idempotency-Key": "resume"})
@@ -263,7 +234,7 @@ async def test_money_that_comes_late_leaves_the_answer_of_a_finished_checkout_as
     await shop.ask("POST", f"/v1/checkouts/{checkout.id}/cancel")
     await shop.tell(PaymentVoided(payment_id=checkout.payment_id, checkout_id=checkout.id))
     before = await shop.ask("GET", f"/v1/checkouts/{checkout.id}")
-    await shop.tell(authorized(checkout), captured(checkout))
+    await shop.tell(payment_authorized(checkout), payment_captured(checkout))
     after = await shop.ask("GET", f"/v1/checkouts/{checkout.id}")
     assert (after.content, after.headers["etag"]) == (before.content, before.headers["etag"])
 
@@ -337,7 +308,7 @@ async def test_a_reader_of_steps_costs_no_statement_until_there_is_one(shop: Sho
     before = await _quiet(shop.statements)
     await asyncio.sleep(2)
     assert len(shop.statements) == before
-    await shop.tell(authorized(checkout))
+    await shop.tell(payment_authorized(checkout))
     assert _told(await watching)[-1][1] == "confirmed"
 
 

@@ -14,10 +14,11 @@ from services.payments.handlers.disputes import ObserveDispute
 from services.payments.handlers.refunds import ObserveRefund
 from services.payments.jobs.refunds import look_into_due
 from tests.shared.callers import message
+from tests.shared.events import AMOUNT
 from tests.shared.fakes import Process, started
 from tests.shared.paying import wanted
 from tests.shared.places import Places
-from tests.shared.till import AMOUNT, MISHAPS, Till, till_at
+from tests.shared.till import MISHAPS, Till, till_at
 
 OVER = {"succeeded", "failed", "canceled"}
 

@@ -24,9 +24,10 @@ from services.payments.jobs.watching import look_at_due
 from services.payments.repository import ROWS
 from services.payments.repository.payments import ATTEMPTS
 from tests.shared.callers import Person, message, problem
+from tests.shared.events import AMOUNT
 from tests.shared.fakes import started
 from tests.shared.places import Places
-from tests.shared.till import AMOUNT, FINAL, MISHAPS, UNREADABLE, Till, till_at
+from tests.shared.till import FINAL, MISHAPS, UNREADABLE, Till, till_at
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,6 @@ from structlog.testing import capture_logs
 
 from libs.common.auth import CLIENT, PLATFORM_OPERATOR, SHOPPER
 from libs.common.clock import PLATFORM, now
-from libs.common.contracts.checkout import OrderConfirmed, PaymentRequested, Totals
 from libs.common.messaging.shell import Shell
 from libs.common.sealing import MasterKey, MasterKeys, SealError
 from libs.common.shared import Shared
@@ -33,6 +32,7 @@ from services.payments.jobs.webhooks import Settler
 from services.payments.repository import ACCOUNTS, PAYMENTS
 from services.payments.repository.accounts import loading
 from tests.shared.callers import Person, edge, message, onboard, problem
+from tests.shared.events import AMOUNT, order_confirmed, payment_requested
 from tests.shared.fakes import started
 from tests.shared.places import Place, Places
 
@@ -112,17 +112,7 @@ async def payments(shared: Places, fake: str) -> AsyncIterator[Edge]:
 
 async def pay(payments: Edge, method: str = "pm_card_visa") -> Payment:
     """A payment that the executor has taken as far as it goes."""
-    requested = PaymentRequested(
-        checkout_id=uuid4(),
-        payment_id=uuid4(),
-        order_id=uuid4(),
-        amount_minor=1250,
-        currency="GBP",
-        method=method,
-        capture="on-confirmation",
-        quote_hash="0" * 64,
-        subject_id=uuid4(),
-    )
+    requested = payment_requested(method)
     async with carried_out(payments):
         await payments.shell.execute(message(requested, payments.tenant_id))
         await until(payments, requested.payment_id, PaymentState.AUTHORIZED)
@@ -151,19 +141,8 @@ async def until(payments: Edge, payment_id: UUID, state: PaymentState) -> None:
 
 async def capture(payments: Edge, payment: Payment) -> Payment:
     """The order is confirmed, so the money is taken."""
-    totals = Totals(subtotal_minor=1250, discount_minor=0, shipping_minor=0, tax_minor=0, total_minor=1250)
-    order = OrderConfirmed(
-        order_id=payment.order_id,
-        number=1,
-        checkout_id=payment.checkout_id,
-        cart_id=uuid4(),
-        payment_id=payment.id,
-        subject_id=payment.subject_id,
-        currency="GBP",
-        lines=(),
-        totals=totals,
-        placed_at=now(),
-    )
+    whose = {"order_id": payment.order_id, "checkout_id": payment.checkout_id, "subject_id": payment.subject_id}
+    order = order_confirmed(AMOUNT, payment_id=payment.id, **whose)
     async with carried_out(payments):
         await payments.shell.execute(message(order, payments.tenant_id))
         await until(payments, payment.id, PaymentState.CAPTURED)

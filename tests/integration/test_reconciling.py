@@ -1,21 +1,17 @@
 """Reconciliation on a real Postgres against the fake Stripe: every kind of break is planted, found, and repaired if provable."""
 
 import asyncio
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from pathlib import Path
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
 
 from libs.common.clock import PLATFORM, new_id, now
-from libs.common.contracts.checkout import OrderConfirmed, PaymentRequested, Totals
 from libs.common.errors import ConflictError
 from libs.common.messaging.shell import Shell
 from libs.common.telemetry.metrics import REGISTRY
@@ -31,9 +27,10 @@ from services.payments.jobs.executor import Executor
 from services.payments.jobs.reconciliation import Reconciler
 from services.payments.repository import BREAKS, PAYMENTS, RECONCILIATIONS
 from tests.shared.callers import Person, edge, message, onboard, problem, shell_of
+from tests.shared.events import order_confirmed_for, payment_requested
+from tests.shared.fakes import started
 from tests.shared.places import Place, Places
 
-ROOT = Path(__file__).parents[2]
 AMOUNT, MANY = 10_000, PAGE + 5
 NOW_GRACE = timedelta(0)
 """Everything that differs counts, however young: these tests plant what they look for."""
@@ -42,16 +39,9 @@ NOW_GRACE = timedelta(0)
 @pytest.fixture(scope="module")
 def api_base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The fake Stripe, in a process of its own."""
-    state = tmp_path_factory.mktemp("stripe") / "journal"
-    command = [sys.executable, "-m", "deploy.local.fake_stripe", "--port", "0", "--state", str(state)]
-    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert child.stdout is not None
-    line = child.stdout.readline()
-    assert "http://" in line
-    yield line.split()[-1]
-    child.terminate()
-    child.wait(10)
-    child.stdout.close()
+    process = started(tmp_path_factory.mktemp("stripe") / "journal")
+    yield process.url
+    process.kill()
 
 
 @dataclass
@@ -65,11 +55,11 @@ class Bank:
 
     async def pay(self, count: int, *, confirm: bool = True, method: str = "pm_card_visa") -> list[UUID]:
         """Authorize this many payments, and capture them."""
-        asked = [_requested(method) for _ in range(count)]
+        asked = [payment_requested(method, amount_minor=AMOUNT) for _ in range(count)]
         await self.shell.execute_many([message(each, self.tenant_id) for each in asked])
         await self.until(count, PaymentState.AUTHORIZED, [each.payment_id for each in asked])
         if confirm:
-            await self.shell.execute_many([message(_confirmed(each), self.tenant_id) for each in asked])
+            await self.shell.execute_many([message(order_confirmed_for(each), self.tenant_id) for each in asked])
             await self.until(count, PaymentState.CAPTURED, [each.payment_id for each in asked])
         return [each.payment_id for each in asked]
 
@@ -125,35 +115,6 @@ class Bank:
         async with self.shell.database.transaction([self.tenant_id]) as connection:
             rows = await connection.fetch("SELECT * FROM reconciliation_break ORDER BY first_seen_at, id")
         return [BREAKS.decode(row) for row in rows]
-
-
-def _requested(method: str = "pm_card_visa") -> PaymentRequested:
-    return PaymentRequested(
-        checkout_id=uuid4(),
-        payment_id=uuid4(),
-        order_id=uuid4(),
-        amount_minor=AMOUNT,
-        currency="GBP",
-        method=method,
-        capture="on-confirmation",
-        quote_hash="0" * 64,
-        subject_id=uuid4(),
-    )
-
-
-def _confirmed(asked: PaymentRequested) -> OrderConfirmed:
-    return OrderConfirmed(
-        order_id=asked.order_id,
-        number=1,
-        checkout_id=asked.checkout_id,
-        cart_id=uuid4(),
-        payment_id=asked.payment_id,
-        subject_id=asked.subject_id,
-        currency="GBP",
-        lines=(),
-        totals=Totals(subtotal_minor=AMOUNT, discount_minor=0, shipping_minor=0, tax_minor=0, total_minor=AMOUNT),
-        placed_at=now(),
-    )
 
 
 @asynccontextmanager
@@ -425,7 +386,7 @@ async def test_an_outcome_that_nobody_knows_is_listed_for_operators_and_looked_i
     rule = {"match": {"metadata": {"tenant_id": str(bank.tenant_id)}, "path": "*/pi_*"}, "fault": "reset_before"}
     async with edge(bank.place) as (http, _), httpx.AsyncClient(base_url=api_base) as provider:
         (await provider.put("/_control/faults", json={"rules": [rule]})).raise_for_status()
-        asked = _requested()
+        asked = payment_requested(amount_minor=AMOUNT)
         await bank.shell.execute(message(asked, bank.tenant_id))
         await bank.until(1, PaymentState.UNKNOWN, [asked.payment_id])
         assert problem(await http.get("/ops/payments/unknown", headers=Person(bank.tenant_id, role="client").authorization))

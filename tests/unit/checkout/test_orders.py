@@ -18,8 +18,6 @@ from libs.common.contracts.checkout import (
     RefundRequested,
 )
 from libs.common.contracts.fulfilment import FulfilmentLine, ReturnReceived, ShipmentDelivered, ShipmentDispatched
-from libs.common.contracts.identity import TenantUpdated
-from libs.common.contracts.inventory import StockCounted
 from libs.common.contracts.payments import (
     DisputeClosed,
     DisputeOpened,
@@ -39,6 +37,7 @@ from services.checkout.domain.stock import Allocation, Level, Stock
 from services.checkout.handlers import HANDLERS, Caller
 from services.checkout.handlers.orders import CancelOrder, SendLink, WriteNote
 from services.checkout.handlers.refunds import RequestRefund
+from tests.shared.events import stock_counted, tenant_updated
 from tests.unit.memory import NOW, TENANT, Memory
 
 STAFF = Caller(subject_id=UUID(int=9), sees_all=True)
@@ -65,9 +64,9 @@ TOTAL_MINOR = 750 - 100 + 65 + 1_999 + 200 + SHIPPING_MINOR
 
 def sold(memory: Memory, *, is_captured: bool = True) -> Order:
     """An order of two lines, its goods sold from two locations."""
-    memory.execute(TenantUpdated(tenant_id=TENANT, version=1, slug="t", status="active", currency="GBP", country="GB"))
+    memory.execute(tenant_updated(TENANT))
     for sku, count in (("tea", 10), ("gin", 4)):
-        memory.execute(StockCounted(sku=sku, location="main", quantity=count), sequence=1)
+        memory.execute(stock_counted(sku, count), sequence=1)
         stock = memory.get(Stock, sku)
         level = Level(on_hand=count - (3 if sku == "tea" else 1), sold=3 if sku == "tea" else 1)
         memory.rows[Stock, TENANT, sku] = replace(stock, on_hand=level.on_hand, sold=level.sold, levels={"main": level})

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from libs.common.contracts.cart import CartFreezeRefused, CartFrozen, Discount, FrozenLine
+from libs.common.contracts.cart import CartFreezeRefused, CartFrozen, Discount
 from libs.common.contracts.checkout import (
     CheckoutCanceled,
     CheckoutExpired,
@@ -19,12 +19,10 @@ from libs.common.contracts.checkout import (
     PaymentRequested,
     PaymentVoidRequested,
 )
-from libs.common.contracts.identity import TenantUpdated
-from libs.common.contracts.inventory import StockAdjusted, StockCounted
+from libs.common.contracts.inventory import StockAdjusted
 from libs.common.contracts.payments import (
     PaymentActionRequired,
     PaymentAuthorized,
-    PaymentCaptured,
     PaymentDeclined,
     PaymentExpired,
     PaymentVoided,
@@ -43,6 +41,14 @@ from services.checkout.handlers.refunds import RequestRefund
 from services.payments.domain import asking
 from services.payments.domain.payment import Payment
 from services.payments.domain.payment import PaymentState as MoneyState
+from tests.shared.events import (
+    cart_frozen_for,
+    frozen_line,
+    payment_authorized,
+    payment_captured,
+    stock_counted,
+    tenant_updated,
+)
 from tests.unit.memory import NOW, TENANT, Memory
 
 S = CheckoutState
@@ -54,9 +60,9 @@ CART = UUID(int=100)
 def shop(**stock: int) -> Memory:
     """A tenant with this much of each product."""
     memory = Memory(HANDLERS)
-    memory.execute(TenantUpdated(tenant_id=TENANT, version=1, slug="t", status="active", currency="GBP", country="GB"))
+    memory.execute(tenant_updated(TENANT))
     for sku, quantity in stock.items():
-        memory.execute(StockCounted(sku=sku, location="main", quantity=quantity), sequence=1)
+        memory.execute(stock_counted(sku, quantity), sequence=1)
     return memory
 
 
@@ -89,29 +95,12 @@ def cancel(memory: Memory, checkout: Checkout) -> Checkout:
 
 
 def frozen(checkout: Checkout, lines: list[tuple[str, int]], discount: int = 0) -> CartFrozen:
-    frozen_lines = tuple(
-        FrozenLine(sku=sku, name=sku, category="", quantity=count, unit_minor=PRICES[sku], total_minor=PRICES[sku] * count)
-        for sku, count in lines
-    )
-    return CartFrozen(
-        cart_id=checkout.cart_id,
-        checkout_id=checkout.id,
-        version=2,
-        subject_id=checkout.subject_id,
-        currency="GBP",
-        lines=frozen_lines,
-        discounts=(Discount(code="less", amount_minor=discount),) if discount else (),
-        total_minor=sum(line.total_minor for line in frozen_lines) - discount,
-    )
+    frozen_lines = [frozen_line(sku, count, PRICES[sku]) for sku, count in lines]
+    return cart_frozen_for(checkout, *frozen_lines, discount_minor=discount)
 
 
 def authorized(checkout: Checkout, *, off_by: int = 0, currency: str = "GBP") -> PaymentAuthorized:
-    return PaymentAuthorized(
-        payment_id=checkout.payment_id,
-        checkout_id=checkout.id,
-        amount_minor=(checkout.total_minor or 0) + off_by,
-        currency=currency,
-    )
+    return payment_authorized(checkout, amount_minor=(checkout.total_minor or 0) + off_by, currency=currency)
 
 
 def declined(checkout: Checkout, code: str = "card_declined") -> PaymentDeclined:
@@ -128,17 +117,6 @@ def lapsed(checkout: Checkout) -> PaymentExpired:
 
 def refused(checkout: Checkout) -> CartFreezeRefused:
     return CartFreezeRefused(cart_id=checkout.cart_id, checkout_id=checkout.id, reason="cart-empty")
-
-
-def captured(checkout: Checkout) -> PaymentCaptured:
-    total = checkout.total_minor or 0
-    return PaymentCaptured(
-        payment_id=checkout.payment_id,
-        checkout_id=checkout.id,
-        order_id=checkout.order_id,
-        amount_minor=total,
-        captured_minor=total,
-    )
 
 
 def after(memory: Memory, checkout: Checkout, *events: Any) -> Checkout:
@@ -173,8 +151,8 @@ def test_a_purchase_goes_from_start_to_captured() -> None:
     assert [(line.sku, line.quantity, line.total_minor) for line in order.lines] == [("tea", 2, 500), ("gin", 1, 1_999)]
     [confirmed] = memory.events(OrderConfirmed)
     assert confirmed.totals.total_minor == order.total_minor == 2_400
-    memory.execute(captured(checkout))
-    memory.execute(captured(checkout))
+    memory.execute(payment_captured(checkout))
+    memory.execute(payment_captured(checkout))
     order = memory.get(Order, checkout.order_id)
     assert (order.captured_minor, order.payment_state, order.version) == (2_400, PaymentState.CAPTURED, 2)
     memory.assert_numbered()
@@ -218,7 +196,7 @@ def test_money_that_is_not_what_was_quoted_is_let_go_of_and_never_confirms(wrong
     assert memory.all(Order) == []
 
 
-@pytest.mark.parametrize("money", [authorized, captured])
+@pytest.mark.parametrize("money", [authorized, payment_captured], ids=["authorized", "captured"])
 def test_money_that_comes_after_the_end_is_let_go_of_once_and_the_end_stays_as_it_was(money: Any) -> None:
     memory = shop(tea=2)
     checkout = paying(memory)
@@ -373,7 +351,7 @@ def test_payments_that_do_not_answer_are_asked_again_and_nothing_is_concluded_fr
 def test_money_that_was_taken_before_the_cancellation_was_heard_of_does_not_keep_the_checkout_waiting_for_ever() -> None:
     memory = shop(tea=2)
     checkout = cancel(memory, paying(memory))
-    memory.execute(captured(checkout))
+    memory.execute(payment_captured(checkout))
     assert (wake(memory, checkout), wake(memory, checkout)) == ("taken", "over")
     checkout = memory.get(Checkout, checkout.id)
     assert (checkout.state, memory.get(Stock, "tea").on_hand, memory.all(Order)) == (S.CANCELED, 2, [])
@@ -383,8 +361,8 @@ def test_money_that_was_taken_before_the_cancellation_was_heard_of_does_not_keep
 def test_money_that_was_taken_past_us_while_it_was_being_paid_for_goes_back_and_the_buyer_is_not_kept_waiting() -> None:
     memory = shop(tea=2)
     checkout = paying(memory)
-    memory.execute(captured(checkout))
-    memory.execute(captured(checkout))
+    memory.execute(payment_captured(checkout))
+    memory.execute(payment_captured(checkout))
     assert (wake(memory, checkout), wake(memory, checkout)) == ("taken", "over")
     checkout = memory.get(Checkout, checkout.id)
     assert (checkout.state, checkout.reason, memory.get(Stock, "tea").on_hand) == (S.FAILED, "amount-mismatch", 2)
@@ -406,9 +384,7 @@ def test_a_challenge_is_shown_until_the_payer_has_met_it() -> None:
 def test_payments_is_told_who_confirms_and_when_the_tenant_wants_the_money_taken() -> None:
     memory = shop(tea=9)
     settings = {"capture": "on-shipment"}
-    update = TenantUpdated(
-        tenant_id=TENANT, version=2, slug="t", status="active", currency="GBP", country="GB", settings=settings
-    )
+    update = tenant_updated(TENANT, version=2, settings=settings)
     paying(memory)
     memory.execute(update)
     command = StartCheckout(
@@ -638,12 +614,12 @@ class Market(RuleBasedStateMachine):
 
     @rule(which=checkouts)
     def money_is_captured(self, which: UUID) -> None:
-        self.arrive(captured(self.checkout(which)))
+        self.arrive(payment_captured(self.checkout(which)))
 
     @rule(sku=st.sampled_from(sorted(PRICES)), quantity=st.integers(0, 8), location=st.sampled_from(["main", "other"]))
     def the_shelf_is_counted(self, sku: str, quantity: int, location: str) -> None:
         self.inventory[sku] += 1
-        self.arrive(StockCounted(sku=sku, location=location, quantity=quantity), self.inventory[sku])
+        self.arrive(stock_counted(sku, quantity, location), self.inventory[sku])
 
     @rule(sku=st.sampled_from(sorted(PRICES)), delta=st.integers(-5, 5), skip=st.booleans())
     def goods_come_and_go(self, sku: str, delta: int, skip: bool) -> None:

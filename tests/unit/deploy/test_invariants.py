@@ -13,7 +13,7 @@ from deploy.cli.invariants.facts import Account, Charge, Facts, Level, Published
 from deploy.cli.invariants.run import Patience
 from deploy.cli.invariants.violation import Violation
 from libs.common.contracts import Event
-from libs.common.contracts.cart import CartFrozen, FrozenLine
+from libs.common.contracts.cart import CartFrozen
 from libs.common.contracts.checkout import (
     CheckoutFailed,
     CheckoutRequested,
@@ -25,11 +25,11 @@ from libs.common.contracts.checkout import (
     OrderRefundFailed,
     PaymentRequested,
     RefundRequested,
-    Totals,
 )
 from libs.common.contracts.fulfilment import FulfilmentLine, ReturnReceived, ShipmentDispatched
-from libs.common.contracts.inventory import StockAdjusted, StockCounted
+from libs.common.contracts.inventory import StockAdjusted
 from libs.common.contracts.payments import PaymentAuthorized, PaymentCaptured, PaymentUnknown, RefundSucceeded
+from tests.shared.events import cart_frozen, frozen_line, order_confirmed, payment_requested, stock_counted
 
 NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(hours=5)
@@ -68,32 +68,22 @@ class Shop:
         self.events = kept
 
     def check_out(self, name: str, quantity: int, at: datetime = LONG_AGO, capture: str = "on-confirmation") -> None:
-        line = FrozenLine(sku=SKU, name=SKU, category="", quantity=quantity, unit_minor=UNIT, total_minor=quantity * UNIT)
+        line = frozen_line(SKU, quantity, UNIT)
         self.say(CheckoutRequested(checkout_id=_id(name), cart_id=_id("cart"), subject_id=_id("subject")), at)
         self.say(
-            CartFrozen(
-                cart_id=_id("cart"),
-                checkout_id=_id(name),
-                version=1,
-                subject_id=_id("subject"),
-                currency="GBP",
-                lines=(line,),
-                discounts=(),
-                total_minor=quantity * UNIT,
-            ),
+            cart_frozen(line, version=1, cart_id=_id("cart"), checkout_id=_id(name), subject_id=_id("subject")),
             at,
         )
         self.say(
-            PaymentRequested(
+            payment_requested(
+                "card",
                 checkout_id=_id(name),
                 payment_id=_id(f"{name}/payment"),
                 order_id=_id(f"{name}/order"),
-                amount_minor=quantity * UNIT,
-                currency="GBP",
-                method="card",
-                capture=capture,  # type: ignore[arg-type]
-                quote_hash="",
                 subject_id=_id("subject"),
+                amount_minor=quantity * UNIT,
+                capture=capture,
+                quote_hash="",
             ),
             at,
         )
@@ -109,14 +99,13 @@ class Shop:
         self.say(PaymentAuthorized(amount_minor=total, currency="GBP", expires_at=None, **payment), at)
         line = OrderLine(line_id="1", sku=SKU, name=SKU, quantity=quantity, unit_minor=UNIT, total_minor=total)
         self.say(
-            OrderConfirmed(
+            order_confirmed(
+                total,
                 order_id=_id(f"{name}/order"),
                 number=number,
                 cart_id=_id("cart"),
                 subject_id=_id("subject"),
-                currency="GBP",
                 lines=(line,),
-                totals=Totals(subtotal_minor=total, discount_minor=0, shipping_minor=0, tax_minor=0, total_minor=total),
                 placed_at=at,
                 **payment,
             ),
@@ -192,7 +181,7 @@ def shop() -> Shop:
     """Sold, failed, refunded with and without the goods, canceled, shipped and returned, under way, and still to be paid."""
     shop = Shop()
     counted = LONG_AGO - timedelta(days=1)
-    shop.say(StockCounted(sku=SKU, location="shop", quantity=COUNTED), counted, 1)
+    shop.say(stock_counted(SKU, COUNTED, "shop"), counted, 1)
     shop.say(StockAdjusted(sku=SKU, location="shop", delta=DELIVERED, reason="delivery"), LONG_AGO + timedelta(hours=1), 2)
     for number, name in enumerate(("bought", "refunded", "kept", "returned"), 1):
         shop.buy(name, number)

@@ -44,25 +44,15 @@ from services.payments.domain.operation import (
 from services.payments.domain.outcome import Declined, IntentStatus, Outcome, Rejected, Succeeded, Throttled, Unknown
 from services.payments.domain.payment import OVER, TRANSITIONS, WORKING, Decision, OrderStanding, Payment, PaymentState
 from services.payments.domain.planning import look_again, plan
+from tests.shared.events import AMOUNT, payment_requested
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 TENANT, PAYMENT, CHECKOUT, ORDER, SUBJECT = (UUID(int=number) for number in range(1, 6))
-AMOUNT = 1_250
 INTENT = "pi_1"
 KINDS = [kind for kind in OperationKind if kind is not OperationKind.REFUND]
 NOTHING_FOUND = Rejected("not-found", "")
 
-REQUEST = PaymentRequested(
-    checkout_id=CHECKOUT,
-    payment_id=PAYMENT,
-    order_id=ORDER,
-    amount_minor=AMOUNT,
-    currency="GBP",
-    method="pm_card_visa",
-    capture="on-confirmation",
-    quote_hash="0" * 64,
-    subject_id=SUBJECT,
-)
+REQUEST = payment_requested(checkout_id=CHECKOUT, payment_id=PAYMENT, order_id=ORDER, subject_id=SUBJECT)
 BY_CLIENT = replace(REQUEST, method="", confirmation="client")
 VOID = PaymentVoidRequested(checkout_id=CHECKOUT, payment_id=PAYMENT, reason="canceled")
 
