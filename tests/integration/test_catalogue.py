@@ -16,7 +16,7 @@ from libs.common.database import alembic_config
 from tests.shared.places import MIGRATED, Place, Places
 
 WITHOUT_THE_TENANT = {
-    ("cart", "cart_id_not_available"): "cart ids are the client's to choose, and one id means one cart (contracts §12.6)",
+    ("cart", "cart_id_not_available"): "cart ids are the client's to choose, and one id means one cart",
     ("identity", "tenant_slug_taken"): "a slug names one tenant of all; only the platform makes tenants",
     ("payments", "provider_account_account_taken"): "an account that the platform acts for is one tenant's alone",
     **{(service, "inbox_parked_pkey"): "where a record lies in its topic" for service in MIGRATED},

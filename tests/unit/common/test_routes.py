@@ -21,7 +21,7 @@ PUBLIC = {
     ("checkout", "/v1/order-lookups"),
     ("payments", "/v1/webhooks/stripe/{tenant_id}"),
 }
-"""Every route that anybody may call (contracts §2, §4 and §5)."""
+"""Every route that anybody may call."""
 
 
 def _flat(router: Any) -> Iterator[Any]:
