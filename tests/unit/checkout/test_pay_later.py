@@ -15,24 +15,16 @@ from services.checkout.domain import stock as shelf
 from services.checkout.domain.order import Order
 from services.checkout.domain.saga import Checkout, CheckoutState
 from services.checkout.domain.stock import Allocation, Stock, StockPolicy
-from services.checkout.handlers import HANDLERS, CancelCheckout, ResumeCheckout, StartCheckout
+from services.checkout.handlers import CancelCheckout, ResumeCheckout, StartCheckout
 from services.checkout.handlers.caller import Caller
 from services.checkout.handlers.checkouts import WakeCheckout
-from tests.shared.events import cart_frozen_for, frozen_line, payment_authorized, stock_counted, tenant_updated
+from tests.shared.events import cart_frozen_for, frozen_line, payment_authorized
 from tests.unit.checkout.books import assert_kept
+from tests.unit.checkout.shop import shop
 from tests.unit.memory import NOW, TENANT, Memory
 
 TTL = timedelta(seconds=900)
 LATER = NOW + TTL
-
-
-def shop(**stock: int) -> Memory:
-    """A tenant with this much of each product."""
-    memory = Memory(HANDLERS)
-    memory.execute(tenant_updated(TENANT))
-    for sku, quantity in stock.items():
-        memory.execute(stock_counted(sku, quantity), sequence=1)
-    return memory
 
 
 def begin(memory: Memory, method: str = "", *, now: datetime = NOW, **lines: int) -> Checkout:
