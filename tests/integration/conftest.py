@@ -5,6 +5,7 @@ from uuid import uuid4
 
 import pytest
 
+from tests.shared.fakes import started
 from tests.shared.places import Place, Places, Templates
 
 
@@ -31,3 +32,11 @@ def shared(templates: Templates) -> Iterator[Places]:
 def empty(templates: Templates) -> Iterator[Places]:
     """A service's database for this test alone."""
     yield from _copies(templates, "empty")
+
+
+@pytest.fixture(scope="module")
+def fake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where the fake Stripe answers, in a process of its own."""
+    process = started(tmp_path_factory.mktemp("stripe") / "journal")
+    yield process.url
+    process.kill()
