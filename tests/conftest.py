@@ -2,9 +2,11 @@
 
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
+
+from tests.shared.places import Templates
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,6 +30,13 @@ def bootstrap_servers() -> str:
 def fresh_prefix() -> Callable[[str], str]:
     """Makes names that no other test uses, for databases and topics."""
     return lambda what: f"{what}_{uuid.uuid4().hex[:8]}_"
+
+
+@pytest.fixture(scope="session")
+def templates(admin_url: str, fresh_prefix: Callable[[str], str]) -> Iterator[Templates]:
+    templates = Templates(admin_url, fresh_prefix("template"))
+    yield templates
+    templates.close()
 
 
 def _server(variable: str, unproven: str) -> str:

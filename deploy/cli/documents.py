@@ -17,6 +17,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from deploy.cli.contracts import files
 from deploy.cli.errors import CommandError, ExitCode
 from deploy.composition import parts_of, settings_of
 from deploy.local.environment import OWN
@@ -104,7 +105,7 @@ def publishes(service: str) -> str:
     """Render the events that a service declares, and who reacts to them."""
     rows = [
         (f"`{event.TYPE}`", f"`{event.TOPIC}`", ", ".join(_reacting(event)) or "none", _sentence(event))
-        for event in _events()
+        for event in files.events()
         if event.__module__ == f"{_CONTRACTS}.{service}"
     ]
     return _table(("event", "topic", "consumer groups", "what it says"), rows)
@@ -116,7 +117,7 @@ def consumes(service: str) -> str:
     rows = [
         (f"`{event.TYPE}`", f"`{event.TOPIC}`", published_by[event.TOPIC], _sentence(handler.decide))
         for event, handler in _handlers(service).table.items()
-        if event in _events()
+        if event in files.events()
     ]
     for group, handlers in _apart(service).items():
         for topic in dict.fromkeys(event.TOPIC for event in handlers.events()):
@@ -217,14 +218,6 @@ def variables() -> str:
 
 
 # --- What the code says -------------------------------------------------------------------------------------------
-
-
-@cache
-def _events() -> "Sequence[type[Event]]":
-    contracts = importlib.import_module(_CONTRACTS)
-    for module in pkgutil.iter_modules(contracts.__path__, f"{_CONTRACTS}."):
-        importlib.import_module(module.name)
-    return list(contracts.EVENTS.values())
 
 
 @cache

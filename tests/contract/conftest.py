@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.fakes import Account, Process, account_at, started
+from tests.shared.fakes import Account, Process, account_at, started
 
 
 @pytest.fixture

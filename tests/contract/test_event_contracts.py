@@ -30,6 +30,8 @@ from libs.common.messaging.asyncapi import published_by
 from libs.common.messaging.envelope import encode
 from libs.common.messaging.headers import unpack
 from services import SERVICES
+from services.parts import parts_of
+from tests.shared import toy
 
 Schema = dict[str, Any]
 NAME = "cart.v1/cart.changed.1"
@@ -261,6 +263,12 @@ def test_every_event_has_a_schema_under_the_name_that_its_header_says() -> None:
     assert schema["required"] == list(orjson.loads(row.payload))
 
 
+def test_an_event_that_only_a_test_declares_is_no_part_of_the_language() -> None:
+    assert toy.Bumped in EVENTS.values()
+    assert toy.Bumped not in files.events()
+    assert not [name for name in files.schemas() if name.startswith(toy.TOPIC)]
+
+
 @pytest.mark.parametrize("service", SERVICES)
 async def test_a_document_tells_every_event_that_a_service_publishes_or_handles_and_no_other(service: str) -> None:
     document = files.documents()[f"asyncapi/{service}"]
@@ -269,7 +277,7 @@ async def test_a_document_tells_every_event_that_a_service_publishes_or_handles_
         (message,) = operation["messages"]
         assert message["$ref"].startswith(operation["channel"]["$ref"] + "/messages/")
         told[operation["action"]].add(message["$ref"].rpartition("/")[2])
-    names = {event: f"{event.TOPIC}.{event.TYPE}.{event.VERSION}" for event in EVENTS.values()}
+    names = {event: f"{event.TOPIC}.{event.TYPE}.{event.VERSION}" for event in files.events()}
     assert told["send"] == {names[event] for event in published_by(service)}
     apart = _apart(service).values()
     assert told["receive"] == {names[event] for handlers in (_handlers(service), *apart) for event in handlers.events()}

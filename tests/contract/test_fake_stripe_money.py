@@ -17,7 +17,7 @@ from deploy.local.fake_stripe.cards import CARDS
 from deploy.local.fake_stripe.disputes import TRANSITIONS as DISPUTE_MOVES
 from deploy.local.fake_stripe.intents import HOLD_SECONDS
 from deploy.local.fake_stripe.records import DisputeStatus
-from tests.contract.fakes import INTENTS, POOR, ROOT, VISA, Account, Process, account_at, control
+from tests.shared.fakes import INTENTS, POOR, ROOT, VISA, Account, Process, account_at, control
 
 SEVERAL = {"payment_method_options[card][request_multicapture]": "if_available"}
 

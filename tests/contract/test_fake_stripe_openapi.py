@@ -18,8 +18,8 @@ from aiohttp import web
 from deploy.local.fake_stripe.api import SERVED
 from services.payments.gateway.protocol import PaymentGateway
 from services.payments.gateway.stripe import StripeGateway
-from tests.contract.fakes import BASIC, INTENTS, POOR, VISA, Account, control
 from tests.contract.openapi import Contract, installed, specification
+from tests.shared.fakes import BASIC, INTENTS, POOR, VISA, Account, control
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 META = {"tenant_id": "t", "payment_id": "p", "refund_id": "r"}

@@ -20,7 +20,7 @@ from deploy.local.fake_stripe.cards import CARDS
 from deploy.local.fake_stripe.endpoints.call import new_id
 from deploy.local.fake_stripe.journal import Journal
 from deploy.local.fake_stripe.records import Change, Intent, Status, WebhookEndpoint
-from tests.contract.fakes import INTENTS, VISA, Account, Process, account_at, control
+from tests.shared.fakes import INTENTS, VISA, Account, Process, account_at, control
 
 SECRET = "whsec_aSecretOfTheTests"
 HELD = "payment_intent.amount_capturable_updated"

@@ -29,7 +29,7 @@ from services.payments.gateway.accounts import Credentials
 from services.payments.gateway.limits import Buckets, Guard
 from services.payments.gateway.protocol import GatewayUnavailableError
 from services.payments.gateway.stripe import Stripe, StripeGateway
-from tests.contract.fakes import Process
+from tests.shared.fakes import Process
 
 VISA, DECLINED = "pm_card_visa", "pm_card_chargeDeclined"
 T0 = datetime(2026, 1, 1, tzinfo=UTC)

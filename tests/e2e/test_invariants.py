@@ -1,13 +1,11 @@
 """Every order explains itself, and one command says whether all is as it must be: each real source is corrupted in turn."""
 
 import asyncio
-import json
 import os
 import sys
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -18,73 +16,18 @@ import pytest
 from deploy.cli.api import RefusedError
 from deploy.cli.publisher import Record, publishing
 from deploy.cli.settlement import settled
-from deploy.cli.shop import Shopper
+from deploy.cli.shop import RefusedError
 from deploy.cli.tenants import operator
 from libs.common.clock import new_id, now, rfc3339
 from libs.common.contracts import Event
-from libs.common.contracts.checkout import CheckoutRequested, OrderConfirmed, OrderLine, RefundRequested, Totals
+from libs.common.contracts.checkout import CheckoutRequested, OrderConfirmed, OrderLine
 from libs.common.contracts.payments import PaymentCaptured, PaymentUnknown
 from libs.common.messaging.envelope import adapter
-from tests.e2e.conftest import Market
+from tests.e2e.verbs import ROOT, buy, cartwright, check, paid, post
+from tests.shared.events import order_confirmed, refund_requested
+from tests.shared.market import Market
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a verb ended with, and what it printed."""
-
-    code: int
-    out: str
-
-    @property
-    def told(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.out)
-        return found
-
-    @property
-    def violations(self) -> set[tuple[str, str]]:
-        return {(each["invariant"], each["subject"]) for each in self.told["violations"]}
-
-
-async def _cartwright(market: Market, *arguments: str) -> Said:
-    """The command itself, as an operator runs it."""
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("CARTWRIGHT_")}
-    environment = ours | {"CARTWRIGHT_HOME": str(market.stack.home.path)}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "deploy.cli", *arguments, cwd=ROOT, env=environment, stdout=asyncio.subprocess.PIPE
-    )
-    out, _ = await process.communicate()
-    return Said(process.returncode or 0, out.decode())
-
-
-async def _check(market: Market, *options: str) -> Said:
-    return await _cartwright(market, "invariants", "--json", "--patience", "2", *options)
-
-
-async def _buy(market: Market, name: str, lines: dict[str, int], method: str = "pm_card_visa") -> tuple[Shopper, dict[str, Any]]:
-    shopper = market.shop.shopper(f"customer:{name}")
-    cart_id = await market.cart(shopper, lines)
-    started = await shopper.check_out(cart_id, key=f"buy-{cart_id}", method=method, wait_seconds=20)
-    return shopper, await shopper.outcome(started, patience_seconds=60)
-
-
-async def _paid(market: Market, name: str) -> dict[str, Any]:
-    """An order whose money is there."""
-    _, checkout = await _buy(market, name, {"SKU-1": 2})
-
-    async def captured() -> bool:
-        return bool((await market.shop.order(checkout["order_id"]))["payment_state"] == "captured")
-
-    await market.until(captured)
-    return checkout
-
-
-async def _post(market: Market, token: str, path: str, key: str, body: object = None) -> dict[str, Any]:
-    answer: dict[str, Any] = (await market.api.call("checkout", "POST", path, token=token, key=key, body=body)).body
-    return answer
 
 
 async def _timeline(market: Market, kind: str, id_: str, *awaited: str) -> dict[str, Any]:
@@ -128,10 +71,10 @@ WHY = {
 
 
 async def test_an_order_tells_what_happened_in_every_service_why_and_how_long_it_took(market: Market) -> None:
-    bought = await _paid(market, "told")
+    bought = await paid(market, "told")
     token = await market.shop.token()
     refund = {"lines": [{"line_id": "1", "quantity": 1}], "restock": True, "reason": "came back"}
-    await _post(market, token, f"/v1/orders/{bought['order_id']}/refunds", "refund-told", refund)
+    await post(market, token, f"/v1/orders/{bought['order_id']}/refunds", "refund-told", refund)
     story = await _timeline(market, "orders", bought["order_id"], *WHY)
     assert _causes(story) == WHY
     items = story["items"]
@@ -144,7 +87,7 @@ async def test_an_order_tells_what_happened_in_every_service_why_and_how_long_it
     first = [item for item in items if item["name"] in {"checkout.requested", "order.confirmed", "payment.captured"}]
     assert {item["trace_id"] for item in first} == {story["trace_ids"][0]}, "one purchase is one trace"
     assert not any(item["retry"] or item["compensation"] for item in items)
-    said = await _cartwright(market, "timeline", bought["order_id"])
+    said = await cartwright(market, "timeline", bought["order_id"])
     assert said.code == 0
     assert [line for line in said.out.splitlines() if "$ capture" in line and "after order.confirmed" in line]
 
@@ -154,7 +97,7 @@ async def test_a_checkout_that_became_no_order_tells_what_was_taken_back(market:
     cart_id = await market.cart(shopper, {"SKU-2": 1})
     method = "pm_card_authenticationRequired"
     checkout = await shopper.check_out(cart_id, key="wavering", method=method, wait_seconds=20)
-    await _post(market, await shopper._tokens.token(), f"/v1/checkouts/{checkout['id']}/cancel", "off")
+    await post(market, await shopper._tokens.token(), f"/v1/checkouts/{checkout['id']}/cancel", "off")
     assert (await shopper.outcome(checkout, patience_seconds=60))["state"] == "canceled"
     story = await _timeline(market, "checkouts", checkout["id"], "cart.reopened", "payment.voided", "cancel")
     back = [item["name"] for item in story["items"] if item["compensation"]]
@@ -165,10 +108,10 @@ async def test_a_checkout_that_became_no_order_tells_what_was_taken_back(market:
 
 
 async def test_a_shopper_reads_their_own_story_and_nobody_elses(market: Market) -> None:
-    shopper, checkout = await _buy(market, "own-story", {"SKU-3": 1})
+    shopper, checkout = await buy(market, "own-story", {"SKU-3": 1})
     path = f"/v1/orders/{checkout['order_id']}/timeline"
     assert (await market.api.call("checkout", "GET", path, token=await shopper._tokens.token())).status == 200
-    shopper, declined = await _buy(market, "own-decline", {"SKU-3": 1}, "pm_card_chargeDeclinedInsufficientFunds")
+    shopper, declined = await buy(market, "own-decline", {"SKU-3": 1}, "pm_card_chargeDeclinedInsufficientFunds")
     full = await _timeline(market, "checkouts", declined["id"], "payment.declined", "confirm")
     [said] = [item["details"] for item in full["items"] if item["name"] == "payment.declined"]
     assert said["code"]
@@ -217,19 +160,19 @@ def _database(market: Market, admin_url: str, service: str) -> str:
 
 
 async def test_the_checker_finds_nothing_wrong_with_purchases_declines_refunds_and_cancellations(market: Market) -> None:
-    _, declined = await _buy(market, "declined", {"SKU-4": 1}, "pm_card_chargeDeclined")
+    _, declined = await buy(market, "declined", {"SKU-4": 1}, "pm_card_chargeDeclined")
     assert declined["state"] == "failed"
     await market.stock_of("GRATIS", 3, unit_minor=0)
-    _, given = await _buy(market, "lucky", {"GRATIS": 2})
+    _, given = await buy(market, "lucky", {"GRATIS": 2})
     assert (given["state"], given["total_minor"]) == ("confirmed", 0)
-    _, off = await _buy(market, "called-off", {"SKU-3": 2})
+    _, off = await buy(market, "called-off", {"SKU-3": 2})
     token = await market.shop.token()
     with suppress(RefusedError):  # its money may be taken already
-        await _post(market, token, f"/v1/orders/{off['order_id']}/cancel", "call-off")
-    bought = await asyncio.gather(*(_buy(market, f"crowd-{number}", {"SKU-0": 1, "SKU-1": 1}) for number in range(6)))
+        await post(market, token, f"/v1/orders/{off['order_id']}/cancel", "call-off")
+    bought = await asyncio.gather(*(buy(market, f"crowd-{number}", {"SKU-0": 1, "SKU-1": 1}) for number in range(6)))
     ids = [checkout["id"] for _, checkout in bought]
     await settled(market.api, market.shop.tenant_id, ids, ids)
-    said = await _cartwright(market, "invariants", "--json", "--patience", "20", "--capture-limit", "5", "--orphan-limit", "5")
+    said = await cartwright(market, "invariants", "--json", "--patience", "20", "--capture-limit", "5", "--orphan-limit", "5")
     assert (said.code, said.told["violations"]) == (0, [])
     [tenant] = [each for each in said.told["tenants"] if each["tenant"] == "market"]
     assert tenant["not_judged"] == []
@@ -284,27 +227,15 @@ async def _forge(market: Market, event: Event, *, source: str) -> None:
 def _order(number: int, total_minor: int) -> OrderConfirmed:
     """An order that no checkout became."""
     line = OrderLine(line_id="1", sku="SKU-0", name="SKU-0", quantity=1, unit_minor=total_minor, total_minor=total_minor)
-    totals = Totals(subtotal_minor=total_minor, discount_minor=0, shipping_minor=0, tax_minor=0, total_minor=total_minor)
-    return OrderConfirmed(
-        order_id=uuid4(),
-        number=number,
-        checkout_id=uuid4(),
-        cart_id=uuid4(),
-        payment_id=uuid4(),
-        subject_id=uuid4(),
-        currency="GBP",
-        lines=(line,),
-        totals=totals,
-        placed_at=now() - timedelta(hours=1),
-    )
+    return order_confirmed(total_minor, number=number, lines=(line,), placed_at=now() - timedelta(hours=1))
 
 
 async def test_a_second_charge_and_one_without_an_order_on_the_providers_list_are_found(market: Market) -> None:
-    bought = await _paid(market, "charged-twice")
+    bought = await paid(market, "charged-twice")
     tenant_id = str(market.shop.tenant_id)
     await _charge(market, 202, {"tenant_id": tenant_id, "checkout_id": bought["id"]})
     stray = await _charge(market, 303, {"tenant_id": tenant_id, "checkout_id": str(uuid4())})
-    said = await _check(market, "--orphan-limit", "0")
+    said = await check(market, "--orphan-limit", "0")
     assert said.code == 1
     assert said.violations >= {("second-charge", bought["id"]), ("capture-without-order", stray)}
     assert said.violations <= {
@@ -318,7 +249,7 @@ async def test_an_order_by_hand_shows_by_its_number_its_missing_money_and_its_go
     last = max([order["number"] async for order in market.shop.orders()])
     forged = _order(last + 2, 555)
     await _forge(market, forged, source="/cartwright/checkout")
-    found = (await _check(market, "--capture-limit", "60")).violations
+    found = (await check(market, "--capture-limit", "60")).violations
     assert {
         ("order-number-gap", str(last + 1)),
         ("order-without-capture", str(forged.order_id)),
@@ -332,25 +263,17 @@ async def test_an_order_by_hand_shows_by_its_number_its_missing_money_and_its_go
         captured_minor=555,
     )
     await _forge(market, captured, source="/cartwright/payments")
-    found = (await _check(market)).violations
+    found = (await check(market)).violations
     assert ("capture-lost", str(forged.order_id)) in found, "payments says so, and the provider does not"
     await _forge(market, replace(forged, order_id=uuid4()), source="/cartwright/checkout")
-    found = (await _check(market)).violations
+    found = (await check(market)).violations
     assert {("order-number-twice", str(last + 2)), ("second-order", str(forged.checkout_id))} <= found
 
 
 async def test_what_never_ends_is_found_beyond_its_limit(market: Market) -> None:
     checkout = CheckoutRequested(checkout_id=uuid4(), cart_id=uuid4(), subject_id=uuid4())
     unknown = PaymentUnknown(payment_id=uuid4(), checkout_id=uuid4())
-    refund = RefundRequested(
-        refund_id=uuid4(),
-        payment_id=uuid4(),
-        checkout_id=uuid4(),
-        order_id=uuid4(),
-        amount_minor=1,
-        currency="GBP",
-        reason="forged",
-    )
+    refund = refund_requested(1, reason="forged")
     await _forge(market, checkout, source="/cartwright/checkout")
     await _forge(market, refund, source="/cartwright/checkout")
     await _forge(market, unknown, source="/cartwright/payments")
@@ -359,24 +282,24 @@ async def test_what_never_ends_is_found_beyond_its_limit(market: Market) -> None
         ("payment-unknown", str(unknown.payment_id)),
         ("refund-stuck", str(refund.refund_id)),
     }
-    assert late <= (await _check(market, "--refund-limit", "60")).violations
-    patient = await _check(market, "--checkout-limit", "7200", "--unknown-limit", "7200", "--refund-limit", "7200")
+    assert late <= (await check(market, "--refund-limit", "60")).violations
+    patient = await check(market, "--checkout-limit", "7200", "--unknown-limit", "7200", "--refund-limit", "7200")
     assert not late & patient.violations
 
 
 async def test_goods_and_entries_that_come_from_nowhere_are_found_in_the_open_books(market: Market, admin_url: str) -> None:
-    before = (await _check(market)).violations
+    before = (await check(market)).violations
     assert ("stock-leak", "SKU-4") not in before
     stock = await asyncpg.connect(_database(market, admin_url, "checkout"))
     await stock.execute("UPDATE stock SET on_hand = on_hand - 1, adjusted = adjusted - 1 WHERE sku = 'SKU-4'")
     await stock.close()
-    assert (await _check(market)).violations - before == {("stock-leak", "SKU-4")}
+    assert (await check(market)).violations - before == {("stock-leak", "SKU-4")}
 
 
 async def test_the_ledger_must_agree_with_the_provider(market: Market, admin_url: str) -> None:
     shop = await market.another_shop("second-books")
     quiet = ("--tenant", "second-books")
-    assert (await _check(market, *quiet)).code == 0
+    assert (await check(market, *quiet)).code == 0
     books = await asyncpg.connect(_database(market, admin_url, "payments"))
     payment_id = await books.fetchval("SELECT id FROM payment LIMIT 1")
     await books.execute("SET session_replication_role = replica")  # past the foreign keys and the ledger's own guard
@@ -392,7 +315,7 @@ async def test_the_ledger_must_agree_with_the_provider(market: Market, admin_url
         payment_id,
     )
     await books.close()
-    said = await _check(market, *quiet)
+    said = await check(market, *quiet)
     assert (said.code, said.violations) == (1, {("ledger-differs", "GBP")})
 
 
@@ -403,14 +326,14 @@ async def test_what_the_timeline_cannot_read_is_set_aside_where_operators_look(m
     found: list[str] = []
 
     async def listed() -> bool:
-        said = await _cartwright(market, "parked", "list", "--service", "checkout", "--json")
+        said = await cartwright(market, "parked", "list", "--service", "checkout", "--json")
         found.extend(each["id"] for each in said.told["items"] if each["id"].startswith("timeline:"))
         return bool(found)
 
     await market.until(listed)
-    shown = await _cartwright(market, "parked", "show", found[0], "--service", "checkout", "--json")
+    shown = await cartwright(market, "parked", "show", found[0], "--service", "checkout", "--json")
     assert (shown.code, shown.told["reason"], shown.told["payload"]) == (0, "schema", "{}")
-    decided = await _cartwright(market, "parked", "discard", found[0], "--service", "checkout", "--reason", "junk", "--json")
+    decided = await cartwright(market, "parked", "discard", found[0], "--service", "checkout", "--reason", "junk", "--json")
     assert decided.code == 0
 
 

@@ -20,7 +20,7 @@ from deploy.cli.shop import Shopper
 from deploy.cli.supply import supply
 from deploy.cli.tenants import Wish, onboarded
 from deploy.local.stack import Stack
-from tests.e2e.conftest import OFFERS, Market
+from tests.shared.market import OFFERS, Market
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -11,7 +11,7 @@ from deploy.cli.api import RefusedError
 from deploy.cli.publisher import Fact, Record, publishing
 from deploy.cli.tenants import operator
 from deploy.local.databases import database_url
-from tests.e2e.conftest import Market
+from tests.shared.market import Market
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

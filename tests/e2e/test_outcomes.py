@@ -13,7 +13,7 @@ from deploy.cli.publisher import Fact, publishing
 from deploy.cli.settlement import settled
 from deploy.cli.shop import Shopper
 from deploy.cli.tenants import operator
-from tests.e2e.conftest import Market
+from tests.shared.market import Market
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -7,8 +7,8 @@ from uuid import uuid4
 
 import pytest
 
-from deploy.cli.api import RefusedError
-from tests.e2e.conftest import Market
+from deploy.cli.shop import RefusedError
+from tests.shared.market import Market
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

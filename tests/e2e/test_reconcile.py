@@ -11,7 +11,7 @@ import pytest
 
 from deploy.local.state import ROOT
 from services.payments.gateway.stripe import StripeGateway
-from tests.e2e.conftest import Market
+from tests.shared.market import Market
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

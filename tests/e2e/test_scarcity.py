@@ -13,8 +13,8 @@ import pytest
 
 from deploy.cli.settlement import settled
 from deploy.cli.shop import FINAL_STATES, Shopper
-from tests.e2e.conftest import Market
-from tests.toy import seeded
+from tests.shared.market import Market
+from tests.shared.toy import seeded
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(3_000)]
 

@@ -6,7 +6,7 @@ import pytest
 
 from deploy.cli.shop import Shop, Shopper
 from deploy.cli.supply import supply
-from tests.e2e.conftest import OFFERS, Market
+from tests.shared.market import OFFERS, Market
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -6,7 +6,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.e2e.conftest import Market
+from tests.shared.market import Market
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -1,15 +1,14 @@
 """For the proofs of payments: a database and a fake Stripe that a module has for itself, and a till at both."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from uuid import uuid4
 
 import pytest
 
-from tests.contract.fakes import Process, started
-from tests.integration.conftest import Place, Templates, templates
-from tests.till import PATIENT_SECONDS, Till, till_at
-
-__all__ = ["templates"]
+from tests.shared.fakes import Process, started
+from tests.shared.places import Place, Templates
+from tests.shared.till import PATIENT_SECONDS, Till, till_at
+from tests.shared.toy import Toy
 
 
 @pytest.fixture(scope="module")
@@ -39,3 +38,9 @@ async def hasty_till(place: Place, provider: Process) -> AsyncIterator[Till]:
 async def till(place: Place, provider: Process) -> AsyncIterator[Till]:
     async with till_at(place, provider.url, call_seconds=PATIENT_SECONDS) as till:
         yield till
+
+
+@pytest.fixture
+def make_toy(admin_url: str, bootstrap_servers: str, fresh_prefix: Callable[[str], str]) -> Callable[[], Toy]:
+    """Makes toys of a database and a topic of their own."""
+    return lambda: Toy(admin_url, bootstrap_servers, fresh_prefix("relay"))

@@ -167,7 +167,7 @@ if __name__ == "__main__":
     [_, name] = sys.argv
     sys.meta_path.insert(0, _Finder(MUTANTS[name]))
 
-    from tests.chaos import actors
+    from tests.faults.chaos import actors
 
     if MUTANTS[name].module not in sys.modules:
         sys.exit(f"nobody imported {MUTANTS[name].module}")

@@ -20,8 +20,8 @@ from deploy.local.infrastructure import PORTS
 from deploy.local.kafka.broker import EmbeddedKafka
 from deploy.local.ports import choose_ports
 from deploy.local.state import Home
-from tests.chaos.stage import CURSOR_GATE, Key, Stage, Troupe
-from tests.toy import seeded
+from tests.faults.chaos.stage import CURSOR_GATE, Key, Stage, Troupe
+from tests.shared.toy import seeded
 
 ZOMBIE_SECONDS = 12
 """Longer than the session of a member of the group."""

@@ -20,10 +20,10 @@ from deploy.cli.invariants.check import Limits
 from deploy.cli.invariants.run import checking
 from deploy.cli.supply import supply
 from deploy.cli.tenants import Wish, onboarded, operator
-from tests.e2e.conftest import OFFERS, Market
 from tests.faults.crash.journeys import JOURNEYS, Journey
 from tests.faults.crash.stage import Point, Stage, WatchedStack, common, sample
-from tests.toy import seeded
+from tests.shared.market import OFFERS, Market
+from tests.shared.toy import seeded
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(7_200)]
 

@@ -12,7 +12,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from libs.common.messaging.shell import Shell
-from tests.toy import Toy, command, seeded
+from tests.shared.toy import Toy, command, seeded
 
 KEYS = 20
 WRITERS = 8

@@ -18,10 +18,10 @@ from libs.common.messaging.envelope import Reader
 from libs.common.messaging.headers import unpack
 from libs.common.messaging.parked import ParkedMessages
 from libs.common.messaging.relay.window import CHUNK
-from tests.chaos.actors import POLL_GATE, write_slowly
-from tests.chaos.stage import CURSOR_GATE, TALLY_GATE, Key, Reckoning, Scenario, Stage, Troupe
+from tests.faults.chaos.actors import POLL_GATE, write_slowly
+from tests.faults.chaos.stage import CURSOR_GATE, TALLY_GATE, Key, Scenario, Stage, Troupe, Verdict
 from tests.faults.mutants import MUTANTS, Mutant
-from tests.toy import GROUP, HANDLERS, TOPIC, command
+from tests.shared.toy import GROUP, HANDLERS, TOPIC, command
 
 SETTLE_SECONDS, PATIENCE_SECONDS = 30, 6
 """So long in all, and so long while nothing moves."""

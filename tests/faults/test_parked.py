@@ -20,7 +20,7 @@ from libs.common.messaging.hints import Hints
 from libs.common.messaging.inbox import Inbox, kafka_broker
 from libs.common.messaging.parked import ParkedMessages
 from libs.common.messaging.shell import Shell
-from tests.toy import COUNTERS, TALLIES, TOPIC, Bumped, Tally, Toy
+from tests.shared.toy import COUNTERS, TALLIES, TOPIC, Bumped, Tally, Toy
 
 TOO_LARGE_FOR_A_COLUMN = 2**70
 

@@ -10,10 +10,11 @@ import httpx
 import pytest
 
 from libs.common.auth import CLIENT
-from libs.common.contracts.checkout import PaymentRequested, RefundRequested
-from services.payments.domain.payment.payment import PaymentState
-from tests.integration.callers import Person, problem
-from tests.till import AMOUNT, Till
+from libs.common.contracts.checkout import PaymentRequested
+from services.payments.domain.payment import PaymentState
+from tests.shared.callers import Person, problem
+from tests.shared.events import AMOUNT, refund_requested
+from tests.shared.till import Till
 
 COUNTING = {"match": {"path": "/v1/*"}, "fault": "latency"}
 """Strikes every call, and does nothing to it."""
@@ -128,6 +129,7 @@ async def test_what_is_no_request_at_all_is_a_problem_too(till: Till) -> None:
 
 async def test_an_orders_refund_that_cannot_be_fails_with_its_reason(till: Till) -> None:
     taken = await captured(till)
+    whose = {"payment_id": taken.payment_id, "checkout_id": taken.checkout_id, "order_id": taken.order_id}
     async with no_call(till):
         for amount_minor, currency, code in (
             (AMOUNT + 1, "GBP", "refund-exceeds-capture"),
@@ -135,15 +137,7 @@ async def test_an_orders_refund_that_cannot_be_fails_with_its_reason(till: Till)
             (-5, "GBP", "amount-not-payable"),
             (5, "EUR", "refund-currency"),
         ):
-            asked = RefundRequested(
-                refund_id=uuid4(),
-                payment_id=taken.payment_id,
-                checkout_id=taken.checkout_id,
-                order_id=taken.order_id,
-                amount_minor=amount_minor,
-                currency=currency,
-                reason="returned",
-            )
+            asked = refund_requested(amount_minor, currency=currency, **whose)
             await till.tell(asked, asked)
             found = await till.as_admin("SELECT state, failure_code FROM refund WHERE id = $1", asked.refund_id)
             assert [tuple(row) for row in found] == [("failed", code)], (amount_minor, currency)

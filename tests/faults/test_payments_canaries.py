@@ -20,12 +20,12 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from libs.common.contracts.checkout import RefundRequested
 from libs.common.telemetry.logs import PROCESSORS
 from libs.common.telemetry.recording import OpenTelemetry, resource
 from libs.common.telemetry.traces import record_with
-from services.payments.domain.payment.payment import PaymentState
-from tests.till import WEBHOOK_SECRET, Till, requested
+from services.payments.domain.payment import PaymentState
+from tests.shared.events import payment_requested, refund_requested
+from tests.shared.till import WEBHOOK_SECRET, Till
 
 CANARIES = (
     "4242424242424242",
@@ -198,18 +198,10 @@ async def _webhook(till: Till, event: dict[str, Any]) -> httpx.Response:
 
 async def _told_by_others(till: Till, payment_id: str, canary: str) -> None:
     """Checkout, too, takes texts from strangers."""
-    asked = requested(canary)
+    asked = payment_requested(canary)
     await till.tell(
         asked,
-        RefundRequested(
-            refund_id=uuid4(),
-            payment_id=UUID(payment_id),
-            checkout_id=uuid4(),
-            order_id=uuid4(),
-            amount_minor=1,
-            currency="GBP",
-            reason=canary,
-        ),
+        refund_requested(1, payment_id=UUID(payment_id), reason=canary),
     )
 
 

@@ -17,12 +17,13 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 
 from deploy.local.topics import create_topics, declared_topics
-from services.payments.domain.money.ledger import Account
-from tests.chaos.stage import Troupe
-from tests.contract.fakes import Process
+from services.payments.domain.ledger import Account
+from tests.faults.chaos.stage import Troupe
 from tests.faults.payments.doomed import PART, STORIES
-from tests.integration.conftest import Place
-from tests.till import AMOUNT, Till, till_at
+from tests.shared.events import AMOUNT
+from tests.shared.fakes import Process
+from tests.shared.places import Place
+from tests.shared.till import Till, till_at
 
 SECONDS = 40
 """Enough for any of them to get through, however busy the machine."""

@@ -12,10 +12,11 @@ from uuid import UUID
 import pytest
 
 from libs.common.contracts.checkout import PaymentRequested, PaymentVoidRequested, RefundRequested
-from services.payments.domain.money.ledger import Account
-from services.payments.domain.payment.payment import OVER, PaymentState
-from tests.till import AMOUNT, MISHAPS, UNREADABLE, Till
-from tests.toy import seeded
+from services.payments.domain.ledger import Account
+from services.payments.domain.payment import OVER, PaymentState
+from tests.shared.events import AMOUNT, refund_requested
+from tests.shared.till import MISHAPS, UNREADABLE, Till
+from tests.shared.toy import seeded
 
 SHARE = 0.058
 """Of six mishaps each, so that three calls of ten come to grief."""
@@ -126,15 +127,8 @@ def _void(asked: PaymentRequested) -> PaymentVoidRequested:
 
 
 def _refund(asked: PaymentRequested, refund_id: UUID) -> RefundRequested:
-    return RefundRequested(
-        refund_id=refund_id,
-        payment_id=asked.payment_id,
-        checkout_id=asked.checkout_id,
-        order_id=asked.order_id,
-        amount_minor=PART,
-        currency=asked.currency,
-        reason="returned",
-    )
+    whose = {"payment_id": asked.payment_id, "checkout_id": asked.checkout_id, "order_id": asked.order_id}
+    return refund_requested(PART, refund_id=refund_id, currency=asked.currency, **whose)
 
 
 def _listed(states: Any) -> str:

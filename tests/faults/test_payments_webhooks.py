@@ -23,8 +23,8 @@ from services.payments.handlers.reconciliation import RequestReconciliation
 from services.payments.jobs.reconciliation.reconciler import Reconciler
 from services.payments.repository.provider import webhooks
 from tests.faults.payments.stories import STORIES, Story, ends
-from tests.till import Till
-from tests.toy import seeded
+from tests.shared.till import Till
+from tests.shared.toy import seeded
 
 MOST = 6
 """Notices of a story, the last ones where it has more."""

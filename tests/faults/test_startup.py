@@ -16,7 +16,7 @@ from deploy.local.environment import child_environment, python
 from deploy.local.ports import HOST
 from deploy.local.state import ROOT
 from libs.common.messaging.hints import CHANNEL, EVERYTHING
-from tests.integration.conftest import Place
+from tests.shared.places import Place
 
 SSL_REQUEST = 80877103
 FIELDS = (b"SFATAL", b"VFATAL", b"C57P03", b"Mthe database system is starting up")

@@ -1,79 +1,12 @@
 """Real databases for these tests: one a service that many tests share, each with tenants of its own, and empty ones."""
 
-import asyncio
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterator
 from uuid import uuid4
 
-import asyncpg
 import pytest
 
-from deploy.local.databases import Role, database_url, provision
-from libs.common.database import SERVICES, migrate
-
-MIGRATED = sorted(path.parent.name for path in SERVICES.glob("*/migrations") if any(path.glob("versions/*.py")))
-"""Every service that has a database."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """A service's database, by the role that looks at it."""
-
-    admin_url: str
-    service: str
-    prefix: str
-
-    @property
-    def name(self) -> str:
-        return self.prefix + self.service
-
-    def url(self, role: Role) -> str:
-        return database_url(self.admin_url, self.service, role, self.prefix)
-
-    async def as_admin(self) -> asyncpg.Connection:
-        return await asyncpg.connect(self.admin_url.rpartition("/")[0] + "/" + self.name)
-
-
-Places = Callable[[str], Place]
-
-
-class Templates:
-    """Migrates each service once, into a database that nobody connects to, and copies that."""
-
-    def __init__(self, admin_url: str, prefix: str) -> None:
-        self._admin_url = admin_url
-        self._prefix = prefix
-        self._made: dict[str, Place] = {}
-        # Alembic runs a loop of its own, and a test has one already.
-        self._thread = ThreadPoolExecutor(1)
-
-    def copy(self, service: str, prefix: str) -> Place:
-        return self._thread.submit(self._copy, service, prefix).result()
-
-    def _copy(self, service: str, prefix: str) -> Place:
-        if service not in self._made:
-            template = Place(self._admin_url, service, self._prefix)
-            asyncio.run(provision(self._admin_url, service, self._prefix))
-            migrate(service, template.url("owner"))
-            self._made[service] = template
-        copy = Place(self._admin_url, service, prefix)
-        asyncio.run(_clone(self._made[service], copy))
-        return copy
-
-    def drop(self, places: list[Place]) -> None:
-        self._thread.submit(asyncio.run, drop(self._admin_url, [place.name for place in places])).result()
-
-    def close(self) -> None:
-        self.drop(list(self._made.values()))
-        self._thread.shutdown()
-
-
-@pytest.fixture(scope="session")
-def templates(admin_url: str, fresh_prefix: Callable[[str], str]) -> Iterator[Templates]:
-    templates = Templates(admin_url, fresh_prefix("template"))
-    yield templates
-    templates.close()
+from tests.shared.fakes import started
+from tests.shared.places import Place, Places, Templates
 
 
 def _copies(templates: Templates, what: str) -> Iterator[Places]:
@@ -101,20 +34,9 @@ def empty(templates: Templates) -> Iterator[Places]:
     yield from _copies(templates, "empty")
 
 
-async def _clone(source: Place, copy: Place) -> None:
-    admin = await asyncpg.connect(copy.admin_url)
-    try:
-        await admin.execute(f'CREATE DATABASE "{copy.name}" TEMPLATE "{source.name}" OWNER "{copy.service}_owner"')
-    finally:
-        await admin.close()
-    # What may be done with a database as a whole is not part of its copy.
-    await provision(copy.admin_url, copy.service, copy.prefix)
-
-
-async def drop(admin_url: str, names: list[str]) -> None:
-    admin = await asyncpg.connect(admin_url)
-    try:
-        for name in names:
-            await admin.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-    finally:
-        await admin.close()
+@pytest.fixture(scope="module")
+def fake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where the fake Stripe answers, in a process of its own."""
+    process = started(tmp_path_factory.mktemp("stripe") / "journal")
+    yield process.url
+    process.kill()

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from libs.common import database
 from libs.common.database import alembic_config
-from tests.integration.conftest import MIGRATED, Place, Places
+from tests.shared.places import MIGRATED, Place, Places
 
 WITHOUT_THE_TENANT = {
     ("cart", "cart_id_not_available"): "cart ids are the client's to choose, and one id means one cart",

@@ -7,15 +7,15 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from libs.common.contracts.cart import CartFrozen, FrozenLine
-from libs.common.contracts.payments import PaymentAuthorized, PaymentDeclined
-from libs.common.decision import Viewer
+from libs.common.contracts.cart import CartFrozen
+from libs.common.contracts.payments import PaymentDeclined
 from libs.common.messaging.shell import Failure, Shell
 from services.cart.handlers import AddQuantity, CreateCart
 from services.checkout.domain.saga import Checkout
 from services.checkout.handlers import StartCheckout
-from tests.integration.callers import count, message, onboard, sell, shell_of
-from tests.integration.conftest import Places
+from tests.shared.callers import count, message, onboard, sell, shell_of
+from tests.shared.events import cart_frozen_for, frozen_line, payment_authorized
+from tests.shared.places import Places
 
 MANY = 50
 
@@ -57,19 +57,7 @@ def _start(cart_id: UUID, subject_id: UUID, body: str = "body") -> StartCheckout
 
 def _frozen(checkout: Checkout, **lines: int) -> CartFrozen:
     """The cart's answer: these SKUs, at 100 each."""
-    return CartFrozen(
-        cart_id=checkout.cart_id,
-        checkout_id=checkout.id,
-        version=2,
-        subject_id=checkout.subject_id,
-        currency="GBP",
-        lines=tuple(
-            FrozenLine(sku=sku, name=sku, category="", quantity=quantity, unit_minor=100, total_minor=100 * quantity)
-            for sku, quantity in lines.items()
-        ),
-        discounts=(),
-        total_minor=100 * sum(lines.values()),
-    )
+    return cart_frozen_for(checkout, *(frozen_line(sku, quantity, 100) for sku, quantity in lines.items()))
 
 
 async def _fetch(shell: Shell, tenant_id: UUID, query: str) -> list[tuple[Any, ...]]:
@@ -117,7 +105,7 @@ async def test_orders_confirmed_at_once_and_twice_are_one_each_with_numbers_with
     answers: list[Any] = []
     for number, each in enumerate(started):
         if number % 5:
-            answers.append(PaymentAuthorized(payment_id=each.payment_id, checkout_id=each.id, amount_minor=100, currency="GBP"))
+            answers.append(payment_authorized(each, amount_minor=100))
         else:
             answers.append(PaymentDeclined(payment_id=each.payment_id, checkout_id=each.id, code="card_declined"))
     # As batches, as workers apply them, several at a time and everything twice.

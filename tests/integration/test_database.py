@@ -12,7 +12,7 @@ from libs.common.errors import ConflictError
 from services.cart import domain
 from services.cart.domain import Cart
 from services.cart.repository import CARTS, PRODUCTS
-from tests.integration.conftest import Place, Places
+from tests.shared.places import Place, Places
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

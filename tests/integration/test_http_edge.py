@@ -10,8 +10,8 @@ import pytest
 from libs.common.auth import CLIENT
 from libs.common.contracts.checkout import CheckoutRequested
 from libs.common.messaging.shell import Shell
-from tests.integration.callers import Person, edge, message, onboard, problem, sell
-from tests.integration.conftest import Places
+from tests.shared.callers import Person, edge, message, onboard, problem, sell
+from tests.shared.places import Places
 
 KEY = {"Idempotency-Key": "k"}
 ABSENT = UUID(int=7)

@@ -14,9 +14,9 @@ from libs.common.errors import CartwrightError, ConflictError, NotFoundError, Re
 from libs.common.messaging.idempotency import Answer, Claim, Replayed
 from libs.common.messaging.shell import Shell
 from services.cart.domain import Cart
-from services.cart.handlers import AddQuantity, CreateCart
-from tests.integration.callers import message, onboard, sell, shell_of
-from tests.integration.conftest import Place, Places
+from services.cart.handlers import AddQuantity, Caller, CreateCart
+from tests.shared.callers import message, onboard, sell, shell_of
+from tests.shared.places import Place, Places
 
 SHOPPER = uuid4()
 TWINS = 30

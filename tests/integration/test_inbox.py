@@ -20,9 +20,9 @@ from libs.common.messaging.envelope import MAX_EVENT_BYTES, Invalid, KafkaRecord
 from libs.common.messaging.inbox.lanes import RETRIED
 from libs.common.messaging.inbox.positions import MISSED
 from libs.common.messaging.shell import Shell
-from tests.integration.conftest import drop
-from tests.toy import COUNTERS, SERVICE, TALLIES, Bumped, Tally, Toy, command, seeded, tally
-from tests.toy import HANDLERS as TOY_HANDLERS
+from tests.shared.places import drop
+from tests.shared.toy import COUNTERS, SERVICE, TALLIES, Bumped, Tally, Toy, command, seeded, tally
+from tests.shared.toy import HANDLERS as TOY_HANDLERS
 
 HUGE, HEALTHY = -2, 1
 

@@ -12,7 +12,7 @@ import pytest
 
 from libs.common import tenancy
 from libs.common.database import Connection, Database
-from tests.integration.conftest import MIGRATED, Place, Places
+from tests.shared.places import MIGRATED, Place, Places
 
 COLUMNS = """SELECT c.relname AS name, a.attname AS column, format_type(a.atttypid, NULL) AS type
 FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped

@@ -21,9 +21,8 @@ from services.payments.domain.provider.outcome import (
     SeenDispute,
 )
 from services.payments.handlers.disputes import ObserveDispute
-from tests.integration.callers import Person, edge, message, onboard, problem, shell_of
-from tests.integration.conftest import Places
-from tests.integration.paying import (
+from tests.shared.callers import Person, edge, message, onboard, problem, shell_of
+from tests.shared.paying import (
     AMOUNT,
     FEE,
     answer,
@@ -33,6 +32,7 @@ from tests.integration.paying import (
     published,
     wanted,
 )
+from tests.shared.places import Places
 
 
 @pytest.fixture

@@ -12,12 +12,13 @@ from services.payments.domain.payment.payment import PaymentState
 from services.payments.domain.provider.outcome import DisputeStatus
 from services.payments.handlers.disputes import ObserveDispute
 from services.payments.handlers.refunds import ObserveRefund
-from services.payments.jobs.money.refunds import look_into_due
-from tests.contract.fakes import Process, started
-from tests.integration.callers import message
-from tests.integration.conftest import Places
-from tests.integration.paying import wanted
-from tests.till import AMOUNT, MISHAPS, Till, till_at
+from services.payments.jobs.refunds import look_into_due
+from tests.shared.callers import message
+from tests.shared.events import AMOUNT
+from tests.shared.fakes import Process, started
+from tests.shared.paying import wanted
+from tests.shared.places import Places
+from tests.shared.till import MISHAPS, Till, till_at
 
 OVER = {"succeeded", "failed", "canceled"}
 

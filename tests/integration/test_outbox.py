@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from libs.common.messaging.schema import SLOTS
-from tests.integration.conftest import Place, Places
+from tests.shared.places import Place, Places
 
 INSERT = """INSERT INTO outbox_event (event_id, tenant_id, slot, topic, key, headers, payload)
 VALUES (gen_random_uuid(), $1, $2, 't', '', '[]', '{}')"""

@@ -22,11 +22,12 @@ from services.payments.handlers import HANDLERS
 from services.payments.handlers.payments import VoidPayment
 from services.payments.jobs.payment import look_at_due
 from services.payments.repository import ROWS
-from services.payments.repository.payment import ATTEMPTS
-from tests.contract.fakes import started
-from tests.integration.callers import Person, message, problem
-from tests.integration.conftest import Places
-from tests.till import AMOUNT, FINAL, MISHAPS, UNREADABLE, Till, till_at
+from services.payments.repository.payments import ATTEMPTS
+from tests.shared.callers import Person, message, problem
+from tests.shared.events import AMOUNT
+from tests.shared.fakes import started
+from tests.shared.places import Places
+from tests.shared.till import FINAL, MISHAPS, UNREADABLE, Till, till_at
 
 
 @pytest.fixture(scope="module")

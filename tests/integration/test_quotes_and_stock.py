@@ -10,10 +10,8 @@ from uuid import UUID, uuid4
 import orjson
 import pytest
 
-from libs.common.contracts.cart import CartFrozen, FrozenLine
-from libs.common.contracts.identity import TenantUpdated
+from libs.common.contracts.cart import FrozenLine
 from libs.common.contracts.inventory import StockAdjusted
-from libs.common.contracts.payments import PaymentAuthorized
 from libs.common.messaging.shell import Failure, Shell
 from services.checkout.domain.quote import Address
 from services.checkout.domain.saga import Checkout, CheckoutState
@@ -23,8 +21,9 @@ from services.checkout.domain.tax import TaxRate
 from services.checkout.handlers import StartCheckout
 from services.checkout.handlers.quoting import DeleteShippingMethod, PutShippingMethod, PutTaxRate
 from services.checkout.handlers.stock import PutStockPolicy
-from tests.integration.callers import count, message, onboard, shell_of
-from tests.integration.conftest import Places
+from tests.shared.callers import count, message, onboard, shell_of
+from tests.shared.events import cart_frozen_for, frozen_line, payment_authorized, tenant_updated
+from tests.shared.places import Places
 
 MANY = 40
 LONDON = Address(name="A", line1="1 Street", city="London", postal_code="N1", country="GB")
@@ -50,28 +49,8 @@ def _start(method: str | None = None, address: Address | None = None) -> StartCh
     )
 
 
-def _frozen(checkout: Checkout, *lines: FrozenLine) -> CartFrozen:
-    return CartFrozen(
-        cart_id=checkout.cart_id,
-        checkout_id=checkout.id,
-        version=2,
-        subject_id=checkout.subject_id,
-        currency="GBP",
-        lines=lines,
-        discounts=(),
-        total_minor=sum(line.total_minor for line in lines),
-    )
-
-
 def _line(sku: str, quantity: int, unit_minor: int, category: str = "things", grams: int | None = None) -> FrozenLine:
-    total = quantity * unit_minor
-    return FrozenLine(
-        sku=sku, name=sku, category=category, quantity=quantity, unit_minor=unit_minor, total_minor=total, weight_grams=grams
-    )
-
-
-def _authorized(checkout: Checkout, amount_minor: int) -> PaymentAuthorized:
-    return PaymentAuthorized(payment_id=checkout.payment_id, checkout_id=checkout.id, amount_minor=amount_minor, currency="GBP")
+    return frozen_line(sku, quantity, unit_minor, category=category, weight_grams=grams)
 
 
 async def _fetch(shell: Shell, tenant_id: UUID, query: str, *arguments: Any) -> list[tuple[Any, ...]]:
@@ -101,19 +80,17 @@ async def test_the_quote_the_request_for_money_and_the_order_say_the_same(
 ) -> None:
     tenant_id = await onboard(shell)
     settings = {"prices_include_tax": included}
-    update = TenantUpdated(
-        tenant_id=tenant_id, version=2, slug="t", status="active", currency="GBP", country="GB", settings=settings
-    )
+    update = tenant_updated(tenant_id, version=2, settings=settings)
     await _do(shell, tenant_id, update, VAT, BOOKS, POST)
     await count(shell, tenant_id, "pot", 10)
     await count(shell, tenant_id, "atlas", 10)
     started: Checkout = await shell.execute(message(_start("post", LONDON), tenant_id))
     lines = (_line("pot", 2, 1_125, grams=500), _line("atlas", 1, 300, category="books", grams=1))
-    await _do(shell, tenant_id, _frozen(started, *lines))
+    await _do(shell, tenant_id, cart_frozen_for(started, *lines))
     # Terms that change now are not this checkout's.
     await _do(shell, tenant_id, replace(VAT, rate=TaxRate(name="VAT", rate=Decimal(99))), DeleteShippingMethod(code="post"))
     [(paying,)] = await _fetch(shell, tenant_id, "SELECT total_minor FROM checkout WHERE id = $1", started.id)
-    await _do(shell, tenant_id, _authorized(started, paying))
+    await _do(shell, tenant_id, payment_authorized(started, amount_minor=paying))
     [order] = await _fetch(
         shell,
         tenant_id,
@@ -139,7 +116,7 @@ async def test_a_cart_that_cannot_be_sent_as_asked_ends_its_checkout_and_holds_n
     await _do(shell, tenant_id, light)
     await count(shell, tenant_id, "anvil", 10)
     started: Checkout = await shell.execute(message(_start("post", LONDON), tenant_id))
-    await _do(shell, tenant_id, _frozen(started, _line("anvil", 1, 100, grams=1_001)))
+    await _do(shell, tenant_id, cart_frozen_for(started, _line("anvil", 1, 100, grams=1_001)))
     assert await _fetch(shell, tenant_id, "SELECT state, reason FROM checkout") == [("failed", "cart-unavailable")]
     assert await _fetch(shell, tenant_id, "SELECT on_hand, reserved FROM stock") == [(10, 0)]
 
@@ -165,7 +142,7 @@ async def test_many_checkouts_of_one_product_in_one_batch_are_one_update_of_its_
             await count(shell, tenant_id, "hot", MANY - 1)
             started = await _started(shell, tenant_id)
             await admin.execute(COUNT_UPDATES)
-            batch = [message(_frozen(each, _line("hot", 1, 100)), tenant_id) for each in started]
+            batch = [message(cart_frozen_for(each, _line("hot", 1, 100)), tenant_id) for each in started]
             assert not any(isinstance(answer, Failure) for answer in await shell.execute_many(batch))
             assert await admin.fetchrow("SELECT count(*) FILTER (WHERE statement), count(*) FROM updated") == (1, 2)
             assert await _fetch(shell, tenant_id, "SELECT on_hand, reserved FROM stock") == [(0, MANY - 1)]
@@ -182,8 +159,8 @@ async def test_a_product_on_backorder_is_sold_to_all_and_every_delivery_goes_to_
     started = await _started(shell, tenant_id)
 
     async def buy(each: Checkout) -> None:
-        await shell.execute(message(_frozen(each, _line("rare", 1, 100)), tenant_id))
-        await shell.execute(message(_authorized(each, 100), tenant_id))
+        await shell.execute(message(cart_frozen_for(each, _line("rare", 1, 100)), tenant_id))
+        await shell.execute(message(payment_authorized(each, amount_minor=100), tenant_id))
 
     async def deliver() -> None:
         for sequence in range(2, 6):
@@ -200,7 +177,9 @@ async def test_an_untracked_product_is_sold_without_a_row_being_touched(shell: S
     tenant_id = await onboard(shell)
     await _do(shell, tenant_id, PutStockPolicy(sku="ebook", policy=StockPolicy.UNTRACKED))
     started = await _started(shell, tenant_id, 5)
-    await asyncio.gather(*(shell.execute(message(_frozen(each, _line("ebook", 1_000_000, 1)), tenant_id)) for each in started))
+    await asyncio.gather(
+        *(shell.execute(message(cart_frozen_for(each, _line("ebook", 1_000_000, 1)), tenant_id)) for each in started)
+    )
     states = await _fetch(shell, tenant_id, "SELECT state FROM checkout")
     assert states == [(CheckoutState.PAYING,)] * 5
     assert await _fetch(shell, tenant_id, "SELECT version, on_hand, reserved, sold FROM stock") == [(1, 0, 0, 0)]

@@ -1,183 +1,34 @@
 """Reconciliation on a real Postgres against the fake Stripe: every kind of break is planted, found, and repaired if provable."""
 
 import asyncio
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import httpx
 import pytest
 
 from libs.common.clock import PLATFORM, new_id, now
-from libs.common.contracts.checkout import OrderConfirmed, PaymentRequested, Totals
 from libs.common.errors import ConflictError
-from libs.common.messaging.shell import Shell
 from libs.common.telemetry.metrics import REGISTRY
-from services.payments.domain.payment.payment import Payment, PaymentState
-from services.payments.domain.provider.outcome import SeenRefund, Succeeded
-from services.payments.domain.reconciliation.reconciliation import Break, BreakState, Reconciliation, RunState
-from services.payments.gateway.protocol import PaymentGateway
-from services.payments.gateway.stripe import StripeGateway
+from services.payments.domain.outcome import SeenRefund, Succeeded
+from services.payments.domain.payment import PaymentState
+from services.payments.domain.reconciliation import Break, BreakState, RunState
 from services.payments.handlers.reconciliation import RecordFindings, RequestReconciliation, TakeUpReconciliation
 from services.payments.handlers.refunds import RequestRefund
-from services.payments.jobs.provider.executor import Executor
-from services.payments.jobs.reconciliation.audit import PAGE
-from services.payments.jobs.reconciliation.reconciler import Reconciler
-from services.payments.repository import BREAKS, PAYMENTS, RECONCILIATIONS
-from tests.integration.callers import Person, edge, message, onboard, problem, shell_of
-from tests.integration.conftest import Place, Places
-
-ROOT = Path(__file__).parents[2]
-AMOUNT, MANY = 10_000, PAGE + 5
-NOW_GRACE = timedelta(0)
-"""Everything that differs counts, however young: these tests plant what they look for."""
-
-
-@pytest.fixture(scope="module")
-def api_base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The fake Stripe, in a process of its own."""
-    state = tmp_path_factory.mktemp("stripe") / "journal"
-    command = [sys.executable, "-m", "deploy.local.fake_stripe", "--port", "0", "--state", str(state)]
-    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert child.stdout is not None
-    line = child.stdout.readline()
-    assert "http://" in line
-    yield line.split()[-1]
-    child.terminate()
-    child.wait(10)
-    child.stdout.close()
-
-
-@dataclass
-class Bank:
-    """One tenant's payments and its account at the provider."""
-
-    place: Place
-    shell: Shell
-    gateway: PaymentGateway
-    tenant_id: UUID
-
-    async def pay(self, count: int, *, confirm: bool = True, method: str = "pm_card_visa") -> list[UUID]:
-        """Authorize this many payments, and capture them."""
-        asked = [_requested(method) for _ in range(count)]
-        await self.shell.execute_many([message(each, self.tenant_id) for each in asked])
-        await self.until(count, PaymentState.AUTHORIZED, [each.payment_id for each in asked])
-        if confirm:
-            await self.shell.execute_many([message(_confirmed(each), self.tenant_id) for each in asked])
-            await self.until(count, PaymentState.CAPTURED, [each.payment_id for each in asked])
-        return [each.payment_id for each in asked]
-
-    async def until(self, count: int, state: PaymentState, keys: list[UUID]) -> None:
-        async with asyncio.timeout(30):
-            while sum([(await self.payment(key)).state is state for key in keys]) < count:
-                await asyncio.sleep(0.02)
-
-    async def payment(self, key: UUID) -> Payment:
-        async with self.shell.database.transaction([self.tenant_id]) as connection:
-            [payment] = await PAYMENTS.load(connection, [(self.tenant_id, key)], lock=False)
-        return payment
-
-    async def as_admin(self, *statements: str) -> None:
-        """Do what nobody may: tables as a lossy restore or a careless person would leave them."""
-        admin = await self.place.as_admin()
-        await admin.execute("SET session_replication_role = replica")
-        for statement in statements:
-            await admin.execute(statement)
-        await admin.close()
-
-    async def reconcile(self, *, grace: timedelta = NOW_GRACE) -> tuple[Reconciliation, list[Break]]:
-        """Have the books compared; answers the run, and every break there was."""
-        run_id, moment = new_id(), now()
-        command = RequestReconciliation(
-            reconciliation_id=run_id,
-            window_from=moment - timedelta(days=1),
-            window_to=moment + timedelta(seconds=2),
-            grace=grace,
-            requested_by="test",
-        )
-        await self.shell.execute(message(command, self.tenant_id))
-        assert await Reconciler(self.shell, self.gateway_of).run_one()
-        run = await self.run(run_id)
-        assert run.error is None
-        assert run.state is RunState.FINISHED
-        return run, await self.breaks()
-
-    async def gateway_of(self, _: UUID) -> PaymentGateway:
-        return self.gateway
-
-    async def run(self, run_id: UUID) -> Reconciliation:
-        async with self.shell.database.transaction([self.tenant_id]) as connection:
-            [run] = await RECONCILIATIONS.load(connection, [(self.tenant_id, run_id)], lock=False)
-        return run
-
-    async def scheduled_runs(self) -> int:
-        async with self.shell.database.transaction([self.tenant_id]) as connection:
-            count: int = await connection.fetchval("SELECT count(*) FROM reconciliation WHERE requested_by = 'schedule'")
-        return count
-
-    async def breaks(self) -> list[Break]:
-        async with self.shell.database.transaction([self.tenant_id]) as connection:
-            rows = await connection.fetch("SELECT * FROM reconciliation_break ORDER BY first_seen_at, id")
-        return [BREAKS.decode(row) for row in rows]
-
-
-def _requested(method: str = "pm_card_visa") -> PaymentRequested:
-    return PaymentRequested(
-        checkout_id=uuid4(),
-        payment_id=uuid4(),
-        order_id=uuid4(),
-        amount_minor=AMOUNT,
-        currency="GBP",
-        method=method,
-        capture="on-confirmation",
-        quote_hash="0" * 64,
-        subject_id=uuid4(),
-    )
-
-
-def _confirmed(asked: PaymentRequested) -> OrderConfirmed:
-    return OrderConfirmed(
-        order_id=asked.order_id,
-        number=1,
-        checkout_id=asked.checkout_id,
-        cart_id=uuid4(),
-        payment_id=asked.payment_id,
-        subject_id=asked.subject_id,
-        currency="GBP",
-        lines=(),
-        totals=Totals(subtotal_minor=AMOUNT, discount_minor=0, shipping_minor=0, tax_minor=0, total_minor=AMOUNT),
-        placed_at=now(),
-    )
-
-
-@asynccontextmanager
-async def bank_of(place: Place, api_base: str) -> AsyncIterator[Bank]:
-    async with shell_of(place) as shell:
-        gateway = StripeGateway(f"sk_test_{uuid4().hex}", api_base)
-        tenant_id = await onboard(shell)
-        bank = Bank(place, shell, gateway, tenant_id)
-        executor = Executor(shell, bank.gateway_of)
-        shell.after_commit.append(executor.committed)
-        tasks = [asyncio.create_task(work) for work in (executor.record(), executor.recover())]
-        try:
-            yield bank
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await executor.drain()
-            await gateway.close()
+from services.payments.jobs.reconciliation import Reconciler
+from services.payments.repository import RECONCILIATIONS
+from tests.integration.bank import AMOUNT, MANY, Bank, bank_of
+from tests.shared.callers import Person, edge, message, onboard, problem
+from tests.shared.events import payment_requested
+from tests.shared.places import Places
 
 
 @pytest.fixture
-async def bank(empty: Places, api_base: str) -> AsyncIterator[Bank]:
-    async with bank_of(empty("payments"), api_base) as bank:
+async def bank(empty: Places, fake: str) -> AsyncIterator[Bank]:
+    async with bank_of(empty("payments"), fake) as bank:
         yield bank
 
 
@@ -418,14 +269,12 @@ async def test_a_tenant_reads_its_own_reconciliations_and_operators_ask_for_them
         assert report["totals"][0]["ours"]["gross_minor"] == 1
 
 
-async def test_an_outcome_that_nobody_knows_is_listed_for_operators_and_looked_into_at_their_word(
-    bank: Bank, api_base: str
-) -> None:
+async def test_an_outcome_that_nobody_knows_is_listed_for_operators_and_looked_into_at_their_word(bank: Bank, fake: str) -> None:
     operator = Person(PLATFORM, role="platform-operator").authorization
     rule = {"match": {"metadata": {"tenant_id": str(bank.tenant_id)}, "path": "*/pi_*"}, "fault": "reset_before"}
-    async with edge(bank.place) as (http, _), httpx.AsyncClient(base_url=api_base) as provider:
+    async with edge(bank.place) as (http, _), httpx.AsyncClient(base_url=fake) as provider:
         (await provider.put("/_control/faults", json={"rules": [rule]})).raise_for_status()
-        asked = _requested()
+        asked = payment_requested(amount_minor=AMOUNT)
         await bank.shell.execute(message(asked, bank.tenant_id))
         await bank.until(1, PaymentState.UNKNOWN, [asked.payment_id])
         assert problem(await http.get("/ops/payments/unknown", headers=Person(bank.tenant_id, role="client").authorization))

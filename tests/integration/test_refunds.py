@@ -12,7 +12,6 @@ import httpx
 import pytest
 
 from libs.common.clock import now
-from libs.common.contracts.checkout import RefundRequested
 from libs.common.errors import ConflictError
 from libs.common.messaging.shell import Failure, Shell
 from libs.common.sealing import SealError
@@ -30,9 +29,9 @@ from services.payments.handlers.refunds import ObserveRefund
 from services.payments.jobs.money.orphans import give_back
 from services.payments.jobs.money.refunds import look_into_due
 from services.payments.repository import REFUNDS
-from tests.integration.callers import Person, edge, message, onboard, problem, shell_of
-from tests.integration.conftest import Places
-from tests.integration.paying import (
+from tests.shared.callers import Person, edge, message, onboard, problem, shell_of
+from tests.shared.events import refund_requested
+from tests.shared.paying import (
     AMOUNT,
     FEE,
     always,
@@ -46,6 +45,7 @@ from tests.integration.paying import (
     refund_of,
     wanted,
 )
+from tests.shared.places import Places
 
 MANY = 50
 
@@ -61,18 +61,7 @@ async def test_fifty_partial_refunds_at_once_never_exceed_the_capture(payments: 
     payment_id = await captured(payments, tenant_id)
     # 50 times 300 are wanted of 10,000: by hand and by order, one at a time and in batches.
     by_hand = [payments.execute(message(wanted(payment_id, 300), tenant_id)) for _ in range(MANY // 2)]
-    by_order = [
-        RefundRequested(
-            refund_id=uuid4(),
-            payment_id=payment_id,
-            checkout_id=uuid4(),
-            order_id=uuid4(),
-            amount_minor=300,
-            currency="GBP",
-            reason="returned",
-        )
-        for _ in range(MANY // 2)
-    ]
+    by_order = [refund_requested(300, payment_id=payment_id) for _ in range(MANY // 2)]
     batches = [[message(each, tenant_id) for each in by_order[start::5]] for start in range(5)] * 2  # and each twice
     outcomes = await asyncio.gather(*by_hand, *map(payments.execute_many, batches), return_exceptions=True)
     refused = [each for each in outcomes if isinstance(each, BaseException)]
@@ -306,15 +295,7 @@ async def test_an_order_that_asks_for_too_much_is_told_that_it_failed(shared: Pl
         tenant_id = await onboard(shell)
         payment_id = await captured(shell, tenant_id)
         asked = [
-            RefundRequested(
-                refund_id=uuid4(),
-                payment_id=payment_id,
-                checkout_id=uuid4(),
-                order_id=uuid4(),
-                amount_minor=amount_minor,
-                currency=currency,
-                reason="returned",
-            )
+            refund_requested(amount_minor, payment_id=payment_id, currency=currency)
             for amount_minor, currency in ((AMOUNT + 1, "GBP"), (1, "EUR"), (0, "GBP"))
         ]
         answers = await shell.execute_many([message(each, tenant_id) for each in asked + asked])

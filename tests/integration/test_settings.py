@@ -13,8 +13,8 @@ from libs.common.auth import CLIENT, PLATFORM_OPERATOR
 from libs.common.clock import PLATFORM
 from libs.common.messaging.shell import Shell
 from services.identity.handlers import OnboardTenant
-from tests.integration.callers import Person, edge, message, onboard, problem
-from tests.integration.conftest import Places
+from tests.shared.callers import Person, edge, message, onboard, problem
+from tests.shared.places import Places
 
 Edge = tuple[httpx.AsyncClient, Shell]
 

@@ -7,22 +7,19 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 from threading import Thread
 from typing import Any, ClassVar
-from uuid import UUID, uuid4, uuid5
+from uuid import UUID, uuid4
 
 import asyncpg
 import httpx
 import pytest
 import structlog
 from fastapi import FastAPI, Response
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 
 import deploy.cli.invariants.run  # noqa: F401 - it has metrics, as has whatever else is imported here
@@ -31,74 +28,27 @@ import services.payments.api
 import services.payments.gateway.limits  # noqa: F401 - as above
 from libs.common.clock import new_id
 from libs.common.database import Database
-from libs.common.decision import Handlers, Message, Ref, World
+from libs.common.decision import Message, World
 from libs.common.errors import ConflictError
 from libs.common.http.routes import Caller, Routes, Service, public
 from libs.common.http.server import operator_app
-from libs.common.messaging.broker import Broker
 from libs.common.messaging.headers import traceparent_of
 from libs.common.messaging.hints import Hints
-from libs.common.messaging.inbox import Inbox, kafka_broker
 from libs.common.messaging.shell import Failure, Shell
 from libs.common.processes.api import api_app
 from libs.common.telemetry.logs import add_subject
 from libs.common.telemetry.messages import chunk_span
-from libs.common.telemetry.recording import OpenTelemetry, resource
 from libs.common.telemetry.traces import MAX_LINKS, record_with
-from services.payments.domain.provider.operation import Operation, OperationKind, OperationState
-from services.payments.domain.provider.outcome import Outcome, Throttled
-from services.payments.jobs.provider import calling
-from tests import toy as toys
-from tests.toy import COUNTERS, SERVICE, TALLIES, TOPIC, Bump, Bumped, Counter, Tally, Toy, command
+from services.payments.domain.operation import Operation, OperationKind, OperationState
+from services.payments.domain.outcome import Outcome, Throttled
+from services.payments.jobs import calling
+from tests.integration.echoes import HANDLERS, LINES, Trace, consuming
+from tests.shared.toy import COUNTERS, SERVICE, TALLIES, TOPIC, Bump, Toy, command
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "telemetry.md"
 TENANT = uuid4()
 CALLER = f"00-{'a' * 32}-{'b' * 16}-01"
-ECHO = 1_000
-"""A counter with this value was bumped by an event."""
-
-HANDLERS = Handlers()
-LINES = structlog.get_logger("test")
-
-
-@HANDLERS.on(Bump, lambda m: [Ref(Counter, m.data.counter_id)])
-def bump(world: World, message: Message[Bump]) -> int:
-    LINES.warning("bumping")
-    return toys.bump(world, message)
-
-
-@HANDLERS.on(Bumped, lambda m: [Ref(Tally, m.data.counter_id), Ref(Counter, echo_of(m.data.counter_id))])
-def echo(world: World, message: Message[Bumped]) -> None:
-    """Tally it, and the first time answer with an event of its own."""
-    toys.tally(world, message)
-    if message.data.value == ECHO:
-        return
-    counter = Counter(tenant_id=world.tenant_id, id=echo_of(message.data.counter_id), value=ECHO)
-    world.save(counter, Bumped(counter_id=counter.id, value=counter.value))
-
-
-def echo_of(counter_id: UUID) -> UUID:
-    return uuid5(counter_id, "echo")
-
-
-class Trace:
-    """The spans that have ended, by name."""
-
-    def __init__(self) -> None:
-        self.exporter = InMemorySpanExporter()
-        provider = TracerProvider(resource=resource(SERVICE, "test"), shutdown_on_exit=False)
-        provider.add_span_processor(SimpleSpanProcessor(self.exporter))
-        self.recorder = OpenTelemetry(provider)
-
-    def named(self, name: str) -> list[ReadableSpan]:
-        return [span for span in self.exporter.get_finished_spans() if span.name == name]
-
-    async def until(self, name: str, count: int) -> None:
-        deadline = time.monotonic() + 30
-        while len(self.named(name)) < count:
-            assert time.monotonic() < deadline, [span.name for span in self.exporter.get_finished_spans()]
-            await asyncio.sleep(0.05)
 
 
 def _id(span: ReadableSpan) -> tuple[int, int]:
@@ -136,19 +86,6 @@ async def shell(toy: Toy) -> AsyncIterator[Shell]:
     yield Shell(database, (COUNTERS, TALLIES), HANDLERS, service=SERVICE, hints=hints)
     await hints.close()
     await database.close()
-
-
-@asynccontextmanager
-async def consuming(toy: Toy, shell: Shell) -> AsyncIterator[Inbox]:
-    broker = Broker(toy.settings)
-    kafka = kafka_broker(broker)
-    inbox = Inbox(shell, broker, group="echoes", topics=[TOPIC])
-    inbox.subscribe(kafka)
-    await kafka.start()
-    try:
-        yield inbox
-    finally:
-        await kafka.stop()
 
 
 def _app(shell: Shell) -> FastAPI:

@@ -17,8 +17,8 @@ from libs.common.messaging.shell import Shell
 from libs.common.messaging.timers import fire_due
 from services.checkout.handlers import CancelCheckout, StartCheckout
 from services.checkout.jobs.clockwork import COMMANDS
-from tests.integration.callers import message, onboard, shell_of
-from tests.integration.conftest import Place, Places
+from tests.shared.callers import message, onboard, shell_of
+from tests.shared.places import Place, Places
 
 MANY = 60
 

@@ -10,7 +10,7 @@ import json
 import pkgutil
 import subprocess
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -20,6 +20,8 @@ import yaml
 from deploy.cli.errors import CommandError
 from deploy.composition import parts_of
 from deploy.local.state import ROOT
+from libs.common import contracts
+from libs.common.contracts import Event
 from services import SERVICES
 
 Schema = dict[str, Any]
@@ -32,16 +34,20 @@ BREAKS: Final = "breaks.yaml"
 
 
 @cache
+def events() -> Sequence[type[Event]]:
+    """Every event of the published language: those that its modules declare, whatever else this process has declared."""
+    modules = [importlib.import_module(each.name) for each in pkgutil.iter_modules(contracts.__path__, f"{contracts.__name__}.")]
+    names = {module.__name__ for module in modules}
+    return [event for event in contracts.EVENTS.values() if event.__module__ in names]
+
+
+@cache
 def schemas() -> Schemas:
     """Every event of the code."""
-    contracts = importlib.import_module("libs.common.contracts")
-    for module in pkgutil.iter_modules(contracts.__path__, f"{contracts.__name__}."):
-        importlib.import_module(module.name)
     from libs.common.messaging.asyncapi import json_schema
 
-    return {
-        f"{topic}/{type_}.{version}": json_schema(event) for (topic, type_, version), event in sorted(contracts.EVENTS.items())
-    }
+    by_name = sorted(events(), key=lambda event: (event.TOPIC, event.TYPE, event.VERSION))
+    return {f"{event.TOPIC}/{event.TYPE}.{event.VERSION}": json_schema(event) for event in by_name}
 
 
 @cache

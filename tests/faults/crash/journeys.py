@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import asyncpg
 
 from deploy.cli.shop import FINAL_STATES, Shopper
-from tests.e2e.conftest import Market
+from tests.shared.market import Market
 
 VISA, CHALLENGED = "pm_card_visa", "pm_card_authenticationRequired"
 PATIENCE_SECONDS = 90

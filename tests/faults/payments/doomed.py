@@ -29,9 +29,10 @@ from services.payments.gateway.accounts import Access
 from services.payments.jobs.money.refunds import watch_refunds
 from services.payments.jobs.payment import watch_payments
 from tests.faults.crash.points import WRAPPED
-from tests.integration.callers import edge
-from tests.integration.conftest import Place
-from tests.till import MASTER_KEYS, PATIENT_SECONDS, Till, confirmed, requested, running
+from tests.shared.callers import edge
+from tests.shared.events import order_confirmed_for, payment_requested
+from tests.shared.places import Place
+from tests.shared.till import MASTER_KEYS, PATIENT_SECONDS, Till, running
 
 PART = 500
 SETTLED = frozenset(PaymentState) - {
@@ -104,13 +105,13 @@ class Steps:
 
 async def authorize(till: Till, payment_id: UUID) -> None:
     ids: dict[str, Any] = {name: uuid5(payment_id, name) for name in ("checkout_id", "order_id", "subject_id")}
-    await till.tell(requested(payment_id=payment_id, **ids))
+    await till.tell(payment_requested(payment_id=payment_id, **ids))
     await till.until(payment_id, *SETTLED)
 
 
 async def capture(till: Till, payment_id: UUID) -> None:
     await authorize(till, payment_id)
-    await till.tell(confirmed(requested(payment_id=payment_id, checkout_id=payment_id, order_id=payment_id)))
+    await till.tell(order_confirmed_for(payment_requested(payment_id=payment_id, checkout_id=payment_id, order_id=payment_id)))
     await till.until(payment_id, PaymentState.CAPTURED)
 
 

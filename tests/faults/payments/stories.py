@@ -16,7 +16,8 @@ from services.payments.domain.provider.outcome import Declined, SeenDispute, See
 from services.payments.handlers.disputes import ObserveDispute
 from services.payments.handlers.observations import ObserveIntent
 from services.payments.handlers.refunds import ObserveRefund
-from tests.till import AMOUNT, Till
+from tests.shared.events import AMOUNT, refund_requested
+from tests.shared.till import Till
 
 FEE = 39
 """What the provider keeps of a capture: 1.5 %, and 20."""
@@ -98,15 +99,8 @@ async def is_on_its_way_back(till: Till, count: int, *, method: str, state: str)
 
 
 def _refund_of(payment: Payment) -> RefundRequested:
-    return RefundRequested(
-        refund_id=payment.id,
-        payment_id=payment.id,
-        checkout_id=payment.checkout_id,
-        order_id=payment.order_id,
-        amount_minor=AMOUNT,
-        currency=payment.currency,
-        reason="returned",
-    )
+    whose = {"payment_id": payment.id, "checkout_id": payment.checkout_id, "order_id": payment.order_id}
+    return refund_requested(AMOUNT, refund_id=payment.id, currency=payment.currency, **whose)
 
 
 async def _all(till: Till, payment_ids: Sequence[UUID], state: PaymentState) -> Sequence[UUID]:

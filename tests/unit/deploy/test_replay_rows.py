@@ -5,23 +5,11 @@ import pytest
 from deploy.cli.replay.rows import History, HistoryError, classify, read_history
 from deploy.cli.supply import DELIVERY, Offer, catalogue_facts, inventory_facts
 from libs.common.clock import new_id
-
-HEADER = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country"
+from tests.unit.deploy.rows import HEADER, row
 
 
 def history(*rows: str, invoices: int | None = None, header: str = HEADER) -> History:
     return read_history([f"{line}\r\n" for line in (header, *rows)], invoices)
-
-
-def row(
-    number: str = "536365",
-    code: str = "85123A",
-    quantity: str = "6",
-    price: str = "2.55",
-    customer: str = "17850.0",
-    name: str = "HEART",
-) -> str:
-    return f"{number},{code},{name},{quantity},2010-12-01 08:26:00,{price},{customer},United Kingdom"
 
 
 def reason(**cells: str) -> str | int:

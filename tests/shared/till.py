@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from libs.common.auth import CLIENT
 from libs.common.clock import now
-from libs.common.contracts.checkout import OrderConfirmed, PaymentRequested, Totals
+from libs.common.contracts.checkout import PaymentRequested
 from libs.common.messaging.headers import unpack
 from libs.common.messaging.shell import Shell
 from libs.common.sealing import MasterKey, MasterKeys
@@ -28,17 +28,17 @@ from services.payments.domain.payment.payment import Payment, PaymentState
 from services.payments.domain.provider.outcome import SeenDispute, SeenIntent, SeenRefund, SeenTransaction
 from services.payments.gateway.accounts import Access, Credentials, Gateways
 from services.payments.gateway.stripe import Stripe
-from services.payments.jobs.money.refunds import look_into_due
-from services.payments.jobs.payment import look_at_due
-from services.payments.jobs.provider.executor import Executor
-from services.payments.jobs.provider.webhooks import Settler
-from services.payments.repository.payment import PAYMENTS
-from services.payments.repository.provider.accounts import loading
-from tests.integration.callers import Person, edge, message, onboard
-from tests.integration.conftest import Place
-from tests.integration.paying import balances
+from services.payments.jobs.executor import Executor
+from services.payments.jobs.refunds import look_into_due
+from services.payments.jobs.watching import look_at_due
+from services.payments.jobs.webhooks import Settler
+from services.payments.repository.accounts import loading
+from services.payments.repository.payments import PAYMENTS
+from tests.shared.callers import Person, edge, message, onboard
+from tests.shared.events import order_confirmed_for, payment_requested
+from tests.shared.paying import balances
+from tests.shared.places import Place
 
-AMOUNT = 1_250
 HASTY_SECONDS = 0.5
 """For a call: what hangs is given up soon, so that the test need not wait."""
 PATIENT_SECONDS = 10.0
@@ -74,12 +74,12 @@ class Till:
 
     async def request_many(self, count: int, method: str = "pm_card_visa", **members: Any) -> list[PaymentRequested]:
         """Ask for so many payments in one transaction."""
-        asked = [requested(method, **members) for _ in range(count)]
+        asked = [payment_requested(method, **members) for _ in range(count)]
         await self.tell(*asked)
         return asked
 
     async def confirm(self, *asked: PaymentRequested) -> None:
-        await self.tell(*map(confirmed, asked))
+        await self.tell(*map(order_confirmed_for, asked))
 
     async def tell(self, *events: Any) -> None:
         """Put commands or events to the service, in one transaction."""
@@ -205,39 +205,6 @@ class Till:
 
 def _about_now() -> tuple[Any, Any]:
     return now() - timedelta(days=30), now() + timedelta(days=30)
-
-
-def requested(method: str = "pm_card_visa", **members: Any) -> PaymentRequested:
-    return PaymentRequested(
-        **{
-            "checkout_id": uuid4(),
-            "payment_id": uuid4(),
-            "order_id": uuid4(),
-            "subject_id": uuid4(),
-            "amount_minor": AMOUNT,
-            "currency": "GBP",
-            "method": method,
-            "capture": "on-confirmation",
-            "quote_hash": "0" * 64,
-            **members,
-        }
-    )
-
-
-def confirmed(asked: PaymentRequested) -> OrderConfirmed:
-    total = asked.amount_minor
-    return OrderConfirmed(
-        order_id=asked.order_id,
-        number=1,
-        checkout_id=asked.checkout_id,
-        cart_id=uuid4(),
-        payment_id=asked.payment_id,
-        subject_id=asked.subject_id,
-        currency=asked.currency,
-        lines=(),
-        totals=Totals(subtotal_minor=total, discount_minor=0, shipping_minor=0, tax_minor=0, total_minor=total),
-        placed_at=now(),
-    )
 
 
 @asynccontextmanager

@@ -9,33 +9,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libs.common.contracts.cart import CartFrozen, FrozenLine
 from libs.common.contracts.checkout import CheckoutCanceled, CheckoutExpired, CheckoutFailed, PaymentRequested
-from libs.common.contracts.identity import TenantUpdated
-from libs.common.contracts.inventory import StockCounted
-from libs.common.contracts.payments import PaymentAuthorized
-from libs.common.decision import Viewer
 from libs.common.errors import ConflictError, RejectedError
 from services.checkout.domain import stock as shelf
 from services.checkout.domain.order import Order
 from services.checkout.domain.saga import Checkout, CheckoutState
 from services.checkout.domain.stock import Allocation, Stock, StockPolicy
-from services.checkout.handlers import HANDLERS, CancelCheckout, ResumeCheckout, StartCheckout
+from services.checkout.handlers import CancelCheckout, ResumeCheckout, StartCheckout
+from services.checkout.handlers.caller import Caller
 from services.checkout.handlers.checkouts import WakeCheckout
+from tests.shared.events import cart_frozen_for, frozen_line, payment_authorized
+from tests.unit.checkout.books import assert_kept
+from tests.unit.checkout.shop import shop
 from tests.unit.memory import NOW, TENANT, Memory
-from tests.unit.test_stock import assert_kept
 
 TTL = timedelta(seconds=900)
 LATER = NOW + TTL
-
-
-def shop(**stock: int) -> Memory:
-    """A tenant with this much of each product."""
-    memory = Memory(HANDLERS)
-    memory.execute(TenantUpdated(tenant_id=TENANT, version=1, slug="t", status="active", currency="GBP", country="GB"))
-    for sku, quantity in stock.items():
-        memory.execute(StockCounted(sku=sku, location="main", quantity=quantity), sequence=1)
-    return memory
 
 
 def begin(memory: Memory, method: str = "", *, now: datetime = NOW, **lines: int) -> Checkout:
@@ -50,21 +39,8 @@ def begin(memory: Memory, method: str = "", *, now: datetime = NOW, **lines: int
         ttl_seconds=int(TTL.total_seconds()),
     )
     started: Checkout = memory.execute(command, now=now)
-    frozen = tuple(
-        FrozenLine(sku=sku, name=sku, category="", quantity=quantity, unit_minor=100, total_minor=100 * quantity)
-        for sku, quantity in lines.items()
-    )
-    cart = CartFrozen(
-        cart_id=started.cart_id,
-        checkout_id=started.id,
-        version=2,
-        subject_id=started.subject_id,
-        currency="GBP",
-        lines=frozen,
-        discounts=(),
-        total_minor=sum(line.total_minor for line in frozen),
-    )
-    memory.execute(cart, now=now)
+    frozen = [frozen_line(sku, quantity, 100) for sku, quantity in lines.items()]
+    memory.execute(cart_frozen_for(started, *frozen), now=now)
     return memory.get(Checkout, started.id)
 
 
@@ -100,7 +76,7 @@ def test_who_pays_later_sees_the_quote_first_and_nobody_is_asked_for_money_befor
 def test_money_that_was_never_asked_for_makes_no_order_of_what_rests() -> None:
     memory = shop(tea=5)
     resting = begin(memory, tea=2)
-    unasked = PaymentAuthorized(payment_id=resting.payment_id, checkout_id=resting.id, amount_minor=200, currency="GBP")
+    unasked = payment_authorized(resting, amount_minor=200)
     with pytest.raises(ConflictError, match="checkout-state"):
         memory.execute(unasked)
     assert (memory.get(Checkout, resting.id), levels(memory, "tea"), memory.all(Order)) == (resting, (3, 2), [])

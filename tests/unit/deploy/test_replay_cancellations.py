@@ -4,7 +4,7 @@ import pytest
 
 from deploy.cli.replay.cancellations import Refunds, match
 from deploy.cli.replay.rows import read_history
-from tests.unit.test_replay_rows import HEADER, row
+from tests.unit.deploy.rows import HEADER, row
 
 
 def refunds(*rows: str, bought: set[str] | None = None) -> Refunds:

@@ -15,8 +15,6 @@ from deploy.composition import parts_of
 from libs.common.auth import ALGORITHM, ROLES, SHOPPER, TOKEN_TYPE, Keys, Verifier, scope_of
 from libs.common.clock import new_id, now
 from libs.common.contracts.catalog import PriceChanged, ProductPublished
-from libs.common.contracts.identity import TenantUpdated
-from libs.common.contracts.inventory import StockCounted
 from libs.common.database import Database
 from libs.common.decision import Message
 from libs.common.http.routes import Service
@@ -24,8 +22,10 @@ from libs.common.messaging.hints import Hints
 from libs.common.messaging.shell import Shell
 from libs.common.processes.api import api_app
 from libs.common.shared import Shared
-from services.checkout.handlers.checkouts import Lifetime
-from tests.integration.conftest import Place
+from services.checkout.domain.saga import Terms
+from services.parts import parts_of
+from tests.shared.events import stock_counted, tenant_updated
+from tests.shared.places import Place
 
 ISSUER = "http://issuer.test"
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -112,8 +112,7 @@ def problem(response: httpx.Response) -> dict[str, Any]:
 async def onboard(shell: Shell, currency: str = "GBP") -> UUID:
     """A tenant that the service knows."""
     tenant_id = uuid4()
-    update = TenantUpdated(tenant_id=tenant_id, version=1, slug="t", status="active", currency=currency, country="GB")
-    await shell.execute(message(update, tenant_id))
+    await shell.execute(message(tenant_updated(tenant_id, currency=currency), tenant_id))
     return tenant_id
 
 
@@ -125,4 +124,4 @@ async def sell(shell: Shell, tenant_id: UUID, sku: str, unit_minor: int, currenc
 
 async def count(shell: Shell, tenant_id: UUID, sku: str, quantity: int, sequence: int = 1) -> None:
     """Say how many there are."""
-    await shell.execute(message(StockCounted(sku=sku, location="main", quantity=quantity), tenant_id, sequence=sequence))
+    await shell.execute(message(stock_counted(sku, quantity), tenant_id, sequence=sequence))

@@ -1,9 +1,9 @@
-"""The refund and dispute machines against a provider that tells late, twice and in any order; the books always balance."""
+"""The refund machine against a provider that tells late, twice and in any order; the books always balance."""
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from itertools import permutations
 from uuid import UUID, uuid5
 
@@ -11,138 +11,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libs.common.contracts import Event
-from libs.common.contracts.payments import DisputeClosed, DisputeOpened, RefundFailed, RefundPending, RefundSucceeded
+from libs.common.contracts.payments import RefundFailed, RefundPending, RefundSucceeded
 from libs.common.errors import CartwrightError, ConflictError, RejectedError
-from services.payments.domain.money import dispute as disputes
-from services.payments.domain.money import ledger, refund_asking, refund_recording
-from services.payments.domain.money import refund as machine
-from services.payments.domain.money.dispute import Dispute
-from services.payments.domain.money.ledger import TRANSFERS, Account, Entry, EntryKind
-from services.payments.domain.money.refund import ASKING, RESERVING, STANDS, Refund, RefundDecision, RefundState
-from services.payments.domain.payment.asking import AMOUNT_NOT_PAYABLE
-from services.payments.domain.payment.payment import Payment, PaymentState
-from services.payments.domain.provider.operation import OPEN, PLANNED_LEASE, Operation, OperationState
-from services.payments.domain.provider.outcome import (
+from services.payments.domain import refund as machine
+from services.payments.domain.asking import AMOUNT_NOT_PAYABLE
+from services.payments.domain.ledger import Account
+from services.payments.domain.operation import OPEN, PLANNED_LEASE, OperationState
+from services.payments.domain.outcome import (
     Declined,
-    DisputeStatus,
     IntentStatus,
     Outcome,
     RefundStatus,
     Rejected,
-    SeenDispute,
-    SeenRefund,
     Succeeded,
     Throttled,
     Unknown,
 )
-
-START = datetime(2026, 1, 1, tzinfo=UTC)
-TENANT, PAYMENT, CHECKOUT, ORDER = (UUID(int=number) for number in range(1, 5))
-CAPTURED = 1_000
-INTENT = "pi_1"
-
-
-def captured() -> Payment:
-    return Payment(
-        tenant_id=TENANT,
-        id=PAYMENT,
-        checkout_id=CHECKOUT,
-        order_id=ORDER,
-        amount_minor=CAPTURED,
-        currency="GBP",
-        state=PaymentState.CAPTURED,
-        intent_id=INTENT,
-        authorized_minor=CAPTURED,
-        captured_minor=CAPTURED,
-        created_at=START,
-    )
-
-
-@dataclass
-class Books:
-    """The rows as the shell would store them, holding every decision to what must always be true."""
-
-    payment: Payment = field(default_factory=captured)
-    refunds: dict[UUID, Refund] = field(default_factory=dict)
-    operations: dict[UUID, Operation] = field(default_factory=dict)
-    disputes: dict[UUID, Dispute] = field(default_factory=dict)
-    entries: dict[UUID, Entry] = field(default_factory=dict)
-    events: list[Event] = field(default_factory=list)
-    now: datetime = START
-
-    def __post_init__(self) -> None:
-        self.post(ledger.captured(self.payment, CAPTURED, "ch_1"))
-
-    def post(self, entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            assert entry.id not in self.entries, "one fact is one entry"
-            self.entries[entry.id] = entry
-
-    def apply(self, decision: RefundDecision) -> None:
-        before = self.refunds.get(decision.refund.id)
-        if before is not None and before.state is not decision.refund.state:
-            assert decision.refund.state in machine.TRANSITIONS[before.state]
-        self.payment = decision.payment
-        self.refunds[decision.refund.id] = decision.refund
-        if decision.planned is not None:
-            assert decision.planned.id not in self.operations, "a key is planned once"
-            self.operations[decision.planned.id] = decision.planned
-        self.post(decision.entries)
-        self.events.extend(decision.events)
-        self.check()
-
-    def call_of(self, refund: Refund) -> Operation | None:
-        return self.operations.get(machine.refund_operation_id(refund.id, refund.attempt))
-
-    def check(self) -> None:
-        payment, refunds = self.payment, self.refunds.values()
-        assert payment.refunding_minor == sum(each.amount_minor for each in refunds if each.state in RESERVING)
-        assert payment.refunded_minor == sum(each.amount_minor for each in refunds if each.state is RefundState.SUCCEEDED)
-        assert payment.refunding_minor + payment.refunded_minor <= payment.captured_minor
-        for refund in refunds:
-            call = self.call_of(refund)
-            assert (call is not None and call.state in OPEN) == (refund.state in ASKING)
-            assert (refund.due_at is not None) == (refund.state in RESERVING)
-            assert (refund.failure_code is not None) == (refund.state in {RefundState.FAILED, RefundState.CANCELED})
-        self.assert_conserved()
-
-    def assert_conserved(self) -> None:
-        """What the provider holds for us is what came in, less what went out; and each account follows from its entries."""
-        sums = Counter[EntryKind]()
-        for entry in self.entries.values():
-            assert TRANSFERS[entry.kind] == (entry.debit, entry.credit)
-            assert entry.amount_minor > 0
-            sums[entry.kind] += entry.amount_minor
-        assert sums[EntryKind.REFUND] - sums[EntryKind.REFUND_RETURN] == self.payment.refunded_minor
-        lost = sum(each.withdrawn_minor - each.reinstated_minor for each in self.disputes.values())
-        fees = sum(each.fee_minor for each in self.disputes.values())
-        assert sums[EntryKind.CHARGEBACK] - sums[EntryKind.CHARGEBACK_RETURN] == lost
-        assert sums[EntryKind.DISPUTE_FEE] - sums[EntryKind.DISPUTE_FEE_RETURN] == fees
-        assert self.balance(Account.PROVIDER_BALANCE) == CAPTURED - self.payment.refunded_minor - lost - fees
-        assert sum(self.balance(account) for account in Account) == 0
-
-    def balance(self, account: Account) -> int:
-        debits = sum(entry.amount_minor for entry in self.entries.values() if entry.debit is account)
-        return debits - sum(entry.amount_minor for entry in self.entries.values() if entry.credit is account)
-
-
-def seen(refund: Refund, status: RefundStatus, **changes: object) -> SeenRefund:
-    told = SeenRefund(
-        provider_id=f"re_{refund.id.hex}",
-        intent_id=INTENT,
-        charge_id="ch_1",
-        amount_minor=refund.amount_minor,
-        currency="gbp",
-        status=status,
-        failure_code="lost_or_stolen_card" if status is RefundStatus.FAILED else None,
-        metadata={"refund_id": str(refund.id)},
-        created_at=START,
-    )
-    return replace(told, **changes)  # type: ignore[arg-type]
-
-
-# --- Refunds -------------------------------------------------------------------------------------------------------
+from services.payments.domain.payment import PaymentState
+from services.payments.domain.refund import ASKING, STANDS, Refund, RefundState
+from tests.unit.payments.money_back import CAPTURED, CHECKOUT, INTENT, ORDER, PAYMENT, START, TENANT, Books, captured, seen
 
 OUTCOMES = st.one_of(
     st.sampled_from(RefundStatus),
@@ -387,92 +274,5 @@ def test_a_currency_of_three_digits_is_refunded_by_the_ten_as_the_provider_takes
 
 def test_nothing_is_refunded_of_what_was_not_captured() -> None:
     held = replace(captured(), state=PaymentState.AUTHORIZED, captured_minor=0)
-    with pytest.raises(ConflictError, match=refund_asking.NOT_CAPTURED):
-        refund_asking.plan_refund(held, UUID(int=9), None, "because", START)
-
-
-# --- Disputes ------------------------------------------------------------------------------------------------------
-
-
-def case(status: DisputeStatus, withdrawn: int = 0, reinstated: int = 0, fee: int = 0) -> SeenDispute:
-    return SeenDispute(
-        provider_id="dp_1",
-        intent_id=INTENT,
-        charge_id="ch_1",
-        amount_minor=CAPTURED,
-        currency="gbp",
-        status=status,
-        reason="fraudulent",
-        respond_by=None,
-        withdrawn_minor=withdrawn,
-        reinstated_minor=reinstated,
-        fee_minor=fee,
-        created_at=START,
-    )
-
-
-D = DisputeStatus
-STORIES = {
-    "won, and the fee with it": [
-        case(D.WARNING_NEEDS_RESPONSE),
-        case(D.NEEDS_RESPONSE, CAPTURED, fee=1_500),
-        case(D.UNDER_REVIEW, CAPTURED, fee=1_500),
-        case(D.WON, CAPTURED, CAPTURED),
-    ],
-    "lost": [case(D.NEEDS_RESPONSE), case(D.NEEDS_RESPONSE, CAPTURED, fee=1_500), case(D.LOST, CAPTURED, fee=1_500)],
-    "never one": [case(D.WARNING_NEEDS_RESPONSE), case(D.WARNING_UNDER_REVIEW), case(D.WARNING_CLOSED)],
-    "charged for later": [
-        case(D.NEEDS_RESPONSE, CAPTURED),
-        case(D.UNDER_REVIEW, CAPTURED, fee=1_500),
-        case(D.LOST, CAPTURED, fee=1_500),
-    ],
-    "money after the verdict": [
-        case(D.NEEDS_RESPONSE, 400, fee=1_500),
-        case(D.WON, 400, fee=1_500),
-        case(D.WON, 400, 400, fee=0),
-    ],
-}
-
-
-def follow(books: Books, told: SeenDispute) -> None:
-    known = books.disputes.get(disputes.dispute_id(PAYMENT, told.provider_id))
-    decision = disputes.observe(books.payment, known, told)
-    if decision is None:
-        return
-    if known is not None and decision.dispute.state is not known.state:
-        assert decision.dispute.state in disputes.TRANSITIONS[known.state]
-    books.disputes[decision.dispute.id] = decision.dispute
-    books.post(decision.entries)
-    books.events.extend(decision.events)
-    books.assert_conserved()
-
-
-@pytest.mark.parametrize("story", STORIES)
-def test_a_dispute_told_in_any_order_with_repetitions_ends_where_the_provider_ended(story: str) -> None:
-    told = STORIES[story]
-    last = told[-1]
-    ends = set()
-    for order in permutations([*told, told[0], last]):
-        books = Books()
-        for news in order:
-            follow(books, news)
-        [settled] = books.disputes.values()
-        opened, closed = books.events
-        assert isinstance(opened, DisputeOpened)
-        assert isinstance(closed, DisputeClosed)
-        ends.add((settled.state, settled.withdrawn_minor, settled.reinstated_minor, settled.fee_minor))
-    assert ends == {(last.status, last.withdrawn_minor, last.reinstated_minor, last.fee_minor)}
-
-
-SEEN = st.builds(case, st.sampled_from(D), st.integers(0, CAPTURED), st.integers(0, CAPTURED), st.integers(0, 2_000))
-
-
-@settings(max_examples=500, deadline=None)
-@given(st.lists(SEEN, min_size=1, max_size=10))
-def test_even_of_a_provider_that_contradicts_itself_the_books_balance_and_a_case_closes_once(told: Sequence[SeenDispute]) -> None:
-    books = Books()
-    for news in told:
-        follow(books, news)
-    kinds = Counter(type(event) for event in books.events)
-    assert kinds[DisputeOpened] == 1
-    assert kinds[DisputeClosed] <= 1
+    with pytest.raises(ConflictError, match=machine.NOT_CAPTURED):
+        machine.plan_refund(held, UUID(int=9), None, "because", START)

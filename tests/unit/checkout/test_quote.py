@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from libs.common.contracts.cart import CartFrozen, Discount, FrozenLine
+from libs.common.contracts.cart import CartFrozen, Discount
 from libs.common.errors import NotFoundError, RejectedError
 from services.checkout.domain import shipping, tax
 from services.checkout.domain.quote import MAX_TOTAL_MINOR, Address, Quote, Terms, UnquotableError, quote
 from services.checkout.domain.shipping import ShippingKind, ShippingMethod, ShippingRate
 from services.checkout.domain.tax import TaxRate, TaxRounding, TaxTable
+from tests.shared.events import cart_frozen, frozen_line
 from tests.unit.memory import NOW, TENANT
 
 HOME = Address(name="A", line1="1 Street", city="London", postal_code="N1", country="GB")
@@ -36,27 +37,13 @@ def method(kind: ShippingKind = ShippingKind.FLAT, *rates: ShippingRate) -> Ship
 
 def cart(*lines: tuple[str, int, int], discount: int = 0, grams: int | None = None) -> CartFrozen:
     """A frozen cart of (category, quantity, unit price)."""
-    return CartFrozen(
-        cart_id=UUID(int=1),
-        checkout_id=UUID(int=2),
-        version=1,
-        subject_id=UUID(int=3),
-        currency="GBP",
-        lines=tuple(
-            FrozenLine(
-                sku=f"sku-{number}",
-                name="n",
-                category=category,
-                quantity=quantity,
-                unit_minor=unit,
-                total_minor=unit * quantity,
-                weight_grams=grams,
-            )
-            for number, (category, quantity, unit) in enumerate(lines)
-        ),
-        discounts=(Discount(code="d", amount_minor=discount),) if discount else (),
-        total_minor=sum(quantity * unit for _, quantity, unit in lines),
-    )
+    frozen = [
+        frozen_line(f"sku-{number}", quantity, unit, name="n", category=category, weight_grams=grams)
+        for number, (category, quantity, unit) in enumerate(lines)
+    ]
+    whose = {"cart_id": UUID(int=1), "checkout_id": UUID(int=2), "subject_id": UUID(int=3)}
+    full = sum(quantity * unit for _, quantity, unit in lines)
+    return cart_frozen(*frozen, discount_minor=discount, version=1, total_minor=full, **whose)
 
 
 PERCENTS = st.one_of(

@@ -11,13 +11,12 @@ from hypothesis import strategies as st
 
 from libs.common.contracts.cart import CartFreezeRefused, CartFrozen, CartOrdered, CartReopened
 from libs.common.contracts.catalog import PriceChanged, ProductPublished, ProductWithdrawn
-from libs.common.contracts.checkout import CheckoutFailed, CheckoutRequested, OrderConfirmed, Totals
-from libs.common.contracts.identity import TenantUpdated
-from libs.common.decision import Viewer
+from libs.common.contracts.checkout import CheckoutFailed, CheckoutRequested, OrderConfirmed
 from libs.common.errors import CartwrightError, ConflictError, NotFoundError, NotYetError, RejectedError, StaleError
 from services.cart import domain
 from services.cart.domain import TRANSITIONS, Cart, CartState, Product
-from services.cart.handlers import HANDLERS, AddQuantity, CreateCart, PutLines, RemoveLines
+from services.cart.handlers import HANDLERS, AddQuantity, Caller, CreateCart, PutLines, RemoveLines
+from tests.shared.events import order_confirmed, tenant_updated
 from tests.unit.memory import NOW, TENANT, Memory
 
 SHOPPER = Viewer(subject_id=UUID(int=1), sees_all=False)
@@ -30,7 +29,7 @@ CHECKOUT = UUID(int=200)
 def shop(**prices: int) -> Memory:
     """A tenant with a catalogue, and one shopper's cart."""
     memory = Memory(HANDLERS)
-    memory.execute(TenantUpdated(tenant_id=TENANT, version=1, slug="t", status="active", currency="GBP", country="GB"))
+    memory.execute(tenant_updated(TENANT))
     for sku, unit_minor in prices.items():
         memory.execute(ProductPublished(sku=sku, name=sku.title(), category="things"), sequence=1)
         memory.execute(PriceChanged(sku=sku, currency="GBP", unit_minor=unit_minor), sequence=2)
@@ -49,19 +48,8 @@ def freeze(memory: Memory, subject_id: UUID = SHOPPER.subject_id, checkout_id: U
 
 
 def confirmed(order_id: UUID) -> OrderConfirmed:
-    totals = Totals(subtotal_minor=1, discount_minor=0, shipping_minor=0, tax_minor=0, total_minor=1)
-    return OrderConfirmed(
-        order_id=order_id,
-        number=1,
-        checkout_id=CHECKOUT,
-        cart_id=CART,
-        payment_id=uuid4(),
-        subject_id=SHOPPER.subject_id,
-        currency="GBP",
-        lines=(),
-        totals=totals,
-        placed_at=NOW,
-    )
+    whose = {"order_id": order_id, "checkout_id": CHECKOUT, "cart_id": CART, "subject_id": SHOPPER.subject_id}
+    return order_confirmed(1, placed_at=NOW, **whose)
 
 
 # What the catalogue says may come in any order, any number of times.

@@ -5,27 +5,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libs.common.contracts.identity import TenantUpdated
-from libs.common.contracts.inventory import StockAdjusted, StockCounted
+from libs.common.contracts.inventory import StockAdjusted
 from libs.common.errors import ConflictError, NotYetError
 from services.checkout.domain import stock as shelf
 from services.checkout.domain.stock import Allocation, Level, SequenceGapError, Stock, StockPolicy
 from services.checkout.handlers import HANDLERS
+from tests.shared.events import stock_counted, tenant_updated
+from tests.unit.checkout.books import assert_kept
 from tests.unit.memory import TENANT, Memory
 
 EMPTY = Stock(tenant_id=TENANT, sku="tea")
-
-
-def assert_kept(stock: Stock) -> None:
-    """The books balance, in all and at each location, and nothing is below zero."""
-    levels = stock.levels.values()
-    assert stock.adjusted == stock.on_hand + stock.reserved + stock.sold
-    assert stock.on_hand == sum(level.on_hand for level in levels)
-    assert stock.reserved == sum(level.reserved for level in levels)
-    assert stock.sold == sum(level.sold for level in levels)
-    assert all(min(level.on_hand, level.reserved, level.sold) >= 0 for level in levels)
-    assert min(stock.promised, stock.owed) >= 0
-    assert not (stock.owed and stock.on_hand), "what is on hand is owed to nobody"
 
 
 LOCATIONS = st.sampled_from(["a", "b", "c"])
@@ -138,12 +127,12 @@ def test_a_delta_waits_for_its_predecessor_and_a_count_does_not() -> None:
 
 def test_inventory_is_heard_once_its_tenant_is_known() -> None:
     memory = Memory(HANDLERS)
-    counted = StockCounted(sku="tea", location="a", quantity=5)
+    counted = stock_counted("tea", 5, "a")
     adjusted = StockAdjusted(sku="tea", location="a", delta=-2, reason="broken")
     for fact in (counted, adjusted):
         with pytest.raises(NotYetError, match="unknown-tenant"):
             memory.execute(fact)
-    memory.execute(TenantUpdated(tenant_id=TENANT, version=1, slug="t", status="active", currency="GBP", country="GB"))
+    memory.execute(tenant_updated(TENANT))
     memory.execute(counted, sequence=1)
     memory.execute(adjusted, sequence=2)
     memory.execute(adjusted, sequence=2)

@@ -1,190 +1,31 @@
 """The invariants, decided from facts alone: whichever source is corrupted, exactly that is found and nothing else."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid5
 
 import pytest
 
 from deploy.cli.invariants.check import Limits, check, totals
-from deploy.cli.invariants.facts import Account, Charge, Facts, Level, Published
+from deploy.cli.invariants.facts import Account, Facts
 from deploy.cli.invariants.run import Patience
 from deploy.cli.invariants.violation import Violation
-from libs.common.contracts import Event
-from libs.common.contracts.cart import CartFrozen, FrozenLine
+from libs.common.contracts.cart import CartFrozen
 from libs.common.contracts.checkout import (
-    CheckoutFailed,
     CheckoutRequested,
-    OrderCanceled,
     OrderConfirmed,
-    OrderLine,
     OrderQuantity,
     OrderRefunded,
     OrderRefundFailed,
     PaymentRequested,
     RefundRequested,
-    Totals,
 )
 from libs.common.contracts.fulfilment import FulfilmentLine, ReturnReceived, ShipmentDispatched
-from libs.common.contracts.inventory import StockAdjusted, StockCounted
-from libs.common.contracts.payments import PaymentAuthorized, PaymentCaptured, PaymentUnknown, RefundSucceeded
-
-NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)
-LONG_AGO = NOW - timedelta(hours=5)
-NAMESPACE = UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")
-UNIT = 250
-SKU = "MUG"
-COUNTED = 100
-DELIVERED = 20
-
-FULL = Level(on_hand=COUNTED + DELIVERED, reserved=0, sold=0, backordered=0, is_tracked=True)
-
-
-def _id(name: str) -> UUID:
-    return uuid5(NAMESPACE, name)
-
-
-@dataclass
-class Shop:
-    """A shop whose every fact is as it must be, until a test says otherwise."""
-
-    events: list[tuple[Event, datetime, int]] = field(default_factory=list)
-    charges: list[Charge] = field(default_factory=list)
-    level: Level = FULL
-    captured_minor: int = 0
-    refunded_minor: int = 0
-
-    def say(self, event: Event, at: datetime = LONG_AGO, sequence: int = 1) -> None:
-        self.events.append((event, at, sequence))
-
-    def mute(self, kind: type[Event], name: str) -> None:
-        """As if an event of this purchase had been lost."""
-        kept = [
-            each for each in self.events if not (isinstance(each[0], kind) and getattr(each[0], "checkout_id", 0) == _id(name))
-        ]
-        assert len(kept) == len(self.events) - 1
-        self.events = kept
-
-    def check_out(self, name: str, quantity: int, at: datetime = LONG_AGO, capture: str = "on-confirmation") -> None:
-        line = FrozenLine(sku=SKU, name=SKU, category="", quantity=quantity, unit_minor=UNIT, total_minor=quantity * UNIT)
-        self.say(CheckoutRequested(checkout_id=_id(name), cart_id=_id("cart"), subject_id=_id("subject")), at)
-        self.say(
-            CartFrozen(
-                cart_id=_id("cart"),
-                checkout_id=_id(name),
-                version=1,
-                subject_id=_id("subject"),
-                currency="GBP",
-                lines=(line,),
-                discounts=(),
-                total_minor=quantity * UNIT,
-            ),
-            at,
-        )
-        self.say(
-            PaymentRequested(
-                checkout_id=_id(name),
-                payment_id=_id(f"{name}/payment"),
-                order_id=_id(f"{name}/order"),
-                amount_minor=quantity * UNIT,
-                currency="GBP",
-                method="card",
-                capture=capture,  # type: ignore[arg-type]
-                quote_hash="",
-                subject_id=_id("subject"),
-            ),
-            at,
-        )
-        self.level = replace(self.level, on_hand=self.level.on_hand - quantity, reserved=self.level.reserved + quantity)
-
-    def fail(self, name: str, quantity: int) -> None:
-        self.say(CheckoutFailed(checkout_id=_id(name), cart_id=_id("cart"), reason="payment-declined"))
-        self.level = replace(self.level, on_hand=self.level.on_hand + quantity, reserved=self.level.reserved - quantity)
-
-    def confirm(self, name: str, number: int, quantity: int, at: datetime = LONG_AGO) -> None:
-        total = quantity * UNIT
-        payment = {"payment_id": _id(f"{name}/payment"), "checkout_id": _id(name)}
-        self.say(PaymentAuthorized(amount_minor=total, currency="GBP", expires_at=None, **payment), at)
-        line = OrderLine(line_id="1", sku=SKU, name=SKU, quantity=quantity, unit_minor=UNIT, total_minor=total)
-        self.say(
-            OrderConfirmed(
-                order_id=_id(f"{name}/order"),
-                number=number,
-                cart_id=_id("cart"),
-                subject_id=_id("subject"),
-                currency="GBP",
-                lines=(line,),
-                totals=Totals(subtotal_minor=total, discount_minor=0, shipping_minor=0, tax_minor=0, total_minor=total),
-                placed_at=at,
-                **payment,
-            ),
-            at,
-        )
-        self.level = replace(self.level, reserved=self.level.reserved - quantity, sold=self.level.sold + quantity)
-
-    def capture(self, name: str, quantity: int) -> None:
-        total = quantity * UNIT
-        payment = {"payment_id": _id(f"{name}/payment"), "checkout_id": _id(name), "order_id": _id(f"{name}/order")}
-        self.say(PaymentCaptured(amount_minor=total, captured_minor=total, **payment))
-        self.charges.append(self.charge(name, total))
-        self.captured_minor += total
-
-    def charge(self, name: str, captured_minor: int, status: str = "succeeded", id_: str = "") -> Charge:
-        return Charge(
-            id=id_ or f"pi_{name}",
-            checkout_id=_id(name),
-            payment_id=_id(f"{name}/payment"),
-            status=status,
-            captured_minor=captured_minor,
-            refunded_minor=0,
-            currency="GBP",
-            created_at=LONG_AGO,
-        )
-
-    def buy(self, name: str, number: int, quantity: int = 2) -> None:
-        self.check_out(name, quantity)
-        self.confirm(name, number, quantity)
-        self.capture(name, quantity)
-
-    def refund(self, name: str, quantity: int, *, restock: bool) -> None:
-        amount = quantity * UNIT
-        about = {"refund_id": _id(f"{name}/refund"), "order_id": _id(f"{name}/order"), "amount_minor": amount, "currency": "GBP"}
-        payment = {"payment_id": _id(f"{name}/payment"), "checkout_id": _id(name)}
-        self.say(RefundRequested(reason="", **about, **payment))  # type: ignore[arg-type]
-        self.say(RefundSucceeded(refunded_minor=amount, **about, **payment))  # type: ignore[arg-type]
-        line = OrderQuantity(line_id="1", quantity=quantity)
-        self.say(OrderRefunded(refunded_minor=amount, lines=(line,), restock=restock, **about))  # type: ignore[arg-type]
-        self.charges = [replace(each, refunded_minor=amount) if each.checkout_id == _id(name) else each for each in self.charges]
-        self.refunded_minor += amount
-        if restock:
-            self.put_back(quantity)
-
-    def put_back(self, quantity: int) -> None:
-        self.level = replace(self.level, on_hand=self.level.on_hand + quantity, sold=self.level.sold - quantity)
-
-    def cancel(self, name: str, quantity: int) -> None:
-        payment: dict[str, Any] = {"payment_id": _id(f"{name}/payment"), "checkout_id": _id(name)}
-        self.say(OrderCanceled(order_id=_id(f"{name}/order"), cart_id=_id("cart"), reason="canceled", **payment))
-        self.charges = [each for each in self.charges if each.checkout_id != _id(name)]
-        self.put_back(quantity)
-
-    def facts(self) -> Facts:
-        published = Published()
-        for event, at, sequence in self.events:
-            published.take(event, at, sequence)
-        sides = [("provider_balance", self.captured_minor, self.refunded_minor), ("sales", 0, self.captured_minor)]
-        accounts = [*sides, ("refunds", self.refunded_minor, 0)]
-        return Facts(
-            tenant="shop",
-            at=NOW,
-            published=published,
-            charges=self.charges,
-            provider_net_minor={"GBP": self.captured_minor - self.refunded_minor},
-            stock={SKU: self.level},
-            accounts=[Account(code=code, currency="GBP", debited_minor=d, credited_minor=c) for code, d, c in accounts],
-        )
+from libs.common.contracts.inventory import StockAdjusted
+from libs.common.contracts.payments import PaymentAuthorized, PaymentCaptured, PaymentUnknown
+from tests.shared.events import stock_counted
+from tests.unit.deploy.shop import COUNTED, DELIVERED, LONG_AGO, NOW, SKU, UNIT, Shop, id_of
 
 
 @pytest.fixture
@@ -192,15 +33,15 @@ def shop() -> Shop:
     """Sold, failed, refunded with and without the goods, canceled, shipped and returned, under way, and still to be paid."""
     shop = Shop()
     counted = LONG_AGO - timedelta(days=1)
-    shop.say(StockCounted(sku=SKU, location="shop", quantity=COUNTED), counted, 1)
+    shop.say(stock_counted(SKU, COUNTED, "shop"), counted, 1)
     shop.say(StockAdjusted(sku=SKU, location="shop", delta=DELIVERED, reason="delivery"), LONG_AGO + timedelta(hours=1), 2)
     for number, name in enumerate(("bought", "refunded", "kept", "returned"), 1):
         shop.buy(name, number)
     shop.refund("refunded", 1, restock=True)
     shop.refund("kept", 2, restock=False)
     lines = (FulfilmentLine(line_id="1", quantity=2),)
-    shop.say(ShipmentDispatched(order_id=_id("returned/order"), shipment_id="s", lines=lines))
-    shop.say(ReturnReceived(order_id=_id("returned/order"), return_id="r", lines=lines, restock=True))
+    shop.say(ShipmentDispatched(order_id=id_of("returned/order"), shipment_id="s", lines=lines))
+    shop.say(ReturnReceived(order_id=id_of("returned/order"), return_id="r", lines=lines, restock=True))
     shop.put_back(2)
     shop.check_out("failed", 3)
     shop.fail("failed", 3)
@@ -233,10 +74,10 @@ def test_goods_of_a_refund_that_failed_are_not_missed_when_the_next_one_puts_non
     shop: Shop, is_shelved: bool
 ) -> None:
     shop.buy("fickle", 8, quantity=3)
-    about: dict[str, Any] = {"order_id": _id("fickle/order"), "amount_minor": UNIT, "currency": "GBP"}
+    about: dict[str, Any] = {"order_id": id_of("fickle/order"), "amount_minor": UNIT, "currency": "GBP"}
     line = OrderQuantity(line_id="1", quantity=1)
     for number in (1, 2):
-        refund = _id(f"fickle/refund-{number}")
+        refund = id_of(f"fickle/refund-{number}")
         shop.say(OrderRefunded(refund_id=refund, refunded_minor=UNIT, lines=(line,), restock=True, **about))
         if number == 1:
             shop.say(OrderRefundFailed(refund_id=refund, refunded_minor=0, lines=(line,), code="lost", **about))
@@ -252,7 +93,7 @@ def test_events_that_come_twice_or_in_any_order_say_the_same(shop: Shop) -> None
 
 def _lost_capture(shop: Shop) -> tuple[str, str]:
     shop.charges = [replace(each, captured_minor=0) if each.id == "pi_bought" else each for each in shop.charges]
-    return "capture-lost", str(_id("bought/order"))
+    return "capture-lost", str(id_of("bought/order"))
 
 
 def _untold_capture(shop: Shop) -> tuple[str, str]:
@@ -263,28 +104,28 @@ def _untold_capture(shop: Shop) -> tuple[str, str]:
 def _unpaid(shop: Shop) -> tuple[str, str]:
     shop.mute(PaymentCaptured, "bought")
     shop.charges = [each for each in shop.charges if each.id != "pi_bought"]
-    return "order-without-capture", str(_id("bought/order"))
+    return "order-without-capture", str(id_of("bought/order"))
 
 
 def _shipped_and_unpaid(shop: Shop) -> tuple[str, str]:
     lines = (FulfilmentLine(line_id="1", quantity=1),)
-    shop.say(ShipmentDispatched(order_id=_id("unshipped/order"), shipment_id="late", lines=lines))
-    return "order-without-capture", str(_id("unshipped/order"))
+    shop.say(ShipmentDispatched(order_id=id_of("unshipped/order"), shipment_id="late", lines=lines))
+    return "order-without-capture", str(id_of("unshipped/order"))
 
 
 def _another_amount(shop: Shop) -> tuple[str, str]:
     shop.charges = [replace(each, captured_minor=499) if each.id == "pi_bought" else each for each in shop.charges]
-    return "capture-differs", str(_id("bought/order"))
+    return "capture-differs", str(id_of("bought/order"))
 
 
 def _second_charge(shop: Shop) -> tuple[str, str]:
     shop.charges.append(replace(shop.charge("bought", 500, id_="pi_again"), payment_id=None))
-    return "second-charge", str(_id("bought"))
+    return "second-charge", str(id_of("bought"))
 
 
 def _second_hold(shop: Shop) -> tuple[str, str]:
     shop.charges.append(shop.charge("bought", 0, "requires_capture", id_="pi_again"))
-    return "second-charge", str(_id("bought"))
+    return "second-charge", str(id_of("bought"))
 
 
 def _missing_order(shop: Shop) -> tuple[str, str]:
@@ -336,19 +177,19 @@ def _goods_put_back_twice(shop: Shop) -> tuple[str, str]:
 
 def _stuck_checkout(shop: Shop) -> tuple[str, str]:
     shop.check_out("stuck", 1)
-    return "checkout-stuck", str(_id("stuck"))
+    return "checkout-stuck", str(id_of("stuck"))
 
 
 def _unknown_payment(shop: Shop) -> tuple[str, str]:
-    shop.say(PaymentUnknown(payment_id=_id("under-way/payment"), checkout_id=_id("under-way")))
-    return "payment-unknown", str(_id("under-way/payment"))
+    shop.say(PaymentUnknown(payment_id=id_of("under-way/payment"), checkout_id=id_of("under-way")))
+    return "payment-unknown", str(id_of("under-way/payment"))
 
 
 def _stuck_refund(shop: Shop) -> tuple[str, str]:
-    about = {"refund_id": _id("slow"), "order_id": _id("bought/order"), "checkout_id": _id("bought")}
-    payment_id, weeks_ago = _id("bought/payment"), NOW - timedelta(weeks=2)
+    about = {"refund_id": id_of("slow"), "order_id": id_of("bought/order"), "checkout_id": id_of("bought")}
+    payment_id, weeks_ago = id_of("bought/payment"), NOW - timedelta(weeks=2)
     shop.say(RefundRequested(payment_id=payment_id, amount_minor=1, currency="GBP", reason="", **about), weeks_ago)
-    return "refund-stuck", str(_id("slow"))
+    return "refund-stuck", str(id_of("slow"))
 
 
 def _refund_by_another_door(shop: Shop) -> tuple[str, str]:
@@ -387,14 +228,14 @@ def test_each_corrupted_source_gives_exactly_its_violation(shop: Shop, corrupt: 
 
 
 def test_a_second_order_of_one_checkout_is_found(shop: Shop) -> None:
-    [first] = [each for each in shop.events if isinstance(each[0], OrderConfirmed) and each[0].checkout_id == _id("bought")]
+    [first] = [each for each in shop.events if isinstance(each[0], OrderConfirmed) and each[0].checkout_id == id_of("bought")]
     assert isinstance(first[0], OrderConfirmed)
-    shop.say(replace(first[0], order_id=_id("again"), number=8))
+    shop.say(replace(first[0], order_id=id_of("again"), number=8))
     shop.level = replace(shop.level, sold=shop.level.sold + 2, on_hand=shop.level.on_hand - 2)
-    assert _found(shop.facts()) == [("second-order", str(_id("bought")))]
+    assert _found(shop.facts()) == [("second-order", str(id_of("bought")))]
     shop.charges = [each for each in shop.charges if each.id != "pi_bought"]
     found = _found(shop.facts())
-    assert ("capture-lost", str(_id("bought/order"))) in found
+    assert ("capture-lost", str(id_of("bought/order"))) in found
     shop.events.reverse()
     assert _found(shop.facts()) == found, "whichever of them is read first"
 
@@ -423,8 +264,8 @@ def test_a_balanced_ledger_that_the_provider_contradicts_is_found(shop: Shop) ->
 def test_what_is_on_its_way_is_wrong_only_beyond_its_limit(shop: Shop) -> None:
     strict = Limits(checkout=-1, capture=-1, unknown=-1, refund=-1, orphan=-1)
     assert _found(shop.facts(), strict) == [
-        ("checkout-stuck", str(_id("under-way"))),
-        ("order-without-capture", str(_id("unpaid/order"))),
+        ("checkout-stuck", str(id_of("under-way"))),
+        ("order-without-capture", str(id_of("unpaid/order"))),
     ]
 
 
@@ -441,7 +282,7 @@ def test_where_the_topics_keep_no_more_only_what_began_within_them_is_judged(sho
 def test_a_tenant_whose_provider_shows_us_no_list_is_judged_by_all_else(shop: Shop) -> None:
     shop.check_out("stuck", 1)
     facts = replace(shop.facts(), charges=None, provider_net_minor={})
-    assert _found(facts) == [("checkout-stuck", str(_id("stuck")))]
+    assert _found(facts) == [("checkout-stuck", str(id_of("stuck")))]
 
 
 def test_a_product_that_nobody_counts_has_no_books_to_be_wrong(shop: Shop) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from uuid import UUID, uuid4
 
 from libs.common.clock import now
-from libs.common.contracts.checkout import OrderConfirmed, PaymentRequested, Totals
 from libs.common.messaging.headers import unpack
 from libs.common.messaging.shell import Shell
 from services.payments.domain.money.ledger import Account
@@ -20,10 +19,11 @@ from services.payments.domain.provider.outcome import (
 from services.payments.handlers.outcomes import RecordOutcome
 from services.payments.handlers.refunds import RequestRefund
 from services.payments.repository import OPERATIONS, PAYMENTS
-from services.payments.repository.money import ledger as books
-from services.payments.repository.money.ledger import ENTRIES
-from tests.integration.callers import message
-from tests.integration.conftest import Place
+from services.payments.repository import ledger as books
+from services.payments.repository.ledger import BEGINNING
+from tests.shared.callers import message
+from tests.shared.events import order_confirmed_for, payment_requested
+from tests.shared.places import Place
 
 AMOUNT, FEE = 10_000, 320
 """What each payment takes, and what the provider keeps of it."""
@@ -107,34 +107,12 @@ def recorded_as(operation: Operation, outcome: Outcome) -> RecordOutcome:
 
 async def captured(shell: Shell, tenant_id: UUID, *, confirm: bool = True) -> UUID:
     """A payment whose money is ours."""
-    requested = PaymentRequested(
-        checkout_id=uuid4(),
-        payment_id=uuid4(),
-        order_id=uuid4(),
-        amount_minor=AMOUNT,
-        currency="GBP",
-        method="pm_card_visa",
-        capture="on-confirmation",
-        quote_hash="0" * 64,
-        subject_id=uuid4(),
-    )
+    requested = payment_requested(amount_minor=AMOUNT)
     await shell.execute(message(requested, tenant_id))
     while await answer(shell, tenant_id):
         pass
-    confirmed = OrderConfirmed(
-        order_id=requested.order_id,
-        number=1,
-        checkout_id=requested.checkout_id,
-        cart_id=uuid4(),
-        payment_id=requested.payment_id,
-        subject_id=requested.subject_id,
-        currency="GBP",
-        lines=(),
-        totals=Totals(subtotal_minor=AMOUNT, discount_minor=0, shipping_minor=0, tax_minor=0, total_minor=AMOUNT),
-        placed_at=now(),
-    )
     if confirm:
-        await shell.execute(message(confirmed, tenant_id))
+        await shell.execute(message(order_confirmed_for(requested), tenant_id))
         await answer(shell, tenant_id)
     return requested.payment_id
 

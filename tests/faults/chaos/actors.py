@@ -31,7 +31,7 @@ from libs.common.messaging.inbox import Inbox, kafka_broker
 from libs.common.messaging.relay import Relay, cursor, loop
 from libs.common.messaging.shell import Shell
 from libs.common.processes.worker import _consume
-from tests.toy import COUNTERS, GROUP, HANDLERS, SERVICE, TALLIES, TOPIC, Bump, Bumped, Tally, Toy, command, tally
+from tests.shared.toy import COUNTERS, GROUP, HANDLERS, SERVICE, TALLIES, TOPIC, Bump, Bumped, Tally, Toy, command, tally
 
 POLL_GATE = 3
 """The advisory lock that a halting consumer waits for between a poll and its transaction."""

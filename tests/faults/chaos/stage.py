@@ -20,7 +20,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from deploy.local.state import ROOT
 from libs.common.messaging.shell import Shell
-from tests.toy import PARTITIONS, SERVICE, TOPIC, Toy, command
+from tests.shared.toy import PARTITIONS, SERVICE, TOPIC, Toy, command
 
 CURSOR_GATE, TALLY_GATE = 1, 2
 
@@ -189,7 +189,7 @@ class Troupe:
         pipe = asyncio.subprocess.PIPE
         with log.open("ab") as output:
             troupe._nursery = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", *(module or ("tests.chaos.actors",))),
+                *(sys.executable, "-m", *(module or ("tests.faults.chaos.actors",))),
                 stdin=pipe,
                 stdout=pipe,
                 stderr=output,

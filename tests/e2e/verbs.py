@@ -1,0 +1,69 @@
+"""Purchases in a running market, and the verbs that an operator asks about them."""
+
+import asyncio
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deploy.cli.shop import Shopper
+from tests.shared.market import Market
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a verb ended with, and what it printed."""
+
+    code: int
+    out: str
+
+    @property
+    def told(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.out)
+        return found
+
+    @property
+    def violations(self) -> set[tuple[str, str]]:
+        return {(each["invariant"], each["subject"]) for each in self.told["violations"]}
+
+
+async def cartwright(market: Market, *arguments: str) -> Said:
+    """The command itself, as an operator runs it."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("CARTWRIGHT_")}
+    environment = ours | {"CARTWRIGHT_HOME": str(market.stack.home.path)}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "deploy.cli", *arguments, cwd=ROOT, env=environment, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    return Said(process.returncode or 0, out.decode())
+
+
+async def check(market: Market, *options: str) -> Said:
+    return await cartwright(market, "invariants", "--json", "--patience", "2", *options)
+
+
+async def buy(market: Market, name: str, lines: dict[str, int], method: str = "pm_card_visa") -> tuple[Shopper, dict[str, Any]]:
+    shopper = market.shop.shopper(f"customer:{name}")
+    cart_id = await market.cart(shopper, lines)
+    started = await shopper.check_out(cart_id, key=f"buy-{cart_id}", method=method, wait_seconds=20)
+    return shopper, await shopper.outcome(started, patience_seconds=60)
+
+
+async def paid(market: Market, name: str) -> dict[str, Any]:
+    """An order whose money is there."""
+    _, checkout = await buy(market, name, {"SKU-1": 2})
+
+    async def captured() -> bool:
+        return bool((await market.shop.order(checkout["order_id"]))["payment_state"] == "captured")
+
+    await market.until(captured)
+    return checkout
+
+
+async def post(market: Market, token: str, path: str, key: str, body: object = None) -> dict[str, Any]:
+    answer: dict[str, Any] = (await market.api.call("checkout", "POST", path, token=token, key=key, body=body)).body
+    return answer

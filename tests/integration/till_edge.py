@@ -1,0 +1,133 @@
+"""The edge of payments with a provider behind it, and payments taken as far as a test wants them."""
+
+import asyncio
+import hashlib
+import hmac
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+from pydantic import SecretStr
+
+from libs.common.auth import CLIENT
+from libs.common.clock import now
+from libs.common.messaging.shell import Shell
+from libs.common.sealing import MasterKey, MasterKeys
+from libs.common.shared import Shared
+from services.payments.domain.account import STRIPE, ProviderAccount
+from services.payments.domain.payment import Payment, PaymentState
+from services.payments.gateway.accounts import Access, Credentials, Gateways
+from services.payments.gateway.stripe import Stripe
+from services.payments.jobs.executor import Executor
+from services.payments.repository import ACCOUNTS, PAYMENTS
+from services.payments.repository.accounts import loading
+from tests.shared.callers import Person, edge, message, onboard
+from tests.shared.events import AMOUNT, order_confirmed, payment_requested
+from tests.shared.places import Place
+
+OLD, NEW = MasterKey(os.urandom(32)), MasterKey(os.urandom(32))
+SHARED_SECRET, OWN_SECRET, NEXT_SECRET = (f"whsec_{name}{uuid4().hex}" for name in ("shared", "own", "next"))
+ACCOUNT = "/v1/provider-accounts/stripe"
+
+
+@dataclass
+class Edge:
+    """Payments as its clients and Stripe meet it, with what its composition root makes."""
+
+    client: httpx.AsyncClient
+    shell: Shell
+    gateways: Gateways
+    platform_key: str
+    tenant_id: UUID
+    place: Place
+
+    async def ask(
+        self, method: str, path: str, *, tenant_id: UUID | None = None, role: str = CLIENT, **request: Any
+    ) -> httpx.Response:
+        person = Person(tenant_id or self.tenant_id, role=role)
+        return await self.client.request(method, path, headers=person.authorization, **request)
+
+    async def put(self, tenant_id: UUID | None = None, **given: Any) -> httpx.Response:
+        return await self.ask("PUT", ACCOUNT, tenant_id=tenant_id, json=given)
+
+    async def stored(self, tenant_id: UUID | None = None) -> ProviderAccount:
+        tenant_id = tenant_id or self.tenant_id
+        async with self.shell.database.transaction([tenant_id]) as connection:
+            [account] = await ACCOUNTS.load(connection, [(tenant_id, STRIPE)], lock=False)
+        return account
+
+    async def payment(self, payment_id: UUID) -> Payment:
+        async with self.shell.database.transaction([self.tenant_id]) as connection:
+            [payment] = await PAYMENTS.load(connection, [(self.tenant_id, payment_id)], lock=False)
+        return payment
+
+    async def notices(self) -> list[dict[str, Any]]:
+        async with self.shell.database.transaction([self.tenant_id]) as connection:
+            return [dict(row) for row in await connection.fetch("SELECT * FROM webhook_event ORDER BY id")]
+
+    async def tell(self, body: bytes, *secrets: str, tenant_id: UUID | None = None, at: float | None = None) -> httpx.Response:
+        """Send an event as Stripe would."""
+        seconds = int(at or now().timestamp())
+        signed = f"{seconds}.".encode() + body
+        made = [hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest() for secret in secrets or [SHARED_SECRET]]
+        headers = {"Stripe-Signature": ",".join([f"t={seconds}", *(f"v1={each}" for each in made)])}
+        return await self.client.post(f"/v1/webhooks/stripe/{tenant_id or self.tenant_id}", content=body, headers=headers)
+
+
+@asynccontextmanager
+async def payments_edge(place: Place, fake: str, master_keys: MasterKeys) -> AsyncIterator[Edge]:
+    async with AsyncExitStack() as stack:
+        client, shell = await stack.enter_async_context(edge(place))
+        platform_key = f"sk_test_{uuid4().hex}"
+        gateways = Gateways(loading(shell.database), Stripe(fake), platform=Credentials(platform_key), master_keys=master_keys)
+        stack.push_async_callback(gateways.close)
+        transport: Any = client._transport
+        transport.app.state.service.shared = Shared(Access(gateways, master_keys, SecretStr(SHARED_SECRET)))
+        yield Edge(client, shell, gateways, platform_key, await onboard(shell), place)
+
+
+async def pay(payments: Edge, method: str = "pm_card_visa") -> Payment:
+    """A payment that the executor has taken as far as it goes."""
+    requested = payment_requested(method)
+    async with carried_out(payments):
+        await payments.shell.execute(message(requested, payments.tenant_id))
+        await until(payments, requested.payment_id, PaymentState.AUTHORIZED)
+    return await payments.payment(requested.payment_id)
+
+
+@asynccontextmanager
+async def carried_out(payments: Edge) -> AsyncIterator[None]:
+    """What is planned meanwhile is asked of the fake, and recorded."""
+    executor = Executor(payments.shell, payments.gateways.of)
+    payments.shell.after_commit.append(executor.committed)
+    recording = asyncio.create_task(executor.record())
+    try:
+        yield
+    finally:
+        payments.shell.after_commit.remove(executor.committed)
+        recording.cancel()
+        await asyncio.gather(recording, return_exceptions=True)
+
+
+async def until(payments: Edge, payment_id: UUID, state: PaymentState) -> None:
+    async with asyncio.timeout(20):
+        while (await payments.payment(payment_id)).state is not state:
+            await asyncio.sleep(0.01)
+
+
+async def capture(payments: Edge, payment: Payment) -> Payment:
+    """The order is confirmed, so the money is taken."""
+    whose = {"order_id": payment.order_id, "checkout_id": payment.checkout_id, "subject_id": payment.subject_id}
+    order = order_confirmed(AMOUNT, payment_id=payment.id, **whose)
+    async with carried_out(payments):
+        await payments.shell.execute(message(order, payments.tenant_id))
+        await until(payments, payment.id, PaymentState.CAPTURED)
+    return await payments.payment(payment.id)
+
+
+def a_key() -> str:
+    return f"sk_test_{uuid4().hex}"

@@ -1,0 +1,86 @@
+"""Real databases: each service migrated once, and copies of that, for many tests or for one alone."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import asyncpg
+
+from deploy.local.databases import Role, database_url, provision
+from libs.common.database import SERVICES, migrate
+
+MIGRATED = sorted(path.parent.name for path in SERVICES.glob("*/migrations") if any(path.glob("versions/*.py")))
+"""Every service that has a database."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A service's database, by the role that looks at it."""
+
+    admin_url: str
+    service: str
+    prefix: str
+
+    @property
+    def name(self) -> str:
+        return self.prefix + self.service
+
+    def url(self, role: Role) -> str:
+        return database_url(self.admin_url, self.service, role, self.prefix)
+
+    async def as_admin(self) -> asyncpg.Connection:
+        return await asyncpg.connect(self.admin_url.rpartition("/")[0] + "/" + self.name)
+
+
+Places = Callable[[str], Place]
+
+
+class Templates:
+    """Migrates each service once, into a database that nobody connects to, and copies that."""
+
+    def __init__(self, admin_url: str, prefix: str) -> None:
+        self._admin_url = admin_url
+        self._prefix = prefix
+        self._made: dict[str, Place] = {}
+        # Alembic runs a loop of its own, and a test has one already.
+        self._thread = ThreadPoolExecutor(1)
+
+    def copy(self, service: str, prefix: str) -> Place:
+        return self._thread.submit(self._copy, service, prefix).result()
+
+    def _copy(self, service: str, prefix: str) -> Place:
+        if service not in self._made:
+            template = Place(self._admin_url, service, self._prefix)
+            asyncio.run(provision(self._admin_url, service, self._prefix))
+            migrate(service, template.url("owner"))
+            self._made[service] = template
+        copy = Place(self._admin_url, service, prefix)
+        asyncio.run(_clone(self._made[service], copy))
+        return copy
+
+    def drop(self, places: list[Place]) -> None:
+        self._thread.submit(asyncio.run, drop(self._admin_url, [place.name for place in places])).result()
+
+    def close(self) -> None:
+        self.drop(list(self._made.values()))
+        self._thread.shutdown()
+
+
+async def _clone(source: Place, copy: Place) -> None:
+    admin = await asyncpg.connect(copy.admin_url)
+    try:
+        await admin.execute(f'CREATE DATABASE "{copy.name}" TEMPLATE "{source.name}" OWNER "{copy.service}_owner"')
+    finally:
+        await admin.close()
+    # What may be done with a database as a whole is not part of its copy.
+    await provision(copy.admin_url, copy.service, copy.prefix)
+
+
+async def drop(admin_url: str, names: list[str]) -> None:
+    admin = await asyncpg.connect(admin_url)
+    try:
+        for name in names:
+            await admin.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+    finally:
+        await admin.close()
