@@ -30,7 +30,6 @@ from libs.common.messaging.asyncapi import published_by
 from libs.common.messaging.envelope import encode
 from libs.common.messaging.headers import unpack
 from services import SERVICES
-from services.parts import parts_of
 from tests.shared import toy
 
 Schema = dict[str, Any]

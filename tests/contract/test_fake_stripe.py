@@ -18,7 +18,7 @@ from deploy.local.fake_stripe.api import SERVED
 from deploy.local.fake_stripe.cards import CARDS
 from deploy.local.fake_stripe.errors import StripeError
 from deploy.local.fake_stripe.faults import Fault
-from deploy.local.fake_stripe.idempotency import LIFETIME_SECONDS, Ask, Keys, Place, Stored
+from deploy.local.fake_stripe.idempotency import LIFETIME_SECONDS, Ask, Extent, Keys, Stored
 from tests.shared.fakes import BASIC, INTENTS, POOR, ROOT, VISA, Account, Process, account_at
 
 

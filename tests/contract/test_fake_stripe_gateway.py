@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from services.payments.domain.outcome import Declined, IntentStatus, Outcome, Rejected, Succeeded, Throttled, Unknown
+from services.payments.domain.provider.outcome import Declined, IntentStatus, Outcome, Rejected, Succeeded, Throttled, Unknown
 from services.payments.gateway.stripe import StripeGateway
 from tests.shared.fakes import INTENTS, POOR, VISA, Account
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from deploy.cli.shop import connected
+from deploy.cli.api import connected
 from deploy.cli.supply import supply
 from deploy.local.stack import Stack
 from tests.shared.market import OFFERS, Market, shop_at

@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer
 from deploy.cli.api import RefusedError
 from deploy.cli.publisher import client_arguments
 from deploy.cli.tenants import operator
-from tests.e2e.conftest import Market
+from tests.shared.market import Market
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -16,7 +16,6 @@ import pytest
 from deploy.cli.api import RefusedError
 from deploy.cli.publisher import Record, publishing
 from deploy.cli.settlement import settled
-from deploy.cli.shop import RefusedError
 from deploy.cli.tenants import operator
 from libs.common.clock import new_id, now, rfc3339
 from libs.common.contracts import Event

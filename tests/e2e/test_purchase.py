@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from deploy.cli.shop import RefusedError
+from deploy.cli.api import RefusedError
 from tests.shared.market import Market
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -19,7 +19,7 @@ from libs.common.messaging.headers import unpack
 from libs.common.messaging.parked import ParkedMessages
 from libs.common.messaging.relay.window import CHUNK
 from tests.faults.chaos.actors import POLL_GATE, write_slowly
-from tests.faults.chaos.stage import CURSOR_GATE, TALLY_GATE, Key, Scenario, Stage, Troupe, Verdict
+from tests.faults.chaos.stage import CURSOR_GATE, TALLY_GATE, Key, Reckoning, Scenario, Stage, Troupe
 from tests.faults.mutants import MUTANTS, Mutant
 from tests.shared.toy import GROUP, HANDLERS, TOPIC, command
 

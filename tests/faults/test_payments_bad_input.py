@@ -11,7 +11,7 @@ import pytest
 
 from libs.common.auth import CLIENT
 from libs.common.contracts.checkout import PaymentRequested
-from services.payments.domain.payment import PaymentState
+from services.payments.domain.payment.payment import PaymentState
 from tests.shared.callers import Person, problem
 from tests.shared.events import AMOUNT, refund_requested
 from tests.shared.till import Till

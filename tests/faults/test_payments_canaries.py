@@ -23,7 +23,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from libs.common.telemetry.logs import PROCESSORS
 from libs.common.telemetry.recording import OpenTelemetry, resource
 from libs.common.telemetry.traces import record_with
-from services.payments.domain.payment import PaymentState
+from services.payments.domain.payment.payment import PaymentState
 from tests.shared.events import payment_requested, refund_requested
 from tests.shared.till import WEBHOOK_SECRET, Till
 

@@ -17,7 +17,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 
 from deploy.local.topics import create_topics, declared_topics
-from services.payments.domain.ledger import Account
+from services.payments.domain.money.ledger import Account
 from tests.faults.chaos.stage import Troupe
 from tests.faults.payments.doomed import PART, STORIES
 from tests.shared.events import AMOUNT

@@ -12,8 +12,8 @@ from uuid import UUID
 import pytest
 
 from libs.common.contracts.checkout import PaymentRequested, PaymentVoidRequested, RefundRequested
-from services.payments.domain.ledger import Account
-from services.payments.domain.payment import OVER, PaymentState
+from services.payments.domain.money.ledger import Account
+from services.payments.domain.payment.payment import OVER, PaymentState
 from tests.shared.events import AMOUNT, refund_requested
 from tests.shared.till import MISHAPS, UNREADABLE, Till
 from tests.shared.toy import seeded

@@ -9,14 +9,14 @@ from uuid import UUID, uuid4
 
 from libs.common.clock import new_id, now
 from libs.common.messaging.shell import Shell
-from services.payments.domain.payment import Payment, PaymentState
-from services.payments.domain.reconciliation import Break, Reconciliation, RunState
+from services.payments.domain.payment.payment import Payment, PaymentState
+from services.payments.domain.reconciliation.reconciliation import Break, Reconciliation, RunState
 from services.payments.gateway.protocol import PaymentGateway
 from services.payments.gateway.stripe import StripeGateway
 from services.payments.handlers.reconciliation import RequestReconciliation
-from services.payments.jobs.audit import PAGE
-from services.payments.jobs.executor import Executor
-from services.payments.jobs.reconciliation import Reconciler
+from services.payments.jobs.provider.executor import Executor
+from services.payments.jobs.reconciliation.audit import PAGE
+from services.payments.jobs.reconciliation.reconciler import Reconciler
 from services.payments.repository import BREAKS, PAYMENTS, RECONCILIATIONS
 from tests.shared.callers import message, onboard, shell_of
 from tests.shared.events import order_confirmed_for, payment_requested

@@ -9,6 +9,7 @@ import pytest
 
 from libs.common.contracts.cart import CartFrozen
 from libs.common.contracts.payments import PaymentDeclined
+from libs.common.decision import Viewer
 from libs.common.messaging.shell import Failure, Shell
 from services.cart.handlers import AddQuantity, CreateCart
 from services.checkout.domain.saga import Checkout

@@ -14,7 +14,7 @@ from libs.common.errors import CartwrightError, ConflictError, NotFoundError, Re
 from libs.common.messaging.idempotency import Answer, Claim, Replayed
 from libs.common.messaging.shell import Shell
 from services.cart.domain import Cart
-from services.cart.handlers import AddQuantity, Caller, CreateCart
+from services.cart.handlers import AddQuantity, CreateCart
 from tests.shared.callers import message, onboard, sell, shell_of
 from tests.shared.places import Place, Places
 

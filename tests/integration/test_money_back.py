@@ -12,7 +12,7 @@ from services.payments.domain.payment.payment import PaymentState
 from services.payments.domain.provider.outcome import DisputeStatus
 from services.payments.handlers.disputes import ObserveDispute
 from services.payments.handlers.refunds import ObserveRefund
-from services.payments.jobs.refunds import look_into_due
+from services.payments.jobs.money.refunds import look_into_due
 from tests.shared.callers import message
 from tests.shared.events import AMOUNT
 from tests.shared.fakes import Process, started

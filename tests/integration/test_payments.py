@@ -22,7 +22,7 @@ from services.payments.handlers import HANDLERS
 from services.payments.handlers.payments import VoidPayment
 from services.payments.jobs.payment import look_at_due
 from services.payments.repository import ROWS
-from services.payments.repository.payments import ATTEMPTS
+from services.payments.repository.payment import ATTEMPTS
 from tests.shared.callers import Person, message, problem
 from tests.shared.events import AMOUNT
 from tests.shared.fakes import started

@@ -13,12 +13,12 @@ import pytest
 from libs.common.clock import PLATFORM, new_id, now
 from libs.common.errors import ConflictError
 from libs.common.telemetry.metrics import REGISTRY
-from services.payments.domain.outcome import SeenRefund, Succeeded
-from services.payments.domain.payment import PaymentState
-from services.payments.domain.reconciliation import Break, BreakState, RunState
+from services.payments.domain.payment.payment import PaymentState
+from services.payments.domain.provider.outcome import SeenRefund, Succeeded
+from services.payments.domain.reconciliation.reconciliation import Break, BreakState, RunState
 from services.payments.handlers.reconciliation import RecordFindings, RequestReconciliation, TakeUpReconciliation
 from services.payments.handlers.refunds import RequestRefund
-from services.payments.jobs.reconciliation import Reconciler
+from services.payments.jobs.reconciliation.reconciler import Reconciler
 from services.payments.repository import RECONCILIATIONS
 from tests.integration.bank import AMOUNT, MANY, Bank, bank_of
 from tests.shared.callers import Person, edge, message, onboard, problem

@@ -39,9 +39,9 @@ from libs.common.processes.api import api_app
 from libs.common.telemetry.logs import add_subject
 from libs.common.telemetry.messages import chunk_span
 from libs.common.telemetry.traces import MAX_LINKS, record_with
-from services.payments.domain.operation import Operation, OperationKind, OperationState
-from services.payments.domain.outcome import Outcome, Throttled
-from services.payments.jobs import calling
+from services.payments.domain.provider.operation import Operation, OperationKind, OperationState
+from services.payments.domain.provider.outcome import Outcome, Throttled
+from services.payments.jobs.provider import calling
 from tests.integration.echoes import HANDLERS, LINES, Trace, consuming
 from tests.shared.toy import COUNTERS, SERVICE, TALLIES, TOPIC, Bump, Toy, command
 

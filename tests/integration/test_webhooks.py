@@ -13,9 +13,9 @@ from structlog.testing import capture_logs
 
 from libs.common.clock import now
 from libs.common.sealing import MasterKeys
-from services.payments.domain.outcome import SeenRefund
-from services.payments.domain.payment import Payment, PaymentState
-from services.payments.jobs.webhooks import Settler
+from services.payments.domain.payment.payment import Payment, PaymentState
+from services.payments.domain.provider.outcome import SeenRefund
+from services.payments.jobs.provider.webhooks import Settler
 from tests.integration.till_edge import NEXT_SECRET, OLD, OWN_SECRET, SHARED_SECRET, Edge, a_key, capture, pay, payments_edge
 from tests.shared.callers import onboard, problem
 from tests.shared.places import Places

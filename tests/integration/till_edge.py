@@ -18,13 +18,13 @@ from libs.common.clock import now
 from libs.common.messaging.shell import Shell
 from libs.common.sealing import MasterKey, MasterKeys
 from libs.common.shared import Shared
-from services.payments.domain.account import STRIPE, ProviderAccount
-from services.payments.domain.payment import Payment, PaymentState
+from services.payments.domain.payment.payment import Payment, PaymentState
+from services.payments.domain.provider.account import STRIPE, ProviderAccount
 from services.payments.gateway.accounts import Access, Credentials, Gateways
 from services.payments.gateway.stripe import Stripe
-from services.payments.jobs.executor import Executor
+from services.payments.jobs.provider.executor import Executor
 from services.payments.repository import ACCOUNTS, PAYMENTS
-from services.payments.repository.accounts import loading
+from services.payments.repository.provider.accounts import loading
 from tests.shared.callers import Person, edge, message, onboard
 from tests.shared.events import AMOUNT, order_confirmed, payment_requested
 from tests.shared.places import Place

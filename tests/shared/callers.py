@@ -22,8 +22,7 @@ from libs.common.messaging.hints import Hints
 from libs.common.messaging.shell import Shell
 from libs.common.processes.api import api_app
 from libs.common.shared import Shared
-from services.checkout.domain.saga import Terms
-from services.parts import parts_of
+from services.checkout.handlers.checkouts import Lifetime
 from tests.shared.events import stock_counted, tenant_updated
 from tests.shared.places import Place
 

@@ -5,8 +5,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from deploy.cli.api import Api
 from deploy.cli.publisher import Fact, publishing
-from deploy.cli.shop import Api, Shop, Shopper
+from deploy.cli.shop import Shop, Shopper
 from deploy.cli.supply import Offer
 from deploy.cli.tenants import Wish, onboarded
 from deploy.local.stack import Stack

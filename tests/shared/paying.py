@@ -19,8 +19,8 @@ from services.payments.domain.provider.outcome import (
 from services.payments.handlers.outcomes import RecordOutcome
 from services.payments.handlers.refunds import RequestRefund
 from services.payments.repository import OPERATIONS, PAYMENTS
-from services.payments.repository import ledger as books
-from services.payments.repository.ledger import BEGINNING
+from services.payments.repository.money import ledger as books
+from services.payments.repository.money.ledger import ENTRIES
 from tests.shared.callers import message
 from tests.shared.events import order_confirmed_for, payment_requested
 from tests.shared.places import Place

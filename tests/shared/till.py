@@ -28,12 +28,12 @@ from services.payments.domain.payment.payment import Payment, PaymentState
 from services.payments.domain.provider.outcome import SeenDispute, SeenIntent, SeenRefund, SeenTransaction
 from services.payments.gateway.accounts import Access, Credentials, Gateways
 from services.payments.gateway.stripe import Stripe
-from services.payments.jobs.executor import Executor
-from services.payments.jobs.refunds import look_into_due
-from services.payments.jobs.watching import look_at_due
-from services.payments.jobs.webhooks import Settler
-from services.payments.repository.accounts import loading
-from services.payments.repository.payments import PAYMENTS
+from services.payments.jobs.money.refunds import look_into_due
+from services.payments.jobs.payment import look_at_due
+from services.payments.jobs.provider.executor import Executor
+from services.payments.jobs.provider.webhooks import Settler
+from services.payments.repository.payment import PAYMENTS
+from services.payments.repository.provider.accounts import loading
 from tests.shared.callers import Person, edge, message, onboard
 from tests.shared.events import order_confirmed_for, payment_requested
 from tests.shared.paying import balances

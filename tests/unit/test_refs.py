@@ -13,6 +13,7 @@ from uuid import UUID
 import pytest
 from structlog.testing import capture_logs
 
+from deploy.composition import parts_of
 from libs.common.clock import new_id
 from libs.common.contracts import Event, payments
 from libs.common.contracts.cart import CartFrozen
@@ -29,13 +30,12 @@ from services.checkout.domain.saga import Checkout
 from services.checkout.domain.stock import Stock
 from services.checkout.domain.timeline import TimelineEntry
 from services.identity.domain.session import Session
-from services.parts import parts_of
-from services.payments.domain.attempt import Attempt
-from services.payments.domain.comparison import Found, Side
-from services.payments.domain.ledger import Entry
-from services.payments.domain.operation import Operation
-from services.payments.domain.payment import OrderPayment
-from services.payments.domain.refund import Refund as MoneyBack
+from services.payments.domain.money.ledger import Entry
+from services.payments.domain.money.refund import Refund as MoneyBack
+from services.payments.domain.payment.attempt import Attempt
+from services.payments.domain.payment.payment import OrderPayment
+from services.payments.domain.provider.operation import Operation
+from services.payments.domain.reconciliation.comparison import Found, Side
 from services.payments.handlers.observations import LookAtPayment, ObserveIntent
 from services.payments.handlers.outcomes import RecordOutcome
 from tests.unit.anything import NOW, Anything, Known

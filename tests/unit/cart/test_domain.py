@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from libs.common.contracts.cart import CartFreezeRefused, CartFrozen, CartOrdered, CartReopened
 from libs.common.contracts.catalog import PriceChanged, ProductPublished, ProductWithdrawn
 from libs.common.contracts.checkout import CheckoutFailed, CheckoutRequested, OrderConfirmed
+from libs.common.decision import Viewer
 from libs.common.errors import CartwrightError, ConflictError, NotFoundError, NotYetError, RejectedError, StaleError
 from services.cart import domain
 from services.cart.domain import TRANSITIONS, Cart, CartState, Product
-from services.cart.handlers import HANDLERS, AddQuantity, Caller, CreateCart, PutLines, RemoveLines
+from services.cart.handlers import HANDLERS, AddQuantity, CreateCart, PutLines, RemoveLines
 from tests.shared.events import order_confirmed, tenant_updated
 from tests.unit.memory import NOW, TENANT, Memory
 

@@ -13,15 +13,15 @@ from libs.common.contracts.payments import (
     RefundFailed,
     RefundPending,
 )
+from libs.common.decision import Viewer
 from services.checkout.domain.order import FulfilmentState, Order, OrderState, PaymentState
 from services.checkout.domain.refund import Refund, RefundWish
 from services.checkout.domain.stock import Allocation, Level, Stock
-from services.checkout.handlers import Caller
 from services.checkout.handlers.refunds import RequestRefund
 from tests.shared.events import stock_counted, tenant_updated
 from tests.unit.memory import NOW, TENANT, Memory
 
-STAFF = Caller(subject_id=UUID(int=9), sees_all=True)
+STAFF = Viewer(subject_id=UUID(int=9), sees_all=True)
 F = FulfilmentState
 
 
@@ -96,7 +96,7 @@ def ask(
     quantities: dict[str, int] | None = None,
     *,
     restock: bool = False,
-    caller: Caller = STAFF,
+    caller: Viewer = STAFF,
 ) -> Refund:
     wish = RefundWish(amount_minor=amount_minor, quantities=quantities or {}, restock=restock, reason="broken")
     refund: Refund = memory.execute(RequestRefund(refund_id=uuid4(), order_id=order.id, caller=caller, wish=wish))

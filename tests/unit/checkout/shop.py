@@ -11,8 +11,9 @@ from libs.common.contracts.payments import (
     PaymentExpired,
     PaymentVoided,
 )
+from libs.common.decision import Viewer
 from services.checkout.domain.saga import TRANSITIONS, Checkout, CheckoutState
-from services.checkout.handlers import HANDLERS, Caller, CancelCheckout, StartCheckout
+from services.checkout.handlers import HANDLERS, CancelCheckout, StartCheckout
 from services.checkout.handlers.checkouts import TIMER, WakeCheckout
 from tests.shared.events import cart_frozen_for, frozen_line, payment_authorized, stock_counted, tenant_updated
 from tests.unit.memory import NOW, TENANT, Memory
@@ -55,7 +56,7 @@ def wake(memory: Memory, checkout: Checkout) -> str:
 
 
 def cancel(memory: Memory, checkout: Checkout) -> Checkout:
-    caller = Caller(subject_id=checkout.subject_id, sees_all=False)
+    caller = Viewer(subject_id=checkout.subject_id, sees_all=False)
     canceled: Checkout = memory.execute(CancelCheckout(checkout_id=checkout.id, caller=caller))
     return canceled
 

@@ -17,16 +17,17 @@ from libs.common.contracts.checkout import (
 from libs.common.contracts.payments import (
     PaymentActionRequired,
 )
+from libs.common.decision import Viewer
 from libs.common.errors import ConflictError, NotFoundError
 from services.checkout.domain import saga
 from services.checkout.domain.order import Order, OrderState
 from services.checkout.domain.saga import Checkout, CheckoutState
 from services.checkout.domain.stock import Stock
-from services.checkout.handlers import Caller, CancelCheckout, StartCheckout
+from services.checkout.handlers import CancelCheckout, StartCheckout
 from services.checkout.handlers.checkouts import WakeCheckout
-from services.payments.domain import asking
-from services.payments.domain.payment import Payment
-from services.payments.domain.payment import PaymentState as MoneyState
+from services.payments.domain.payment import asking
+from services.payments.domain.payment.payment import Payment
+from services.payments.domain.payment.payment import PaymentState as MoneyState
 from tests.shared.events import payment_captured, tenant_updated
 from tests.unit.checkout.shop import (
     CART,
@@ -75,8 +76,8 @@ def test_nobody_else_cancels_a_shoppers_checkout() -> None:
     memory = shop(tea=2)
     checkout = start(memory)
     with pytest.raises(NotFoundError):
-        memory.execute(CancelCheckout(checkout_id=checkout.id, caller=Caller(subject_id=uuid4(), sees_all=False)))
-    staff = Caller(subject_id=uuid4(), sees_all=True)
+        memory.execute(CancelCheckout(checkout_id=checkout.id, caller=Viewer(subject_id=uuid4(), sees_all=False)))
+    staff = Viewer(subject_id=uuid4(), sees_all=True)
     assert memory.execute(CancelCheckout(checkout_id=checkout.id, caller=staff)).state is S.CANCELED
 
 

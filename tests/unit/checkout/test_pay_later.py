@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.common.contracts.checkout import CheckoutCanceled, CheckoutExpired, CheckoutFailed, PaymentRequested
+from libs.common.decision import Viewer
 from libs.common.errors import ConflictError, RejectedError
 from services.checkout.domain import stock as shelf
 from services.checkout.domain.order import Order
 from services.checkout.domain.saga import Checkout, CheckoutState
 from services.checkout.domain.stock import Allocation, Stock, StockPolicy
 from services.checkout.handlers import CancelCheckout, ResumeCheckout, StartCheckout
-from services.checkout.handlers.caller import Caller
 from services.checkout.handlers.checkouts import WakeCheckout
 from tests.shared.events import cart_frozen_for, frozen_line, payment_authorized
 from tests.unit.checkout.books import assert_kept

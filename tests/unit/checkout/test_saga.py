@@ -18,6 +18,7 @@ from libs.common.contracts.checkout import (
     PaymentRequested,
     PaymentVoidRequested,
 )
+from libs.common.decision import Viewer
 from libs.common.errors import ConflictError
 from services.checkout.domain import quote as pricing
 from services.checkout.domain import saga
@@ -25,7 +26,6 @@ from services.checkout.domain.order import Order, OrderState, PaymentState
 from services.checkout.domain.refund import RefundWish
 from services.checkout.domain.saga import FINAL, TRANSITIONS, CheckoutState
 from services.checkout.domain.stock import Stock
-from services.checkout.handlers import Caller
 from services.checkout.handlers.orders import CancelOrder
 from services.checkout.handlers.refunds import RequestRefund
 from tests.shared.events import payment_captured
@@ -144,7 +144,7 @@ def test_what_costs_nothing_is_an_order_that_nobody_was_asked_for_money_for() ->
     assert (memory.get(Stock, "tea").on_hand, memory.get(Stock, "tea").sold) == (1, 2)
     assert (memory.events(PaymentRequested), memory.events(PaymentVoidRequested)) == ([], [])
     wish = RefundWish(amount_minor=None, quantities={}, restock=True, reason="r")
-    staff = Caller(subject_id=uuid4(), sees_all=True)
+    staff = Viewer(subject_id=uuid4(), sees_all=True)
     with pytest.raises(ConflictError, match="order-not-captured"):
         memory.execute(RequestRefund(refund_id=uuid4(), order_id=order.id, caller=staff, wish=wish))
     canceled = memory.execute(CancelOrder(order_id=order.id, caller=staff))

@@ -24,12 +24,12 @@ from libs.common.contracts.payments import (
     PaymentActionRequired,
     PaymentAuthorized,
 )
+from libs.common.decision import Viewer
 from libs.common.errors import ConflictError, NotFoundError
 from services.checkout.domain import saga
 from services.checkout.domain.order import Order, OrderCounter, OrderState
 from services.checkout.domain.saga import Checkout, CheckoutState
 from services.checkout.domain.stock import SequenceGapError, Stock
-from services.checkout.handlers import Caller
 from services.checkout.handlers.checkouts import TIMER, WakeCheckout
 from services.checkout.handlers.orders import CancelOrder
 from tests.shared.events import payment_captured, stock_counted
@@ -152,7 +152,7 @@ class Market(RuleBasedStateMachine):
 
     @rule(which=checkouts, staff=st.booleans())
     def staff_call_the_order_off(self, which: UUID, staff: bool) -> None:
-        caller = Caller(subject_id=UUID(int=99), sees_all=staff)
+        caller = Viewer(subject_id=UUID(int=99), sees_all=staff)
         order = next((each for each in self.memory.all(Order) if each.checkout_id == which), None)
         can = staff and order is not None and order.state is OrderState.CONFIRMED and not order.captured_minor
         command = CancelOrder(order_id=self.checkout(which).order_id, caller=caller)

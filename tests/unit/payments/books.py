@@ -14,20 +14,21 @@ from libs.common.contracts.payments import (
     PaymentVoided,
 )
 from libs.common.errors import ConflictError
-from services.payments.domain import asking, recording
-from services.payments.domain.attempt import Attempt, AttemptState, attempt_id
-from services.payments.domain.observing import observe
-from services.payments.domain.operation import (
+from services.payments.domain.payment import asking, recording
+from services.payments.domain.payment.attempt import Attempt, AttemptState, attempt_id
+from services.payments.domain.payment.observing import observe
+from services.payments.domain.payment.payment import OVER, TRANSITIONS, WORKING, Decision, OrderStanding, Payment, PaymentState
+from services.payments.domain.payment.planning import look_again, plan
+from services.payments.domain.provider.operation import (
     CLAIMED_LEASE,
     OPEN,
     Operation,
     OperationKind,
     conclude,
+    counts,
     wants_reading,
 )
-from services.payments.domain.outcome import Declined, IntentStatus, Outcome, Rejected, Succeeded, Unknown
-from services.payments.domain.payment import OVER, TRANSITIONS, WORKING, Decision, OrderStanding, Payment, PaymentState
-from services.payments.domain.planning import look_again, plan
+from services.payments.domain.provider.outcome import Declined, IntentStatus, Outcome, Rejected, Succeeded, Unknown
 from tests.shared.events import AMOUNT, payment_requested
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -7,17 +7,14 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from libs.common.contracts import Event
-from services.payments.domain import ledger
-from services.payments.domain import refund as machine
-from services.payments.domain.dispute import Dispute
-from services.payments.domain.ledger import TRANSFERS, Account, Entry, EntryKind
-from services.payments.domain.operation import OPEN, Operation
-from services.payments.domain.outcome import (
-    RefundStatus,
-    SeenRefund,
-)
-from services.payments.domain.payment import Payment, PaymentState
-from services.payments.domain.refund import ASKING, RESERVING, Refund, RefundDecision, RefundState
+from services.payments.domain.money import ledger
+from services.payments.domain.money import refund as machine
+from services.payments.domain.money.dispute import Dispute
+from services.payments.domain.money.ledger import TRANSFERS, Account, Entry, EntryKind
+from services.payments.domain.money.refund import ASKING, RESERVING, Refund, RefundDecision, RefundState
+from services.payments.domain.payment.payment import Payment, PaymentState
+from services.payments.domain.provider.operation import OPEN, Operation
+from services.payments.domain.provider.outcome import RefundStatus, SeenRefund
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 TENANT, PAYMENT, CHECKOUT, ORDER = (UUID(int=number) for number in range(1, 5))

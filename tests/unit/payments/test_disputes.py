@@ -9,11 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.common.contracts.payments import DisputeClosed, DisputeOpened
-from services.payments.domain import dispute as disputes
-from services.payments.domain.outcome import (
-    DisputeStatus,
-    SeenDispute,
-)
+from services.payments.domain.money import dispute as disputes
+from services.payments.domain.provider.outcome import DisputeStatus, SeenDispute
 from tests.unit.payments.money_back import CAPTURED, INTENT, PAYMENT, START, Books
 
 

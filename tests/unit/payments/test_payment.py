@@ -19,13 +19,14 @@ from libs.common.contracts.payments import (
     PaymentVoided,
 )
 from libs.common.errors import ConflictError, RejectedError
-from services.payments.domain import asking
-from services.payments.domain.attempt import AttemptState
-from services.payments.domain.operation import (
+from services.payments.domain.payment import asking
+from services.payments.domain.payment.attempt import AttemptState
+from services.payments.domain.payment.payment import WORKING, PaymentState
+from services.payments.domain.provider.ladder import WAITS
+from services.payments.domain.provider.operation import (
     DID_NOT_HAPPEN,
     KEY_LIFETIME,
     OPEN,
-    UNKNOWN_WAITS,
     OperationKind,
     OperationState,
     Resolution,
@@ -33,8 +34,7 @@ from services.payments.domain.operation import (
     conclude,
     resolve,
 )
-from services.payments.domain.outcome import IntentStatus, Outcome, Rejected, Unknown
-from services.payments.domain.payment import WORKING, PaymentState
+from services.payments.domain.provider.outcome import IntentStatus, Outcome, Rejected, Unknown
 from tests.shared.events import AMOUNT
 from tests.unit.payments.books import (
     BY_CLIENT,
@@ -73,14 +73,14 @@ def test_an_unknown_outcome_is_announced_once_and_decides_nothing(kind: Operatio
 def test_what_stays_unknown_to_the_end_of_the_ladder_waits_for_a_person(kind: OperationKind) -> None:
     books = arrive_at(kind)
     waits = []
-    for _ in UNKNOWN_WAITS:
+    for _ in WAITS:
         assert books.record(opened(books), Unknown("timeout"))
         assert not opened(books).awaits_person
         due_at = opened(books).due_at
         assert due_at is not None
         waits.append(due_at - books.now)
         books.take_up()
-    assert tuple(waits) == UNKNOWN_WAITS
+    assert tuple(waits) == WAITS
     assert books.record(opened(books), Unknown("timeout"))
     assert opened(books).awaits_person
 

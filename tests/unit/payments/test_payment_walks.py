@@ -7,13 +7,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from libs.common.contracts.checkout import PaymentRequested
-from services.payments.domain.operation import (
-    OPEN,
-    Operation,
-    following,
-)
-from services.payments.domain.outcome import Declined, IntentStatus, Outcome, Rejected, Succeeded, Throttled, Unknown
-from services.payments.domain.payment import OVER, Payment, PaymentState
+from services.payments.domain.payment.payment import OVER, Payment, PaymentState
+from services.payments.domain.provider.operation import OPEN, Operation, following
+from services.payments.domain.provider.outcome import Declined, IntentStatus, Outcome, Rejected, Succeeded, Throttled, Unknown
 from tests.shared.events import AMOUNT
 from tests.unit.payments.books import BY_CLIENT, INTENT, REQUEST, Books, Provider, as_asked, ask, heal, intent
 

@@ -13,11 +13,14 @@ from hypothesis import strategies as st
 
 from libs.common.contracts.payments import RefundFailed, RefundPending, RefundSucceeded
 from libs.common.errors import CartwrightError, ConflictError, RejectedError
-from services.payments.domain import refund as machine
-from services.payments.domain.asking import AMOUNT_NOT_PAYABLE
-from services.payments.domain.ledger import Account
-from services.payments.domain.operation import OPEN, PLANNED_LEASE, OperationState
-from services.payments.domain.outcome import (
+from services.payments.domain.money import refund as machine
+from services.payments.domain.money import refund_asking, refund_recording
+from services.payments.domain.money.ledger import Account
+from services.payments.domain.money.refund import ASKING, STANDS, Refund, RefundState
+from services.payments.domain.payment.asking import AMOUNT_NOT_PAYABLE
+from services.payments.domain.payment.payment import PaymentState
+from services.payments.domain.provider.operation import OPEN, PLANNED_LEASE, OperationState
+from services.payments.domain.provider.outcome import (
     Declined,
     IntentStatus,
     Outcome,
@@ -27,8 +30,6 @@ from services.payments.domain.outcome import (
     Throttled,
     Unknown,
 )
-from services.payments.domain.payment import PaymentState
-from services.payments.domain.refund import ASKING, STANDS, Refund, RefundState
 from tests.unit.payments.money_back import CAPTURED, CHECKOUT, INTENT, ORDER, PAYMENT, START, TENANT, Books, captured, seen
 
 OUTCOMES = st.one_of(
@@ -274,5 +275,5 @@ def test_a_currency_of_three_digits_is_refunded_by_the_ten_as_the_provider_takes
 
 def test_nothing_is_refunded_of_what_was_not_captured() -> None:
     held = replace(captured(), state=PaymentState.AUTHORIZED, captured_minor=0)
-    with pytest.raises(ConflictError, match=machine.NOT_CAPTURED):
-        machine.plan_refund(held, UUID(int=9), None, "because", START)
+    with pytest.raises(ConflictError, match=refund_asking.NOT_CAPTURED):
+        refund_asking.plan_refund(held, UUID(int=9), None, "because", START)
