@@ -42,6 +42,8 @@ class Settings(BaseSettings):
     """When more of a batch than this would be parked, the consumer stands still instead."""
     inbox_remembered_days: int = 14
     """How long the message ids of foreign publishers are kept; an older delta is refused."""
+    adopt_new_log: bool = False
+    """Whether a consumer goes on by itself where Kafka has another log than it knew, instead of waiting for an operator."""
 
     @classmethod
     def read(cls) -> Self:
