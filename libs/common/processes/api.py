@@ -22,7 +22,7 @@ from libs.common.http.problem import problem
 from libs.common.http.reading import headers_of, request_id_of
 from libs.common.http.routes import GuardedRoute, Routes, Service
 from libs.common.http.server import calm_collector, operator_routes, serve
-from libs.common.messaging.broker import Broker
+from libs.common.messaging.broker import DENIED, Broker
 from libs.common.messaging.envelope import Reader
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.parked import ParkedMessages
@@ -155,5 +155,11 @@ async def _follow_keys(keys: Keys, broker: Broker) -> None:
                     update = orjson.loads(record.value)
                     keys.forget(update["kid"]) if update["state"] == "revoked" else keys.learn(update["jwk"])
         except (KafkaError, OSError, TimeoutError, ValueError, KeyError, TypeError) as error:
-            log.warning("keys.follower_interrupted", error=str(error), action="known keys stay valid; following again")
+            if reason := await broker.refusal(error):
+                DENIED.labels("follow").inc()
+                log.error(  # noqa: TRY400 - the reason says it all
+                    "keys.follower_refused", reason=reason, action="give this service its rights at the broker"
+                )
+            else:
+                log.warning("keys.follower_interrupted", error=str(error), action="known keys stay valid; following again")
             await asyncio.sleep(2)
