@@ -5,18 +5,28 @@ transactions on one core). Nothing here reads or writes a tenant's row outside `
 
 Tables without a tenant, and why: `outbox_cursor` and `inbox_position` are positions in streams that all tenants share;
 `outbox_topic` is what a topic had when it was first used; `inbox_message` remembers ids by their publisher, before anybody
-looks inside; `operator_action` is what operators of the platform did; `inbox_parked` also holds messages whose tenant could
+looks inside; `operator_action` is what operators of the platform did; `inbox_source` is what they and we paused; `inbox_parked` also holds messages whose tenant could
 not be believed; `alembic_version` is Alembic's.
 """
 
 from libs.common.database.connections import PLANNING, Connection, Database
 from libs.common.database.migrations import SERVICES, alembic_config, migrate, run_migrations
-from libs.common.database.passing import PASSING, TRANSIENT, ConcurrencyError, passes_by_itself
+from libs.common.database.passing import (
+    DOUBTFUL,
+    NEVER_PASSING,
+    PASSING,
+    TRANSIENT,
+    ConcurrencyError,
+    never_passes,
+    passes_by_itself,
+)
 from libs.common.database.polling import WHATEVER_IT_SAYS, poll
 from libs.common.database.rows import Projection, Rows
 from libs.common.database.statements import Select, Statement, Write, select, write
 
 __all__ = [
+    "DOUBTFUL",
+    "NEVER_PASSING",
     "PASSING",
     "PLANNING",
     "SERVICES",
@@ -32,6 +42,7 @@ __all__ = [
     "Write",
     "alembic_config",
     "migrate",
+    "never_passes",
     "passes_by_itself",
     "poll",
     "run_migrations",

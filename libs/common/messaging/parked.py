@@ -1,8 +1,10 @@
-"""Parked messages: rejected (nobody can use them), parked (their decision failed), queued (behind a parked one).
+"""Messages set aside: rejected, waiting, parked, and queued behind one that waits or is parked.
+
+Rejected is what nobody can use; what refers to something that is not there yet waits; parked is whose decision failed.
 
 A rejected message blocks nothing. A parked one holds the later messages of its key, in order, until an operator
-replays or discards it; what waits behind it follows at once, as far as it goes. A key parked for a gap in its sequence
-needs nobody: it heals when the missing message arrives.
+replays or discards it; what waits behind it follows at once, as far as it goes. Two kinds need nobody: a key parked for
+a gap in its sequence heals when the missing message arrives, and one that waits is looked at again (`waiting.py`).
 """
 
 from collections.abc import Collection, Sequence
@@ -14,20 +16,22 @@ import asyncpg
 import orjson
 
 from libs.common.clock import new_id, rfc3339
-from libs.common.database import Connection, Write, passes_by_itself
+from libs.common.database import NEVER_PASSING, Connection, Write, passes_by_itself
 from libs.common.decision import Message
-from libs.common.errors import ConflictError, MalformedError, NotFoundError
-from libs.common.messaging.envelope import EventTooLargeError, Header, Invalid, KafkaRecord, Reader, Received
+from libs.common.errors import ConflictError, MalformedError, NotFoundError, NotYetError
+from libs.common.messaging.envelope import Header, Invalid, KafkaRecord, Reader, Received
 from libs.common.messaging.shell import Failure, Shell
 
 GAP = "gap"
 """The reason of a message that waits for its predecessor."""
 
-State = Literal["rejected", "parked", "queued", "replayed", "discarded"]
+State = Literal["rejected", "waiting", "parked", "queued", "replayed", "discarded"]
+OPEN: tuple[State, ...] = ("rejected", "waiting", "parked", "queued")
+"""What nobody has decided about yet."""
 
 
 class QueuedError(Exception):
-    """An earlier message of the same key is parked."""
+    """An earlier message of the same key is set aside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,29 +44,27 @@ class Refusal:
     detail: str
     tenant_id: UUID | None = None
     type: str | None = None
+    source: str | None = None
 
     @classmethod
     def of_invalid(cls, found: Invalid) -> "Refusal":
         """Nobody can use it."""
-        return cls(found.record, "rejected", found.reason, found.detail, type=_header(found.record, "ce_type"))
+        record = found.record
+        type_, source = header(record, "ce_type"), header(record, "ce_source")
+        return cls(record, "rejected", found.reason, found.detail, whose(record), type_, source)
 
     @classmethod
     def rejected(cls, found: Received, reason: str, detail: str) -> "Refusal":
         """It can be read, and is refused all the same."""
-        return cls(found.record, "rejected", reason, detail, found.message.tenant_id, found.message.data.TYPE)
+        message = found.message
+        return cls(found.record, "rejected", reason, detail, message.tenant_id, message.data.TYPE, message.source)
 
     @classmethod
-    def of_failure(cls, found: Received, error: Exception, code: str) -> "Refusal":
+    def of_failure(cls, found: "Received | Parked", error: Exception) -> "Refusal":
         """Its decision failed, or that of one before it."""
-        queued = isinstance(error, QueuedError)
-        return cls(
-            found.record,
-            "queued" if queued else "parked",
-            "behind-parked" if queued else code,
-            str(error),
-            found.message.tenant_id,
-            found.message.data.TYPE,
-        )
+        message, reason = found.message, "behind-parked" if isinstance(error, QueuedError) else code_of(error)
+        state, detail = state_after(error), f"{error}" or type(error).__name__
+        return cls(found.record, state, reason, detail, message.tenant_id, message.data.TYPE, message.source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,21 +89,21 @@ class Parked:
 
 
 REFUSE = """INSERT INTO inbox_parked
-    (consumer, topic, part, off, key, headers, payload, state, reason, detail, tenant_id, type)
+    (consumer, topic, part, off, key, headers, payload, state, reason, detail, tenant_id, type, source)
 SELECT $1, * FROM unnest($2::text[], $3::int[], $4::bigint[], $5::bytea[], $6::bytea[], $7::bytea[],
-    $8::text[], $9::text[], $10::text[], $11::uuid[], $12::text[]) ON CONFLICT DO NOTHING"""
+    $8::text[], $9::text[], $10::text[], $11::uuid[], $12::text[], $13::text[]) ON CONFLICT DO NOTHING"""
 
 HEADS = """SELECT DISTINCT ON (p.topic, p.key) p.topic, p.key, p.reason
 FROM inbox_parked p JOIN unnest($2::text[], $3::bytea[]) AS w(topic, key) USING (topic, key)
-WHERE p.consumer = $1 AND p.state IN ('parked', 'queued') ORDER BY p.topic, p.key, p.part, p.off"""
+WHERE p.consumer = $1 AND p.state IN ('waiting', 'parked', 'queued') ORDER BY p.topic, p.key, p.part, p.off"""
 
 OF_KEYS = """SELECT p.* FROM inbox_parked p JOIN unnest($2::text[], $3::bytea[]) AS w(topic, key) USING (topic, key)
-WHERE p.consumer = $1 AND p.state IN ('parked', 'queued') ORDER BY p.topic, p.part, p.off"""
+WHERE p.consumer = $1 AND p.state IN ('waiting', 'parked', 'queued') ORDER BY p.topic, p.part, p.off"""
 
 MARK = """UPDATE inbox_parked SET state = $5, decided_at = now(), decided_by = $6, decision = $7
 WHERE consumer = $1 AND topic = $2 AND part = $3 AND off = $4"""
 
-STILL_FAILING = """UPDATE inbox_parked SET state = 'parked', reason = $5, detail = $6, attempts = attempts + 1
+STILL_FAILING = """UPDATE inbox_parked SET state = $7, reason = $5, detail = $6, attempts = attempts + 1
 WHERE consumer = $1 AND topic = $2 AND part = $3 AND off = $4"""
 
 ONE = "SELECT * FROM inbox_parked WHERE consumer = $1 AND topic = $2 AND part = $3 AND off = $4"
@@ -109,17 +111,29 @@ ONE = "SELECT * FROM inbox_parked WHERE consumer = $1 AND topic = $2 AND part = 
 LOCK_POSITION = "SELECT next_offset FROM inbox_position WHERE consumer = $1 AND topic = $2 AND part = $3 FOR UPDATE"
 
 LIST = """SELECT * FROM inbox_parked WHERE consumer = $1
-    AND ($2::text IS NULL OR state = $2) AND ($2::text IS NOT NULL OR state IN ('rejected', 'parked', 'queued'))
+    AND ($2::text IS NULL OR state = $2) AND ($2::text IS NOT NULL OR state IN ('rejected', 'waiting', 'parked', 'queued'))
     AND ($3::uuid IS NULL OR tenant_id = $3) AND ($4::text IS NULL OR type = $4) AND ($5::text IS NULL OR reason = $5)
     AND (topic, part, off) > ($6::text, $7::int, $8::bigint)
 ORDER BY topic, part, off LIMIT $9"""
 
 COUNT = """SELECT state, count(*) AS messages, count(DISTINCT (topic, key)) AS keys FROM inbox_parked
-WHERE consumer = $1 AND state IN ('rejected', 'parked', 'queued') GROUP BY state"""
+WHERE consumer = $1 AND state IN ('rejected', 'waiting', 'parked', 'queued') GROUP BY state"""
 
 ACTIONS = "SELECT id, at, actor, action, target, reason FROM operator_action ORDER BY at DESC LIMIT $1"
 
 AUDIT = "INSERT INTO operator_action (id, actor, action, target, reason) VALUES ($1, $2, $3, $4, $5)"
+
+
+def code_of(error: Exception) -> str:
+    """The reason under which a message is parked."""
+    return str(getattr(error, "code", type(error).__name__))
+
+
+def state_after(error: Exception) -> State:
+    """What becomes of a message whose decision raised this."""
+    if isinstance(error, QueuedError):
+        return "queued"
+    return "waiting" if isinstance(error, NotYetError) else "parked"
 
 
 def park(group: str, refusals: Sequence[Refusal]) -> Write:
@@ -134,16 +148,17 @@ def park(group: str, refusals: Sequence[Refusal]) -> Write:
         [_headers(record) for record in records],
         [record.value for record in records],
         [refusal.state for refusal in refusals],
-        [refusal.reason for refusal in refusals],
-        [_storable(refusal.detail) for refusal in refusals],
+        [storable(refusal.reason) for refusal in refusals],
+        [storable(refusal.detail) for refusal in refusals],
         [refusal.tenant_id for refusal in refusals],
-        [_storable(refusal.type) for refusal in refusals],
+        [storable(refusal.type) for refusal in refusals],
+        [storable(refusal.source) for refusal in refusals],
     ]
     return Write(REFUSE, arguments)
 
 
-def _storable(text: str | None) -> str | None:
-    """What a record says of itself may hold what no column takes: half a surrogate pair, or a zero."""
+def storable(text: str | None) -> str | None:
+    """What a record says of itself, without what no column takes: half a surrogate pair, or a zero."""
     return text and text.encode(errors="backslashreplace").decode().replace("\0", "\\0")
 
 
@@ -156,7 +171,7 @@ async def heads(connection: Connection, group: str, keys: Collection[tuple[str, 
 async def waiting_for_gap(connection: Connection, group: str, keys: Sequence[tuple[str, bytes]], reader: Reader) -> list[Parked]:
     """The messages of these keys that wait for a predecessor."""
     rows = await connection.fetch(OF_KEYS, group, [topic for topic, _ in keys], [key for _, key in keys])
-    return [parked for row in rows if isinstance(parked := _read(group, row, reader), Parked)]
+    return [parked for row in rows if isinstance(parked := read_again(group, row, reader), Parked)]
 
 
 async def mark(connection: Connection, parked: Parked, state: State, *, by: str, decision: str) -> None:
@@ -224,7 +239,7 @@ class ParkedMessages:
 
     async def _act(self, parked_id: str, actor: str, action: Literal["replay", "discard"], reason: str) -> dict[str, Any]:
         row = await self._one(parked_id)
-        first = _read(self._group, row, self._reader)
+        first = read_again(self._group, row, self._reader)
         if action == "replay" and isinstance(first, Invalid):
             raise ConflictError("still-invalid", f"{first.reason}: {first.detail}")
         tenants = [first.message.tenant_id] if isinstance(first, Parked) else []
@@ -235,7 +250,7 @@ class ParkedMessages:
                 line = await self._line(connection, row, first)
                 failure, done, aggregates = await self._work_off(connection, line, action, actor, reason)
                 await connection.execute(AUDIT, new_id(), actor, f"parked.{action}", parked_id, reason)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, EventTooLargeError) as error:
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, *NEVER_PASSING) as error:
             if passes_by_itself(error):
                 raise
             raise ConflictError("still-failing", f"what it leads to cannot be stored: {error}") from error
@@ -255,7 +270,7 @@ class ParkedMessages:
             raise ConflictError("already-decided", "this message is no longer parked")
         if rows[0]["reason"] != GAP and _id(rows[0]) != _id(row):
             raise ConflictError("not-first", "an earlier message of its key is parked: decide that one first", first=_id(rows[0]))
-        line = [_read(self._group, each, self._reader) for each in rows]
+        line = [read_again(self._group, each, self._reader) for each in rows]
         return [first, *(each for each in line if _id_of(each) != _id(row))]
 
     async def _work_off(
@@ -302,8 +317,9 @@ class ParkedMessages:
         await connection.execute(MARK, self._group, record.topic, record.partition, record.offset, state, actor, reason)
 
     async def _still_failing(self, connection: Connection, each: Parked, error: Exception) -> None:
-        record, code = each.record, str(getattr(error, "code", type(error).__name__))
-        await connection.execute(STILL_FAILING, self._group, record.topic, record.partition, record.offset, code, str(error))
+        record, state = each.record, state_after(error)
+        place = (self._group, record.topic, record.partition, record.offset)
+        await connection.execute(STILL_FAILING, *place, storable(code_of(error)), storable(str(error)), state)
 
     async def _one(self, parked_id: str) -> asyncpg.Record:
         async with self._shell.database.acquire() as connection:
@@ -313,7 +329,7 @@ class ParkedMessages:
         return row
 
 
-def _read(group: str, row: asyncpg.Record, reader: Reader) -> Parked | Invalid:
+def read_again(group: str, row: asyncpg.Record, reader: Reader) -> Parked | Invalid:
     """Read a stored message as the service reads messages today."""
     headers = [(name, value.encode() if value is not None else None) for name, value in orjson.loads(row["headers"])]
     record = Stored(row["topic"], row["part"], row["off"], row["key"], row["payload"], headers)
@@ -336,6 +352,7 @@ def _summary(row: asyncpg.Record) -> dict[str, Any]:
         "reason": row["reason"],
         "detail": row["detail"],
         "attempts": row["attempts"],
+        "source": row["source"],
         "parked_at": rfc3339(row["parked_at"]),
     }
 
@@ -356,12 +373,28 @@ def _split(parked_id: str) -> tuple[str, int, int]:
     return topic, int(part), int(off)
 
 
-def _header(record: KafkaRecord, name: str) -> str | None:
+def header(record: KafkaRecord, name: str) -> str | None:
+    """What a record says of itself, before anybody believes it."""
     value = dict(record.headers).get(name)
     return value.decode(errors="backslashreplace") if value is not None else None
 
 
+def whose(record: KafkaRecord) -> UUID | None:
+    """The tenant that a record is listed under which cannot be believed: the one it names, if its key names the same."""
+    named = header(record, "ce_tenantid") or ""
+    try:
+        return UUID(named) if (record.key or b"").startswith(f"{named}:".encode()) else None
+    except ValueError:
+        return None
+
+
 def _headers(record: KafkaRecord) -> bytes:
     """As text. A byte that is no UTF-8 is written out; a header without a value keeps having none."""
-    text = [[name, value.decode(errors="backslashreplace") if value is not None else None] for name, value in record.headers]
+    text = [
+        [
+            name.encode(errors="backslashreplace").decode(),
+            value.decode(errors="backslashreplace") if value is not None else None,
+        ]
+        for name, value in record.headers
+    ]
     return orjson.dumps(text)
