@@ -77,9 +77,9 @@ MUTANTS: Mapping[str, Mutant] = {
         Mutant(
             "events are published outside the transaction",
             f"{MESSAGING}.shell",
-            "writes.append(_events(aggregates, self.source))",
+            "writes.append(events(aggregates.published, self.source))",
             "async with self.database.transaction(p.cause.tenant_id for p in aggregates.published) as outside: "
-            "await write(outside, [_events(aggregates, self.source)])",
+            "await write(outside, [events(aggregates.published, self.source)])",
         ),
         Mutant(
             "the cursor moves without comparing",
@@ -89,7 +89,7 @@ MUTANTS: Mapping[str, Mutant] = {
         ),
         Mutant(
             "a slot is emptied when it is committed instead of published",
-            f"{MESSAGING}.schema",
+            f"{MESSAGING}.schema.v2",
             "SELECT lo INTO published FROM outbox_cursor;",
             "SELECT pg_current_snapshot() INTO published;",
         ),
