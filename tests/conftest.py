@@ -5,8 +5,18 @@ import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
+import structlog
 
 from tests.shared.places import Templates
+
+# The default draws every local variable of every frame into a traceback, and a megabyte of payload takes it half a minute.
+structlog.configure(
+    processors=[
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,6 +1,6 @@
 """The cart service's tables. The tenant leads every key."""
 
-from sqlalchemy import BigInteger, CheckConstraint, Index, Integer, MetaData, Table, Text, Uuid
+from sqlalchemy import BigInteger, CheckConstraint, Index, Integer, MetaData, Table, Text, Uuid, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from libs.common.database.tables import MOMENT, aggregate, optional, required, tenant_table
@@ -35,7 +35,7 @@ CART = aggregate(
     *required(Text, "state", "currency"),
     *required(JSONB, "lines"),
     *optional(Uuid, "checkout_id"),
-    *required(BigInteger, "checkout_attempt", default="0"),
+    *required(BigInteger, "checkout_attempt", default=text("0")),
     *optional(Uuid, "order_id"),
     *required(MOMENT, "expires_at"),
     CheckConstraint("state IN ('open', 'frozen', 'ordered', 'merged', 'expired')", name="cart_state"),

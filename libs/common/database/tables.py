@@ -3,13 +3,25 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Column, Constraint, DateTime, Index, MetaData, PrimaryKeyConstraint, Table, Text, Uuid
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Constraint,
+    DateTime,
+    Index,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    TextClause,
+    Uuid,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 
 MOMENT: Final = DateTime(timezone=True)
 
 
-def required(kind: Any, *names: str, default: str | None = None) -> Iterator[Column[Any]]:
+def required(kind: Any, *names: str, default: str | TextClause | None = None) -> Iterator[Column[Any]]:
     """Columns of this type that always hold something; `default` is what rows of before they were there have."""
     return (Column(name, kind, nullable=False, server_default=default) for name in names)
 

@@ -11,6 +11,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -34,7 +35,7 @@ ORDER = aggregate(
     *optional(JSONB, "shipping_address"),
     *optional(Text, "quote_hash"),
     *required(BigInteger, "captured_minor"),
-    *required(BigInteger, "refunding_minor", "refunded_minor", default="0"),
+    *required(BigInteger, "refunding_minor", "refunded_minor", default=text("0")),
     *required(JSONB, "disputes", "progress", "shipments", "returns", default="{}"),
     *required(JSONB, "allocations", default="[]"),
     *required(MOMENT, "placed_at"),

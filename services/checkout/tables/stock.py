@@ -1,6 +1,6 @@
 """Stock by product. What must never be is a constraint: none oversold, none below zero, none unaccounted for."""
 
-from sqlalchemy import BigInteger, CheckConstraint, Text
+from sqlalchemy import BigInteger, CheckConstraint, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from libs.common.database.tables import aggregate, required
@@ -14,7 +14,7 @@ STOCK = aggregate(
     *required(JSONB, "levels"),
     *required(BigInteger, "inventory_sequence"),
     *required(Text, "policy", default="tracked"),
-    *required(BigInteger, "promised", "owed", default="0"),
+    *required(BigInteger, "promised", "owed", default=text("0")),
     *required(JSONB, "holds", default="{}"),
     CheckConstraint("on_hand >= 0 AND reserved >= 0 AND sold >= 0", name="stock_never_negative"),
     CheckConstraint("adjusted = on_hand + reserved + sold", name="stock_conserved"),

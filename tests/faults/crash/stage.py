@@ -45,8 +45,8 @@ class Point:
 class WatchedStack(Stack):
     """A stack like any other, but for what Python loads first in its service processes."""
 
-    def _describe(self) -> None:
-        super()._describe()
+    async def _describe_services(self) -> None:
+        await super()._describe_services()
         self.steps = self.home.path / "steps"
         self.steps.mkdir(exist_ok=True)
         for name in self._service_names():
