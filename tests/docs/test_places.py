@@ -10,6 +10,7 @@ import pytest
 
 from deploy.local.state import ROOT
 from libs.common import database
+from tests.shared.sources import parsed
 
 DOCUMENTS = sorted(
     [
@@ -66,7 +67,7 @@ def _definitions(path: str) -> dict[str, str]:
             for inner in node.body:
                 define(inner, f"{prefix}{node.name}.")
 
-    for node in ast.parse(text).body:
+    for node in parsed(text).body:
         define(node, "")
     return found
 

@@ -4,6 +4,8 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.shared.sources import parsed
+
 TESTS = Path(__file__).parents[1]
 SHARED = "shared"
 MODULES = [file.relative_to(TESTS) for file in sorted(TESTS.rglob("*.py"))]
@@ -11,7 +13,7 @@ MODULES = [file.relative_to(TESTS) for file in sorted(TESTS.rglob("*.py"))]
 
 def _imported(source: str) -> Iterator[str]:
     """The modules of the tests that this one imports, also within its functions."""
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
