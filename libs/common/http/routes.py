@@ -21,10 +21,9 @@ from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
 from libs.common.auth import Principal, Verifier, bearer
-from libs.common.clock import PLATFORM
 from libs.common.database import Connection
 from libs.common.decision import Message, Viewer
-from libs.common.errors import CartwrightError, DeniedError, MalformedError, NotFoundError, RejectedError
+from libs.common.errors import CartwrightError, MalformedError, NotFoundError, RejectedError
 from libs.common.http.arguments import Arguments
 from libs.common.http.problem import problem_of
 from libs.common.http.reading import NOTHING, Headers, header, headers_of, idempotency_key, preferences, read_json, request_id_of
@@ -34,6 +33,8 @@ from libs.common.messaging.shell import Shell
 from libs.common.shared import Shared
 from libs.common.telemetry import Counter, Histogram, RequestSpan, request_span
 
+OPERATORS = "/ops"
+"""Where all paths lie that are for the platform's operators and nobody else."""
 MAX_WAIT_SECONDS = 30
 MAX_DIGITS = 18
 """Of a number in a header: Python refuses to read endless ones."""
@@ -64,7 +65,7 @@ class Guard:
     sees: Sees | None = None
     """Raises NotFoundError when the object of the path is not for the caller: 404 goes before 422."""
     platform_only: bool = False
-    """Whether whoever has a tenant is turned away, whatever their permissions."""
+    """Whether all but the platform's operators are turned away, whatever their permissions."""
 
 
 PUBLIC = Guard(permission=None)
@@ -223,6 +224,9 @@ class GuardedRoute(APIRoute):
         if "{" in path and rule.permission is not None and rule.sees is None and not rule.platform_only:
             message = f"{path} ({endpoint.__qualname__}) does not say who sees its object: add sees= to its @guard"
             raise UndeclaredSightError(message)
+        if path.startswith(OPERATORS) and not rule.platform_only:
+            message = f"{path} ({endpoint.__qualname__}) is not for the platform's operators alone: add platform_only=True"
+            raise UndeclaredPermissionError(message)
         self.rule: Guard = rule
         if rule.permission is not None:
             arguments["openapi_extra"] = {
@@ -263,9 +267,7 @@ class GuardedRoute(APIRoute):
             body = await read_json(call.headers, call.request.receive)
             call.body = None if body is NOTHING else body
         if rule.permission is not None and rule.instead not in call.principal.permissions:
-            call.principal.demand(rule.permission)
-        if rule.platform_only and call.tenant_id != PLATFORM:
-            raise DeniedError("platform-only", "this is for operators of the platform")
+            call.principal.demand(rule.permission, of_platform=rule.platform_only)
         try:
             arguments = await self._arguments.of(call.request, call, body)
         except RequestValidationError as error:
