@@ -73,7 +73,7 @@ ROLES: Mapping[str, frozenset[str]] = {
 }
 """The built-in roles. A token's scope narrows what its roles allow, never widens it.
 
-A platform operator has no tenant, and whoever has a tenant is none: a role that does not go with the token's tenant allows nothing.
+A platform operator has no tenant, and whoever has one is none: a role that does not go with the token's tenant allows nothing.
 """
 
 log = structlog.get_logger(__name__)
