@@ -11,7 +11,11 @@ from libs.common.telemetry.security import SECURITY, Refused
 THROTTLED = 429
 BY_KIND = ((UnauthenticatedError, Refused.TOKEN), (DeniedError, Refused.PERMISSION), (ForeignError, Refused.TENANT))
 """The first of these that an error is."""
-BY_CODE = {"scope-not-grantable": Refused.PERMISSION, "tenant-id-not-allowed": Refused.TENANT}
+BY_CODE = {
+    "scope-not-grantable": Refused.PERMISSION,
+    "invalid-scope": Refused.PERMISSION,
+    "tenant-id-not-allowed": Refused.TENANT,
+}
 """Refusals for what the caller is, though the request alone is to blame by its status."""
 
 
