@@ -37,7 +37,7 @@ class OperatorRoute(Route):
 
     def __init__(self, path: str, method: str, permission: str, verifier: Verifier, endpoint: Endpoint) -> None:
         self.permission = permission
-        super().__init__(path, _guarded(verifier, permission, endpoint), methods=[method])
+        super().__init__(path, _guarded(path, verifier, permission, endpoint), methods=[method])
 
 
 class Rebuilds(Protocol):
@@ -127,7 +127,7 @@ def _named(
     return (outbox, parked_id) if outbox is not None and group == "outbox" else (parked, parked_id)
 
 
-def _guarded(verifier: Verifier, permission: str, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+def _guarded(path: str, verifier: Verifier, permission: str, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
     async def guarded(request: Request) -> Response:
         principal = None
         try:
@@ -136,7 +136,7 @@ def _guarded(verifier: Verifier, permission: str, endpoint: Endpoint) -> Callabl
             body = orjson.dumps(await endpoint(request, principal))
             return Response(body, media_type="application/json")
         except Exception as error:  # noqa: BLE001 - the edge turns whatever it is into a problem
-            note(error, request.scope, request.scope["route"].path, principal)
+            note(error, request.scope, path, principal)
             return problem_of(error, request_id=str(new_id()), instance=request.url.path)
 
     return guarded
