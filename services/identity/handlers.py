@@ -46,7 +46,7 @@ class Granter:
     tenant_id: UUID
     """The platform's own id for its operators."""
     client_id: str
-    grantable: frozenset[str]
+    grantable: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,7 +45,7 @@ async def tenant_of(shell: Shell, service: str) -> UUID:
 async def client_of(shell: Shell, tenant_id: UUID, scopes: list[str]) -> tuple[str, UUID]:
     subject_id, secret_id = new_id(), new_id()
     client_id = client_id_of(tenant_id, subject_id)
-    granter = Granter(tenant_id=PLATFORM, client_id="platform", grantable=ROLES[CLIENT])
+    granter = Granter(tenant_id=PLATFORM, client_id="platform", grantable=tuple(ROLES[CLIENT]))
     made = CreateClient(
         client_id=client_id,
         subject_id=subject_id,

@@ -108,7 +108,7 @@ def _effective(client: Client) -> list[str]:
 def _granter(call: Call) -> handlers.Granter:
     """The caller, who grants what its token allows; the platform's operators, whatever a tenant's client may have."""
     held = ROLES[CLIENT] if call.principal.is_platform_operator else ROLES[CLIENT] & call.principal.permissions
-    return handlers.Granter(tenant_id=call.tenant_id, client_id=call.principal.client_id, grantable=held)
+    return handlers.Granter(tenant_id=call.tenant_id, client_id=call.principal.client_id, grantable=tuple(sorted(held)))
 
 
 def _with_secret(client: Client, secret_id: UUID, secret: str) -> Response:

@@ -87,14 +87,15 @@ def operator(stored: Client | None, platform: UUID, digest: str, scopes: tuple[s
     )
 
 
-def demand_grantable(scopes: Iterable[str], grantable: frozenset[str], granter: Client | None) -> None:
+def demand_grantable(scopes: Iterable[str], grantable: Iterable[str], granter: Client | None) -> None:
     """Raise RejectedError unless all of these may be granted: by whoever has them, at this moment.
 
     `grantable` is what the granter's token allows; its own row may allow less by now, or nothing once it is deleted.
     """
+    held = set(grantable)
     if granter is not None:
-        grantable = frozenset() if granter.is_gone else grantable & frozenset(granter.scopes)
-    beyond = sorted(set(scopes) - grantable)
+        held &= set() if granter.is_gone else set(granter.scopes)
+    beyond = sorted(set(scopes) - held)
     if beyond:
         raise RejectedError("scope-not-grantable", f"you may not grant {' '.join(beyond)}", scopes=beyond)
 

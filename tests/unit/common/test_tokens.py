@@ -227,7 +227,7 @@ async def test_only_public_signing_keys_of_our_curve_are_learned() -> None:
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("asked", [PERMISSIONS, frozenset(), frozenset(["carts:read", "tenants:manage", "orders:refund"])])
 async def test_a_token_may_what_both_its_scope_and_its_role_allow(role: str, asked: frozenset[str]) -> None:
-    whose = {"tid": LEFT_OUT} if role == PLATFORM_OPERATOR else {}
+    whose: dict[str, Any] = {"tid": LEFT_OUT} if role == PLATFORM_OPERATOR else {}
     principal = await verifier().verify(token(roles=[role], scope=" ".join(asked), **whose))
     assert principal.permissions == ROLES[role] & asked
     for permission in PERMISSIONS:
@@ -248,7 +248,7 @@ async def test_several_roles_add_up_an_unknown_one_is_nothing_and_no_scope_is_no
 
 
 async def test_a_role_that_does_not_go_with_the_tokens_tenant_allows_nothing() -> None:
-    mixed = {"roles": [CLIENT, PLATFORM_OPERATOR], "scope": " ".join(PERMISSIONS)}
+    mixed: dict[str, Any] = {"roles": [CLIENT, PLATFORM_OPERATOR], "scope": " ".join(PERMISSIONS)}
     of_a_tenant, of_none = await verifier().verify(token(**mixed)), await verifier().verify(token(**mixed, tid=LEFT_OUT))
     assert of_a_tenant.permissions == ROLES[CLIENT]
     assert of_none.permissions == ROLES[PLATFORM_OPERATOR]
