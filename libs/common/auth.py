@@ -52,11 +52,15 @@ PERMISSIONS = frozenset(
         "roles:manage",
         "clients:manage",
         "audit:read",
+        "parked:read",
+        "parked:repair",
         "tenants:manage",
         "ops:read",
         "ops:repair",
     ]
 )
+PLATFORM_PERMISSIONS = frozenset(["tenants:manage", "ops:read", "ops:repair"])
+"""What no tenant's client may ever do, whatever its row or its token says."""
 SHOPPER = "shopper"
 CLIENT = "client"
 PLATFORM_OPERATOR = "platform-operator"
@@ -64,10 +68,13 @@ ROLES: Mapping[str, frozenset[str]] = {
     SHOPPER: frozenset(
         ["carts:read", "carts:write", "products:read", "checkouts:read", "checkouts:write", "orders:read", "payments:read"]
     ),
-    CLIENT: PERMISSIONS - {"tenants:manage"},
+    CLIENT: PERMISSIONS - PLATFORM_PERMISSIONS,
     PLATFORM_OPERATOR: frozenset(["tenants:manage", "clients:manage", "audit:read", "ops:read", "ops:repair"]),
 }
-"""The built-in roles. A token's scope narrows what its roles allow, never widens it."""
+"""The built-in roles. A token's scope narrows what its roles allow, never widens it.
+
+A platform operator has no tenant, and whoever has one is none: a role that does not go with the token's tenant allows nothing.
+"""
 
 log = structlog.get_logger(__name__)
 
@@ -88,10 +95,34 @@ class Principal:
         """Shoppers see what is theirs; everybody else what is their tenant's."""
         return SHOPPER in self.roles
 
-    def demand(self, permission: str) -> None:
-        """Raise DeniedError unless both gates let this through."""
+    @property
+    def is_platform_operator(self) -> bool:
+        """Whether this is an operator of the platform, who has no tenant."""
+        return self.tenant_id == PLATFORM and PLATFORM_OPERATOR in self.roles
+
+    def demand(self, permission: str, *, of_platform: bool = False) -> None:
+        """Raise DeniedError unless both gates let this through, and, `of_platform`, this is one of its operators."""
+        if of_platform and not self.is_platform_operator:
+            raise DeniedError("platform-only", "this is for operators of the platform")
         if permission not in self.permissions:
             raise DeniedError("permission-missing", f"this needs the permission {permission}", permission=permission)
+
+
+class InvalidTokenError(UnauthenticatedError):
+    """A token that is not believed, and why, in one of few words."""
+
+    def __init__(self, reason: str, why: str) -> None:
+        super().__init__("invalid-token", f"the access token is refused: {why}")
+        self.reason = reason
+
+
+REASONS: Mapping[type[Exception], str] = {
+    jwt.ExpiredSignatureError: "expired",
+    jwt.InvalidSignatureError: "bad-signature",
+    jwt.InvalidIssuerError: "other-issuer",
+    jwt.InvalidAudienceError: "other-audience",
+}
+"""The words for what the library finds; anything else is `malformed`."""
 
 
 class Keys:
@@ -169,13 +200,13 @@ class Verifier:
         try:
             header = jwt.get_unverified_header(token)
             if str(header.get("typ")).lower() != TOKEN_TYPE or header.get("alg") != ALGORITHM or "crit" in header:
-                raise _invalid("it is not an ES256 access token (typ at+jwt)")
+                raise InvalidTokenError("not-an-access-token", "it is not an ES256 access token (typ at+jwt)")
             kid = str(header.get("kid"))
             key = await self.keys.get(kid)
             if key is None:
                 if not self.keys:
                     raise UnavailableError("keys-unavailable", "no signing key is known yet; try again shortly", retry_after=1)
-                raise _invalid("nobody knows its key")
+                raise InvalidTokenError("unknown-key", "nobody knows its key")
             claims = jwt.decode(
                 token,
                 key,
@@ -186,28 +217,27 @@ class Verifier:
                 options={"require": ["iss", "aud", "exp", "iat", "sub", "client_id", "jti"]},
             )
             if claims["exp"] - claims["iat"] > MAX_LIFETIME_SECONDS:
-                raise _invalid("it lives too long")
+                raise InvalidTokenError("too-long", "it lives too long")
             return _principal(claims), float(claims["exp"]), kid
         except jwt.ExpiredSignatureError as error:
-            raise _invalid("it has expired; get a new one") from error
-        except (jwt.InvalidTokenError, KeyError, TypeError, ValueError) as error:
-            raise _invalid(str(error)) from error
+            raise InvalidTokenError("expired", "it has expired; get a new one") from error
+        except (jwt.InvalidTokenError, AttributeError, KeyError, TypeError, ValueError) as error:
+            raise InvalidTokenError(REASONS.get(type(error), "malformed"), str(error)) from error
 
 
 def _principal(claims: Mapping[str, Any]) -> Principal:
-    roles = tuple(claims.get("roles", ()))
+    tenant_id = UUID(claims["tid"]) if "tid" in claims else PLATFORM
+    if "tid" in claims and tenant_id == PLATFORM:
+        raise InvalidTokenError("no-tenant", "it names a tenant that is none")
+    roles = tuple(role for role in claims.get("roles", ()) if (role == PLATFORM_OPERATOR) == (tenant_id == PLATFORM))
     allowed: frozenset[str] = frozenset().union(*(ROLES.get(role, frozenset()) for role in roles))
     return Principal(
         subject=UUID(claims["sub"]),
         client_id=str(claims["client_id"]),
-        tenant_id=UUID(claims["tid"]) if "tid" in claims else PLATFORM,
+        tenant_id=tenant_id,
         permissions=allowed & frozenset(str(claims.get("scope", "")).split()),
         roles=roles,
     )
-
-
-def _invalid(why: str) -> UnauthenticatedError:
-    return UnauthenticatedError("invalid-token", f"the access token is refused: {why}")
 
 
 def bearer(authorization: str | None) -> str:

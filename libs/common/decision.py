@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 from uuid import UUID
 
 from libs.common.contracts import Event
-from libs.common.errors import NotFoundError
+from libs.common.errors import ForeignError, NotFoundError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,6 +67,12 @@ def absent(kind: type[Aggregate]) -> NotFoundError:
     """What there is to say of one that is not there, or not for whoever asks."""
     words = re.sub("(?<=[a-z])(?=[A-Z])", " ", kind.__name__).lower()
     return NotFoundError(f"{words.replace(' ', '-')}-not-found", f"there is no such {words} for you")
+
+
+def foreign(kind: type[Aggregate]) -> ForeignError:
+    """What there is to say of one that is another tenant's: the same."""
+    error = absent(kind)
+    return ForeignError(error.code, error.detail)
 
 
 def present(kind: type[A], found: A | None) -> A:

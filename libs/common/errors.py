@@ -6,6 +6,7 @@
     ├── DeniedError       the caller may not                                  403
     │   └── UnauthenticatedError  nobody knows who the caller is              401
     ├── NotFoundError     absent, or not for this caller to know of           404
+    │   └── ForeignError    another tenant's by its very name: told as absent  404
     ├── ConflictError     not legal in the present state                      409
     │   └── StaleError      the caller's copy is out of date                  412
     └── UnavailableError  nothing was done; the same call may succeed later   503
@@ -57,6 +58,10 @@ class NotFoundError(CartwrightError):
     """Absent, or another's: the two are not to be told apart."""
 
     status = 404
+
+
+class ForeignError(NotFoundError):
+    """Another tenant's, which its name alone tells: answered word for word as if it were absent."""
 
 
 class ConflictError(CartwrightError):

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from libs.common.clock import new_id, now, rfc3339
 from libs.common.errors import RejectedError
 from libs.common.http.paging import Limit, Page, Paging
+from libs.common.http.parked import parked_routes
 from libs.common.http.routes import Call, Caller, Routes, guard, replay, reply, reply_unless_known
 from libs.common.http.seeing import Sight, listed, made_by_caller
 from libs.common.messaging.idempotency import Answer, Replayed
@@ -18,6 +19,7 @@ from services.cart import handlers, repository
 from services.cart.domain import MAX_LINES, MAX_QUANTITY, Cart, Line, Product
 
 ROUTES = Routes()
+ROUTES.include_router(parked_routes("cart"))
 
 Sku = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$")]
 Quantity = Annotated[int, Field(ge=1, le=MAX_QUANTITY, strict=True)]

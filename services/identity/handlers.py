@@ -1,11 +1,13 @@
 """Which command or event goes to which decision, and what is loaded for it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import import_module
 from typing import Any
 from uuid import UUID
 
+from libs.common.auth import CLIENT, ROLES
 from libs.common.decision import Handlers, Message, Ref, World, present
 from libs.common.errors import NotFoundError, StaleError
 from services.identity import domain
@@ -38,6 +40,16 @@ class ChangeTenant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Granter:
+    """Who grants something to a client, and what its token says that it may."""
+
+    tenant_id: UUID
+    """The platform's own id for its operators."""
+    client_id: str
+    grantable: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CreateClient:
     """Make a client of a tenant, with its first secret."""
 
@@ -47,15 +59,17 @@ class CreateClient:
     scopes: tuple[str, ...]
     secret_id: UUID
     secret_digest: str
+    granter: Granter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddSecret:
-    """Give a client one more secret."""
+    """Give a client one more secret: whoever has it may do what the client may."""
 
     client_id: str
     secret_id: UUID
     secret_digest: str
+    granter: Granter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +124,17 @@ def _client(message: Message[Any]) -> list[Ref]:
     return [Ref(Client, message.data.client_id)]
 
 
+def _granter(message: Message[CreateClient] | Message[AddSecret]) -> list[Ref]:
+    """Whoever grants, if it is a client of this tenant: locked, so that it is not being deleted meanwhile."""
+    granter = message.data.granter
+    return [Ref(Client, granter.client_id)] if granter.tenant_id == message.tenant_id else []
+
+
+def _demand_grantable(world: World, scopes: Iterable[str], granter: Granter) -> None:
+    is_own = granter.tenant_id == world.tenant_id
+    domain.client.demand_grantable(scopes, granter.grantable, world.get(Client, granter.client_id) if is_own else None)
+
+
 @HANDLERS.on(OnboardTenant, lambda m: [Ref(Tenant, m.tenant_id)])
 def onboard_tenant(world: World, message: Message[OnboardTenant]) -> Tenant:
     """Answers the new tenant. Every service learns of it, and says when it can serve it."""
@@ -155,11 +180,12 @@ for publisher in domain.tenant.PROVISIONERS:
     HANDLERS.on(import_module(f"libs.common.contracts.{publisher}").TenantProvisioned, _provisioned_tenant)(note_provisioned)
 
 
-@HANDLERS.on(CreateClient, lambda m: [Ref(Client, m.data.client_id), _own_tenant(m)])
+@HANDLERS.on(CreateClient, lambda m: [*_client(m), *_granter(m), _own_tenant(m)])
 def create_client(world: World, message: Message[CreateClient]) -> Client:
     """Answers the new client."""
     command = message.data
     domain.tenant.demand_admitting(world.get(Tenant, world.tenant_id), world.tenant_id)
+    _demand_grantable(world, command.scopes, command.granter)
     client = Client(
         tenant_id=world.tenant_id,
         id=command.client_id,
@@ -171,11 +197,12 @@ def create_client(world: World, message: Message[CreateClient]) -> Client:
     return world.save(client)
 
 
-@HANDLERS.on(AddSecret, _client)
+@HANDLERS.on(AddSecret, lambda m: [*_client(m), *_granter(m)])
 def add_secret(world: World, message: Message[AddSecret]) -> Client:
     """Answers the client with one more secret."""
     command = message.data
     client = present(Client, world.get(Client, command.client_id))
+    _demand_grantable(world, set(client.scopes) & ROLES[CLIENT], command.granter)
     secret = Secret(id=command.secret_id, digest=command.secret_digest, created_at=world.now)
     return world.save(domain.client.add_secret(client, secret))
 

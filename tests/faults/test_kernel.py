@@ -180,7 +180,7 @@ async def _every_record(toy: Toy, count: int) -> list[Any]:
 
 
 async def _refused(toy: Toy, count: int) -> list[tuple[str, str]]:
-    connection = await asyncpg.connect(toy.url("owner"))
+    connection = await toy.as_admin()
     try:
         for _ in range(200):
             rows = await connection.fetch("SELECT state, reason FROM inbox_parked ORDER BY topic, part, off")

@@ -16,8 +16,8 @@ from aiokafka import AIOKafkaProducer
 from libs.common.messaging.broker import Broker
 from libs.common.messaging.envelope import Reader
 from libs.common.messaging.headers import unpack
-from libs.common.messaging.parked import ParkedMessages
 from libs.common.messaging.relay.window import CHUNK
+from libs.common.messaging.repairs import ParkedMessages
 from tests.faults.chaos.actors import POLL_GATE, write_slowly
 from tests.faults.chaos.stage import CURSOR_GATE, TALLY_GATE, Key, Reckoning, Scenario, Stage, Troupe
 from tests.faults.mutants import MUTANTS, Mutant

@@ -18,7 +18,7 @@ from libs.common.messaging.broker import Broker
 from libs.common.messaging.envelope import Reader
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.inbox import Inbox, kafka_broker
-from libs.common.messaging.parked import ParkedMessages
+from libs.common.messaging.repairs import ParkedMessages
 from libs.common.messaging.shell import Shell
 from tests.shared.toy import COUNTERS, TALLIES, TOPIC, Bumped, Tally, Toy
 

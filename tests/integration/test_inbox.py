@@ -131,7 +131,7 @@ async def _applied(toy: Toy, tenant: UUID, expected: int) -> int:
 
 
 async def _refused(toy: Toy) -> list[tuple[Any, ...]]:
-    connection = await asyncpg.connect(toy.url("owner"))
+    connection = await toy.as_admin()
     try:
         return [tuple(row) for row in await connection.fetch("SELECT state, reason FROM inbox_parked ORDER BY off")]
     finally:

@@ -1,6 +1,6 @@
 """A service's HTTP edge in this process, on a real database, and callers with tokens of a key made for the test."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,12 +13,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from deploy.composition import parts_of
 from libs.common.auth import ALGORITHM, ROLES, SHOPPER, TOKEN_TYPE, Keys, Verifier, scope_of
-from libs.common.clock import new_id, now
+from libs.common.clock import PLATFORM, new_id, now
 from libs.common.contracts.catalog import PriceChanged, ProductPublished
 from libs.common.database import Database
 from libs.common.decision import Message
+from libs.common.http.operator import repair_routes
 from libs.common.http.routes import Service
+from libs.common.http.server import closed
+from libs.common.messaging.envelope import Reader
 from libs.common.messaging.hints import Hints
+from libs.common.messaging.repairs import ParkedMessages
 from libs.common.messaging.shell import Shell
 from libs.common.processes.api import api_app
 from libs.common.shared import Shared
@@ -48,6 +52,8 @@ class Person:
     subject: UUID = field(default_factory=uuid4)
     role: str = SHOPPER
     scope: Iterable[str] | None = None
+    claims: Mapping[str, Any] = field(default_factory=dict)
+    """What the token says besides, or instead: it is signed by a key that is believed."""
 
     @property
     def authorization(self) -> dict[str, str]:
@@ -60,9 +66,10 @@ class Person:
             "iat": issued_at,
             "exp": issued_at + 600,
             "jti": str(uuid4()),
-            "tid": str(self.tenant_id),
+            **({} if self.tenant_id == PLATFORM else {"tid": str(self.tenant_id)}),
             "scope": scope_of(ROLES[self.role] if self.scope is None else self.scope),
             "roles": [self.role],
+            **self.claims,
         }
         token = jwt.encode(claims, KEY, algorithm=ALGORITHM, headers={"typ": TOKEN_TYPE, "kid": "test"})
         return {"Authorization": f"Bearer {token}"}
@@ -90,6 +97,9 @@ async def edge(place: Place) -> AsyncIterator[tuple[httpx.AsyncClient, Shell]]:
         app.state.service = Service(
             place.service, shell, Hints(place.url("app")), Verifier(keys, issuer=ISSUER, audience=place.service)
         )
+        parked = ParkedMessages(shell, Reader(shell.handlers.events()), place.service)
+        app.state.service.parked = parked
+        app.router.routes.extend(closed(repair_routes(parked, app.state.service.verifier)))
         app.state.service.shared = Shared(SHARED.get(place.service))
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service.test") as client:
             yield client, shell

@@ -1,4 +1,7 @@
-"""What operators may repair, over HTTP, in every process: parked messages and projections. Guarded like any other route."""
+"""What the platform's operators may repair, over HTTP, in every process: parked messages and projections, of all tenants.
+
+Whoever has a tenant is turned away, whatever a token says; a tenant repairs its own by its service's `api` (`parked.py`).
+"""
 
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
@@ -14,12 +17,27 @@ from libs.common.auth import Principal, Verifier, bearer
 from libs.common.clock import new_id
 from libs.common.errors import MalformedError
 from libs.common.http.problem import problem_of
-from libs.common.messaging.parked import ParkedMessages
+from libs.common.http.reading import NOTHING, headers_of, read_json
+from libs.common.http.refusals import note
+from libs.common.messaging.repairs import FIRST, ParkedMessages, Place, place_of
 
 READ, REPAIR = "ops:read", "ops:repair"
 MAX_PAGE = 200
 
+MAX_DIGITS = 3
+MAX_REASON = 1_000
+
 Endpoint = Callable[[Request, Principal], Awaitable[dict[str, Any]]]
+
+
+class OperatorRoute(Route):
+    """A route for operators of the platform who have a permission, and for nobody else."""
+
+    platform_only = True
+
+    def __init__(self, path: str, method: str, permission: str, verifier: Verifier, endpoint: Endpoint) -> None:
+        self.permission = permission
+        super().__init__(path, _guarded(path, verifier, permission, endpoint), methods=[method])
 
 
 class Rebuilds(Protocol):
@@ -55,14 +73,14 @@ def repair_routes(
     rebuilds: Rebuilds | None = None,
     outbox: OutboxParked | None = None,
     apart: Mapping[str, ParkedMessages] = MappingProxyType({}),
-) -> list[Route]:
+) -> list[OperatorRoute]:
     """What operators ask under `/ops`. What other consumer groups parked has ids that begin with their name."""
 
     def of(request: Request) -> tuple[Parked, str]:
         return _named(request.path_params["id"], parked, outbox, apart)
 
-    def route(path: str, method: str, permission: str, endpoint: Endpoint) -> Route:
-        return Route(path, _guarded(verifier, permission, endpoint), methods=[method])
+    def route(path: str, method: str, permission: str, endpoint: Endpoint) -> OperatorRoute:
+        return OperatorRoute(path, method, permission, verifier, endpoint)
 
     async def search(request: Request, _: Principal) -> dict[str, Any]:
         return await _search(parked, outbox, apart, request)
@@ -76,7 +94,7 @@ def repair_routes(
         return await kind.replay(parked_id, actor=operator.client_id)
 
     async def discard(request: Request, operator: Principal) -> dict[str, Any]:
-        reason = str((await _body(request)).get("reason", ""))
+        reason = _reason((await _body(request)).get("reason", ""))
         kind, parked_id = of(request)
         return await kind.discard(parked_id, actor=operator.client_id, reason=reason)
 
@@ -109,14 +127,16 @@ def _named(
     return (outbox, parked_id) if outbox is not None and group == "outbox" else (parked, parked_id)
 
 
-def _guarded(verifier: Verifier, permission: str, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+def _guarded(path: str, verifier: Verifier, permission: str, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
     async def guarded(request: Request) -> Response:
+        principal = None
         try:
             principal = await verifier.verify(bearer(request.headers.get("authorization")))
-            principal.demand(permission)
+            principal.demand(permission, of_platform=True)
             body = orjson.dumps(await endpoint(request, principal))
             return Response(body, media_type="application/json")
         except Exception as error:  # noqa: BLE001 - the edge turns whatever it is into a problem
+            note(error, request.scope, path, principal)
             return problem_of(error, request_id=str(new_id()), instance=request.url.path)
 
     return guarded
@@ -130,33 +150,41 @@ async def _search(
         tenant_id = UUID(query["tenant_id"]) if "tenant_id" in query else None
     except ValueError as error:
         raise MalformedError("bad-query", "tenant_id is a UUID") from error
-    state, type_, reason = query.get("state"), query.get("type"), query.get("reason")
+    state, type_, reason, cursor = (query.get(name) for name in ("state", "type", "reason", "cursor"))
+    if any("\0" in (each or "") for each in (state, type_, reason, cursor)):
+        raise MalformedError("bad-query", "no text of a query holds a zero byte")
+    after = place_of(cursor)
 
-    async def found_by(where: ParkedMessages, after: str, most: int) -> list[dict[str, Any]]:
+    async def found_by(where: ParkedMessages, after: Place, most: int) -> list[dict[str, Any]]:
         return await where.search(state=state, tenant_id=tenant_id, type_=type_, reason=reason, after=after, limit=most)
 
-    found = await found_by(parked, query.get("cursor", ""), limit + 1)
+    found = await found_by(parked, after, limit + 1)
     if len(found) > limit:
         return {"items": found[:limit], "next_cursor": found[limit - 1]["id"]}
     # What the service's other groups parked, and events that the broker refused, come on the last page; never many.
     for group, theirs in apart.items():
-        found += [{**each, "id": f"{group}:{each['id']}"} for each in await found_by(theirs, "", MAX_PAGE)]
+        found += [{**each, "id": f"{group}:{each['id']}"} for each in await found_by(theirs, FIRST, MAX_PAGE)]
     refused = await outbox.search(tenant_id=tenant_id, reason=reason, limit=MAX_PAGE) if outbox else []
     return {"items": [*found, *refused], "next_cursor": None}
 
 
 def _limit(request: Request) -> int:
     limit = request.query_params.get("limit", "50")
-    if not limit.isdecimal() or not 1 <= int(limit) <= MAX_PAGE:
+    if not limit.isdecimal() or len(limit) > MAX_DIGITS or not 1 <= int(limit) <= MAX_PAGE:
         raise MalformedError("bad-query", f"limit is 1 to {MAX_PAGE}")
     return int(limit)
 
 
 async def _body(request: Request) -> dict[str, Any]:
-    try:
-        body = orjson.loads(await request.body() or b"{}")
-    except orjson.JSONDecodeError as error:
-        raise MalformedError("not-json", f"the body is not JSON: {error}") from error
+    body = await read_json(headers_of(request.scope), request.receive)
+    if body is NOTHING:
+        return {}
     if not isinstance(body, dict):
         raise MalformedError("not-json", "the body is a JSON object")
     return body
+
+
+def _reason(given: object) -> str:
+    if not isinstance(given, str) or len(given) > MAX_REASON or "\0" in given:
+        raise MalformedError("bad-reason", f"reason is text of at most {MAX_REASON} characters, none of them a zero byte")
+    return given

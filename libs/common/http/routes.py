@@ -21,15 +21,17 @@ from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
 from libs.common.auth import Principal, Verifier, bearer
-from libs.common.clock import PLATFORM
 from libs.common.database import Connection
 from libs.common.decision import Message, Viewer
-from libs.common.errors import CartwrightError, DeniedError, MalformedError, NotFoundError, RejectedError
+from libs.common.errors import CartwrightError, MalformedError, NotFoundError, RejectedError
 from libs.common.http.arguments import Arguments
 from libs.common.http.problem import problem_of
 from libs.common.http.reading import NOTHING, Headers, header, headers_of, idempotency_key, preferences, read_json, request_id_of
+from libs.common.http.refusals import note
+from libs.common.http.server import OPERATORS
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.idempotency import Answer, Claim, Replayed
+from libs.common.messaging.repairs import ParkedMessages
 from libs.common.messaging.shell import Shell
 from libs.common.shared import Shared
 from libs.common.telemetry import Counter, Histogram, RequestSpan, request_span
@@ -64,7 +66,7 @@ class Guard:
     sees: Sees | None = None
     """Raises NotFoundError when the object of the path is not for the caller: 404 goes before 422."""
     platform_only: bool = False
-    """Whether whoever has a tenant is turned away, whatever their permissions."""
+    """Whether all but the platform's operators are turned away, whatever their permissions."""
 
 
 PUBLIC = Guard(permission=None)
@@ -104,6 +106,8 @@ class Service:
     hints: Hints
     verifier: Verifier
     shared: Shared = field(default_factory=Shared)
+    parked: ParkedMessages | None = None
+    """What its consumer group has parked, for routes that show it."""
 
 
 class Call:
@@ -127,6 +131,11 @@ class Call:
         """Find out who is calling. Raises UnauthenticatedError."""
         self._principal = await self.service.verifier.verify(bearer(header(self.headers, b"authorization")))
         self._span.of_tenant(self._principal.tenant_id)
+
+    @property
+    def known(self) -> Principal | None:
+        """The caller, if a token has said who it is."""
+        return self._principal
 
     @property
     def principal(self) -> Principal:
@@ -196,7 +205,12 @@ class Call:
         tenant_id: UUID | None = None,
     ) -> "Any | Replayed":
         """Carry out a command under the caller's idempotency key; `remember` makes the answer that is replayed."""
-        claim = Claim(
+        claim = self.claim(remember, fingerprint_body)
+        return await self.shell.execute(self.message(command, tenant_id=tenant_id), claim)
+
+    def claim(self, remember: Callable[[Any], Answer], fingerprint_body: Any = None) -> Claim[Any]:
+        """The caller's idempotency key, to be claimed in the transaction that does what is asked."""
+        return Claim(
             tenant_id=self.tenant_id,
             subject=str(self.principal.subject),
             operation=f"{self.request.method} {self.request.scope['route'].path}",
@@ -204,7 +218,6 @@ class Call:
             fingerprint=self.fingerprint(self.body if fingerprint_body is None else fingerprint_body),
             remember=remember,
         )
-        return await self.shell.execute(self.message(command, tenant_id=tenant_id), claim)
 
     def fingerprint(self, body: Any) -> bytes:
         """SHA-256 of the path's parameters and the canonical body: what "the same request" means."""
@@ -223,7 +236,11 @@ class GuardedRoute(APIRoute):
         if "{" in path and rule.permission is not None and rule.sees is None and not rule.platform_only:
             message = f"{path} ({endpoint.__qualname__}) does not say who sees its object: add sees= to its @guard"
             raise UndeclaredSightError(message)
+        if path.startswith(OPERATORS) and not rule.platform_only:
+            message = f"{path} ({endpoint.__qualname__}) is not for the platform's operators alone: add platform_only=True"
+            raise UndeclaredPermissionError(message)
         self.rule: Guard = rule
+        self.platform_only = rule.platform_only
         if rule.permission is not None:
             arguments["openapi_extra"] = {
                 "security": [{"bearer": [each]} for each in (rule.permission, rule.instead) if each],
@@ -244,11 +261,13 @@ class GuardedRoute(APIRoute):
         request_id, traceparent = request_id_of(headers), header(headers, b"traceparent")
         request = Request(scope, receive, send)
         with request_span(self.path, scope, request_id=request_id, traceparent=traceparent) as span:
+            call = Call(request, headers, self.rule, request_id, span)
             try:
-                response = await self._answer(Call(request, headers, self.rule, request_id, span))
+                response = await self._answer(call)
                 response.raw_headers.append((b"x-request-id", request_id.encode()))
             except Exception as error:  # noqa: BLE001 - the edge turns whatever it is into a problem
                 response = problem_of(error, request_id=request_id, instance=request.url.path)
+                note(error, scope, self.path, call.known)
             span.answered(response.status_code)
         self._count(response.status_code, time.perf_counter() - started)
         await response(scope, receive, send)
@@ -263,9 +282,7 @@ class GuardedRoute(APIRoute):
             body = await read_json(call.headers, call.request.receive)
             call.body = None if body is NOTHING else body
         if rule.permission is not None and rule.instead not in call.principal.permissions:
-            call.principal.demand(rule.permission)
-        if rule.platform_only and call.tenant_id != PLATFORM:
-            raise DeniedError("platform-only", "this is for operators of the platform")
+            call.principal.demand(rule.permission, of_platform=rule.platform_only)
         try:
             arguments = await self._arguments.of(call.request, call, body)
         except RequestValidationError as error:

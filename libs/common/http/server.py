@@ -3,18 +3,21 @@
 import gc
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import orjson
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from libs.common.settings import Settings, SettingsError
 from libs.common.telemetry import METRICS_TYPE, metrics
+
+OPERATORS = "/ops"
+"""Under it lies what is for the platform's operators and nobody else."""
 
 Check = Callable[[], Awaitable[str | None]]
 """Answers what is not ready yet, or None."""
@@ -37,9 +40,24 @@ def operator_routes(ready: Sequence[Check]) -> list[Route]:
     return [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", prometheus)]
 
 
+class OpenToTenantsError(Exception):
+    """A route for operators does not turn everybody else away: its service does not start."""
+
+
+def closed(routes: Iterable[BaseRoute]) -> list[BaseRoute]:
+    """These routes, each under `/ops` for the platform's operators alone. Raises OpenToTenantsError otherwise."""
+    found = [*routes]
+    for route in found:
+        path = getattr(route, "path", "")
+        if path.startswith(OPERATORS) and not getattr(route, "platform_only", False):
+            message = f"{path} is not for the platform's operators alone: make it an OperatorRoute"
+            raise OpenToTenantsError(message)
+    return found
+
+
 def operator_app(ready: Sequence[Check], *more: Route) -> Starlette:
     """A worker's only HTTP face."""
-    return Starlette(routes=[*operator_routes(ready), *more])
+    return Starlette(routes=closed([*operator_routes(ready), *more]))
 
 
 async def serve(app: ASGIApp, settings: Settings) -> None:

@@ -94,7 +94,9 @@ class Batch:
         received = {partition: [found for _, found in run if isinstance(found, Received)] for partition, run in read.items()}
         refusals = [Refusal.of_invalid(found) for run in read.values() for _, found in run if isinstance(found, Invalid)]
         offsets = next_offsets(read)
+        # Also those that a refused record names: it is listed under its tenant, which nothing else here acts for.
         tenant_ids = {found.message.tenant_id for run in received.values() for found in run}
+        tenant_ids |= {refusal.tenant_id for refusal in refusals if refusal.tenant_id is not None}
         refused = UnstorableError(unstorable) if unstorable else None
         async with BatchSpans(self._group) as spans, self._shell.database.transaction(tenant_ids) as connection:
             marks, has_parked = await self._fence(connection, offsets, stored)

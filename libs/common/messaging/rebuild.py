@@ -19,7 +19,8 @@ from libs.common.errors import ConflictError, NotFoundError
 from libs.common.messaging.batch import Marks, above_watermark, in_order, partition_of
 from libs.common.messaging.broker import Broker
 from libs.common.messaging.envelope import KafkaRecord, Reader, Received
-from libs.common.messaging.parked import AUDIT, Parked
+from libs.common.messaging.parked import Parked
+from libs.common.messaging.repairs import AUDIT
 from libs.common.messaging.shell import Failure, Shell
 
 READ_SECONDS = 30

@@ -21,11 +21,11 @@ from libs.common.http.operator import repair_routes
 from libs.common.http.problem import problem
 from libs.common.http.reading import headers_of, request_id_of
 from libs.common.http.routes import GuardedRoute, Routes, Service
-from libs.common.http.server import calm_collector, operator_routes, serve
+from libs.common.http.server import calm_collector, closed, operator_routes, serve
 from libs.common.messaging.broker import Broker
 from libs.common.messaging.envelope import Reader
 from libs.common.messaging.hints import Hints
-from libs.common.messaging.parked import ParkedMessages
+from libs.common.messaging.repairs import ParkedMessages
 from libs.common.processes.parts import Process, ServiceParts
 from libs.common.processes.running import database_ready, ended
 from libs.common.shared import Shared
@@ -58,10 +58,10 @@ def run_api(parts: ServiceParts) -> None:
             shared = Shared(await stack.enter_async_context(parts.context(Process("api", shell, settings, keys))))
             verifier = Verifier(keys, issuer=settings.issuer, audience=parts.name)
             app.state.keys = keys
-            app.state.service = Service(parts.name, shell, hints, verifier, shared)
             reader = Reader(parts.handlers.events(), topic_prefix=settings.topic_prefix)
             parked = ParkedMessages(shell, reader, settings.topic_prefix + parts.name)
-            app.router.routes.extend(repair_routes(parked, verifier))
+            app.state.service = Service(parts.name, shell, hints, verifier, shared, parked)
+            app.router.routes.extend(closed(repair_routes(parked, verifier)))
             following = asyncio.create_task(_follow_keys(keys, Broker(settings)), name="keys")
             stack.push_async_callback(ended, [following])
             calm_collector(YOUNG)

@@ -8,8 +8,8 @@ from libs.common.database import Database
 from libs.common.messaging.broker import Broker
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.inbox import Inbox
-from libs.common.messaging.parked import ParkedMessages
 from libs.common.messaging.rebuild import Rebuilder
+from libs.common.messaging.repairs import ParkedMessages
 from libs.common.messaging.shell import Shell
 from libs.common.processes.parts import Kept
 

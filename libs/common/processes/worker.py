@@ -24,10 +24,10 @@ from libs.common.messaging import asyncapi
 from libs.common.messaging.broker import Broker
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.inbox import Inbox, kafka_broker
-from libs.common.messaging.parked import ParkedMessages
 from libs.common.messaging.rebuild import Rebuilder
 from libs.common.messaging.relay import Relay
 from libs.common.messaging.relay.parked import OutboxParked
+from libs.common.messaging.repairs import ParkedMessages
 from libs.common.processes.parts import Process, ServiceParts, Worker
 from libs.common.processes.projector import Projector
 from libs.common.processes.running import database_ready, ended

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.auth import CLIENT, ROLES
 from libs.common.clock import PLATFORM, new_id, rfc3339
-from libs.common.decision import absent, present
+from libs.common.decision import absent, foreign, present
 from libs.common.errors import ConflictError, RejectedError
 from libs.common.http.paging import Limit, Page
 from libs.common.http.routes import Call, Caller, Routes, guard, reply
@@ -63,7 +63,7 @@ def client_model(client: Client) -> ClientModel:
     return ClientModel(
         client_id=client.id,
         name=client.name,
-        scopes=list(client.scopes),
+        scopes=_effective(client),
         secrets=[SecretModel(id=secret.id, created_at=rfc3339(secret.created_at)) for secret in client.secrets],
     )
 
@@ -83,7 +83,7 @@ def _tenant_of(call: Call, client_id: str) -> UUID:
     """The tenant of a client that is any of the caller's business."""
     tenant_id = tenant_of(client_id)
     if tenant_id is None or call.tenant_id not in {tenant_id, PLATFORM}:
-        raise absent(Client)
+        raise foreign(Client) if tenant_id else absent(Client)
     return tenant_id
 
 
@@ -100,16 +100,20 @@ async def client_of_path(call: Call) -> Client:
     return await load_client(call, call.request.path_params["client_id"])
 
 
-def _scopes(asked: list[str]) -> tuple[str, ...]:
-    beyond = sorted(set(asked) - ROLES[CLIENT])
-    if beyond:
-        raise RejectedError("scope-not-grantable", f"a client may not have {' '.join(beyond)}", scopes=beyond)
-    return tuple(sorted(set(asked)))
+def _effective(client: Client) -> list[str]:
+    """What a client's scopes come to: what is the platform's is no tenant's, whatever the row says."""
+    return [scope for scope in client.scopes if scope in ROLES[CLIENT]]
+
+
+def _granter(call: Call) -> handlers.Granter:
+    """The caller, who grants what its token allows; the platform's operators, whatever a tenant's client may have."""
+    held = ROLES[CLIENT] if call.principal.is_platform_operator else ROLES[CLIENT] & call.principal.permissions
+    return handlers.Granter(tenant_id=call.tenant_id, client_id=call.principal.client_id, grantable=tuple(sorted(held)))
 
 
 def _with_secret(client: Client, secret_id: UUID, secret: str) -> Response:
     answer = ClientWithSecret(
-        client_id=client.id, client_secret=secret, secret_id=secret_id, name=client.name, scopes=list(client.scopes)
+        client_id=client.id, client_secret=secret, secret_id=secret_id, name=client.name, scopes=_effective(client)
     )
     return reply(201, answer, Location=f"/v1/clients/{client.id}", Cache_Control="no-store")
 
@@ -135,7 +139,8 @@ async def create_client(call: Caller, body: NewClient) -> Response:
         client_id=client_id_of(tenant_id, subject_id),
         subject_id=subject_id,
         name=body.name,
-        scopes=_scopes(body.scopes),
+        scopes=tuple(sorted(set(body.scopes))),
+        granter=_granter(call),
         secret_id=secret_id,
         secret_digest=digest_of(secret),
     )
@@ -174,7 +179,9 @@ async def add_secret(call: Caller, client_id: str) -> Response:
     """Give a client a second secret, so that it can change over without a gap."""
     tenant_id, secret_id = _tenant_of(call, client_id), new_id()
     secret = secrets.token_urlsafe(SECRET_BYTES)
-    command = handlers.AddSecret(client_id=client_id, secret_id=secret_id, secret_digest=digest_of(secret))
+    command = handlers.AddSecret(
+        client_id=client_id, secret_id=secret_id, secret_digest=digest_of(secret), granter=_granter(call)
+    )
     client = await call.execute_once(command, _remember, tenant_id=tenant_id)
     if isinstance(client, Replayed):
         raise _refuse_replay(client)

@@ -5,6 +5,7 @@ import binascii
 from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, unquote_plus
+from uuid import UUID
 
 import orjson
 import structlog
@@ -14,7 +15,9 @@ from libs.common.auth import CLIENT, PERMISSIONS, PLATFORM_OPERATOR, ROLES, SHOP
 from libs.common.clock import PLATFORM
 from libs.common.database import TRANSIENT
 from libs.common.errors import CartwrightError, RejectedError, UnauthenticatedError, UnavailableError
+from libs.common.http.refusals import note, refused
 from libs.common.http.routes import Call, Caller, Routes, public, reply
+from libs.common.telemetry.security import Refused
 from services.identity import repository
 from services.identity.api.issuer import Issuer, TokenAnswer
 from services.identity.domain import access
@@ -86,8 +89,21 @@ def _credentials(call: Call, form: Form) -> tuple[str, str]:
     return unquote_plus(client_id), unquote_plus(secret)
 
 
-def _unknown_client() -> UnauthenticatedError:
-    return UnauthenticatedError("invalid-client", "no such client, or not its secret")
+class _LoginError(CartwrightError):
+    """Somebody proved nothing; for the log, how and whose name was used."""
+
+    def __init__(self, told: CartwrightError, reason: str, tenant_id: UUID | None = None, **known: str) -> None:
+        super().__init__(told.code, told.detail)
+        self.told = told
+        self.reason = reason
+        self.tenant_id = tenant_id
+        self.known = known
+
+
+def _unknown_client(reason: str = "unreadable", tenant_id: UUID | None = None, client_id: str = "") -> _LoginError:
+    """One answer whatever is wrong. An id is only written down if it can be one of ours."""
+    told = UnauthenticatedError("invalid-client", "no such client, or not its secret")
+    return _LoginError(told, reason, tenant_id, client_id=client_id)
 
 
 async def _authenticate(call: Call, form: Form) -> Client:
@@ -95,22 +111,22 @@ async def _authenticate(call: Call, form: Form) -> Client:
     client_id, secret = _credentials(call, form)
     tenant_id = PLATFORM if client_id == PLATFORM_CLIENT else tenant_of(client_id)
     if tenant_id is None:
-        raise _unknown_client()
+        raise _unknown_client("not-a-client")
     async with call.shell.database.transaction([tenant_id]) as connection:
         clients = await repository.CLIENTS.load(connection, [(tenant_id, client_id)], lock=False)
         tenants = await repository.TENANTS.load(connection, [(tenant_id, tenant_id)], lock=False)
     client = clients[0] if clients else None
     if client is None or not authenticates(client, secret):
-        raise _unknown_client()
+        raise _unknown_client("unknown-client" if client is None else "wrong-secret", tenant_id, client_id)
     if tenant_id != PLATFORM and not (tenants and tenants[0].admits_clients):
-        raise _unknown_client()
+        raise _unknown_client("tenant-not-admitted", tenant_id, client_id)
     return client
 
 
 async def _client_credentials(call: Call, form: Form) -> TokenAnswer:
     client = await _authenticate(call, form)
-    is_operator = client.tenant_id == PLATFORM
-    whole = access.of_operator(client, PLATFORM_OPERATOR) if is_operator else access.of_client(client, CLIENT)
+    of, role = (access.of_operator, PLATFORM_OPERATOR) if client.tenant_id == PLATFORM else (access.of_client, CLIENT)
+    whole = of(client, role, ROLES[role])
     permissions, audience = access.narrow(whole.permissions, whole.audience, scope=form.get("scope"), resources=form.resources)
     grant = replace(whole, permissions=permissions, audience=audience)
     return await call.service.shared(Issuer).answer(grant, scope=grant.scope)
@@ -125,20 +141,22 @@ async def _refresh_token(call: Call, form: Form) -> TokenAnswer:
     issuer = call.service.shared(Issuer)
     presented = issuer.refresh_tokens.read(form.demand("refresh_token"))
     if presented is None:
-        raise _refused_refresh()
+        raise _refused_refresh("made-up-refresh-token")
     successor = issuer.refresh_tokens.successor(presented)
     command = RefreshSession(session_id=presented.session_id, presented=presented.digest, successor=successor.digest)
     session, came_to = await call.execute(command, tenant_id=presented.tenant_id)
     if came_to is Refreshed.REUSED:
         log.warning("session.ended_by_reuse", session_id=str(presented.session_id), tenant_id=str(presented.tenant_id))
     if came_to not in {Refreshed.ROTATED, Refreshed.REPEATED}:
-        raise _refused_refresh()
+        subject = {"subject": str(session.subject_id)} if session is not None else {}
+        raise _refused_refresh(f"refresh-token-{came_to}", presented.tenant_id, **subject)
     grant = access.of_session(session, SHOPPER, permissions, audience)
     return await issuer.answer(grant, scope=grant.scope, refresh_token=successor)
 
 
-def _refused_refresh() -> RejectedError:
-    return RejectedError("invalid-grant", "this refresh token is unknown, used or over; begin a new session")
+def _refused_refresh(reason: str, tenant_id: UUID | None = None, **known: str) -> _LoginError:
+    told = RejectedError("invalid-grant", "this refresh token is unknown, used or over; begin a new session")
+    return _LoginError(told, reason, tenant_id, client_id=access.SHOPPER_CLIENT, **known)
 
 
 async def _grant(call: Call) -> TokenAnswer:
@@ -189,7 +207,11 @@ async def issue_token(call: Caller) -> Response:
     """Give an access token for a client's secret or a shopper's refresh token."""
     try:
         answer = await _grant(call)
+    except _LoginError as error:
+        refused(Refused.LOGIN, error.reason, call.request.scope, "/oauth/token", tenant_id=error.tenant_id, **error.known)
+        return _oauth_error(error.told)
     except CartwrightError as error:
+        note(error, call.request.scope, "/oauth/token", None)
         return _oauth_error(error)
     except TRANSIENT as error:
         log.warning("token.dependency_away", error=f"{type(error).__name__}: {error}")

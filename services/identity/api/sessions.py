@@ -8,8 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.auth import ROLES, SHOPPER, Principal, bearer
 from libs.common.clock import new_id
-from libs.common.errors import RejectedError
+from libs.common.errors import NotFoundError, RejectedError
+from libs.common.http.refusals import refused
 from libs.common.http.routes import Call, Caller, Routes, public, reply
+from libs.common.telemetry.security import Refused
 from services.identity import handlers
 from services.identity.api.issuer import Issuer, TokenAnswer
 from services.identity.domain import access
@@ -54,7 +56,11 @@ async def _start(call: Call, principal: Principal | None, body: NewSession) -> R
     issuer, session_id = call.service.shared(Issuer), new_id()
     refresh_token = issuer.refresh_tokens.issue(tenant_id, session_id)
     command = handlers.StartSession(session_id=session_id, subject_id=subject_id, is_guest=is_guest, digest=refresh_token.digest)
-    session = await call.execute(command, tenant_id=tenant_id)
+    try:
+        session = await call.execute(command, tenant_id=tenant_id)
+    except NotFoundError:
+        refused(Refused.LOGIN, "no-such-tenant", call.request.scope, "/v1/sessions", tenant_id=tenant_id)
+        raise
     grant = access.of_session(session, SHOPPER, ROLES[SHOPPER])
     answer = await issuer.answer(grant, refresh_token=refresh_token, subject_id=str(subject_id))
     return reply(201, answer, Cache_Control="no-store")

@@ -9,7 +9,7 @@ from fastapi import Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.clock import NIL, PLATFORM, new_id
-from libs.common.errors import ConflictError, NotFoundError, RejectedError
+from libs.common.errors import ConflictError, ForeignError, NotFoundError, RejectedError
 from libs.common.http.paging import Limit, Page, Paging
 from libs.common.http.routes import Call, Caller, Routes, guard, reply
 from libs.common.messaging.idempotency import Answer, Replayed
@@ -140,7 +140,7 @@ def _remember(tenant: Tenant) -> Answer:
 
 
 @ROUTES.post("/v1/tenants", status_code=202, response_model=TenantModel, responses={200: {"model": TenantModel}})
-@guard("tenants:manage", idempotent=True)
+@guard("tenants:manage", idempotent=True, platform_only=True)
 async def onboard_tenant(call: Caller, body: NewTenant) -> Response:
     """Make a tenant. It is active once every service has said that it can serve it."""
     if body.currency not in CURRENCIES:
@@ -164,7 +164,7 @@ async def onboard_tenant(call: Caller, body: NewTenant) -> Response:
 
 
 @ROUTES.get("/v1/tenants", response_model=Page[TenantModel])
-@guard("tenants:manage")
+@guard("tenants:manage", platform_only=True)
 async def list_tenants(call: Caller, slug: Slug | None = None, limit: Limit = 50, cursor: str | None = None) -> Response:
     """Every tenant, or the one of a slug."""
     asked = Paging(limit, cursor, UUID)
@@ -177,7 +177,7 @@ async def list_tenants(call: Caller, slug: Slug | None = None, limit: Limit = 50
 def _demand_own(call: Call, tenant_id: UUID) -> None:
     """The platform may look at every tenant, everybody else at their own."""
     if call.tenant_id not in {tenant_id, PLATFORM}:
-        raise NotFoundError("tenant-not-found", "there is no such tenant")
+        raise ForeignError("tenant-not-found", "there is no such tenant")
 
 
 async def tenant_of_path(call: Call) -> Tenant:

@@ -37,20 +37,20 @@ class Grant:
         return " ".join(sorted(self.permissions))
 
 
-def of_client(client: Client, role: str) -> Grant:
-    """All that a tenant's machine may be granted."""
+def of_client(client: Client, role: str, allowed: frozenset[str]) -> Grant:
+    """All that a tenant's machine may be granted: of its scopes, those that its role allows, whatever its row says."""
     return Grant(
         subject_id=client.subject_id,
         client_id=client.id,
         tenant_id=client.tenant_id,
         roles=(role,),
-        permissions=frozenset(client.scopes),
+        permissions=frozenset(client.scopes) & allowed,
     )
 
 
-def of_operator(client: Client, role: str) -> Grant:
+def of_operator(client: Client, role: str, allowed: frozenset[str]) -> Grant:
     """All that the platform operator may be granted: no tenant, and every service's operator surface."""
-    return replace(of_client(client, role), tenant_id=None)
+    return replace(of_client(client, role, allowed), tenant_id=None)
 
 
 def of_session(session: Session, role: str, permissions: frozenset[str], audience: tuple[str, ...] = AUDIENCES) -> Grant:

@@ -3,13 +3,14 @@
 import hashlib
 import hmac
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import ClassVar
 from uuid import UUID, uuid5
 
 from libs.common.decision import Aggregate
-from libs.common.errors import ConflictError, NotFoundError
+from libs.common.errors import ConflictError, NotFoundError, RejectedError
 
 PLATFORM_CLIENT = "platform"
 """The first platform operator's client id."""
@@ -84,6 +85,19 @@ def operator(stored: Client | None, platform: UUID, digest: str, scopes: tuple[s
         scopes=scopes,
         secrets=secrets,
     )
+
+
+def demand_grantable(scopes: Iterable[str], grantable: Iterable[str], granter: Client | None) -> None:
+    """Raise RejectedError unless all of these may be granted: by whoever has them, at this moment.
+
+    `grantable` is what the granter's token allows; its own row may allow less by now, or nothing once it is deleted.
+    """
+    held = set(grantable)
+    if granter is not None:
+        held &= set() if granter.is_gone else set(granter.scopes)
+    beyond = sorted(set(scopes) - held)
+    if beyond:
+        raise RejectedError("scope-not-grantable", f"you may not grant {' '.join(beyond)}", scopes=beyond)
 
 
 def add_secret(client: Client, secret: Secret) -> Client:

@@ -1,5 +1,6 @@
 """HTTP in: payments to look at and to act upon, and the books. Payments are made by `payment.requested` alone."""
 
+from libs.common.http.parked import parked_routes
 from libs.common.http.routes import Routes
 from services.payments.api import accounts, disputes, ledger, operations, payments, reconciliations, refunds, webhooks
 
@@ -13,5 +14,6 @@ for part in (
     operations.ROUTES,
     accounts.ROUTES,
     webhooks.ROUTES,
+    parked_routes("payments"),
 ):
     ROUTES.include_router(part)

@@ -227,7 +227,8 @@ async def test_only_public_signing_keys_of_our_curve_are_learned() -> None:
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("asked", [PERMISSIONS, frozenset(), frozenset(["carts:read", "tenants:manage", "orders:refund"])])
 async def test_a_token_may_what_both_its_scope_and_its_role_allow(role: str, asked: frozenset[str]) -> None:
-    principal = await verifier().verify(token(roles=[role], scope=" ".join(asked)))
+    whose: dict[str, Any] = {"tid": LEFT_OUT} if role == PLATFORM_OPERATOR else {}
+    principal = await verifier().verify(token(roles=[role], scope=" ".join(asked), **whose))
     assert principal.permissions == ROLES[role] & asked
     for permission in PERMISSIONS:
         if permission in ROLES[role] & asked:
@@ -240,10 +241,20 @@ async def test_a_token_may_what_both_its_scope_and_its_role_allow(role: str, ask
 
 async def test_several_roles_add_up_an_unknown_one_is_nothing_and_no_scope_is_no_permission() -> None:
     everything = " ".join(PERMISSIONS)
-    both = await verifier().verify(token(roles=[CLIENT, PLATFORM_OPERATOR, "emperor"], scope=everything))
-    assert both.permissions == ROLES[CLIENT] | ROLES[PLATFORM_OPERATOR]
+    both = await verifier().verify(token(roles=[CLIENT, SHOPPER, "emperor"], scope=everything))
+    assert both.permissions == ROLES[CLIENT] | ROLES[SHOPPER]
     for changes in ({"roles": ["emperor"]}, {"roles": LEFT_OUT}, {"scope": LEFT_OUT}, {"scope": "*"}, {"roles": "client"}):
         assert (await verifier().verify(token(**{"scope": everything, **changes}))).permissions == set()
+
+
+async def test_a_role_that_does_not_go_with_the_tokens_tenant_allows_nothing() -> None:
+    mixed: dict[str, Any] = {"roles": [CLIENT, PLATFORM_OPERATOR], "scope": " ".join(PERMISSIONS)}
+    of_a_tenant, of_none = await verifier().verify(token(**mixed)), await verifier().verify(token(**mixed, tid=LEFT_OUT))
+    assert of_a_tenant.permissions == ROLES[CLIENT]
+    assert of_none.permissions == ROLES[PLATFORM_OPERATOR]
+    assert (of_a_tenant.is_platform_operator, of_none.is_platform_operator) == (False, True)
+    with pytest.raises(UnauthenticatedError, match="names a tenant that is none"):
+        await verifier().verify(token(**mixed, tid=str(PLATFORM)))
 
 
 async def test_who_has_no_tenant_is_of_the_platform_and_reaches_no_tenants_routes() -> None:

@@ -201,8 +201,9 @@ async def test_what_is_minted_is_what_every_service_verifies() -> None:
     mint = TokenMint(ISSUER, jwk_of(private_key)["kid"], private_key)
     now = datetime.now(UTC)
     shopper = access.of_session(_session(), SHOPPER, ROLES[SHOPPER])
-    machine = access.of_client(_client(), CLIENT)
-    operator = access.of_operator(client.operator(None, PLATFORM, "a", ("tenants:manage",), NOW), PLATFORM_OPERATOR)
+    machine = access.of_client(_client(), CLIENT, ROLES[CLIENT])
+    made = client.operator(None, PLATFORM, "a", ("tenants:manage",), NOW)
+    operator = access.of_operator(made, PLATFORM_OPERATOR, ROLES[PLATFORM_OPERATOR])
     for grant in (shopper, machine, operator):
         token = mint.mint(grant, uuid4(), now)
         principal = await _verifier(private_key, "identity").verify(token)
