@@ -281,7 +281,7 @@ class GuardedRoute(APIRoute):
         if self.body_field is not None:
             body = await read_json(call.headers, call.request.receive)
             call.body = None if body is NOTHING else body
-        if rule.permission is not None and rule.instead not in call.principal.permissions:
+        if rule.permission is not None and (rule.platform_only or rule.instead not in call.principal.permissions):
             call.principal.demand(rule.permission, of_platform=rule.platform_only)
         try:
             arguments = await self._arguments.of(call.request, call, body)
