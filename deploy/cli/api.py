@@ -118,7 +118,7 @@ class Api:
 
     async def ask(self, url: str, method: str, *, token: str, seconds: float, body: object = None) -> Reply:
         """Ask one process for something that may take long. Raises RefusedError on a 4xx or 500."""
-        headers = {"Authorization": f"Bearer {token}"}
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         timeout = aiohttp.ClientTimeout(total=seconds)
         content = orjson.dumps(body) if body is not None else None
         async with self._session.request(method, url, headers=headers, timeout=timeout, data=content) as response:
