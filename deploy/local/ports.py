@@ -1,9 +1,13 @@
 """Which loopback port each part listens on: its default, or a free one when that is taken, remembered either way."""
 
+import fcntl
+import os
 import random
 import socket
+import tempfile
 from collections.abc import Callable, Iterable
-from typing import Final
+from pathlib import Path
+from typing import IO, Final
 
 from services import SERVICES
 
@@ -20,6 +24,9 @@ HOST: Final = "127.0.0.1"
 
 # Below every system's range of ephemeral ports, so that no outgoing connection takes one before its owner listens.
 _SPARE: Final = range(20_000, 32_000)
+
+_HELD: Final[list[IO[str]]] = []
+"""The locks of the spare ports that were given out here; they end with the process."""
 
 
 def choose_ports(
@@ -52,8 +59,24 @@ def is_free(port: int) -> bool:
 
 
 def spare_port() -> int:
-    """Return a free port, chosen at random so that stacks starting at the same moment do not meet."""
+    """Return a free port, chosen at random, and nobody else's for as long as this process lives.
+
+    Free is not enough: between the choice and the listening lie seconds, and twelve choices of a stack meet now and then.
+    """
     while True:
         port = random.choice(_SPARE)  # noqa: S311 - not a secret
-        if is_free(port):
+        if is_free(port) and _reserved(port):
             return port
+
+
+def _reserved(port: int) -> bool:
+    folder = Path(tempfile.gettempdir()) / f"cartwright-ports-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    held = (folder / str(port)).open("w")
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        held.close()
+        return False
+    _HELD.append(held)
+    return True
