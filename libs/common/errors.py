@@ -10,7 +10,7 @@
     ├── ConflictError     not legal in the present state                      409
     │   └── StaleError      the caller's copy is out of date                  412
     └── UnavailableError  nothing was done; the same call may succeed later   503
-        └── NotYetError     what a message refers to may still be on its way  retried a while, then parked
+        └── NotYetError     what a message refers to may still be on its way  waits aside for a while, then parked
 
 Only the edges turn a kind into an HTTP status, a retry or a parked message.
 """
@@ -83,4 +83,4 @@ class UnavailableError(CartwrightError):
 
 
 class NotYetError(UnavailableError):
-    """What a message refers to may still be arriving: it is tried again for a while, then parked."""
+    """What a message refers to may still be arriving: it waits aside for a while, then it is parked."""

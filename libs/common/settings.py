@@ -55,7 +55,9 @@ class Settings(BaseSettings):
     drain_seconds: int = 10
     """How long requests may take to end after SIGTERM."""
     inbox_park_share: float = 0.5
-    """Workers: the share of a batch above which failing messages stop the consumer instead of being parked."""
+    """Workers: the share of tenants above which a topic stands still on which they fail, instead of being parked."""
+    inbox_waiting_seconds: int = 60
+    """Workers: how long a message waits for what it refers to, such as its tenant, before it is parked."""
     inbox_remembered_days: int = 14
     """Workers: how long the message ids of other publishers are kept; an older delta is refused."""
 

@@ -96,11 +96,11 @@ MUTANTS: Mapping[str, Mutant] = {
         Mutant(
             "offsets are stored before the effects",
             f"{MESSAGING}.batch",
-            "answers, aggregates = await self._decide(connection, ordered, blocked, refused, spans)",
-            "moved = self._advance(offsets, marks); await connection.execute(moved.sql, *moved.arguments); "
+            "answers, aggregates = await self._decide(connection, ordered, blocked, spans)",
+            "moved = self._advance(offsets, fence.marks); await connection.execute(moved.sql, *moved.arguments); "
             "await connection.execute("
             "\"SELECT set_config('cartwright.tenant_ids', current_setting('cartwright.tenant_ids'), false); COMMIT AND CHAIN\"); "
-            "answers, aggregates = await self._decide(connection, ordered, blocked, refused, spans)",
+            "answers, aggregates = await self._decide(connection, ordered, blocked, spans)",
         ),
         Mutant(
             "there is no fence",

@@ -1,4 +1,4 @@
-"""Poison in a hot partition: it stops nobody else, waits in order, and leaves in order once it is cured."""
+"""Poison, and what comes too early: it stops nobody else, waits in order, and leaves in order once it is cured."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaProducer
 
 from libs.common.database import Database
 from libs.common.decision import Handlers, Message, Ref, World
-from libs.common.errors import ConflictError
+from libs.common.errors import ConflictError, NotYetError
 from libs.common.messaging.broker import Broker
 from libs.common.messaging.envelope import Reader
 from libs.common.messaging.hints import Hints
@@ -33,6 +33,8 @@ class Ward:
         self.tenant_id = tenant_id
         self.poisonous: set[int] = set()
         self.overflowing: set[int] = set()
+        self.too_early: set[int] = set()
+        self.grace_seconds = 60.0
         self.applied: dict[UUID, list[int]] = {}
         self.handlers = Handlers()
         self.handlers.on(Bumped, lambda m: [Ref(Tally, m.data.counter_id)])(self._note)
@@ -43,6 +45,8 @@ class Ward:
         value, counter_id = message.data.value, message.data.counter_id
         if value in self.poisonous:
             raise ValueError(f"{value} is poison")
+        if value in self.too_early:
+            raise NotYetError("unknown-tenant", "what it speaks of is not here yet")
         known = world.get(Tally, counter_id) or Tally(tenant_id=world.tenant_id, id=counter_id)
         applied = TOO_LARGE_FOR_A_COLUMN if value in self.overflowing else known.applied + 1
         in_order = value > known.last_sequence
@@ -56,7 +60,7 @@ class Ward:
         shell = Shell(database, (COUNTERS, TALLIES), self.handlers, service="toy", hints=hints)
         broker = Broker(self.toy.settings)
         kafka = kafka_broker(broker)
-        self.inbox = Inbox(shell, broker, group="tallies", topics=[TOPIC])
+        self.inbox = Inbox(shell, broker, group="tallies", topics=[TOPIC], grace_seconds=self.grace_seconds)
         self.inbox.subscribe(kafka)
         self.parked = ParkedMessages(shell, Reader(self.handlers.events(), topic_prefix=broker.prefix), self.inbox.group)
         await kafka.start()
@@ -67,7 +71,7 @@ class Ward:
             await hints.close()
             await database.close()
 
-    async def send(self, *bumps: tuple[UUID, int]) -> None:
+    async def send(self, *bumps: tuple[UUID, int], origin: str = "toy") -> None:
         """Our own messages, in one partition, as a relay numbers them."""
         producer = AIOKafkaProducer(bootstrap_servers=self.toy.settings.kafka_bootstrap_servers)
         await producer.start()
@@ -80,7 +84,7 @@ class Ward:
                 "ce_tenantid": str(self.tenant_id),
                 "ce_sequence": str(abs(value) + 1),
                 "ce_time": "2026-01-01T00:00:00Z",
-                "ce_relayposition": f"toy/1.1.{self.position}",
+                "ce_relayposition": f"{origin}/1.1.{self.position}",
             }
             body = f'{{"counter_id":"{counter_id}","value":{value}}}'.encode()
             key = f"{self.tenant_id}:{counter_id}".encode()
@@ -173,6 +177,58 @@ async def test_when_most_of_a_batch_fails_the_consumer_stands_still_and_parks_no
     await closed_ward.send(*((counter, 1) for counter in counters))
     async with closed_ward.open() as ward:
         await _halts_and_recovers(ward, counters)
+
+
+async def test_what_comes_too_early_waits_with_what_follows_it_and_delays_nobody(ward: Ward) -> None:
+    early, well = uuid4(), uuid4()
+    ward.too_early = {2}
+    await ward.send((early, 1), (early, 2), (well, 1), (early, 3))
+    await ward.until(lambda: _is(ward, {early: (1, 1, 0), well: (1, 1, 0)}))
+    assert await ward.set_aside() == [("waiting", "unknown-tenant"), ("queued", "behind-parked")]
+    await ward.inbox.waiting.look()
+    assert await ward.set_aside() == [("waiting", "unknown-tenant"), ("queued", "behind-parked")]  # nothing has come yet
+    await ward.send((early, 4), (well, 7))
+    await ward.until(lambda: _is(ward, {early: (1, 1, 0), well: (2, 7, 0)}))
+    ward.too_early = set()
+    await ward.inbox.waiting.look()
+    assert await ward.tallies() == {early: (4, 4, 0), well: (2, 7, 0)}
+    assert await ward.set_aside() == []
+
+
+async def test_what_was_waited_for_in_vain_is_parked_and_can_be_replayed(closed_ward: Ward) -> None:
+    closed_ward.too_early, closed_ward.grace_seconds = {1}, 0.0
+    early = uuid4()
+    async with closed_ward.open() as ward:
+        await ward.send((early, 1), (early, 2))
+        await ward.until(lambda: _count(ward, 2))
+        await ward.inbox.waiting.look()
+        assert await ward.set_aside() == [("parked", "unknown-tenant"), ("queued", "behind-parked")]
+        ward.too_early = set()
+        await ward.inbox.waiting.look()
+        assert await ward.tallies() == {}  # it waits no more, it waits for somebody
+        [parked, _] = await ward.parked.search(limit=10)
+        await ward.parked.replay(parked["id"], actor="tester")
+        assert await ward.tallies() == {early: (2, 2, 0)}
+
+
+async def test_of_what_arrived_that_the_database_will_not_take_is_parked_alone(ward: Ward) -> None:
+    early = [uuid4() for _ in range(6)]
+    ward.too_early = {1, 5}
+    await ward.send(*((counter, 1) for counter in early[1:]), (early[0], 5))
+    await ward.until(lambda: _count(ward, 6))
+    ward.too_early, ward.overflowing = set(), {5}
+    await ward.inbox.waiting.look()
+    assert await ward.tallies() == dict.fromkeys(early[1:], (1, 1, 0))
+    assert await ward.set_aside() == [("parked", "database")]
+
+
+async def test_a_position_that_no_column_takes_is_parked_and_the_partition_goes_on(ward: Ward) -> None:
+    ill, well = uuid4(), uuid4()
+    await ward.send((well, 1))
+    await ward.send((ill, 1), origin="to\0y")
+    await ward.send((well, 2))
+    await ward.until(lambda: _is(ward, {well: (2, 2, 0)}))
+    assert [state for state, _ in await ward.set_aside()] == ["parked"]
 
 
 async def _halts_and_recovers(ward: Ward, counters: list[UUID]) -> None:

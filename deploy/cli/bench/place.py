@@ -17,7 +17,7 @@ from libs.common.database import Connection, Database
 from libs.common.messaging.broker import Broker
 from libs.common.messaging.envelope import Row
 from libs.common.messaging.hints import Hints
-from libs.common.messaging.schema import kernel_v1, kernel_v2, kernel_v4, kernel_v5
+from libs.common.messaging.schema import kernel_v1, kernel_v2, kernel_v4, kernel_v5, kernel_v6
 from libs.common.messaging.shell import Shell
 from libs.common.tenancy import protect
 
@@ -64,7 +64,8 @@ class Place:
         dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
         tally = str(CreateTable(TALLIES.table).compile(dialect=dialect))
         owner = await asyncpg.connect(self.url("owner"))
-        kernel = (*kernel_v1(SERVICE), *kernel_v2(SERVICE), *kernel_v4(SERVICE), *kernel_v5(SERVICE))
+        later = (*kernel_v4(SERVICE), *kernel_v5(SERVICE), *kernel_v6())
+        kernel = (*kernel_v1(SERVICE), *kernel_v2(SERVICE), *later)
         for statement in (*kernel, tally, *protect("tally", f"{SERVICE}_app")):
             await owner.execute(statement)
         await owner.close()

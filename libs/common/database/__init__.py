@@ -10,12 +10,20 @@ looks inside; `operator_action` is what was done about parked messages; `alembic
 
 from libs.common.database.connections import PLANNING, Connection, Database
 from libs.common.database.migrations import SERVICES, alembic_config, migrate, run_migrations
-from libs.common.database.passing import PASSING, TRANSIENT, ConcurrencyError, passes_by_itself
+from libs.common.database.passing import (
+    NEVER_PASSING,
+    PASSING,
+    TRANSIENT,
+    ConcurrencyError,
+    never_passes,
+    passes_by_itself,
+)
 from libs.common.database.polling import WHATEVER_IT_SAYS, poll
 from libs.common.database.rows import Projection, Rows
 from libs.common.database.statements import Select, Statement, Write, select, write
 
 __all__ = [
+    "NEVER_PASSING",
     "PASSING",
     "PLANNING",
     "SERVICES",
@@ -31,6 +39,7 @@ __all__ = [
     "Write",
     "alembic_config",
     "migrate",
+    "never_passes",
     "passes_by_itself",
     "poll",
     "run_migrations",

@@ -16,7 +16,7 @@ from libs.common.messaging.repairs import FIRST, ParkedMessages, Wanted, place_o
 
 READ, REPAIR = "parked:read", "parked:repair"
 
-ParkedState = Literal["rejected", "parked", "queued", "replayed", "discarded"]
+ParkedState = Literal["rejected", "waiting", "parked", "queued", "replayed", "discarded"]
 Word = Annotated[str | None, Query(pattern=r"^[^\x00]{1,200}$")]
 ParkedId = Annotated[str, Path(pattern=r"^[A-Za-z0-9._-]{1,249}:[0-9]{1,10}:[0-9]{1,19}$")]
 

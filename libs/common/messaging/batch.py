@@ -4,27 +4,37 @@ Two kinds of order. Our own relays keep a key's order, so its messages are decid
 publishers may not, so theirs are decided by their sequence, together with those of the key that wait for a gap to close.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter as Counts
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, timedelta
 from typing import Any
+from uuid import UUID
 
+import asyncpg
 import orjson
 from aiokafka import TopicPartition
 
 from libs.common.clock import now
 from libs.common.database import Connection, Write
 from libs.common.decision import IdentityMap
-from libs.common.errors import NotYetError
+from libs.common.errors import ConflictError, NotYetError
+from libs.common.messaging.brake import Brake
 from libs.common.messaging.envelope import EventTooLargeError, Invalid, KafkaRecord, Position, Reader, Received
-from libs.common.messaging.parked import GAP, Parked, QueuedError, Refusal, heads, mark, park, waiting_for_gap
+from libs.common.messaging.parked import (
+    GAP,
+    Parked,
+    QueuedError,
+    Refusal,
+    code_of,
+    heads,
+    mark,
+    park,
+    waiting_for_gap,
+)
 from libs.common.messaging.shell import Failure, Shell
 from libs.common.telemetry import Counter
 from libs.common.telemetry.messages import BatchSpans
-
-ARRIVAL_GRACE = timedelta(seconds=60)
-"""How long a message may wait for something it refers to that may still be on its way."""
-FEWEST_FAILURES = 20
 
 DUPLICATES = Counter("cartwright_inbox_duplicates_total", "Messages seen before, dropped", ["topic"])
 
@@ -34,7 +44,11 @@ Read = Mapping[TopicPartition, Sequence[Found]]
 Marks = dict[TopicPartition, dict[str, Position]]
 Key = tuple[str, bytes]
 
+Outcomes = tuple[Mapping[tuple[str, UUID], int], Mapping[tuple[str, UUID], tuple[int, str]]]
+"""By topic and tenant: how many messages were decided; and how many failed, with one of the errors."""
+
 NEVER: Position = (-1, -1, -1)
+MAX_POSITION = 2**63
 
 
 class FencedError(Exception):
@@ -46,11 +60,10 @@ class UnstorableError(Exception):
 
     def __init__(self, cause: Exception) -> None:
         super().__init__(f"{type(cause).__name__}: {cause}")
-        self.code = "event-too-large" if isinstance(cause, EventTooLargeError) else "database"
-
-
-class TooManyFailuresError(Exception):
-    """So many of a batch would be parked that the fault must be ours: better to stand still and shout."""
+        said_by_database = isinstance(cause, asyncpg.PostgresError | asyncpg.InterfaceError | ConflictError)
+        self.code = "database" if said_by_database else type(cause).__name__
+        if isinstance(cause, EventTooLargeError):
+            self.code = "event-too-large"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +76,16 @@ class Applied:
     refusals: Sequence[Refusal]
 
 
+@dataclass(frozen=True, slots=True)
+class _Fence:
+    """What the positions say that are locked."""
+
+    marks: Marks
+    has_parked: bool
+
+
 FENCE = """SELECT p.topic, p.part, p.next_offset, p.watermarks, EXISTS (SELECT FROM inbox_parked k
-    WHERE k.consumer = p.consumer AND k.topic = p.topic AND k.state IN ('parked', 'queued')) AS has_parked
+    WHERE k.consumer = p.consumer AND k.topic = p.topic AND k.state IN ('waiting', 'parked', 'queued')) AS has_parked
 FROM inbox_position p JOIN unnest($2::text[], $3::int[]) AS w(topic, part) USING (topic, part)
 WHERE p.consumer = $1 ORDER BY p.topic, p.part FOR UPDATE OF p"""
 
@@ -79,41 +100,68 @@ SELECT $1, * FROM unnest($2::text[], $3::text[], $4::date[]) ON CONFLICT DO NOTH
 class Batch:
     """Applies batches of one consumer group."""
 
-    def __init__(self, shell: Shell, reader: Reader, group: str, *, park_share: float, remembered_days: int) -> None:
+    def __init__(
+        self,
+        shell: Shell,
+        reader: Reader,
+        group: str,
+        *,
+        park_share: float,
+        remembered_days: int,
+        foreign: Collection[str],
+    ) -> None:
         self._shell = shell
         self._reader = reader
         self._group = group
-        self._park_share = park_share
+        self._brake = Brake(share=park_share, foreign=foreign)
         self._remembered_days = remembered_days
 
-    async def apply(self, read: Read, stored: Mapping[TopicPartition, int], unstorable: Exception | None = None) -> Applied:
-        """Apply what was read in one transaction. Raises FencedError unless the database stands where we think.
-
-        With `unstorable`, the error of a message that is alone in its batch, the message is parked for that.
-        """
+    async def apply(self, read: Read, stored: Mapping[TopicPartition, int]) -> Applied:
+        """Apply what was read in one transaction. Raises FencedError unless the database stands where we think."""
         received = {partition: [found for _, found in run if isinstance(found, Received)] for partition, run in read.items()}
         refusals = [Refusal.of_invalid(found) for run in read.values() for _, found in run if isinstance(found, Invalid)]
         offsets = next_offsets(read)
         # Also those that a refused record names: it is listed under its tenant, which nothing else here acts for.
         tenant_ids = {found.message.tenant_id for run in received.values() for found in run}
         tenant_ids |= {refusal.tenant_id for refusal in refusals if refusal.tenant_id is not None}
-        refused = UnstorableError(unstorable) if unstorable else None
         async with BatchSpans(self._group) as spans, self._shell.database.transaction(tenant_ids) as connection:
-            marks, has_parked = await self._fence(connection, offsets, stored)
-            fresh = await self._remember(connection, above_watermark(received, marks), refusals)
-            blocked, waiting = await self._parked_before(connection, fresh) if has_parked else (set(), [])
+            fence = await self._fence(connection, offsets, stored)
+            fresh = await self._remember(connection, above_watermark(received, fence.marks), refusals)
+            blocked, waiting = await self._parked_before(connection, fresh) if fence.has_parked else (set(), [])
             ordered = in_order(fresh, waiting, self._is_delta)
-            answers, aggregates = await self._decide(connection, ordered, blocked, refused, spans)
+            answers, aggregates = await self._decide(connection, ordered, blocked, spans)
+            outcomes = outcomes_of(ordered, answers)
+            self._brake.judge(*outcomes)
             refusals += await self._after(connection, ordered, answers)
             refused_too = [park(self._group, refusals)] if refusals else []
-            await self._shell.store(connection, aggregates, *refused_too, self._advance(offsets, marks))
+            await self._shell.store(connection, aggregates, *refused_too, self._advance(offsets, fence.marks))
+        self._brake.settled(*outcomes)
         applied = [found for found, answer in zip(ordered, answers, strict=True) if not isinstance(answer, Failure)]
         return Applied(aggregates, offsets, [found for found in applied if isinstance(found, Received)], refusals)
 
+    async def give_up(self, read: Read, stored: Mapping[TopicPartition, int], error: Exception) -> Applied:
+        """Set aside the one record that is read, because of this error. Nothing of it is used that could bring it about again."""
+        [[(record, found)]] = read.values()
+        offsets, failure = next_offsets(read), UnstorableError(error)
+        tenant_ids = [found.message.tenant_id] if isinstance(found, Received) else []
+        async with self._shell.database.transaction(tenant_ids) as connection:
+            fence = await self._fence(connection, offsets, stored)
+            key = (record.topic, record.key or b"")
+            reason = (await heads(connection, self._group, {key})).get(key) if fence.has_parked else None
+            refusal = _given_up(record, found, failure, is_behind=reason is not None and reason != GAP)
+            outcomes = _outcome_of(refusal)
+            self._brake.judge(*outcomes)
+            if isinstance(found, Received) and _is_plain(found):
+                above_watermark({partition_of(record): [found]}, fence.marks)
+            writes = park(self._group, [refusal]), self._advance(offsets, fence.marks)
+            await self._shell.store(connection, IdentityMap(), *writes)
+        self._brake.settled(*outcomes)
+        return Applied(IdentityMap(), offsets, [], [refusal])
+
     async def _fence(
         self, connection: Connection, offsets: Mapping[TopicPartition, int], stored: Mapping[TopicPartition, int]
-    ) -> tuple[Marks, bool]:
-        """Lock the positions, which must be the ones we expect; answers the watermarks, and whether anything is parked."""
+    ) -> "_Fence":
+        """Lock the positions, which must be the ones we expect."""
         topics, parts = [partition.topic for partition in offsets], [partition.partition for partition in offsets]
         rows = await connection.fetch(FENCE, self._group, topics, parts)
         found = {TopicPartition(row["topic"], row["part"]): row for row in rows}
@@ -121,7 +169,7 @@ class Batch:
             if partition not in found or found[partition]["next_offset"] != stored.get(partition):
                 raise FencedError(f"{partition.topic}[{partition.partition}] is not at {stored.get(partition)} any more")
         marks = {partition: _marks(row["watermarks"]) for partition, row in found.items()}
-        return marks, any(row["has_parked"] for row in rows)
+        return _Fence(marks, any(row["has_parked"] for row in rows))
 
     async def _remember(self, connection: Connection, fresh: Sequence[Received], refusals: list[Refusal]) -> list[Received]:
         """Drop the foreign deltas whose ids were seen before, and refuse those too old to know."""
@@ -152,30 +200,10 @@ class Batch:
         return {key for key, reason in reasons.items() if reason != GAP}, waiting
 
     async def _decide(
-        self,
-        connection: Connection,
-        ordered: Sequence[Received | Parked],
-        blocked: set[Key],
-        refused: Exception | None,
-        spans: BatchSpans,
+        self, connection: Connection, ordered: Sequence[Received | Parked], blocked: set[Key], spans: BatchSpans
     ) -> tuple[list[Any], IdentityMap]:
-        def refusal(index: int, answers: list[Any]) -> Exception | None:
-            if answers and isinstance(answers[-1], Failure) and code_of(answers[-1].error) != GAP:
-                blocked.add(key_of(ordered[index - 1]))
-            if blocked and key_of(ordered[index]) in blocked:
-                return QueuedError("an earlier message of this key is parked")
-            return refused
-
-        answers, aggregates = await self._shell.decide(connection, spans.open(ordered), refusal)
+        answers, aggregates = await self._shell.decide(connection, spans.open(ordered), in_line(ordered, blocked))
         spans.settle(answer.error if isinstance(answer, Failure) else None for answer in answers)
-        failures = [(found, answer.error) for found, answer in zip(ordered, answers, strict=True) if isinstance(answer, Failure)]
-        for found, error in failures:
-            if isinstance(error, NotYetError) and now() - found.message.time < ARRIVAL_GRACE:
-                raise error
-        heads_failed = [error for _, error in failures if not isinstance(error, QueuedError) and code_of(error) != GAP]
-        if len(heads_failed) >= FEWEST_FAILURES and len(heads_failed) > self._park_share * len(ordered):
-            first = heads_failed[0]
-            raise TooManyFailuresError(f"{len(heads_failed)} of {len(ordered)} failed, first with {code_of(first)}: {first}")
         return answers, aggregates
 
     async def _after(self, connection: Connection, ordered: Sequence[Received | Parked], answers: Sequence[Any]) -> list[Refusal]:
@@ -186,7 +214,7 @@ class Batch:
                 if not isinstance(answer, Failure):
                     await mark(connection, found, "replayed", by="inbox", decision="the gap closed")
             elif isinstance(answer, Failure):
-                refusals.append(Refusal.of_failure(found, answer.error, code_of(answer.error)))
+                refusals.append(Refusal.of_failure(found, answer.error))
         return refusals
 
     def _advance(self, offsets: Mapping[TopicPartition, int], marks: Marks) -> Write:
@@ -226,9 +254,54 @@ def key_of(found: Received | Parked) -> Key:
     return found.record.topic, found.record.key or b""
 
 
-def code_of(error: Exception) -> str:
-    """The reason under which a message is parked."""
-    return str(getattr(error, "code", type(error).__name__))
+def in_line(ordered: Sequence[Received | Parked], blocked: set[Key]) -> Callable[[int, list[Any]], Exception | None]:
+    """What refuses a message because one before it of its key has failed; a gap holds up nobody."""
+
+    def refusal(index: int, answers: list[Any]) -> Exception | None:
+        if answers and isinstance(answers[-1], Failure) and code_of(answers[-1].error) != GAP:
+            blocked.add(key_of(ordered[index - 1]))
+        if blocked and key_of(ordered[index]) in blocked:
+            return QueuedError("an earlier message of this key is set aside")
+        return None
+
+    return refusal
+
+
+def outcomes_of(ordered: Sequence[Received | Parked], answers: Sequence[Any]) -> Outcomes:
+    """What became of whose. What only waits, for its turn or for what it refers to, says nothing yet."""
+    failed: dict[tuple[str, UUID], tuple[int, str]] = {}
+    undecided: list[tuple[str, UUID]] = []
+    for found, answer in zip(ordered, answers, strict=True):
+        if isinstance(answer, Failure):
+            place, error = (found.record.topic, found.message.tenant_id), answer.error
+            if isinstance(error, QueuedError | NotYetError) or code_of(error) == GAP:
+                undecided.append(place)
+            else:
+                failed[place] = failed.get(place, (0, ""))[0] + 1, f"{code_of(error)}: {error}"
+    decided = Counts((found.record.topic, found.message.tenant_id) for found in ordered)
+    decided.subtract(undecided)
+    return +decided, failed
+
+
+def _outcome_of(refusal: Refusal) -> Outcomes:
+    if refusal.tenant_id is None or refusal.state != "parked":
+        return {}, {}
+    place = (refusal.record.topic, refusal.tenant_id)
+    return {place: 1}, {place: (1, f"{refusal.reason}: {refusal.detail}")}
+
+
+def _given_up(record: KafkaRecord, found: Received | Invalid | None, failure: UnstorableError, *, is_behind: bool) -> Refusal:
+    if not isinstance(found, Received):
+        return Refusal.of_invalid(found or Invalid(record, failure.code, str(failure)))
+    if is_behind:
+        return Refusal.of_failure(found, QueuedError(str(failure)))
+    return Refusal.of_failure(found, failure)
+
+
+def _is_plain(found: Received) -> bool:
+    """Whether its origin and position can be kept as a watermark."""
+    fits = found.position is None or max(found.position) < MAX_POSITION
+    return fits and found.origin.isascii() and found.origin.isprintable()
 
 
 def above_watermark(received: Mapping[TopicPartition, Sequence[Received]], marks: Marks) -> list[Received]:

@@ -1,8 +1,10 @@
-"""Parked messages: rejected (nobody can use them), parked (their decision failed), queued (behind a parked one).
+"""Messages set aside: rejected, waiting, parked, and queued behind one that waits or is parked.
+
+Rejected is what nobody can use; what refers to something that is not there yet waits; parked is whose decision failed.
 
 A rejected message blocks nothing. A parked one holds the later messages of its key, in order, until an operator
-replays or discards it; what waits behind it follows at once, as far as it goes. A key parked for a gap in its sequence
-needs nobody: it heals when the missing message arrives.
+replays or discards it; what waits behind it follows at once, as far as it goes. Two kinds need nobody: a key parked for
+a gap in its sequence heals when the missing message arrives, and one that waits is looked at again (`waiting.py`).
 """
 
 from collections.abc import Collection, Sequence
@@ -15,16 +17,17 @@ import orjson
 
 from libs.common.database import Connection, Write
 from libs.common.decision import Message
+from libs.common.errors import NotYetError
 from libs.common.messaging.envelope import Header, Invalid, KafkaRecord, Reader, Received
 
 GAP = "gap"
 """The reason of a message that waits for its predecessor."""
 
-State = Literal["rejected", "parked", "queued", "replayed", "discarded"]
+State = Literal["rejected", "waiting", "parked", "queued", "replayed", "discarded"]
 
 
 class QueuedError(Exception):
-    """An earlier message of the same key is parked."""
+    """An earlier message of the same key is set aside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +52,10 @@ class Refusal:
         return cls(found.record, "rejected", reason, detail, found.message.tenant_id, found.message.data.TYPE)
 
     @classmethod
-    def of_failure(cls, found: Received, error: Exception, code: str) -> "Refusal":
+    def of_failure(cls, found: "Received | Parked", error: Exception) -> "Refusal":
         """Its decision failed, or that of one before it."""
-        queued = isinstance(error, QueuedError)
-        return cls(
-            found.record,
-            "queued" if queued else "parked",
-            "behind-parked" if queued else code,
-            str(error),
-            found.message.tenant_id,
-            found.message.data.TYPE,
-        )
+        message, reason = found.message, "behind-parked" if isinstance(error, QueuedError) else code_of(error)
+        return cls(found.record, state_after(error), reason, str(error), message.tenant_id, message.data.TYPE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +86,25 @@ SELECT $1, * FROM unnest($2::text[], $3::int[], $4::bigint[], $5::bytea[], $6::b
 
 HEADS = """SELECT DISTINCT ON (p.topic, p.key) p.topic, p.key, p.reason
 FROM inbox_parked p JOIN unnest($2::text[], $3::bytea[]) AS w(topic, key) USING (topic, key)
-WHERE p.consumer = $1 AND p.state IN ('parked', 'queued') ORDER BY p.topic, p.key, p.part, p.off"""
+WHERE p.consumer = $1 AND p.state IN ('waiting', 'parked', 'queued') ORDER BY p.topic, p.key, p.part, p.off"""
 
 OF_KEYS = """SELECT p.* FROM inbox_parked p JOIN unnest($2::text[], $3::bytea[]) AS w(topic, key) USING (topic, key)
-WHERE p.consumer = $1 AND p.state IN ('parked', 'queued') ORDER BY p.topic, p.part, p.off"""
+WHERE p.consumer = $1 AND p.state IN ('waiting', 'parked', 'queued') ORDER BY p.topic, p.part, p.off"""
 
 MARK = """UPDATE inbox_parked SET state = $5, decided_at = now(), decided_by = $6, decision = $7
 WHERE consumer = $1 AND topic = $2 AND part = $3 AND off = $4"""
+
+
+def code_of(error: Exception) -> str:
+    """The reason under which a message is set aside."""
+    return str(getattr(error, "code", type(error).__name__))
+
+
+def state_after(error: Exception) -> State:
+    """What becomes of a message whose decision raised this."""
+    if isinstance(error, QueuedError):
+        return "queued"
+    return "waiting" if isinstance(error, NotYetError) else "parked"
 
 
 def park(group: str, refusals: Sequence[Refusal]) -> Write:
@@ -111,16 +119,16 @@ def park(group: str, refusals: Sequence[Refusal]) -> Write:
         [_headers(record) for record in records],
         [record.value for record in records],
         [refusal.state for refusal in refusals],
-        [refusal.reason for refusal in refusals],
-        [_storable(refusal.detail) for refusal in refusals],
+        [storable(refusal.reason) for refusal in refusals],
+        [storable(refusal.detail) for refusal in refusals],
         [refusal.tenant_id for refusal in refusals],
-        [_storable(refusal.type) for refusal in refusals],
+        [storable(refusal.type) for refusal in refusals],
     ]
     return Write(REFUSE, arguments)
 
 
-def _storable(text: str | None) -> str | None:
-    """What a record says of itself may hold what no column takes: half a surrogate pair, or a zero."""
+def storable(text: str | None) -> str | None:
+    """What a record says of itself, without what no column takes: half a surrogate pair, or a zero."""
     return text and text.encode(errors="backslashreplace").decode().replace("\0", "\\0")
 
 
@@ -159,5 +167,6 @@ def _header(record: KafkaRecord, name: str) -> str | None:
 
 def _headers(record: KafkaRecord) -> bytes:
     """As text. A byte that is no UTF-8 is written out; a header without a value keeps having none."""
-    text = [[name, value.decode(errors="backslashreplace") if value is not None else None] for name, value in record.headers]
+    named = [(name.encode(errors="backslashreplace").decode(), value) for name, value in record.headers]
+    text = [(name, value.decode(errors="backslashreplace") if value is not None else None) for name, value in named]
     return orjson.dumps(text)

@@ -14,11 +14,11 @@ import asyncpg
 import orjson
 
 from libs.common.clock import PLATFORM, new_id, rfc3339
-from libs.common.database import Connection, passes_by_itself, write
+from libs.common.database import NEVER_PASSING, Connection, passes_by_itself, write
 from libs.common.errors import ConflictError, MalformedError, NotFoundError
-from libs.common.messaging.envelope import EventTooLargeError, Invalid, Reader
+from libs.common.messaging.envelope import Invalid, Reader
 from libs.common.messaging.idempotency import Claim, Replayed
-from libs.common.messaging.parked import GAP, MARK, OF_KEYS, Parked, QueuedError, State, read
+from libs.common.messaging.parked import GAP, MARK, OF_KEYS, Parked, QueuedError, State, code_of, read, state_after, storable
 from libs.common.messaging.shell import Failure, Shell
 
 Place = tuple[str, int, int]
@@ -29,7 +29,7 @@ ID = re.compile(r"([A-Za-z0-9._-]{1,249}):([0-9]{1,10}):([0-9]{1,19})")
 MAX_PART, MAX_OFF = 2**31, 2**63
 
 
-STILL_FAILING = """UPDATE inbox_parked SET state = 'parked', reason = $5, detail = $6, attempts = attempts + 1
+STILL_FAILING = """UPDATE inbox_parked SET state = $7, reason = $5, detail = $6, attempts = attempts + 1
 WHERE consumer = $1 AND topic = $2 AND part = $3 AND off = $4"""
 
 ONE = """SELECT * FROM inbox_parked WHERE consumer = $1 AND topic = $2 AND part = $3 AND off = $4
@@ -38,13 +38,13 @@ ONE = """SELECT * FROM inbox_parked WHERE consumer = $1 AND topic = $2 AND part 
 LOCK_POSITION = "SELECT next_offset FROM inbox_position WHERE consumer = $1 AND topic = $2 AND part = $3 FOR UPDATE"
 
 LIST = """SELECT * FROM inbox_parked WHERE consumer = $1
-    AND ($2::text IS NULL OR state = $2) AND ($2::text IS NOT NULL OR state IN ('rejected', 'parked', 'queued'))
+    AND ($2::text IS NULL OR state = $2) AND ($2::text IS NOT NULL OR state IN ('rejected', 'waiting', 'parked', 'queued'))
     AND ($3::uuid IS NULL OR tenant_id = $3) AND ($4::text IS NULL OR type = $4) AND ($5::text IS NULL OR reason = $5)
     AND (topic, part, off) > ($6::text, $7::int, $8::bigint)
 ORDER BY topic, part, off LIMIT $9"""
 
 COUNT = """SELECT state, count(*) AS messages, count(DISTINCT (topic, key)) AS keys FROM inbox_parked
-WHERE consumer = $1 AND state IN ('rejected', 'parked', 'queued') GROUP BY state"""
+WHERE consumer = $1 AND state IN ('rejected', 'waiting', 'parked', 'queued') GROUP BY state"""
 
 ACTIONS = "SELECT id, at, actor, action, target, reason FROM operator_action ORDER BY at DESC LIMIT $1"
 
@@ -164,7 +164,7 @@ class ParkedMessages:
                     if not done:
                         raise _NothingDoneError
                     await write(connection, [wanted.claim.remembered(outcome)])
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, EventTooLargeError) as error:
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, *NEVER_PASSING) as error:
             if passes_by_itself(error):
                 raise
             raise ConflictError("still-failing", f"what it leads to cannot be stored: {error}") from error
@@ -230,8 +230,8 @@ class ParkedMessages:
         await connection.execute(MARK, self._group, record.topic, record.partition, record.offset, state, actor, reason)
 
     async def _still_failing(self, connection: Connection, each: Parked, error: Exception) -> None:
-        record, code = each.record, str(getattr(error, "code", type(error).__name__))
-        await connection.execute(STILL_FAILING, self._group, record.topic, record.partition, record.offset, code, str(error))
+        record, said = each.record, (storable(code_of(error)), storable(str(error)), state_after(error))
+        await connection.execute(STILL_FAILING, self._group, record.topic, record.partition, record.offset, *said)
 
     async def _one(self, parked_id: str, of: UUID | None) -> asyncpg.Record:
         place = _split(parked_id)

@@ -17,7 +17,17 @@ import asyncpg
 import structlog
 
 from libs.common.clock import new_id, now
-from libs.common.database import ConcurrencyError, Connection, Database, Rows, Write, passes_by_itself, select, write
+from libs.common.database import (
+    NEVER_PASSING,
+    ConcurrencyError,
+    Connection,
+    Database,
+    Rows,
+    Write,
+    passes_by_itself,
+    select,
+    write,
+)
 from libs.common.decision import (
     Aggregate,
     Entry,
@@ -39,7 +49,7 @@ from libs.common.telemetry.messages import CommandSpans
 D = TypeVar("D")
 R = TypeVar("R")
 RETRIES = 8
-REFUSED: tuple[type[Exception], ...] = (asyncpg.PostgresError, ConflictError)
+REFUSED: tuple[type[Exception], ...] = (asyncpg.PostgresError, ConflictError, *NEVER_PASSING)
 """What refuses a whole transaction: something in it that cannot be stored, or too many who want the same rows."""
 RETRIED = (ConcurrencyError, asyncpg.exceptions.TransactionRollbackError)
 

@@ -96,6 +96,7 @@ class _Work:
             topics=parts.topics,
             park_share=settings.inbox_park_share,
             remembered_days=settings.inbox_remembered_days,
+            grace_seconds=settings.inbox_waiting_seconds,
             patient=parts.is_patient,
         )
         self._projectors = [Projector(parts.name, kept, database, hints, broker) for kept in parts.apart]
@@ -121,6 +122,7 @@ class _Work:
         return [
             asyncio.create_task(self._relay.run(), name="relay"),
             asyncio.create_task(_consume(self.kafka), name="consumer"),
+            *(asyncio.create_task(each.waiting.run(), name=f"what waits in {each.group}") for each in self._inboxes),
             *(asyncio.create_task(each.report(), name=f"lag of {each.group}") for each in self._inboxes),
             asyncio.create_task(_count_parked(parked), name="parked"),
             *(asyncio.create_task(job(worker), name=job.__name__) for job in self._parts.jobs),
@@ -202,7 +204,7 @@ async def _count_parked(everywhere: Sequence[ParkedMessages]) -> None:
 
     async def count_once() -> None:
         counts = [await parked.counts() for parked in everywhere]
-        for state in ("rejected", "parked", "queued"):
+        for state in ("rejected", "waiting", "parked", "queued"):
             PARKED_MESSAGES.labels(state).set(sum(each[state][0] for each in counts if state in each))
             PARKED_KEYS.labels(state).set(sum(each[state][1] for each in counts if state in each))
 

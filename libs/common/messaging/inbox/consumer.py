@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 
+from libs.common.contracts import FOREIGN_TOPICS
 from libs.common.database import PASSING
 from libs.common.messaging.batch import Applied, Batch, Read, next_offsets
 from libs.common.messaging.broker import Broker
@@ -23,7 +24,9 @@ from libs.common.messaging.envelope import KafkaRecord, Reader
 from libs.common.messaging.inbox.kafka import Assignment, parse, records_of
 from libs.common.messaging.inbox.lanes import Lanes
 from libs.common.messaging.inbox.positions import Positions
+from libs.common.messaging.parked import Refusal
 from libs.common.messaging.shell import Shell
+from libs.common.messaging.waiting import GRACE_SECONDS, Waiting
 from libs.common.telemetry import Counter, Gauge
 from libs.common.telemetry.traces import trace_id_of
 
@@ -60,6 +63,7 @@ class Inbox:
         topics: Sequence[str],
         park_share: float = PARK_SHARE,
         remembered_days: int = REMEMBERED_DAYS,
+        grace_seconds: float = GRACE_SECONDS,
         patient: bool = False,
     ) -> None:
         self.reader = Reader(shell.handlers.events(), topic_prefix=broker.prefix)
@@ -68,7 +72,15 @@ class Inbox:
         self._topics = [broker.topic(topic) for topic in topics]
         self._remembered_days = remembered_days
         self._positions = Positions(shell.database, self.group, lambda: self._subscriber.consumer)
-        batch = Batch(shell, self.reader, self.group, park_share=park_share, remembered_days=remembered_days)
+        batch = Batch(
+            shell,
+            self.reader,
+            self.group,
+            park_share=park_share,
+            remembered_days=remembered_days,
+            foreign=frozenset(map(broker.topic, FOREIGN_TOPICS)),
+        )
+        self.waiting = Waiting(shell, self.reader, self.group, grace_seconds=grace_seconds)
         self._lanes = Lanes(
             batch,
             self._positions,
@@ -150,27 +162,34 @@ class Inbox:
         for topic, count in Counts(found.record.topic for found in applied.applied).items():
             APPLIED.labels(self.group, topic).inc(count)
         for refusal in applied.refusals:
-            record = refusal.record
-            REFUSED.labels(record.topic, refusal.state, refusal.reason).inc()
-            log.error(
-                "inbox.refused",
-                state=refusal.state,
-                reason=refusal.reason,
-                detail=refusal.detail,
-                topic=record.topic,
-                partition=record.partition,
-                offset=record.offset,
-                tenant_id=str(refusal.tenant_id or ""),
-                **trace_id_of(_traceparent(record)),
-                action="./cartwright parked list; other keys go on",
-            )
+            self._refused(refusal)
         self._shell.committed(applied.aggregates)
+
+    def _refused(self, refusal: Refusal) -> None:
+        record = refusal.record
+        REFUSED.labels(record.topic, refusal.state, refusal.reason).inc()
+        if refusal.state == "waiting" and refusal.tenant_id is not None:
+            self.waiting.noted(refusal.tenant_id)
+        say = log.error if refusal.state in ("parked", "rejected") else log.info
+        say(
+            "inbox.refused",
+            state=refusal.state,
+            reason=refusal.reason,
+            detail=refusal.detail,
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            tenant_id=str(refusal.tenant_id or ""),
+            **trace_id_of(_traceparent(record)),
+            action="./cartwright parked list; other keys go on",
+        )
 
     async def assigned(self, partitions: Sequence[TopicPartition]) -> None:
         """Take over partitions where the database says they stand; unknown until that worked."""
         everything = list(self._positions.stored)
         self._positions.forget(everything)
         self._lanes.drop(everything)
+        self._lanes.forget_halts()
         if partitions:
             await self._seek(partitions)
 

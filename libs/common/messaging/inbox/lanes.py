@@ -9,27 +9,25 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
-import asyncpg
 import structlog
 from aiokafka import TopicPartition
 
-from libs.common.database import passes_by_itself
-from libs.common.errors import ConflictError
-from libs.common.messaging.batch import Applied, Batch, FencedError, Found, Read, TooManyFailuresError, halved
-from libs.common.messaging.envelope import EventTooLargeError
+from libs.common.database import never_passes, passes_by_itself
+from libs.common.messaging.batch import Applied, Batch, FencedError, Found, Read, halved
+from libs.common.messaging.brake import TooManyFailuresError
 from libs.common.messaging.inbox.positions import Positions
 from libs.common.telemetry import Counter, Gauge, Histogram
 
 LANES = 2
-DATABASE_TRIES = 3
-"""How often a batch that the database refuses is tried whole before it is taken apart."""
+TRIES = 2
+"""How often a batch that fails is tried whole before it is taken apart; once, if trying again is in vain."""
 HALT_SECONDS = 10.0
 
 FENCED = Counter("cartwright_inbox_fenced_total", "Batches given up because another member had moved the offset")
 RETRIED = Counter("cartwright_inbox_retried_total", "Batches tried again for what passes by itself")
 BATCH_SIZE = Histogram("cartwright_inbox_batch_size", "Messages in one transaction", buckets=(1, 4, 16, 64, 256, 1024))
 BATCH_SECONDS = Histogram("cartwright_inbox_batch_seconds", "One transaction of the inbox")
-HALTED = Gauge("cartwright_inbox_halted", "1 while the consumer stands still rather than park most of a batch", ["group"])
+HALTED = Gauge("cartwright_inbox_halted", "1 while a topic stands still because most tenants fail on it", ["group"])
 
 HeldOpen = Callable[[], AbstractContextManager[object]]
 
@@ -40,8 +38,6 @@ class Lane:
     """One transaction after the other, each on what was put in during the one before."""
 
     def __init__(self, lanes: "Lanes", batch: Batch, positions: Positions) -> None:
-        self.halted: str | None = None
-        """Why it stands still, while it does."""
         self._lanes = lanes
         self._batch = batch
         self._positions = positions
@@ -96,33 +92,42 @@ class Lane:
             log.warning("inbox.fenced", reason=str(error), action="reading the stored positions again")
             await self._go_back(read, 0)
         except TooManyFailuresError as error:
-            self.halted = str(error)
-            self._lanes.halts.set(1)
-            log.critical("inbox.halted", reason=str(error), action="fix and deploy; nothing is parked or lost")
-            await self._go_back(read, HALT_SECONDS)
+            await self._halt(error, read)
         except Exception as error:  # noqa: BLE001 - whatever it is, the batch must not be lost
             await self._back_off(error, read)
         else:
             self._failures = 0
-            self.halted = None
-            self._lanes.halts.set(int(self._lanes.halted is not None))
+            self._lanes.go_on(read)
+
+    async def _halt(self, error: TooManyFailuresError, read: Read) -> None:
+        """Let one topic stand still for a while, and go on with the others."""
+        concerned = [partition for partition in read if partition.topic == error.topic]
+        log.critical("inbox.halted", reason=str(error), action="fix and deploy; nothing is lost, other topics go on")
+        self._lanes.halt(concerned, str(error))
+        self._positions.rest(concerned, HALT_SECONDS)
+        await self._go_back(concerned, 0)
+        others = {partition: run for partition, run in read.items() if partition.topic != error.topic}
+        if others:
+            await self._carry_out(others)
 
     async def _apply(self, read: Read) -> None:
-        """One transaction; when the database refuses the batch again and again, halve it until the culprit is alone."""
+        """One transaction; what is refused for good is halved until the culprit is alone, which is set aside."""
         if not read:
             return
         started = time.perf_counter()
         try:
             applied = await self._batch.apply(read, self._positions.stored)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, ConflictError, EventTooLargeError) as error:
-            if passes_by_itself(error) or self._failures + 1 < DATABASE_TRIES:
+        except (FencedError, TooManyFailuresError):
+            raise
+        except Exception as error:
+            if passes_by_itself(error) or (self._failures + 1 < TRIES and not never_passes(error)):
                 raise
             halves = halved(read)
             for half in halves:
                 await self._apply(half)
             if halves:
                 return
-            applied = await self._batch.apply(read, self._positions.stored, error)
+            applied = await self._batch.give_up(read, self._positions.stored, error)
         self._positions.moved(applied.offsets)
         self._lanes.committed(applied)
         BATCH_SECONDS.observe(time.perf_counter() - started)
@@ -136,7 +141,7 @@ class Lane:
         say("inbox.retrying", error=str(error), in_seconds=wait, action="nothing is lost or parked")
         await self._go_back(read, wait)
 
-    async def _go_back(self, read: Read, seconds: float) -> None:
+    async def _go_back(self, read: Collection[TopicPartition], seconds: float) -> None:
         """Forget what was polled after this, and poll it all again; nothing is polled meanwhile."""
         self._positions.forget(read)
         self.drop(read)
@@ -158,7 +163,8 @@ class Lanes:
         held_open: HeldOpen,
         group: str,
     ) -> None:
-        self.halts = HALTED.labels(group)
+        self._halts = HALTED.labels(group)
+        self._halted: dict[TopicPartition, str] = {}
         self.going_back = asyncio.Lock()
         """Held while a lane finds its way back after a failure."""
         self.committed = committed
@@ -170,8 +176,23 @@ class Lanes:
 
     @property
     def halted(self) -> str | None:
-        """Why a lane stands still, if one does."""
-        return next((lane.halted for lane in self._lanes if lane.halted), None)
+        """Why a topic stands still, if one does."""
+        return next(iter(self._halted.values()), None)
+
+    def halt(self, partitions: Iterable[TopicPartition], reason: str) -> None:
+        """Say that these stand still."""
+        self._halted |= dict.fromkeys(partitions, reason)
+        self._halts.set(1)
+
+    def go_on(self, partitions: Iterable[TopicPartition]) -> None:
+        """Say that these do not stand still any more."""
+        for partition in partitions:
+            self._halted.pop(partition, None)
+        self._halts.set(int(bool(self._halted)))
+
+    def forget_halts(self) -> None:
+        """Nothing is known of what has just been assigned."""
+        self.go_on(list(self._halted))
 
     def put(self, read: Read) -> None:
         """Spread a poll: what follows something in hand goes behind it, and all else together to the emptier lane."""

@@ -1,7 +1,8 @@
 """Where each partition stands, as the database has it, and the consumer put there."""
 
+import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import asyncpg
@@ -52,6 +53,19 @@ class Positions:
         for partition in partitions:
             self.stored.pop(partition, None)
             self._polled.pop(partition, None)
+
+    def rest(self, partitions: Collection[TopicPartition], seconds: float) -> None:
+        """Poll nothing of these for a while. A rebalance may end it early, which costs another look."""
+        consumer = self._consumer()
+        ours = [partition for partition in partitions if consumer is not None and partition in consumer.assignment()]
+        if ours:
+            consumer.pause(*ours)
+            asyncio.get_running_loop().call_later(seconds, self._rested, ours)
+
+    def _rested(self, partitions: Collection[TopicPartition]) -> None:
+        consumer = self._consumer()
+        if consumer is not None:
+            consumer.resume(*(partition for partition in partitions if partition in consumer.assignment()))
 
     async def seek(self, partitions: Sequence[TopicPartition]) -> None:
         """Put the consumer where the database says it stands; unknown until that worked."""
