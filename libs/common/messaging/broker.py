@@ -5,7 +5,10 @@ import ssl
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+import structlog
+from aiokafka import AIOKafkaProducer
+
+from libs.common.messaging.reading import Consumer, Unreadable, note_of
 
 if TYPE_CHECKING:
     from aiokafka import ConsumerRecord, TopicPartition
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
 START_SECONDS = 10
 FOLLOW_MS = 10_000
 """How long a follower waits for news; they come at once, and nobody else is waited for."""
+
+log = structlog.get_logger(__name__)
 
 
 class Broker:
@@ -76,7 +81,7 @@ class Broker:
 
     async def follow(self, topics: Sequence[str]) -> AsyncIterator["ConsumerRecord[bytes, bytes] | None"]:
         """Every record of compacted topics from their beginning, without a group; None whenever the end was reached."""
-        consumer = AIOKafkaConsumer(
+        consumer = Consumer(
             *(self.topic(topic) for topic in topics),
             bootstrap_servers=self.bootstrap_servers,
             auto_offset_reset="earliest",
@@ -93,6 +98,16 @@ class Broker:
                     yield None
                 for records in (await consumer.getmany(timeout_ms=FOLLOW_MS)).values():
                     for record in records:
-                        yield record
+                        note = note_of(record)
+                        if note is None:
+                            yield record
+                        elif isinstance(note, Unreadable):
+                            _report_unreadable(record.topic, record.partition, note)
         finally:
             await consumer.stop()
+
+
+def _report_unreadable(topic: str, partition: int, note: Unreadable) -> None:
+    log.critical(
+        "follower.unreadable", topic=topic, partition=partition, detail=note.detail, action="passed over: have it sent again"
+    )

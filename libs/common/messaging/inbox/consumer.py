@@ -22,7 +22,9 @@ from libs.common.messaging.broker import Broker
 from libs.common.messaging.envelope import KafkaRecord, Reader
 from libs.common.messaging.inbox.kafka import Assignment, parse, records_of
 from libs.common.messaging.inbox.lanes import Lanes
-from libs.common.messaging.inbox.positions import Positions
+from libs.common.messaging.inbox.positions import IDLE_SECONDS, Positions
+from libs.common.messaging.parked import Refusal
+from libs.common.messaging.reading import UNREADABLE as UNREADABLE_BATCH
 from libs.common.messaging.shell import Shell
 from libs.common.telemetry import Counter, Gauge
 from libs.common.telemetry.traces import trace_id_of
@@ -37,12 +39,12 @@ PATIENT_BYTES, PATIENT_MS = 65_536, 250
 PARK_SHARE = 0.5
 REMEMBERED_DAYS = 14
 """How long the ids of foreign deltas are kept; an older one cannot be told from a repetition."""
-IDLE_POSITION_SECONDS = 5.0
 REPORT_SECONDS = 1.0
 ROTATE_SECONDS = 3_600.0
 
 APPLIED = Counter("cartwright_inbox_applied_total", "Messages whose decision was committed", ["group", "topic"])
 REFUSED = Counter("cartwright_inbox_refused_total", "Messages rejected, parked or queued", ["topic", "state", "reason"])
+UNREADABLE = Counter("cartwright_inbox_unreadable_total", "Batches that nobody can read, passed over", ["group", "topic"])
 LAG = Gauge("cartwright_inbox_lag", "Records behind the end of the partition", ["group", "topic", "partition"])
 
 log = structlog.get_logger(__name__)
@@ -144,27 +146,34 @@ class Inbox:
 
     def _position_is_due(self, read: Read) -> bool:
         """What concerns nobody here needs no transaction, but the stored position should not fall far behind."""
-        return any(self._positions.seconds_since_moved(partition) > IDLE_POSITION_SECONDS for partition in read)
+        return any(self._positions.seconds_since_moved(partition) > IDLE_SECONDS for partition in read)
 
     def _committed(self, applied: Applied) -> None:
         for topic, count in Counts(found.record.topic for found in applied.applied).items():
             APPLIED.labels(self.group, topic).inc(count)
         for refusal in applied.refusals:
-            record = refusal.record
-            REFUSED.labels(record.topic, refusal.state, refusal.reason).inc()
-            log.error(
-                "inbox.refused",
-                state=refusal.state,
-                reason=refusal.reason,
-                detail=refusal.detail,
-                topic=record.topic,
-                partition=record.partition,
-                offset=record.offset,
-                tenant_id=str(refusal.tenant_id or ""),
-                **trace_id_of(_traceparent(record)),
-                action="./cartwright parked list; other keys go on",
-            )
+            self._refused(refusal)
         self._shell.committed(applied.aggregates)
+
+    def _refused(self, refusal: Refusal) -> None:
+        record = refusal.record
+        REFUSED.labels(record.topic, refusal.state, refusal.reason).inc()
+        say, what = log.error, "inbox.refused"
+        if refusal.reason == UNREADABLE_BATCH:
+            UNREADABLE.labels(self.group, record.topic).inc()
+            say, what = log.critical, "inbox.unreadable"
+        say(
+            what,
+            state=refusal.state,
+            reason=refusal.reason,
+            detail=refusal.detail,
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            tenant_id=str(refusal.tenant_id or ""),
+            **trace_id_of(_traceparent(record)),
+            action="./cartwright parked list; other keys go on",
+        )
 
     async def assigned(self, partitions: Sequence[TopicPartition]) -> None:
         """Take over partitions where the database says they stand; unknown until that worked."""
@@ -197,6 +206,7 @@ class Inbox:
             if consumer is None:
                 continue
             await self._seek_lost(consumer)
+            await self._positions.store_passed(self._lanes.holds)
             if not self._reached:
                 continue
             reached, self._reached = self._reached, {}

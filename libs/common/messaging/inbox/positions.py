@@ -20,6 +20,12 @@ JOIN unnest($2::text[], $3::int[]) AS w(topic, part) USING (topic, part) WHERE c
 BEGIN = """INSERT INTO inbox_position (consumer, topic, part, next_offset)
 SELECT $1, * FROM unnest($2::text[], $3::int[], $4::bigint[]) ON CONFLICT DO NOTHING"""
 
+MOVE_ON = """UPDATE inbox_position SET next_offset = $5
+WHERE consumer = $1 AND topic = $2 AND part = $3 AND next_offset = $4 RETURNING true"""
+
+IDLE_SECONDS = 5.0
+"""After so long what concerned nobody is stored as passed too: it may leave Kafka, and must not be missed then."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -92,13 +98,9 @@ class Positions:
             if consumer is None or expected is None or await consumer.position(partition) <= first:
                 return None
             if first > expected:  # transactions and compaction leave holes too
-                beginning = (await consumer.beginning_offsets([partition]))[partition]
-                _report_missed(partition, expected, min(first, beginning))
+                _report_missed(partition, expected, min(first, consumer.log_start(partition)))
         except IllegalStateError:
             return None  # it is somebody else's by now
-        except KafkaError as error:
-            log.warning("inbox.position_unknown", error=str(error), action="the next poll asks again")
-            self.forget([partition])
         return expected
 
     def polled(self, partition: TopicPartition, begin: int | None, end: int) -> bool:
@@ -107,6 +109,25 @@ class Positions:
             return False
         self._polled[partition] = end
         return True
+
+    async def store_passed(self, is_in_hand: Callable[[TopicPartition], bool]) -> None:
+        """Store how far the quiet partitions have come past what concerned nobody: the ends of transactions, other events."""
+        passed = {
+            partition: (stored, self._polled[partition])
+            for partition, stored in self.stored.items()
+            if self._polled[partition] > stored and not is_in_hand(partition)
+        }
+        for partition, (stored, polled) in passed.items():
+            if self.seconds_since_moved(partition) <= IDLE_SECONDS:
+                continue
+            try:
+                async with self._database.acquire() as connection:
+                    moved = await connection.fetchval(MOVE_ON, self._group, *partition, stored, polled)
+            except (*PASSING, asyncpg.PostgresError) as error:
+                log.info("inbox.position_not_stored", error=str(error), action="it is tried again")
+                return
+            if moved and self.stored.get(partition) == stored:
+                self.moved({partition: polled})
 
 
 def _report_missed(partition: TopicPartition, expected: int, found: int) -> None:
