@@ -99,10 +99,15 @@ def _first_whole(data: bytes) -> bytes | None:
 
 
 def _behind(answered: bytes, position: int, end: int) -> Rest | None:
-    """What lies behind the damaged batch in the answer itself, if that is whole."""
-    for piece in list(pieces(answered))[1:2]:
+    """What lies behind the damaged batch in the answer itself, as far as that is whole.
+
+    One with a wrong offset is given again and again, for each of those that follow it, with all of them behind it.
+    """
+    for piece in list(pieces(answered))[1:]:
         batch = _first_whole(bytes(piece))
         base: int = LENGTHS.unpack_from(piece)[0]
-        if batch and position <= base < end:
+        if batch is None or base >= end:
+            return None
+        if base >= position:
             return Rest(base, batch if base == position else b"")  # else it is fetched, with what is aborted from there on
     return None

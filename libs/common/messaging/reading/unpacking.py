@@ -42,8 +42,8 @@ def _gunzipped(packed: memoryview, limit: int) -> bytes:
     found = member.decompress(packed, limit + 1)
     if len(found) > limit:
         raise _too_much(limit)
-    if not member.eof or member.unused_data:  # a second member is nothing that Kafka's clients write
-        raise UnpackError("gzip: not one whole member")
+    if not member.eof:  # what follows is ignored, as Java does
+        raise UnpackError("gzip: cut off")
     return found
 
 
