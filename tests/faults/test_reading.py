@@ -15,7 +15,7 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
-from deploy.local.kafka import EmbeddedKafka
+from deploy.local.kafka.broker import EmbeddedKafka
 from deploy.local.ports import spare_port
 from deploy.local.state import Home
 from libs.common.messaging.inbox.consumer import LAG, UNREADABLE
@@ -192,7 +192,7 @@ def _somewhere_else(log: bytearray, at: int) -> None:
 DAMAGES: Sequence[Callable[[bytearray, int], None]] = (_flip, _unknown_magic, _longer_than_the_log, _somewhere_else)
 
 
-def _batch_at(log: bytes, offset: int) -> int:
+def _batch_at(log: bytearray, offset: int) -> int:
     at = 0
     while struct.unpack_from(">q", log, at)[0] != offset:
         at += 12 + struct.unpack_from(">i", log, at + 8)[0]

@@ -22,7 +22,7 @@ from libs.common.messaging.broker import Broker
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.inbox import Inbox, kafka_broker
 from libs.common.messaging.relay import Relay
-from libs.common.messaging.schema import SLOT_SECONDS, kernel_v1, kernel_v2, kernel_v4
+from libs.common.messaging.schema import SLOT_SECONDS, kernel_v1, kernel_v2, kernel_v4, kernel_v7
 from libs.common.messaging.shell import Shell
 from libs.common.settings import Settings
 from libs.common.tenancy import protect
@@ -129,7 +129,12 @@ class Toy:
     async def prepare(self, *, slot_seconds: int = SLOT_SECONDS) -> None:
         await provision(self.admin_url, SERVICE, self.prefix)
         owner = await asyncpg.connect(self.url("owner"))
-        for statement in (*kernel_v1(SERVICE), *kernel_v2(SERVICE, slot_seconds=slot_seconds), *kernel_v4(SERVICE)):
+        for statement in (
+            *kernel_v1(SERVICE),
+            *kernel_v2(SERVICE, slot_seconds=slot_seconds),
+            *kernel_v4(SERVICE),
+            *kernel_v7(SERVICE),
+        ):
             await owner.execute(statement)
         for rows in (COUNTERS, TALLIES):
             columns = ", ".join(

@@ -62,7 +62,7 @@ def repair_routes(
         return _named(request.path_params["id"], parked, outbox, apart)
 
     def route(path: str, method: str, permission: str, endpoint: Endpoint) -> Route:
-        return Route(path, _guarded(verifier, permission, endpoint), methods=[method])
+        return Route(path, guarded(verifier, permission, endpoint), methods=[method])
 
     async def search(request: Request, _: Principal) -> dict[str, Any]:
         return await _search(parked, outbox, apart, request)
@@ -76,7 +76,7 @@ def repair_routes(
         return await kind.replay(parked_id, actor=operator.client_id)
 
     async def discard(request: Request, operator: Principal) -> dict[str, Any]:
-        reason = str((await _body(request)).get("reason", ""))
+        reason = str((await body_of(request)).get("reason", ""))
         kind, parked_id = of(request)
         return await kind.discard(parked_id, actor=operator.client_id, reason=reason)
 
@@ -109,8 +109,10 @@ def _named(
     return (outbox, parked_id) if outbox is not None and group == "outbox" else (parked, parked_id)
 
 
-def _guarded(verifier: Verifier, permission: str, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
-    async def guarded(request: Request) -> Response:
+def guarded(verifier: Verifier, permission: str, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+    """An endpoint for whoever has the permission; errors become problem documents."""
+
+    async def checked(request: Request) -> Response:
         try:
             principal = await verifier.verify(bearer(request.headers.get("authorization")))
             principal.demand(permission)
@@ -119,7 +121,7 @@ def _guarded(verifier: Verifier, permission: str, endpoint: Endpoint) -> Callabl
         except Exception as error:  # noqa: BLE001 - the edge turns whatever it is into a problem
             return problem_of(error, request_id=str(new_id()), instance=request.url.path)
 
-    return guarded
+    return checked
 
 
 async def _search(
@@ -152,7 +154,8 @@ def _limit(request: Request) -> int:
     return int(limit)
 
 
-async def _body(request: Request) -> dict[str, Any]:
+async def body_of(request: Request) -> dict[str, Any]:
+    """The JSON object that was sent; an empty one when nothing was."""
     try:
         body = orjson.loads(await request.body() or b"{}")
     except orjson.JSONDecodeError as error:

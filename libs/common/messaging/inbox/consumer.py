@@ -23,8 +23,10 @@ from libs.common.messaging.envelope import KafkaRecord, Reader
 from libs.common.messaging.inbox.kafka import Assignment, parse, records_of
 from libs.common.messaging.inbox.lanes import Lanes
 from libs.common.messaging.inbox.positions import IDLE_SECONDS, Positions
+from libs.common.messaging.inbox.stored import StoredPositions
 from libs.common.messaging.parked import Refusal
 from libs.common.messaging.reading import UNREADABLE as UNREADABLE_BATCH
+from libs.common.messaging.reading import Consumer
 from libs.common.messaging.shell import Shell
 from libs.common.telemetry import Counter, Gauge
 from libs.common.telemetry.traces import trace_id_of
@@ -40,6 +42,8 @@ PARK_SHARE = 0.5
 REMEMBERED_DAYS = 14
 """How long the ids of foreign deltas are kept; an older one cannot be told from a repetition."""
 REPORT_SECONDS = 1.0
+COMPARE_SECONDS = 5.0
+ASK_SECONDS = 5.0
 ROTATE_SECONDS = 3_600.0
 
 APPLIED = Counter("cartwright_inbox_applied_total", "Messages whose decision was committed", ["group", "topic"])
@@ -63,13 +67,15 @@ class Inbox:
         park_share: float = PARK_SHARE,
         remembered_days: int = REMEMBERED_DAYS,
         patient: bool = False,
+        adopts_new_logs: bool = False,
     ) -> None:
         self.reader = Reader(shell.handlers.events(), topic_prefix=broker.prefix)
         self.group = broker.prefix + group
         self._shell = shell
         self._topics = [broker.topic(topic) for topic in topics]
         self._remembered_days = remembered_days
-        self._positions = Positions(shell.database, self.group, lambda: self._subscriber.consumer)
+        self.stored = StoredPositions(shell.database, self.group, self._topics, self._connected, adopts=adopts_new_logs)
+        self._positions = Positions(self.stored, self.group, self._connected)
         batch = Batch(shell, self.reader, self.group, park_share=park_share, remembered_days=remembered_days)
         self._lanes = Lanes(
             batch,
@@ -88,6 +94,16 @@ class Inbox:
     def halted(self) -> str | None:
         """Why the consumer stands still, while it does."""
         return self._lanes.halted
+
+    @property
+    def replaced(self) -> str | None:
+        """Which partitions are not read because their log is not the one we knew, and why, if there are any."""
+        found = [f"{partition.topic}[{partition.partition}]: {why}" for partition, why in self._positions.replaced.items()]
+        return f"{self.group}: {found[0]} ({len(found)} in all)" if found else None
+
+    def _connected(self) -> Consumer | None:
+        consumer: Consumer | None = self._subscriber.consumer if self._subscriber is not None else None
+        return consumer
 
     def subscribe(self, kafka: KafkaBroker) -> None:
         """Register with FastStream: batches, manual acknowledgement, and a parser that nothing can break."""
@@ -129,7 +145,11 @@ class Inbox:
         """Read the records of a poll, and put them into the lanes."""
         async with self._lanes.going_back:
             pass
-        unknown = [partition for partition in runs if partition not in self._positions.stored]
+        unknown = [
+            partition
+            for partition, run in runs.items()
+            if partition not in self._positions.stored or self._positions.is_behind(partition, run[0].offset)
+        ]
         if unknown:
             await self._seek(unknown)
         expected = {partition: await self._positions.expected(partition, run[0].offset) for partition, run in runs.items()}
@@ -196,7 +216,7 @@ class Inbox:
 
     async def report(self) -> None:
         """Tell Kafka now and then where we are, for its lag dashboards; a commit a poll would cost more than the poll."""
-        rotated_at = -ROTATE_SECONDS
+        rotated_at, compared_at = -ROTATE_SECONDS, time.monotonic()
         while True:
             await asyncio.sleep(REPORT_SECONDS)
             if time.monotonic() - rotated_at > ROTATE_SECONDS:
@@ -207,6 +227,9 @@ class Inbox:
                 continue
             await self._seek_lost(consumer)
             await self._positions.store_passed(self._lanes.holds)
+            if time.monotonic() - compared_at > COMPARE_SECONDS:
+                compared_at = time.monotonic()
+                await self._compare_logs()
             if not self._reached:
                 continue
             reached, self._reached = self._reached, {}
@@ -219,6 +242,19 @@ class Inbox:
                     await consumer.commit(offsets)
             except (KafkaError, TimeoutError) as error:
                 log.debug("inbox.commit_skipped", error=str(error))
+
+    async def _compare_logs(self) -> None:
+        """Find out whether all logs are still those that were sought, and seek those that are not."""
+        try:
+            async with asyncio.timeout(ASK_SECONDS):
+                changed = await self._positions.changed()
+        except (KafkaError, TimeoutError) as error:
+            log.debug("inbox.logs_not_compared", error=str(error))
+            return
+        if changed:
+            async with self._lanes.going_back:
+                pass
+            await self._seek(changed)
 
     async def _rotate(self) -> None:
         """Make tomorrow's partition of the message ids, and drop those past their retention."""

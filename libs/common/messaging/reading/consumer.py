@@ -12,9 +12,10 @@ Only committed transactions are read. What cannot be read comes as a note in its
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import Any, Final
+from uuid import UUID
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer import fetcher
@@ -23,6 +24,7 @@ from aiokafka.record.memory_records import MemoryRecords
 
 from libs.common.messaging.reading.batches import Batch, Batches, NoteBatch, taken
 from libs.common.messaging.reading.damage import CORRUPT, asked, rest_after
+from libs.common.messaging.reading.identity import Log, LogRequest, logs_in
 from libs.common.messaging.reading.notes import Unreadable, noted
 
 HELD_BYTES: Final = 33_554_432
@@ -69,6 +71,18 @@ class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
     def log_start(self, partition: TopicPartition) -> int:
         """Where a partition began when it was last fetched."""
         return self._log_starts.get(partition, 0)
+
+    async def logs(self, topics: Collection[str]) -> dict[TopicPartition, Log]:
+        """Which logs the partitions of these topics are. Raises a KafkaError when nobody says so."""
+        try:
+            return logs_in(await self._ask(self._client.get_random_node(), LogRequest(sorted(topics))))
+        except NotImplementedError:  # a broker of before topic ids: only the offsets tell
+            partitions = {topic: await self._client._wait_on_metadata(topic) for topic in topics}  # noqa: SLF001
+            return {TopicPartition(topic, each): Log(None, -1) for topic, found in partitions.items() for each in found}
+
+    async def topic_ids(self, topics: Collection[str]) -> dict[str, UUID | None]:
+        """The id of each topic, which is another one once it was made anew."""
+        return {partition.topic: log.topic_id for partition, log in (await self.logs(topics)).items()}
 
     async def _send(self, node: int, request: Any, **options: Any) -> Any:
         """Ask a broker, and look through what it has fetched."""

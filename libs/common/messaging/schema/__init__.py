@@ -10,5 +10,6 @@ from libs.common.messaging.schema.v1 import SLOTS, kernel_v1
 from libs.common.messaging.schema.v2 import SLOT_SECONDS, kernel_v2
 from libs.common.messaging.schema.v3 import kernel_v3
 from libs.common.messaging.schema.v4 import KEEP_DECIDED, kernel_v4
+from libs.common.messaging.schema.v7 import kernel_v7
 
-__all__ = ["KEEP_DECIDED", "SLOTS", "SLOT_SECONDS", "kernel_v1", "kernel_v2", "kernel_v3", "kernel_v4"]
+__all__ = ["KEEP_DECIDED", "SLOTS", "SLOT_SECONDS", "kernel_v1", "kernel_v2", "kernel_v3", "kernel_v4", "kernel_v7"]
