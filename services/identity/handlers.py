@@ -251,7 +251,7 @@ def announce_tenant(world: World, _message: Message[AnnounceTenant]) -> None:
     """A new version without a change: every reader keeps the highest, so nobody minds who knows it already."""
     tenant = world.get(Tenant, world.tenant_id)
     if tenant is not None:
-        world.save(tenant, tenants.updated(tenant))
+        world.save(tenant, domain.tenant.updated(tenant))
 
 
 @HANDLERS.on(AnnounceSigningKey, lambda m: [Ref(SigningKey, m.data.kid)])
@@ -259,4 +259,4 @@ def announce_signing_key(world: World, message: Message[AnnounceSigningKey]) -> 
     """The same for a key."""
     key = world.get(SigningKey, message.data.kid)
     if key is not None:
-        world.save(key, keys.updated(key))
+        world.save(key, domain.signing_key.updated(key))
