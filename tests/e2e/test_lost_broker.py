@@ -75,7 +75,9 @@ async def test_existing_tenants_buy_again_once_the_new_log_is_adopted_and_nothin
     await market.stack.kill("kafka")
     await asyncio.to_thread(shutil.rmtree, tmp_path / "kafka")
     await market.stack.start_process("kafka")
-    await create_topics(market.stack.description().kafka_bootstrap_servers, declared_topics(), "")
+    servers = market.stack.description().kafka_bootstrap_servers
+    assert servers
+    await create_topics(servers, declared_topics(), "")
 
     async def noticed() -> bool:
         token = await operator(market.api).token()
