@@ -17,7 +17,7 @@ from deploy.cli.tenants import Wish, onboarded, operator
 from deploy.local.stack import Stack
 from deploy.local.topics import create_topics, declared_topics
 from libs.common.messaging.reading import Consumer
-from tests.e2e.conftest import OFFERS, Market
+from tests.shared.market import OFFERS, Market
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -13,7 +13,7 @@ from aiokafka.record.util import calc_crc32c
 from libs.common.messaging.reading.batches import taken
 from libs.common.messaging.reading.notes import Nothing, Unreadable, note_of
 from libs.common.messaging.reading.unpacking import UnpackError, unpacked
-from tests.batches import GZIP, LZ4, SNAPPY, ZSTD, batch, record
+from tests.shared.batches import GZIP, LZ4, SNAPPY, ZSTD, batch, record
 
 LIMIT = 1_000_000
 PLENTY = 1 << 30
