@@ -220,6 +220,27 @@ def parked_discard(
 
 
 @verb
+def positions_list(*, service: Service = None, json: Json = False) -> int | None:
+    """List the consumers' positions, with those whose log is not the one they knew."""
+    from deploy.cli import positions
+
+    return positions.show(service=service, json=json)
+
+
+@verb
+def positions_adopt(
+    *,
+    reason: Annotated[str, typer.Option(help="Why these logs are the right ones; audited.")],
+    service: Service = None,
+    json: Json = False,
+) -> int | None:
+    """Read the logs that are not those we knew, from their beginnings."""
+    from deploy.cli import positions
+
+    return positions.adopt(service=service, reason=reason, json=json)
+
+
+@verb
 def rebuild(service: str, projection: str, *, json: Json = False) -> int | None:
     """Rebuild a projection from its topics.
 

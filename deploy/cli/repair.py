@@ -24,11 +24,11 @@ def search(
 
     async def run(api: Api, token: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
-        for name in _services(api.stack, service):
+        for name in services(api.stack, service):
             found.extend([{"service": name, **each} async for each in _set_aside(api, name, token, filters)])
         return found
 
-    items = _with_operator(run)
+    items = with_operator(run)
     if json:
         print_json({"items": items})
         return ExitCode.DONE
@@ -40,7 +40,7 @@ def search(
 
 def show(*, parked_id: str, service: str | None, json: bool) -> int:
     """Print one message whole."""
-    found = _with_operator(lambda api, token: _on_its_service(api, token, service, parked_id, "GET", ""))
+    found = with_operator(lambda api, token: _on_its_service(api, token, service, parked_id, "GET", ""))
     if json:
         print_json(found)
         return ExitCode.DONE
@@ -60,7 +60,7 @@ def decide(*, parked_id: str, service: str | None, action: str, reason: str, jso
         return await _on_its_service(api, token, service, parked_id, "POST", f"/{action}", body)
 
     try:
-        outcome = _with_operator(run)
+        outcome = with_operator(run)
     except RefusedError as error:
         raise CommandError(str(error), ExitCode.NOT_SO) from error
     if json:
@@ -76,11 +76,11 @@ def rebuild(*, service: str, projection: str, json: bool) -> int:
     """Rebuild a projection in a worker of its service."""
 
     async def run(api: Api, token: str) -> dict[str, Any]:
-        url = f"{_worker(api.stack, service)}/ops/projections/{projection}/rebuild"
+        url = f"{worker(api.stack, service)}/ops/projections/{projection}/rebuild"
         outcome: dict[str, Any] = (await api.ask(url, "POST", token=token, seconds=REBUILD_SECONDS)).body
         return outcome
 
-    outcome = _with_operator(run)
+    outcome = with_operator(run)
     if json:
         print_json(outcome)
     else:
@@ -89,7 +89,7 @@ def rebuild(*, service: str, projection: str, json: bool) -> int:
     return ExitCode.DONE
 
 
-def _with_operator(run: Callable[[Api, str], Awaitable[Any]]) -> Any:
+def with_operator(run: Callable[[Api, str], Awaitable[Any]]) -> Any:
     """Do something with the platform operator's token on the running stack."""
 
     async def main() -> Any:
@@ -99,13 +99,14 @@ def _with_operator(run: Callable[[Api, str], Awaitable[Any]]) -> Any:
     return asyncio.run(main())
 
 
-def _worker(stack: StackDescription, service: str) -> str:
+def worker(stack: StackDescription, service: str) -> str:
     """A worker sees more than an API: the events that the broker refused, and projections to rebuild."""
-    [name] = _services(stack, service)
+    [name] = services(stack, service)
     return stack.services[name].ops[-1]
 
 
-def _services(stack: StackDescription, service: str | None) -> Sequence[str]:
+def services(stack: StackDescription, service: str | None) -> Sequence[str]:
+    """Name the one service that is meant, or all."""
     if service is not None and service not in stack.services:
         raise CommandError(f"{service!r} is none of {', '.join(stack.services)}", ExitCode.USAGE)
     return [service] if service else list(stack.services)
@@ -113,7 +114,7 @@ def _services(stack: StackDescription, service: str | None) -> Sequence[str]:
 
 def _set_aside(api: Api, service: str, token: str, filters: Mapping[str, str]) -> AsyncIterator[dict[str, Any]]:
     async def read(query: str) -> Any:
-        url = f"{_worker(api.stack, service)}/ops/parked-messages?{query}"
+        url = f"{worker(api.stack, service)}/ops/parked-messages?{query}"
         return (await api.ask(url, "GET", token=token, seconds=ASK_SECONDS)).body
 
     return paged(read, filters)
@@ -124,10 +125,10 @@ async def _on_its_service(
 ) -> dict[str, Any]:
     """Ask the service that has the message; an id alone does not say which that is."""
     missing: RefusedError | None = None
-    for name in _services(api.stack, service):
+    for name in services(api.stack, service):
         try:
             path = f"/ops/parked-messages/{parked_id}{action}"
-            asked = await api.ask(_worker(api.stack, name) + path, method, token=token, body=body, seconds=ASK_SECONDS)
+            asked = await api.ask(worker(api.stack, name) + path, method, token=token, body=body, seconds=ASK_SECONDS)
             found: dict[str, Any] = asked.body
         except RefusedError as error:
             if error.code != "parked-message-not-found":

@@ -61,7 +61,7 @@ def service_processes(
                 log=home.log(name),
                 on_exit=on_exit,
             )
-            processes[name] = HttpProcess(child, f"{address(ports[name])}/readyz")
+            processes[name] = HttpProcess(child, f"{address(ports[name])}/startupz")
     return processes
 
 

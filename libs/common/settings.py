@@ -60,6 +60,8 @@ class Settings(BaseSettings):
     """Workers: how long a message waits for what it refers to, such as its tenant, before it is parked."""
     inbox_remembered_days: int = 14
     """Workers: how long the message ids of other publishers are kept; an older delta is refused."""
+    adopt_new_log: bool = False
+    """Workers: read a log that is not the one they knew without being told to, instead of waiting for an operator."""
 
     @classmethod
     def read(cls) -> Self:

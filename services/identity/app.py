@@ -70,5 +70,6 @@ PARTS = ServiceParts(
     announce=frozenset({Tenant}),  # whose onboarding a request may be waiting for
     context=context,
     bootstrap=bootstrap,
+    has_jobs=True,
     is_patient=True,  # of three busy topics one event a tenant concerns it
 )

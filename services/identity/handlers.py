@@ -116,6 +116,18 @@ class AddSigningKey:
     not_before: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnnounceTenant:
+    """Publish a tenant as it is, to whoever has not heard of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnnounceSigningKey:
+    """Publish a signing key as it is, to whoever has not heard of it."""
+
+    kid: str
+
+
 def _own_tenant(message: Message[Any]) -> Ref:
     return Ref(Tenant, message.tenant_id, shared=True)
 
@@ -259,3 +271,19 @@ def add_signing_key(world: World, message: Message[AddSigningKey]) -> SigningKey
         not_before=command.not_before,
     )
     return world.save(key, domain.signing_key.updated(key))
+
+
+@HANDLERS.on(AnnounceTenant, lambda m: [Ref(Tenant, m.tenant_id)])
+def announce_tenant(world: World, _message: Message[AnnounceTenant]) -> None:
+    """A new version without a change: every reader keeps the highest, so nobody minds who knows it already."""
+    tenant = world.get(Tenant, world.tenant_id)
+    if tenant is not None:
+        world.save(tenant, domain.tenant.updated(tenant))
+
+
+@HANDLERS.on(AnnounceSigningKey, lambda m: [Ref(SigningKey, m.data.kid)])
+def announce_signing_key(world: World, message: Message[AnnounceSigningKey]) -> None:
+    """The same for a key."""
+    key = world.get(SigningKey, message.data.kid)
+    if key is not None:
+        world.save(key, domain.signing_key.updated(key))

@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Literal, TypeAlias
 
 import orjson
-from aiokafka import AIOKafkaConsumer
 
 from deploy.cli.api import Observed
 from deploy.cli.publisher import client_arguments
 from deploy.local.description import StackDescription
 from libs.common.clock import rfc3339
+from libs.common.messaging.reading import Consumer
 
 _TOPICS: Final = ("cart.v1", "checkout.v1", "order.v1", "payment.v1")
 _LAST_EVENTS: Final = frozenset({"cart.ordered", "payment.captured"})
@@ -60,7 +60,7 @@ def _of_request(request: Observed) -> Moment:
 async def _events(stack: StackDescription, checkout_id: str, since: datetime) -> AsyncIterator[Moment]:
     """Yield the events of one checkout, until its last ones have come or patience ends."""
     topics = [stack.topic_prefix + topic for topic in _TOPICS]
-    consumer = AIOKafkaConsumer(*topics, auto_offset_reset="latest", enable_auto_commit=False, **client_arguments(stack))
+    consumer = Consumer(*topics, auto_offset_reset="latest", enable_auto_commit=False, **client_arguments(stack))
     missing, end = set(_LAST_EVENTS), time.monotonic() + _PATIENCE_SECONDS
     await consumer.start()
     try:
@@ -74,7 +74,7 @@ async def _events(stack: StackDescription, checkout_id: str, since: datetime) ->
         await consumer.stop()
 
 
-async def _go_to(consumer: AIOKafkaConsumer, since: datetime) -> None:
+async def _go_to(consumer: Consumer, since: datetime) -> None:
     partitions = consumer.assignment()
     offsets = await consumer.offsets_for_times(dict.fromkeys(partitions, int(since.timestamp() * 1000)))
     for partition in partitions:
@@ -86,7 +86,7 @@ async def _go_to(consumer: AIOKafkaConsumer, since: datetime) -> None:
 
 def _of_records(records: Collection[Any], checkout_id: str) -> Iterable[tuple[Moment, str]]:
     for record in records:
-        headers = {name: value.decode(errors="replace") for name, value in record.headers}
+        headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
         if headers.get("ce_correlationid") == checkout_id:
             yield _of_event(headers, record.value), headers["ce_type"]
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
 from deploy.cli.api import Api, RefusedError
 from deploy.cli.invariants.facts import NOTES, Account, Charge, Facts, Level, Published
@@ -21,6 +21,7 @@ from deploy.cli.shop import Shop
 from deploy.local.description import StackDescription
 from libs.common.clock import now
 from libs.common.messaging.envelope import Invalid, Reader, Received
+from libs.common.messaging.reading import Consumer
 
 OURS: Final = ("cart.v1", "checkout.v1", "order.v1", "payment.v1")
 """Topics on which every record must be readable: nobody but us may write there."""
@@ -33,7 +34,7 @@ _EVERY_RECORD: Final = 5_000
 class Topics:
     """What all tenants' events have said so far."""
 
-    def __init__(self, consumer: AIOKafkaConsumer, prefix: str) -> None:
+    def __init__(self, consumer: Consumer, prefix: str) -> None:
         """Read with a started consumer, from the beginning of what there is."""
         self.published: dict[UUID, Published] = defaultdict(Published)
         self.unreadable: list[Violation] = []
@@ -70,7 +71,7 @@ class Topics:
 async def topics(stack: StackDescription) -> AsyncIterator[Topics]:
     """Yield a reader of the stack's topics."""
     names = [stack.topic_prefix + topic for topic in (*OURS, *OTHERS)]
-    consumer = AIOKafkaConsumer(
+    consumer = Consumer(
         *names, client_id=CLIENT_ID, auto_offset_reset="earliest", enable_auto_commit=False, **client_arguments(stack)
     )
     await consumer.start()

@@ -94,7 +94,7 @@ def repair_routes(
         return await kind.replay(parked_id, actor=operator.client_id)
 
     async def discard(request: Request, operator: Principal) -> dict[str, Any]:
-        reason = _reason((await _body(request)).get("reason", ""))
+        reason = _reason((await body_of(request)).get("reason", ""))
         kind, parked_id = of(request)
         return await kind.discard(parked_id, actor=operator.client_id, reason=reason)
 
@@ -175,7 +175,8 @@ def _limit(request: Request) -> int:
     return int(limit)
 
 
-async def _body(request: Request) -> dict[str, Any]:
+async def body_of(request: Request) -> dict[str, Any]:
+    """The JSON object that was sent; an empty one when nothing was."""
     body = await read_json(headers_of(request.scope), request.receive)
     if body is NOTHING:
         return {}

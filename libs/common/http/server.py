@@ -23,21 +23,31 @@ Check = Callable[[], Awaitable[str | None]]
 """Answers what is not ready yet, or None."""
 
 
-def operator_routes(ready: Sequence[Check]) -> list[Route]:
-    """Liveness, readiness and metrics. The gateway routes none of these to customers."""
+def operator_routes(ready: Sequence[Check], decisions: Sequence[Check] = ()) -> list[Route]:
+    """Liveness, start, readiness and metrics. The gateway routes none of these to customers.
+
+    What only an operator can decide keeps a process from being ready, not from having started: it is there to be asked.
+    """
 
     async def livez(_: Request) -> Response:
         return Response("ok\n", media_type="text/plain")
 
-    async def readyz(_: Request) -> Response:
-        missing = [what for check in ready if (what := await check()) is not None]
+    async def answer(checks: Sequence[Check]) -> Response:
+        missing = [what for check in checks if (what := await check()) is not None]
         body = orjson.dumps({"ready": not missing, "missing": missing})
         return Response(body, status_code=503 if missing else 200, media_type="application/json")
+
+    async def startupz(_: Request) -> Response:
+        return await answer(ready)
+
+    async def readyz(_: Request) -> Response:
+        return await answer([*ready, *decisions])
 
     async def prometheus(_: Request) -> Response:
         return Response(metrics(), media_type=METRICS_TYPE)
 
-    return [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", prometheus)]
+    paths = {"/livez": livez, "/startupz": startupz, "/readyz": readyz, "/metrics": prometheus}
+    return [Route(path, endpoint) for path, endpoint in paths.items()]
 
 
 class OpenToTenantsError(Exception):
@@ -55,9 +65,9 @@ def closed(routes: Iterable[BaseRoute]) -> list[BaseRoute]:
     return found
 
 
-def operator_app(ready: Sequence[Check], *more: Route) -> Starlette:
+def operator_app(ready: Sequence[Check], *more: Route, decisions: Sequence[Check] = ()) -> Starlette:
     """A worker's only HTTP face."""
-    return Starlette(routes=closed([*operator_routes(ready), *more]))
+    return Starlette(routes=closed([*operator_routes(ready, decisions), *more]))
 
 
 async def serve(app: ASGIApp, settings: Settings) -> None:

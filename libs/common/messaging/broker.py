@@ -2,10 +2,15 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import StaleMetadata
+
+from libs.common.messaging.reading import Consumer, Unreadable, note_of
 
 if TYPE_CHECKING:
     from aiokafka import ConsumerRecord, TopicPartition
@@ -15,6 +20,8 @@ if TYPE_CHECKING:
 START_SECONDS = 10
 FOLLOW_MS = 10_000
 """How long a follower waits for news; they come at once, and nobody else is waited for."""
+
+log = structlog.get_logger(__name__)
 
 
 class Broker:
@@ -75,9 +82,13 @@ class Broker:
         return count
 
     async def follow(self, topics: Sequence[str]) -> AsyncIterator["ConsumerRecord[bytes, bytes] | None"]:
-        """Every record of compacted topics from their beginning, without a group; None whenever the end was reached."""
-        consumer = AIOKafkaConsumer(
-            *(self.topic(topic) for topic in topics),
+        """Every record of compacted topics from their beginning, without a group; None at their end, and in every pause there.
+
+        Raises a KafkaError when a topic is made anew: whoever follows begins again, for what it holds is not what was read.
+        """
+        names = [self.topic(topic) for topic in topics]
+        consumer = Consumer(
+            *names,
             bootstrap_servers=self.bootstrap_servers,
             auto_offset_reset="earliest",
             enable_auto_commit=False,
@@ -86,13 +97,33 @@ class Broker:
         )
         try:
             await consumer.start()
+            known = await consumer.topic_ids(names)
             ends: dict[TopicPartition, int] = await consumer.end_offsets(consumer.assignment())
             while True:
                 if ends and all([await consumer.position(partition) >= end for partition, end in ends.items()]):
                     ends = {}
                     yield None
-                for records in (await consumer.getmany(timeout_ms=FOLLOW_MS)).values():
+                found = await consumer.getmany(timeout_ms=FOLLOW_MS)
+                if not found:
+                    await _demand_same(consumer, known)
+                    yield None
+                for records in found.values():
                     for record in records:
-                        yield record
+                        note = note_of(record)
+                        if note is None:
+                            yield record
+                        elif isinstance(note, Unreadable):
+                            _report_unreadable(record.topic, record.partition, note)
         finally:
             await consumer.stop()
+
+
+def _report_unreadable(topic: str, partition: int, note: Unreadable) -> None:
+    log.critical(
+        "follower.unreadable", topic=topic, partition=partition, detail=note.detail, action="passed over: have it sent again"
+    )
+
+
+async def _demand_same(consumer: Consumer, known: Mapping[str, UUID | None]) -> None:
+    if await consumer.topic_ids(known) != known:
+        raise StaleMetadata("a topic was made anew")

@@ -19,6 +19,7 @@ from libs.common.clock import PLATFORM, rfc3339
 from libs.common.contracts import EVENTS, Event
 from libs.common.decision import Message, Published
 from libs.common.messaging.headers import pack
+from libs.common.messaging.reading.notes import UNREADABLE, Place, Unreadable, note_of
 
 MAX_EVENT_BYTES = 900_000
 """Headers and payload together; a larger event is refused at insert, before the broker could."""
@@ -217,6 +218,11 @@ class Reader:
     def _data_type(self, record: KafkaRecord, raw: Mapping[str, bytes]) -> type[Event] | Invalid | None:
         """What a record holds that says so in other words than ours, or holds nothing for us."""
         if "ce_type" not in raw:
+            note = note_of(record)
+            if isinstance(note, Unreadable):
+                return Invalid(Place(record.topic, record.partition, record.offset), UNREADABLE, note.detail)
+            if note is not None:
+                return None
             return Invalid(record, "malformed", "no ce_type header")
         type_ = raw["ce_type"].decode()
         if (record.topic, type_) not in self._wanted_types:

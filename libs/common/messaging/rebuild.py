@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
 from libs.common.clock import new_id
 from libs.common.database import Connection, Projection
@@ -18,8 +18,9 @@ from libs.common.decision import IdentityMap
 from libs.common.errors import ConflictError, NotFoundError
 from libs.common.messaging.batch import Marks, above_watermark, in_order, partition_of
 from libs.common.messaging.broker import Broker
-from libs.common.messaging.envelope import KafkaRecord, Reader, Received
+from libs.common.messaging.envelope import Invalid, KafkaRecord, Reader, Received
 from libs.common.messaging.parked import Parked
+from libs.common.messaging.reading import UNREADABLE, Consumer
 from libs.common.messaging.repairs import AUDIT
 from libs.common.messaging.shell import Failure, Shell
 
@@ -149,7 +150,7 @@ class _Run:
         self._broker = broker
         events = [event for event in shell.handlers.events() if event.TOPIC in projection.topics]
         self._reader = Reader(events, topic_prefix=broker.prefix)
-        self._consumer: AIOKafkaConsumer | None = None
+        self._consumer: Consumer | None = None
         self._marks: Marks = {}
         self._seen: set[tuple[str, str]] = set()
 
@@ -179,9 +180,9 @@ class _Run:
                 if partition in ends and await consumer.position(partition) > ends[partition]:
                     consumer.seek(partition, ends[partition])
 
-    async def _started(self, partitions: Sequence[TopicPartition]) -> AIOKafkaConsumer:
+    async def _started(self, partitions: Sequence[TopicPartition]) -> Consumer:
         if self._consumer is None:
-            self._consumer = AIOKafkaConsumer(
+            self._consumer = Consumer(
                 bootstrap_servers=self._broker.bootstrap_servers, enable_auto_commit=False, **self._broker.security
             )
             await self._consumer.start()
@@ -194,7 +195,10 @@ class _Run:
         received: dict[TopicPartition, list[Received]] = {}
         for record in records:
             found = self._reader.read(record)
-            if isinstance(found, Received):
+            if isinstance(found, Invalid) and found.reason == UNREADABLE:
+                self.failed += 1
+                log.critical("projection.unreadable", topic=record.topic, partition=record.partition, detail=found.detail)
+            elif isinstance(found, Received):
                 received.setdefault(partition_of(record), []).append(found)
                 self._marks.setdefault(partition_of(record), {})
         fresh = [each for each in above_watermark(received, self._marks) if self._is_new(each)]

@@ -152,8 +152,16 @@ async def _follow_keys(keys: Keys, broker: Broker) -> None:
         try:
             async for record in broker.follow(["signing-key.v1"]):
                 if record is not None and record.value:
-                    update = orjson.loads(record.value)
-                    keys.forget(update["kid"]) if update["state"] == "revoked" else keys.learn(update["jwk"])
-        except (KafkaError, OSError, TimeoutError, ValueError, KeyError, TypeError) as error:
+                    _take_key(keys, record.value)
+        except (KafkaError, OSError, TimeoutError) as error:
             log.warning("keys.follower_interrupted", error=str(error), action="known keys stay valid; following again")
             await asyncio.sleep(2)
+
+
+def _take_key(keys: Keys, payload: bytes) -> None:
+    """Learn or forget one key. What is none is passed over: those after it count all the same."""
+    try:
+        update = orjson.loads(payload)
+        keys.forget(update["kid"]) if update["state"] == "revoked" else keys.learn(update["jwk"])
+    except (ValueError, KeyError, TypeError) as error:
+        log.error("keys.unreadable", error=repr(error), action="passed over; known keys stay valid")  # noqa: TRY400 - it says all

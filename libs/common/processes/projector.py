@@ -17,10 +17,14 @@ from libs.common.processes.parts import Kept
 class Projector:
     """Keeps one projection in one worker."""
 
-    def __init__(self, service: str, kept: Kept, database: Database, hints: Hints, broker: Broker) -> None:
+    def __init__(
+        self, service: str, kept: Kept, database: Database, hints: Hints, broker: Broker, *, adopts_new_logs: bool
+    ) -> None:
         self.name = kept.projection.name
         group = f"{service}.{self.name}"
         shell = Shell(database, [kept.projection.live], kept.handlers, service=service, hints=hints)
-        self.inbox = Inbox(shell, broker, group=group, topics=kept.projection.topics, patient=True)
+        self.inbox = Inbox(
+            shell, broker, group=group, topics=kept.projection.topics, patient=True, adopts_new_logs=adopts_new_logs
+        )
         self.rebuilder = Rebuilder(shell, broker, group=group, projections=[kept.projection])
         self.parked = ParkedMessages(shell, self.inbox.reader, self.inbox.group)

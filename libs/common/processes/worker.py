@@ -19,6 +19,7 @@ from libs.common.auth import Keys, Verifier
 from libs.common.database import PASSING, WHATEVER_IT_SAYS, Database, passes_by_itself, poll
 from libs.common.errors import UnavailableError
 from libs.common.http.operator import repair_routes
+from libs.common.http.positions import position_routes
 from libs.common.http.server import Check, calm_collector, operator_app, serve
 from libs.common.messaging import asyncapi
 from libs.common.messaging.broker import Broker
@@ -98,8 +99,11 @@ class _Work:
             remembered_days=settings.inbox_remembered_days,
             grace_seconds=settings.inbox_waiting_seconds,
             patient=parts.is_patient,
+            adopts_new_logs=settings.adopt_new_log,
         )
-        self._projectors = [Projector(parts.name, kept, database, hints, broker) for kept in parts.apart]
+        self._projectors = [
+            Projector(parts.name, kept, database, hints, broker, adopts_new_logs=settings.adopt_new_log) for kept in parts.apart
+        ]
         self._inboxes = [self._inbox, *(each.inbox for each in self._projectors)]
         for inbox in self._inboxes:
             inbox.subscribe(self.kafka)
@@ -114,7 +118,8 @@ class _Work:
         verifier = Verifier(self.keys, issuer=self._settings.issuer, audience=self._parts.name)
         apart = {each.name: each.parked for each in self._projectors}
         repairs = repair_routes(self._parked, verifier, self._rebuilder, self._outbox, apart)
-        return operator_app(self._readiness(), _asyncapi(self._parts), *repairs)
+        positions = position_routes([each.stored for each in self._inboxes], verifier)
+        return operator_app(self._readiness(), _asyncapi(self._parts), *repairs, *positions, decisions=[self._logs_known])
 
     def begun(self, worker: Worker) -> list["asyncio.Task[None]"]:
         """Everything that goes on until the end, under way."""
@@ -140,6 +145,10 @@ class _Work:
             return f"a consumer stands still: {'; '.join(halted)}" if halted else None
 
         return [database_ready(self._database), consumer_ready, not_halted]
+
+    async def _logs_known(self) -> str | None:
+        replaced = [inbox.replaced for inbox in self._inboxes if inbox.replaced]
+        return f"not read until ./cartwright positions adopt: {'; '.join(replaced)}" if replaced else None
 
 
 async def _answers(database: Database, serving: "asyncio.Task[None]") -> bool:

@@ -23,8 +23,11 @@ from libs.common.messaging.broker import Broker
 from libs.common.messaging.envelope import KafkaRecord, Reader
 from libs.common.messaging.inbox.kafka import Assignment, parse, records_of
 from libs.common.messaging.inbox.lanes import Lanes
-from libs.common.messaging.inbox.positions import Positions
+from libs.common.messaging.inbox.positions import IDLE_SECONDS, Positions
+from libs.common.messaging.inbox.stored import StoredPositions
 from libs.common.messaging.parked import Refusal
+from libs.common.messaging.reading import UNREADABLE as UNREADABLE_BATCH
+from libs.common.messaging.reading import Consumer
 from libs.common.messaging.shell import Shell
 from libs.common.messaging.waiting import GRACE_SECONDS, Waiting
 from libs.common.telemetry import Counter, Gauge
@@ -40,12 +43,14 @@ PATIENT_BYTES, PATIENT_MS = 65_536, 250
 PARK_SHARE = 0.5
 REMEMBERED_DAYS = 14
 """How long the ids of foreign deltas are kept; an older one cannot be told from a repetition."""
-IDLE_POSITION_SECONDS = 5.0
 REPORT_SECONDS = 1.0
+COMPARE_SECONDS = 5.0
+ASK_SECONDS = 5.0
 ROTATE_SECONDS = 3_600.0
 
 APPLIED = Counter("cartwright_inbox_applied_total", "Messages whose decision was committed", ["group", "topic"])
 REFUSED = Counter("cartwright_inbox_refused_total", "Messages rejected, parked or queued", ["topic", "state", "reason"])
+UNREADABLE = Counter("cartwright_inbox_unreadable_total", "Batches that nobody can read, passed over", ["group", "topic"])
 LAG = Gauge("cartwright_inbox_lag", "Records behind the end of the partition", ["group", "topic", "partition"])
 
 log = structlog.get_logger(__name__)
@@ -65,13 +70,15 @@ class Inbox:
         remembered_days: int = REMEMBERED_DAYS,
         grace_seconds: float = GRACE_SECONDS,
         patient: bool = False,
+        adopts_new_logs: bool = False,
     ) -> None:
         self.reader = Reader(shell.handlers.events(), topic_prefix=broker.prefix)
         self.group = broker.prefix + group
         self._shell = shell
         self._topics = [broker.topic(topic) for topic in topics]
         self._remembered_days = remembered_days
-        self._positions = Positions(shell.database, self.group, lambda: self._subscriber.consumer)
+        self.stored = StoredPositions(shell.database, self.group, self._topics, self._connected, adopts=adopts_new_logs)
+        self._positions = Positions(self.stored, self.group, self._connected)
         batch = Batch(
             shell,
             self.reader,
@@ -98,6 +105,16 @@ class Inbox:
     def halted(self) -> str | None:
         """Why the consumer stands still, while it does."""
         return self._lanes.halted
+
+    @property
+    def replaced(self) -> str | None:
+        """Which partitions are not read because their log is not the one we knew, and why, if there are any."""
+        found = [f"{partition.topic}[{partition.partition}]: {why}" for partition, why in self._positions.replaced.items()]
+        return f"{self.group}: {found[0]} ({len(found)} in all)" if found else None
+
+    def _connected(self) -> Consumer | None:
+        consumer: Consumer | None = self._subscriber.consumer if self._subscriber is not None else None
+        return consumer
 
     def subscribe(self, kafka: KafkaBroker) -> None:
         """Register with FastStream: batches, manual acknowledgement, and a parser that nothing can break."""
@@ -139,7 +156,11 @@ class Inbox:
         """Read the records of a poll, and put them into the lanes."""
         async with self._lanes.going_back:
             pass
-        unknown = [partition for partition in runs if partition not in self._positions.stored]
+        unknown = [
+            partition
+            for partition, run in runs.items()
+            if partition not in self._positions.stored or self._positions.is_behind(partition, run[0].offset)
+        ]
         if unknown:
             await self._seek(unknown)
         expected = {partition: await self._positions.expected(partition, run[0].offset) for partition, run in runs.items()}
@@ -156,7 +177,7 @@ class Inbox:
 
     def _position_is_due(self, read: Read) -> bool:
         """What concerns nobody here needs no transaction, but the stored position should not fall far behind."""
-        return any(self._positions.seconds_since_moved(partition) > IDLE_POSITION_SECONDS for partition in read)
+        return any(self._positions.seconds_since_moved(partition) > IDLE_SECONDS for partition in read)
 
     def _committed(self, applied: Applied) -> None:
         for topic, count in Counts(found.record.topic for found in applied.applied).items():
@@ -170,9 +191,12 @@ class Inbox:
         REFUSED.labels(record.topic, refusal.state, refusal.reason).inc()
         if refusal.state == "waiting" and refusal.tenant_id is not None:
             self.waiting.noted(refusal.tenant_id)
-        say = log.error if refusal.state in ("parked", "rejected") else log.info
+        say, what = log.error if refusal.state in ("parked", "rejected") else log.info, "inbox.refused"
+        if refusal.reason == UNREADABLE_BATCH:
+            UNREADABLE.labels(self.group, record.topic).inc()
+            say, what = log.critical, "inbox.unreadable"
         say(
-            "inbox.refused",
+            what,
             state=refusal.state,
             reason=refusal.reason,
             detail=refusal.detail,
@@ -206,7 +230,7 @@ class Inbox:
 
     async def report(self) -> None:
         """Tell Kafka now and then where we are, for its lag dashboards; a commit a poll would cost more than the poll."""
-        rotated_at = -ROTATE_SECONDS
+        rotated_at, compared_at = -ROTATE_SECONDS, time.monotonic()
         while True:
             await asyncio.sleep(REPORT_SECONDS)
             if time.monotonic() - rotated_at > ROTATE_SECONDS:
@@ -216,6 +240,10 @@ class Inbox:
             if consumer is None:
                 continue
             await self._seek_lost(consumer)
+            await self._positions.store_passed(self._lanes.holds)
+            if time.monotonic() - compared_at > COMPARE_SECONDS:
+                compared_at = time.monotonic()
+                await self._compare_logs()
             if not self._reached:
                 continue
             reached, self._reached = self._reached, {}
@@ -228,6 +256,19 @@ class Inbox:
                     await consumer.commit(offsets)
             except (KafkaError, TimeoutError) as error:
                 log.debug("inbox.commit_skipped", error=str(error))
+
+    async def _compare_logs(self) -> None:
+        """Find out whether all logs are still those that were sought, and seek those that are not."""
+        try:
+            async with asyncio.timeout(ASK_SECONDS):
+                changed = await self._positions.changed()
+        except (KafkaError, TimeoutError) as error:
+            log.debug("inbox.logs_not_compared", error=str(error))
+            return
+        if changed:
+            async with self._lanes.going_back:
+                pass
+            await self._seek(changed)
 
     async def _rotate(self) -> None:
         """Make tomorrow's partition of the message ids, and drop those past their retention."""

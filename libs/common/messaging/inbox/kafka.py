@@ -1,6 +1,7 @@
 """FastStream as the inbox uses it: a connection, a listener, and a parser that nothing can break."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -10,11 +11,22 @@ from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLS
 
 from libs.common.messaging.broker import Broker
 from libs.common.messaging.envelope import KafkaRecord
+from libs.common.messaging.reading import Consumer
+
+
+class _Kafka(KafkaBroker):
+    """FastStream's broker, whose subscribers read with our consumer."""
+
+    async def _connect(self) -> Callable[..., Consumer]:
+        made = await super()._connect()
+        config = self.config.broker_config
+        config.builder = partial(Consumer, **made.keywords)  # type: ignore[attr-defined]  # it is a partial, typed as less
+        return config.builder
 
 
 def kafka_broker(broker: Broker) -> KafkaBroker:
     """FastStream's broker on our cluster. It never creates a topic, and publishes nothing: that is the relay's."""
-    return KafkaBroker(
+    return _Kafka(
         broker.bootstrap_servers,
         security=_security(broker.security),
         logger=None,

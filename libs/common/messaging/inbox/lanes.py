@@ -201,6 +201,10 @@ class Lanes:
             next((lane for lane in self._lanes if lane.holds(partition)), emptier).put(partition, run)
         self.make_room()
 
+    def holds(self, partition: TopicPartition) -> bool:
+        """Whether anything of this partition is in a lane."""
+        return any(lane.holds(partition) for lane in self._lanes)
+
     def drop(self, partitions: Collection[TopicPartition]) -> None:
         """Forget what waits of these partitions."""
         for lane in self._lanes:

@@ -3,23 +3,27 @@
 import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any
 
 import asyncpg
 import structlog
 from aiokafka import TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
-from libs.common.database import PASSING, Connection, Database
-from libs.common.telemetry import Counter
+from libs.common.database import PASSING
+from libs.common.messaging.inbox.stored import StoredPositions
+from libs.common.messaging.reading import Consumer
+from libs.common.telemetry import Counter, Gauge
 
 MISSED = Counter("cartwright_inbox_missed_total", "Records that Kafka had deleted before they were read", ["topic"])
+REPLACED = Gauge(
+    "cartwright_inbox_log_replaced", "1 while a partition is another log than the one we knew", ["group", "topic", "partition"]
+)
 
-READ = """SELECT topic, part, next_offset FROM inbox_position
-JOIN unnest($2::text[], $3::int[]) AS w(topic, part) USING (topic, part) WHERE consumer = $1"""
+MOVE_ON = """UPDATE inbox_position SET next_offset = $5
+WHERE consumer = $1 AND topic = $2 AND part = $3 AND next_offset = $4 RETURNING true"""
 
-BEGIN = """INSERT INTO inbox_position (consumer, topic, part, next_offset)
-SELECT $1, * FROM unnest($2::text[], $3::int[], $4::bigint[]) ON CONFLICT DO NOTHING"""
+IDLE_SECONDS = 5.0
+"""After so long what concerned nobody is stored as passed too: it may leave Kafka, and must not be missed then."""
 
 log = structlog.get_logger(__name__)
 
@@ -27,12 +31,14 @@ log = structlog.get_logger(__name__)
 class Positions:
     """The positions of one member of a group. What is not `stored` is nowhere, and nothing of it is taken, until it is sought."""
 
-    def __init__(self, database: Database, group: str, consumer: Callable[[], Any]) -> None:
+    def __init__(self, stored: StoredPositions, group: str, consumer: Callable[[], Consumer | None]) -> None:
         self.stored: dict[TopicPartition, int] = {}
         """The offset that the database has, as far as we know."""
+        self.replaced: dict[TopicPartition, str] = {}
+        """The partitions whose log is not the one we knew, and why: nothing of them is read until somebody adopts them."""
         self._polled: dict[TopicPartition, int] = {}
         """The offset that is to be polled next."""
-        self._database = database
+        self._in_database = stored
         self._group = group
         self._consumer = consumer
         self._moved_at: dict[TopicPartition, float] = {}
@@ -57,7 +63,9 @@ class Positions:
     def rest(self, partitions: Collection[TopicPartition], seconds: float) -> None:
         """Poll nothing of these for a while. A rebalance may end it early, which costs another look."""
         consumer = self._consumer()
-        ours = [partition for partition in partitions if consumer is not None and partition in consumer.assignment()]
+        if consumer is None:
+            return
+        ours = [partition for partition in partitions if partition in consumer.assignment()]
         if ours:
             consumer.pause(*ours)
             asyncio.get_running_loop().call_later(seconds, self._rested, ours)
@@ -70,31 +78,57 @@ class Positions:
     async def seek(self, partitions: Sequence[TopicPartition]) -> None:
         """Put the consumer where the database says it stands; unknown until that worked."""
         self.forget(partitions)
+        consumer = self._consumer()
+        if consumer is None:
+            return
         try:
-            async with self._database.acquire() as connection:
-                found = await self._read(connection, partitions)
-                begun = await self._begin(connection, [each for each in partitions if each not in found])
+            stand, replaced = await self._in_database.take_over(consumer, partitions)
         except (*PASSING, asyncpg.PostgresError, KafkaError) as error:
             log.warning("inbox.position_unknown", error=str(error), action="the next poll asks again")
             return
-        consumer = self._consumer()
-        for partition, offset in (found | begun).items():
-            if consumer is not None and partition in consumer.assignment():
-                consumer.seek(partition, offset)
-                self.stored[partition] = self._polled[partition] = offset
+        for partition in partitions:
+            if partition not in consumer.assignment():
+                continue
+            self._tell(partition, replaced.get(partition))
+            if partition in replaced:
+                consumer.pause(partition)
+            elif partition in stand:
+                consumer.resume(partition)
+                consumer.seek(partition, stand[partition])
+                self.stored[partition] = self._polled[partition] = stand[partition]
 
-    async def _read(self, connection: Connection, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
-        rows = await connection.fetch(READ, self._group, *_columns(partitions))
-        return {TopicPartition(row["topic"], row["part"]): row["next_offset"] for row in rows}
+    def _tell(self, partition: TopicPartition, why: str | None) -> None:
+        """Say that a log was replaced, once and wherever anybody looks, or that it is right again."""
+        known = self.replaced.pop(partition, None)
+        REPLACED.labels(self._group, *partition).set(int(why is not None))
+        if why is not None:
+            self.replaced[partition] = why
+            if known is None:
+                log.critical(
+                    "inbox.log_replaced",
+                    group=self._group,
+                    topic=partition.topic,
+                    partition=partition.partition,
+                    reason=why,
+                    action="it is not read: see docs/runbooks/lost-log.md, then ./cartwright positions adopt",
+                )
 
-    async def _begin(self, connection: Connection, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
-        """Positions for partitions that have none: at their first record."""
-        consumer = self._consumer()
-        if not partitions or consumer is None:
-            return {}
-        first = await consumer.beginning_offsets(partitions)
-        await connection.execute(BEGIN, self._group, *_columns(partitions), [first[partition] for partition in partitions])
-        return await self._read(connection, partitions)
+    async def changed(self) -> list[TopicPartition]:
+        """The partitions of which Kafka has another log, or a shorter one, than when they were sought."""
+        consumer, held = self._consumer(), list(self.stored)
+        if consumer is None or not held:
+            return []
+        logs, seen = await consumer.logs({partition.topic for partition in held}), self._in_database.seen
+        return [
+            partition
+            for partition in held
+            if logs.get(partition) != seen.get(partition)
+            or (consumer.highwater(partition) or self.stored.get(partition, 0)) < self.stored.get(partition, 0)
+        ]
+
+    def is_behind(self, partition: TopicPartition, first: int) -> bool:
+        """Whether a poll begins before what was polled: somebody, or the end of a log that became shorter, put us back."""
+        return first < self._polled.get(partition, 0)
 
     async def expected(self, partition: TopicPartition, first: int) -> int | None:
         """Where a poll that begins with this offset should begin; None when it was polled before the last seek.
@@ -103,16 +137,12 @@ class Positions:
         """
         consumer, expected = self._consumer(), self._polled.get(partition)
         try:
-            if consumer is None or expected is None or await consumer.position(partition) <= first:
+            if consumer is None or expected is None or first < expected or await consumer.position(partition) <= first:
                 return None
             if first > expected:  # transactions and compaction leave holes too
-                beginning = (await consumer.beginning_offsets([partition]))[partition]
-                _report_missed(partition, expected, min(first, beginning))
+                _report_missed(partition, expected, min(first, consumer.log_start(partition)))
         except IllegalStateError:
             return None  # it is somebody else's by now
-        except KafkaError as error:
-            log.warning("inbox.position_unknown", error=str(error), action="the next poll asks again")
-            self.forget([partition])
         return expected
 
     def polled(self, partition: TopicPartition, begin: int | None, end: int) -> bool:
@@ -121,6 +151,25 @@ class Positions:
             return False
         self._polled[partition] = end
         return True
+
+    async def store_passed(self, is_in_hand: Callable[[TopicPartition], bool]) -> None:
+        """Store how far the quiet partitions have come past what concerned nobody: the ends of transactions, other events."""
+        passed = {
+            partition: (stored, self._polled[partition])
+            for partition, stored in self.stored.items()
+            if self._polled[partition] > stored and not is_in_hand(partition)
+        }
+        for partition, (stored, polled) in passed.items():
+            if self.seconds_since_moved(partition) <= IDLE_SECONDS:
+                continue
+            try:
+                async with self._in_database.database.acquire() as connection:
+                    moved = await connection.fetchval(MOVE_ON, self._group, *partition, stored, polled)
+            except (*PASSING, asyncpg.PostgresError) as error:
+                log.info("inbox.position_not_stored", error=str(error), action="it is tried again")
+                return
+            if moved and self.stored.get(partition) == stored:
+                self.moved({partition: polled})
 
 
 def _report_missed(partition: TopicPartition, expected: int, found: int) -> None:
@@ -134,7 +183,3 @@ def _report_missed(partition: TopicPartition, expected: int, found: int) -> None
             records=found - expected,
             action="deleted by Kafka's retention before we read them: have the publisher send them again, or rebuild",
         )
-
-
-def _columns(partitions: Sequence[TopicPartition]) -> tuple[list[str], list[int]]:
-    return [partition.topic for partition in partitions], [partition.partition for partition in partitions]

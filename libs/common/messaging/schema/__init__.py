@@ -12,5 +12,17 @@ from libs.common.messaging.schema.v3 import kernel_v3
 from libs.common.messaging.schema.v4 import KEEP_DECIDED, kernel_v4
 from libs.common.messaging.schema.v5 import kernel_v5
 from libs.common.messaging.schema.v6 import kernel_v6
+from libs.common.messaging.schema.v7 import kernel_v7
 
-__all__ = ["KEEP_DECIDED", "SLOTS", "SLOT_SECONDS", "kernel_v1", "kernel_v2", "kernel_v3", "kernel_v4", "kernel_v5", "kernel_v6"]
+__all__ = [
+    "KEEP_DECIDED",
+    "SLOTS",
+    "SLOT_SECONDS",
+    "kernel_v1",
+    "kernel_v2",
+    "kernel_v3",
+    "kernel_v4",
+    "kernel_v5",
+    "kernel_v6",
+    "kernel_v7",
+]

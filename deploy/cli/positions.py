@@ -1,0 +1,53 @@
+"""`positions`: how far each consumer has come, and what is to be done about a log that is not the one it knew."""
+
+from typing import Any
+
+from deploy.cli.api import Api
+from deploy.cli.errors import ExitCode
+from deploy.cli.output import print_json
+from deploy.cli.repair import ASK_SECONDS, services, with_operator, worker
+
+
+def show(*, service: str | None, json: bool) -> int:
+    """Print every position; 1 when a log waits to be adopted."""
+
+    async def run(api: Api, token: str) -> list[dict[str, Any]]:
+        found = []
+        for name in services(api.stack, service):
+            url = f"{worker(api.stack, name)}/ops/positions"
+            answer = (await api.ask(url, "GET", token=token, seconds=ASK_SECONDS)).body
+            found += [{"service": name, **each} for each in answer["items"]]
+        return found
+
+    items = with_operator(run)
+    waiting = [each for each in items if each["state"] == "other-log"]
+    if json:
+        print_json({"items": items})
+    else:
+        for each in items:
+            place = f"{each['topic']}[{each['partition']}]"
+            print(f"{each['group']:<20} {place:<24} {each['next_offset']:>10} of {each['end_offset']} {each['detail']}")
+        print(f"{len(waiting)} of {len(items)} wait to be adopted" if waiting else "every log is the one that was known")
+    return ExitCode.NOT_SO if waiting else ExitCode.DONE
+
+
+def adopt(*, service: str | None, reason: str, json: bool) -> int:
+    """Have the logs read that are not those we knew."""
+
+    async def run(api: Api, token: str) -> list[dict[str, Any]]:
+        done = []
+        for name in services(api.stack, service):
+            url = f"{worker(api.stack, name)}/ops/positions/adopt"
+            answer = (await api.ask(url, "POST", token=token, body={"reason": reason}, seconds=ASK_SECONDS)).body
+            done += [{"service": name, **each} for each in answer["adopted"]]
+        return done
+
+    adopted = with_operator(run)
+    if json:
+        print_json({"adopted": adopted})
+    else:
+        for each in adopted:
+            place = f"{each['topic']}[{each['partition']}]"
+            print(f"{each['group']:<20} {place:<24} from {each['next_offset']} (it was at {each['was']})")
+        print(f"{len(adopted)} adopted")
+    return ExitCode.DONE

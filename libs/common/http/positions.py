@@ -1,0 +1,36 @@
+"""Where a worker's consumers stand, over HTTP, and what an operator decides when a log is not the one they knew."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from starlette.requests import Request
+
+from libs.common.auth import Principal, Verifier
+from libs.common.http.operator import READ, REPAIR, OperatorRoute, body_of
+
+
+class Positions(Protocol):
+    """The positions of one consumer group."""
+
+    async def listing(self) -> list[dict[str, Any]]:
+        """Every position, with how it compares to what Kafka has."""
+
+    async def adopt(self, *, actor: str, reason: str) -> list[dict[str, Any]]:
+        """Begin anew on all logs that are not those we knew."""
+
+
+def position_routes(groups: Sequence[Positions], verifier: Verifier) -> list[OperatorRoute]:
+    """The routes under `/ops/positions`."""
+
+    async def show(_: Request, __: Principal) -> dict[str, Any]:
+        return {"items": [each for group in groups for each in await group.listing()]}
+
+    async def adopt(request: Request, operator: Principal) -> dict[str, Any]:
+        reason = str((await body_of(request)).get("reason", ""))
+        adopted = [each for group in groups for each in await group.adopt(actor=operator.client_id, reason=reason)]
+        return {"adopted": adopted}
+
+    return [
+        OperatorRoute("/ops/positions", "GET", READ, verifier, show),
+        OperatorRoute("/ops/positions/adopt", "POST", REPAIR, verifier, adopt),
+    ]

@@ -1,0 +1,145 @@
+"""The one consumer that everything of ours reads with: what others write into a topic cannot stop, starve or fell it.
+
+aiokafka's own does not survive a batch that it cannot read, and unpacks whatever it is given. Two places are changed:
+
+- `AIOKafkaClient.send`, of this consumer's own client: a fetch's answer is looked through (`batches.py`) as it comes in,
+  while it still can be asked for again;
+- `MemoryRecords`, as the fetcher's module knows it: batches that were looked through pass as they are. Other consumers of
+  this process, which have bytes there, notice nothing.
+
+Only committed transactions are read. What cannot be read comes as a note in its own place (`notes.py`).
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection
+from functools import partial
+from typing import Any, Final
+from uuid import UUID
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.consumer import fetcher
+from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.record.memory_records import MemoryRecords
+
+from libs.common.messaging.reading.batches import Batch, Batches, NoteBatch, taken
+from libs.common.messaging.reading.damage import CORRUPT, asked, rest_after
+from libs.common.messaging.reading.identity import Log, LogRequest, logs_in
+from libs.common.messaging.reading.notes import Unreadable, noted
+
+HELD_BYTES: Final = 33_554_432
+"""What may be unpacked and not yet taken, of all partitions together, beside the one batch that is always let through."""
+FETCH_BYTES: Final = 8_388_608
+PARTITION_BYTES: Final = 1_048_576
+STUCK_SECONDS: Final = 15.0
+"""So long Kafka is asked again before it is believed that it cannot read its own log: a disk may hesitate."""
+STUCK_PAUSE_SECONDS: Final = 0.5
+WITHHELD: Final = "Kafka cannot read its own log here"
+
+Send = Callable[..., Awaitable[Any]]
+
+
+def _records(found: Any) -> Any:
+    return found if isinstance(found, Batches) else MemoryRecords(found)
+
+
+fetcher.MemoryRecords = _records
+
+
+class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
+    """A consumer of committed records that no batch can stop."""
+
+    def __init__(self, *topics: str, **options: Any) -> None:
+        """Take what an aiokafka consumer takes, except for what is decided here."""
+        super().__init__(
+            *topics,
+            **options
+            | {
+                "fetch_max_bytes": FETCH_BYTES,
+                "max_partition_fetch_bytes": PARTITION_BYTES,
+                "isolation_level": "read_committed",
+                "check_crcs": False,  # it is done here
+            },
+        )
+        self._ask: Send = self._client.send
+        self._client.send = self._send
+        self._log_starts: dict[TopicPartition, int] = {}
+        self._held: dict[TopicPartition, int] = {}
+        self._stuck: dict[TopicPartition, tuple[int, float]] = {}
+        """Where Kafka gives nothing although there is something, and since when."""
+
+    def log_start(self, partition: TopicPartition) -> int:
+        """Where a partition began when it was last fetched."""
+        return self._log_starts.get(partition, 0)
+
+    async def logs(self, topics: Collection[str]) -> dict[TopicPartition, Log]:
+        """Which logs the partitions of these topics are. Raises a KafkaError when nobody says so."""
+        try:
+            return logs_in(await self._ask(self._client.get_random_node(), LogRequest(sorted(topics))))
+        except NotImplementedError:  # a broker of before topic ids: only the offsets tell
+            partitions = {topic: await self._client._wait_on_metadata(topic) for topic in topics}  # noqa: SLF001
+            return {TopicPartition(topic, each): Log(None, -1) for topic, found in partitions.items() for each in found}
+
+    async def topic_ids(self, topics: Collection[str]) -> dict[str, UUID | None]:
+        """The id of each topic, which is another one once it was made anew."""
+        return {partition.topic: log.topic_id for partition, log in (await self.logs(topics)).items()}
+
+    async def _send(self, node: int, request: Any, **options: Any) -> Any:
+        """Ask a broker, and look through what it has fetched."""
+        answer = await self._ask(node, request, **options)
+        if isinstance(request, FetchRequest) and answer.API_VERSION >= 5:
+            await self._look_through(node, request, answer)
+        return answer
+
+    async def _look_through(self, node: int, request: Any, answer: Any) -> None:
+        positions = {(topic, each[0]): each[1] for topic, parts in request.topics for each in parts}
+        waiting = self._fetcher._records if self._fetcher else {}  # noqa: SLF001 - what nobody has polled yet
+        self._held = {partition: size for partition, size in self._held.items() if partition in waiting}
+        answer.topics = [
+            (topic, [await self._part(node, topic, positions[topic, each[0]], each) for each in parts])
+            for topic, parts in answer.topics
+        ]
+
+    async def _part(self, node: int, topic: str, position: int, part: tuple[Any, ...]) -> tuple[Any, ...]:
+        """One partition of an answer: its batches, or the note of its damage; as it is when the broker could not answer."""
+        partition, error, end, stable_end, log_start, *middle, data = part
+        place = TopicPartition(topic, partition)
+        if error not in {0, CORRUPT}:
+            return part
+        if error == CORRUPT or (not data and position < stable_end):
+            if not await self._is_stuck(node, place, position, error):
+                return part if error else (*part[:-1], Batches([]))
+            [end] = (await self._fetcher.end_offsets([place], None)).values()
+            batches, log_start = await self._noted(node, place, position, end, b"", WITHHELD), self.log_start(place)
+            return (partition, 0, end, end, log_start, *middle, Batches(batches))
+        self._stuck.pop(place, None)
+        self._log_starts[place] = log_start
+        room = HELD_BYTES - sum(self._held.values())
+        if room <= 0 or not data:
+            return (*part[:-1], Batches([]))
+        found = taken(data, position, end, room)
+        if found.damage:
+            found.batches = await self._noted(node, place, position, end, data, found.damage)
+        self._held[place] = found.size
+        return (*part[:-1], Batches(found.batches))
+
+    async def _noted(
+        self, node: int, place: TopicPartition, position: int, end: int, data: bytes, why: str
+    ) -> list[Batch | NoteBatch]:
+        """The note of some damage, and the batch after it where that is the only way to have it."""
+        rest = await rest_after(partial(self._ask, node), place, position, end, data)
+        notes = [NoteBatch(noted(Unreadable(position, rest.offset - 1, why)))] if rest.offset > position else []
+        return [*notes, *taken(rest.batch, rest.offset, end, HELD_BYTES).batches]
+
+    async def _is_stuck(self, node: int, place: TopicPartition, position: int, error: int) -> bool:
+        """Whether Kafka has given nothing for some time where there should be something, also when asked for that alone."""
+        known, since = self._stuck.get(place, (None, 0.0))
+        if known != position:
+            self._stuck[place] = position, time.monotonic()
+            return False
+        if error:
+            await asyncio.sleep(STUCK_PAUSE_SECONDS)  # aiokafka asks again at once
+        if time.monotonic() - since < STUCK_SECONDS:
+            return False
+        _, data = await asked(partial(self._ask, node), place, position)
+        return not data
