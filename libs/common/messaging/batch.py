@@ -15,8 +15,9 @@ from aiokafka import TopicPartition
 from libs.common.clock import now
 from libs.common.database import Connection, Write
 from libs.common.decision import IdentityMap
-from libs.common.errors import NotYetError
-from libs.common.messaging.envelope import EventTooLargeError, Invalid, KafkaRecord, Position, Reader, Received
+from libs.common.errors import NotYetError, UnbelievableError
+from libs.common.messaging.attributes import Position
+from libs.common.messaging.envelope import EventTooLargeError, Invalid, KafkaRecord, Reader, Received
 from libs.common.messaging.parked import GAP, Parked, QueuedError, Refusal, heads, mark, park, waiting_for_gap
 from libs.common.messaging.shell import Failure, Shell
 from libs.common.telemetry import Counter
@@ -158,7 +159,7 @@ class Batch:
         spans: BatchSpans,
     ) -> tuple[list[Any], IdentityMap]:
         def refusal(index: int, answers: list[Any]) -> Exception | None:
-            if answers and isinstance(answers[-1], Failure) and code_of(answers[-1].error) != GAP:
+            if answers and isinstance(answers[-1], Failure) and holds_up(answers[-1].error):
                 blocked.add(key_of(ordered[index - 1]))
             if blocked and key_of(ordered[index]) in blocked:
                 return QueuedError("an earlier message of this key is parked")
@@ -170,7 +171,7 @@ class Batch:
         for found, error in failures:
             if isinstance(error, NotYetError) and now() - found.message.time < ARRIVAL_GRACE:
                 raise error
-        heads_failed = [error for _, error in failures if not isinstance(error, QueuedError) and code_of(error) != GAP]
+        heads_failed = [error for _, error in failures if not isinstance(error, QueuedError) and holds_up(error)]
         if len(heads_failed) >= FEWEST_FAILURES and len(heads_failed) > self._park_share * len(ordered):
             first = heads_failed[0]
             raise TooManyFailuresError(f"{len(heads_failed)} of {len(ordered)} failed, first with {code_of(first)}: {first}")
@@ -227,6 +228,11 @@ def key_of(found: Received | Parked) -> Key:
 def code_of(error: Exception) -> str:
     """The reason under which a message is parked."""
     return str(getattr(error, "code", type(error).__name__))
+
+
+def holds_up(error: Exception) -> bool:
+    """Whether the later messages of its key must wait: not for what will never be applied, nor for a gap, which heals."""
+    return not isinstance(error, UnbelievableError) and code_of(error) != GAP
 
 
 def above_watermark(received: Mapping[TopicPartition, Sequence[Received]], marks: Marks) -> list[Received]:

@@ -14,12 +14,15 @@ import asyncpg
 import orjson
 
 from libs.common.clock import new_id, rfc3339
+from libs.common.contracts.external import CANONICAL_UUID
 from libs.common.database import Connection, Write, passes_by_itself
 from libs.common.decision import Message
-from libs.common.errors import ConflictError, MalformedError, NotFoundError
+from libs.common.errors import ConflictError, MalformedError, NotFoundError, UnbelievableError
+from libs.common.json_text import is_keepable
 from libs.common.messaging.envelope import EventTooLargeError, Header, Invalid, KafkaRecord, Reader, Received
 from libs.common.messaging.shell import Failure, Shell
 
+MAX_DIGITS = 19
 GAP = "gap"
 """The reason of a message that waits for its predecessor."""
 
@@ -44,7 +47,8 @@ class Refusal:
     @classmethod
     def of_invalid(cls, found: Invalid) -> "Refusal":
         """Nobody can use it."""
-        return cls(found.record, "rejected", found.reason, found.detail, type=_header(found.record, "ce_type"))
+        record = found.record
+        return cls(record, "rejected", found.reason, found.detail, _whose(record), _header(record, "ce_type"))
 
     @classmethod
     def rejected(cls, found: Received, reason: str, detail: str) -> "Refusal":
@@ -54,6 +58,8 @@ class Refusal:
     @classmethod
     def of_failure(cls, found: Received, error: Exception, code: str) -> "Refusal":
         """Its decision failed, or that of one before it."""
+        if isinstance(error, UnbelievableError):
+            return cls.rejected(found, code, error.detail)
         queued = isinstance(error, QueuedError)
         return cls(
             found.record,
@@ -101,7 +107,7 @@ WHERE p.consumer = $1 AND p.state IN ('parked', 'queued') ORDER BY p.topic, p.pa
 MARK = """UPDATE inbox_parked SET state = $5, decided_at = now(), decided_by = $6, decision = $7
 WHERE consumer = $1 AND topic = $2 AND part = $3 AND off = $4"""
 
-STILL_FAILING = """UPDATE inbox_parked SET state = 'parked', reason = $5, detail = $6, attempts = attempts + 1
+STILL_FAILING = """UPDATE inbox_parked SET state = $7, reason = $5, detail = $6, attempts = attempts + 1
 WHERE consumer = $1 AND topic = $2 AND part = $3 AND off = $4"""
 
 ONE = "SELECT * FROM inbox_parked WHERE consumer = $1 AND topic = $2 AND part = $3 AND off = $4"
@@ -303,7 +309,9 @@ class ParkedMessages:
 
     async def _still_failing(self, connection: Connection, each: Parked, error: Exception) -> None:
         record, code = each.record, str(getattr(error, "code", type(error).__name__))
-        await connection.execute(STILL_FAILING, self._group, record.topic, record.partition, record.offset, code, str(error))
+        state = "rejected" if isinstance(error, UnbelievableError) else "parked"
+        scope = (self._group, record.topic, record.partition, record.offset)
+        await connection.execute(STILL_FAILING, *scope, code, _storable(str(error)), state)
 
     async def _one(self, parked_id: str) -> asyncpg.Record:
         async with self._shell.database.acquire() as connection:
@@ -351,7 +359,8 @@ def _id_of(each: Parked | Invalid) -> str:
 def _split(parked_id: str) -> tuple[str, int, int]:
     topic, _, rest = parked_id.partition(":")
     part, _, off = rest.partition(":")
-    if not (topic and part.isdecimal() and off.isdecimal()):
+    fits = len(part) < MAX_DIGITS // 2 and len(off) < MAX_DIGITS
+    if not (topic and is_keepable(topic) and part.isdecimal() and off.isdecimal() and fits):
         raise NotFoundError("parked-message-not-found", "an id looks like cart.v1:3:127")
     return topic, int(part), int(off)
 
@@ -359,6 +368,14 @@ def _split(parked_id: str) -> tuple[str, int, int]:
 def _header(record: KafkaRecord, name: str) -> str | None:
     value = dict(record.headers).get(name)
     return value.decode(errors="backslashreplace") if value is not None else None
+
+
+def _whose(record: KafkaRecord) -> UUID | None:
+    """The tenant that a rejected record is listed under: the one it names, if its key names the same."""
+    named = _header(record, "ce_tenantid")
+    if named is None or not CANONICAL_UUID.fullmatch(named) or not (record.key or b"").startswith(f"{named}:".encode()):
+        return None
+    return UUID(named)
 
 
 def _headers(record: KafkaRecord) -> bytes:
