@@ -1,6 +1,6 @@
 """What operators may repair, over HTTP, in every process: parked messages and projections. Guarded like any other route."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Protocol
 from uuid import UUID
@@ -12,8 +12,10 @@ from starlette.routing import Route
 
 from libs.common.auth import Principal, Verifier, bearer
 from libs.common.clock import new_id
-from libs.common.errors import MalformedError
+from libs.common.errors import MalformedError, RejectedError
 from libs.common.http.problem import problem_of
+from libs.common.http.reading import UNKEEPABLE, unkeepable_query
+from libs.common.json_text import unkeepable
 from libs.common.messaging.parked import ParkedMessages
 
 READ, REPAIR = "ops:read", "ops:repair"
@@ -114,6 +116,7 @@ def _guarded(verifier: Verifier, permission: str, endpoint: Endpoint) -> Callabl
         try:
             principal = await verifier.verify(bearer(request.headers.get("authorization")))
             principal.demand(permission)
+            _demand_keepable(unkeepable_query(request.scope["query_string"]))
             body = orjson.dumps(await endpoint(request, principal))
             return Response(body, media_type="application/json")
         except Exception as error:  # noqa: BLE001 - the edge turns whatever it is into a problem
@@ -159,4 +162,10 @@ async def _body(request: Request) -> dict[str, Any]:
         raise MalformedError("not-json", f"the body is not JSON: {error}") from error
     if not isinstance(body, dict):
         raise MalformedError("not-json", "the body is a JSON object")
+    _demand_keepable(unkeepable(body))
     return body
+
+
+def _demand_keepable(pointers: Iterable[str]) -> None:
+    if errors := [{"pointer": pointer, "detail": UNKEEPABLE} for pointer in pointers]:
+        raise RejectedError("schema", "the request breaks its schema; see errors", errors=errors)
