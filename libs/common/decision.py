@@ -177,6 +177,26 @@ class Published:
     cause: Message[Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """What is stored under this tenant and key, and is no aggregate."""
+
+    tenant_id: UUID
+    key: Any
+    error: Exception
+    bookmark: Sequence[Any] = ()
+    """Its place in the page that it was found in."""
+
+
+class UnreadableError(Exception):
+    """A decision needs an aggregate whose row cannot be read: it fails, and no other with it."""
+
+    code = "unreadable-row"
+
+    def __init__(self, ref: "Ref", cause: Exception) -> None:
+        super().__init__(f"the row of {ref.kind.__name__} {ref.key} cannot be read: {cause}")
+
+
 class NotLoadedError(Exception):
     """A handler asked for an aggregate that it had not declared in its refs."""
 
@@ -221,13 +241,19 @@ class IdentityMap:
         self.published: list[Published] = []
         self.reminders: dict[tuple[UUID, str, UUID], datetime] = {}
         """When to remind of what, by tenant, name and key (`timers.py`)."""
+        self.unreadable: dict[Entry, Exception] = {}
+        """Those that are there, and that nobody can read. They are known to no decision."""
 
-    def put_loaded(self, kind: type[Aggregate], wanted: Iterable[Entry], rows: Iterable[Aggregate]) -> None:
+    def put_loaded(self, kind: type[Aggregate], wanted: Iterable[Entry], rows: Iterable[Aggregate | Unreadable]) -> None:
         """Take what the database has of this kind; what was wanted and is not there is known to be absent."""
         for entry in wanted:
             entry.is_known = True
         key = attrgetter(kind.KEY)
         for row in rows:
+            if isinstance(row, Unreadable):
+                entry = self.entries[kind, row.tenant_id, row.key]
+                entry.is_known, self.unreadable[entry] = False, row.error
+                continue
             entry = self.entries[kind, row.tenant_id, key(row)]
             entry.state, entry.stored_version = row, row.version
 
@@ -258,7 +284,8 @@ class World:
         if entry in self._saved:
             return cast("A", self._saved[entry])
         if not entry.is_known:
-            raise NotLoadedError(Ref(kind, key))
+            unreadable = self._aggregates.unreadable.get(entry)
+            raise NotLoadedError(Ref(kind, key)) if unreadable is None else UnreadableError(Ref(kind, key), unreadable)
         return cast("A | None", entry.state)
 
     def save(self, state: A, *events: Event) -> A:

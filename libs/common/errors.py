@@ -2,7 +2,8 @@
 
     CartwrightError
     ├── RejectedError     the request breaks a rule, and always will          422
-    │   └── MalformedError  it cannot even be read                            400
+    │   ├── MalformedError  it cannot even be read                            400
+    │   └── UnbelievableError  a message that nobody should act upon          set aside, and in nobody's way
     ├── DeniedError       the caller may not                                  403
     │   └── UnauthenticatedError  nobody knows who the caller is              401
     ├── NotFoundError     absent, or not for this caller to know of           404
@@ -40,6 +41,10 @@ class MalformedError(RejectedError):
     """It cannot be read."""
 
     status = 400
+
+
+class UnbelievableError(RejectedError):
+    """What another system says cannot be so, whatever comes before or after it: the message is rejected, and holds up none."""
 
 
 class DeniedError(CartwrightError):

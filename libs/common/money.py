@@ -2,43 +2,36 @@
 
 from decimal import ROUND_HALF_EVEN, Decimal
 
-MINOR_DIGITS = {"JPY": 0, "KRW": 0, "BHD": 3, "KWD": 3}
-"""Digits after the point where ISO 4217 has other than two."""
+MINOR_DIGITS = dict.fromkeys("BIF CLP DJF GNF JPY KMF KRW MGA PYG RWF VND VUV XAF XOF XPF".split(), 0) | dict.fromkeys(  # noqa: SIM905 - codes
+    ["BHD", "JOD", "KWD", "OMR", "TND"],
+    3,
+)
+"""Digits after the point where a currency has other than two, as the payment provider counts them and not always ISO 4217: it
+counts whole ariary (MGA), and hundredths of ISK and UGX, which have none (docs.stripe.com/currencies, "special cases")."""
+
+STEPS_MINOR = dict.fromkeys(("ISK", "UGX"), 100) | dict.fromkeys(("BHD", "JOD", "KWD", "OMR", "TND"), 10)
+"""Where the provider moves only multiples of so many minor units."""
 
 CURRENCIES = frozenset(
-    [
-        "AUD",
-        "BHD",
-        "BRL",
-        "CAD",
-        "CHF",
-        "CZK",
-        "DKK",
-        "EUR",
-        "GBP",
-        "HKD",
-        "HUF",
-        "INR",
-        "JPY",
-        "KRW",
-        "KWD",
-        "MXN",
-        "NOK",
-        "NZD",
-        "PLN",
-        "RON",
-        "SEK",
-        "SGD",
-        "USD",
-        "ZAR",
-    ]
+    (  # noqa: SIM905 - as above
+        "AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BRL BSD BWP BYN BZD CAD CDF CHF CLP CNY "
+        "COP CRC CVE CZK DJF DKK DOP DZD EGP ETB EUR FJD FKP GBP GEL GIP GMD GNF GTQ GYD HKD HNL HTG HUF IDR ILS INR ISK JMD "
+        "JOD JPY KES KGS KHR KMF KRW KWD KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT MOP MUR MVR MWK MXN MYR MZN NAD "
+        "NGN NIO NOK NPR NZD OMR PAB PEN PGK PHP PKR PLN PYG QAR RON RSD RUB RWF SAR SBD SCR SEK SGD SHP SLE SOS SRD SZL THB "
+        "TJS TND TOP TRY TTD TWD TZS UAH UGX USD UYU UZS VND VUV WST XAF XCD XOF XPF YER ZAR ZMW"
+    ).split()
 )
-"""What a tenant may sell in. A currency enters here once its minor units were checked against the provider's."""
+"""What a tenant may sell in: the presentment currencies that the provider lists, less those that are no money any more."""
 
 
 def minor_digits(currency: str) -> int:
     """How many digits stand after the decimal point."""
     return MINOR_DIGITS.get(currency, 2)
+
+
+def step_minor(currency: str) -> int:
+    """The provider moves multiples of so many minor units."""
+    return STEPS_MINOR.get(currency, 1)
 
 
 def parse_minor(text: str, currency: str) -> int:

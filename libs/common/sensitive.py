@@ -2,6 +2,10 @@
 
 No field of ours asks for one, but any text may bring one along. Where a text is to be kept it is refused, where it is only
 passed on (a log line, an answer) what is sensitive in it is left out.
+
+Not every long number is a card's. What passes Luhn's check, and begins and is as long as a card network issues them, is
+taken for one; an IMEI, a phone number, a GTIN, a time or an order number is not. What cannot be told apart (sixteen digits
+after a 4) is a card in what people write, and itself where a field is an id (`IDS`).
 """
 
 import re
@@ -10,8 +14,24 @@ from typing import Any
 
 LEFT_OUT = "[left out]"
 
-_CARD = re.compile(r"(?<![\w-])[2-6]\d(?:[ -]?\d){11,17}(?![\w-])")
-"""Thirteen to nineteen digits that begin as the card networks' do. A UUID, which has letters or more of them, is none."""
+IDS = re.compile(r"(?:.*_)?(?:id|ids|sku|skus|number|key|hash|digest|phone|imei)")
+"""Names of fields that hold ids alone: a number there is somebody's, and is told as it is."""
+
+_CARD = re.compile(r"(?<![\w+-])[2-6]\d(?:[ -]?\d){12,17}(?![\w-])")
+"""Fourteen to nineteen digits that begin as the card networks' do. A UUID, which has letters or more of them, is none, and
+after a plus stands a phone number."""
+_NETWORKS = re.compile(
+    r"""4\d{15}(?:\d{3})?                                                        # Visa
+    | (?:5[1-5]\d\d|222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12}        # Mastercard
+    | 3[47]\d{13}                                                              # American Express
+    | (?:6011|64[4-9]\d|65\d\d)\d{12}(?:\d{3})?                                # Discover
+    | 35(?:2[89]|[3-8]\d)\d{12}                                                # JCB
+    | (?:30[0-5]\d|3095|36\d\d|3[89]\d\d)\d{10}(?:\d{2})?                      # Diners Club
+    | 62\d{14,17}                                                              # UnionPay
+    | (?:5018|5020|5038|5893|6304|6759|676[1-3])\d{12}(?:\d{3})?               # Maestro""",
+    re.VERBOSE,
+)
+"""What each network issues (ISO/IEC 7812 issuer ranges), by beginning and length."""
 _SECRET = re.compile(r"\b(?:sk|rk)_(?:live|test)_\w+|\bwhsec_\w+|\b[a-z]{2,4}_\w+_secret_\w+")
 _CLUE = re.compile(r"\d{2}(?:[ -]?\d){11}|_(?:live|test|secret)_|whsec_")
 """What every one of them has, found fast, for nearly no text has it."""
@@ -35,7 +55,7 @@ def all_without_sensitive(value: Any) -> Any:
         case str():
             return without_sensitive(value)
         case dict():
-            return {all_without_sensitive(name): all_without_sensitive(each) for name, each in value.items()}
+            return {all_without_sensitive(name): _member(name, each) for name, each in value.items()}
         case list() | tuple():
             return [all_without_sensitive(each) for each in value]
         case _:
@@ -44,11 +64,21 @@ def all_without_sensitive(value: Any) -> Any:
 
 def leave_out_sensitive(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Keep it out of a log line."""
-    return {name: all_without_sensitive(value) for name, value in event.items()}
+    return {name: _member(name, value) for name, value in event.items()}
+
+
+def _member(name: Any, value: Any) -> Any:
+    """A member without what is sensitive; of an id, only a key or a secret may be."""
+    if isinstance(name, str) and isinstance(value, str) and IDS.fullmatch(name):
+        return _SECRET.sub(LEFT_OUT, value)
+    return all_without_sensitive(value)
 
 
 def _is_card(digits: str) -> bool:
-    """Luhn's check (ISO/IEC 7812-1, annex B)."""
-    numbers = [int(each) for each in reversed(digits) if each.isdecimal()]
+    """A network's number that passes Luhn's check (ISO/IEC 7812-1, annex B)."""
+    written = "".join(each for each in digits if each.isdecimal())
+    if not written.isascii() or _NETWORKS.fullmatch(written) is None:
+        return False
+    numbers = [int(each) for each in reversed(written)]
     doubled = [each * 2 - 9 if each > 4 else each * 2 for each in numbers[1::2]]
     return (sum(numbers[::2]) + sum(doubled)) % 10 == 0

@@ -8,6 +8,7 @@ from fastapi import Path, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.clock import new_id, now, rfc3339
+from libs.common.contracts.external import Sku
 from libs.common.errors import RejectedError
 from libs.common.http.paging import Limit, Page, Paging
 from libs.common.http.parked import parked_routes
@@ -21,9 +22,8 @@ from services.cart.domain import MAX_LINES, MAX_QUANTITY, Cart, Line, Product
 ROUTES = Routes()
 ROUTES.include_router(parked_routes("cart"))
 
-Sku = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$")]
 Quantity = Annotated[int, Field(ge=1, le=MAX_QUANTITY, strict=True)]
-SkuPath = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$")]
+SkuPath = Annotated[Sku, Path()]
 CART = Sight(repository.CARTS, "cart_id")
 PRODUCT = Sight(repository.PRODUCTS, "sku")
 
@@ -229,7 +229,7 @@ def line_answer(call: Call, cart: Cart, sku: str, status: int) -> Response:
         total_minor=cart.total_minor,
         version=cart.version,
     )
-    location = {"Location": f"/v1/carts/{cart.id}/lines/{quote(sku)}"} if status == 201 else {}
+    location = {"Location": f"/v1/carts/{cart.id}/lines/{quote(sku, safe='')}"} if status == 201 else {}
     return reply(status, answer, ETag=f'"{cart.version}"', **location)
 
 
@@ -286,7 +286,7 @@ async def list_products(call: Caller, limit: Limit = 50, cursor: str | None = No
     asked = Paging(limit, cursor, str)
     async with call.transaction() as connection:
         currency = await _tenant_currency(call, connection)
-        found = await repository.PRODUCTS.page(connection, call.tenant_id, after=asked.after, limit=asked.most)
+        found = await repository.PRODUCTS.judged_page(connection, call.tenant_id, after=asked.after, limit=asked.most)
     return asked.reply(found, lambda product: product_model(product, currency), lambda product: [product.sku])
 
 

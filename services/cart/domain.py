@@ -1,6 +1,5 @@
 """Carts and the products in them: what may happen, decided without I/O."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -8,16 +7,22 @@ from enum import StrEnum
 from typing import ClassVar
 from uuid import UUID
 
+import orjson
+
 from libs.common.contracts.cart import CartFrozen, CartOrdered, CartReopened, FreezeRefusal, FrozenLine
 from libs.common.contracts.catalog import PriceChanged, ProductPublished, ProductWithdrawn
+from libs.common.contracts.external import MAX_STEP, is_next, is_sku
 from libs.common.decision import Aggregate
-from libs.common.errors import ConflictError, NotFoundError, RejectedError, StaleError
+from libs.common.errors import ConflictError, NotFoundError, RejectedError, StaleError, UnbelievableError
 
-SKU = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
 MAX_QUANTITY = 1_000_000
 MAX_LINES = 2_000
 MAX_TOTAL_MINOR = 9_000_000_000_000_000
 """What an event can say (`contracts.Minor`): a dearer cart could be frozen, and never be heard of."""
+MAX_TOLD_BYTES = 850_000
+"""Of a cart's lines in an event, which takes 900,000 with all that is around them: what is accepted can be frozen and bought."""
+AMOUNTS_BYTES = 230
+"""Of a line in an event, at most, beside its texts: the names of its members, and numbers as long as they may be."""
 CART_LIFETIME = timedelta(days=30)
 
 
@@ -50,7 +55,10 @@ class Price:
     valid_until: datetime | None = None
 
     def is_valid(self, now: datetime) -> bool:
-        """Whether it may be charged at this moment."""
+        """Whether it may be charged at this moment. A time without an offset is no moment, and what no cart can hold no price."""
+        is_naive = any(bound is not None and bound.tzinfo is None for bound in (self.valid_from, self.valid_until))
+        if is_naive or not 0 <= self.unit_minor <= MAX_TOTAL_MINOR:
+            return False
         return (self.valid_from is None or self.valid_from <= now) and (self.valid_until is None or now < self.valid_until)
 
 
@@ -159,10 +167,9 @@ def demand_changeable(cart: Cart, if_match: int | None) -> None:
 
 def priced_line(product: Product | None, sku: str, quantity: int, currency: str, now: datetime) -> Line:
     """A line at the price of this moment. Raises RejectedError for what cannot be sold."""
-    if not SKU.fullmatch(sku):
-        raise RejectedError(
-            "bad-sku", "a SKU is a letter or digit, then up to 63 of letters, digits, space, dot, dash, underscore", sku=sku
-        )
+    if not is_sku(sku):
+        detail = "a SKU is 1 to 64 characters of any Unicode but controls, in NFC, without white space around it"
+        raise RejectedError("bad-sku", detail, sku=sku)
     if not 1 <= quantity <= MAX_QUANTITY:
         raise RejectedError("bad-quantity", f"a quantity is 1 to {MAX_QUANTITY}", sku=sku)
     price = product.price_in(currency, now) if product else None
@@ -192,9 +199,17 @@ def replace_lines(cart: Cart, lines: Sequence[Line]) -> Cart:
         raise RejectedError("too-many-lines", f"a cart has at most {MAX_LINES} lines")
     if len({line.sku for line in lines}) != len(lines):
         raise RejectedError("duplicate-sku", "a SKU stands on one line; add the quantities up")
+    if told_bytes(lines) > MAX_TOLD_BYTES:
+        detail = f"the lines' SKUs, names and categories are too much for one order: {MAX_TOLD_BYTES} bytes with their amounts"
+        raise RejectedError("cart-too-large", detail)
     if sum(line.total_minor for line in lines) > MAX_TOTAL_MINOR:
         raise RejectedError("total-too-large", f"a cart comes to {MAX_TOTAL_MINOR} minor units at most")
     return replace(cart, lines=tuple(lines))
+
+
+def told_bytes(lines: Sequence[Line]) -> int:
+    """What the lines take in an event, at most: `cart.frozen` has their categories, `order.confirmed` more amounts."""
+    return sum(AMOUNTS_BYTES + len(orjson.dumps((line.sku, line.name, line.category))) for line in lines)
 
 
 def remove_line(cart: Cart, sku: str) -> Cart:
@@ -212,6 +227,8 @@ def freeze_refusal(cart: Cart | None, subject_id: UUID, unavailable: bool, attem
         return "cart-unavailable"
     if not cart.lines:
         return "cart-empty"
+    if told_bytes(cart.lines) > MAX_TOLD_BYTES:
+        return "cart-unavailable"  # filled before there was a limit
     return "product-unavailable" if unavailable else None
 
 
@@ -267,6 +284,13 @@ def reopen(cart: Cart, checkout_id: UUID) -> tuple[Cart, CartReopened]:
 def order(cart: Cart, order_id: UUID) -> tuple[Cart, CartOrdered]:
     """The cart has become an order."""
     return replace(move(cart, CartState.ORDERED), order_id=order_id), CartOrdered(cart_id=cart.id, order_id=order_id)
+
+
+def demand_next(product: Product, sequence: int) -> None:
+    """Refuse what counts so far ahead that nothing after it would be believed. Raises UnbelievableError."""
+    if not is_next(sequence, product.catalog_sequence):
+        detail = f"/ce_sequence: {product.sku} is at {product.catalog_sequence}, and {sequence} is more than {MAX_STEP} above it"
+        raise UnbelievableError("sequence-leap", detail)
 
 
 def publish_product(product: Product, fact: ProductPublished, sequence: int) -> Product:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from libs.common.contracts.cart import CartFreezeRefused, TenantProvisioned
+from libs.common.contracts.cart import CartFreezeRefused, FreezeRefusal, TenantProvisioned
 from libs.common.contracts.catalog import PriceChanged, ProductPublished, ProductWithdrawn
 from libs.common.contracts.checkout import (
     CheckoutCanceled,
@@ -15,7 +15,7 @@ from libs.common.contracts.checkout import (
     OrderConfirmed,
 )
 from libs.common.contracts.identity import TenantUpdated
-from libs.common.decision import Handlers, Message, Ref, Viewer, World
+from libs.common.decision import Handlers, Message, Ref, UnreadableError, Viewer, World
 from libs.common.errors import ConflictError, NotYetError, UnavailableError
 from libs.common.tenancy import Tenant, project_tenant, tenant_ref
 from services.cart import domain
@@ -136,7 +136,10 @@ def remove_lines(world: World, message: Message[RemoveLines]) -> Cart:
 
 
 def _products_of_cart(world: World, message: Message[CheckoutRequested]) -> Iterable[Ref]:
-    cart = world.get(Cart, message.data.cart_id)
+    try:
+        cart = world.get(Cart, message.data.cart_id)
+    except UnreadableError:
+        return []
     return [_product(line.sku) for line in cart.lines] if cart else []
 
 
@@ -144,7 +147,11 @@ def _products_of_cart(world: World, message: Message[CheckoutRequested]) -> Iter
 def freeze_cart(world: World, message: Message[CheckoutRequested]) -> None:
     """Freeze the cart for a checkout, or say why not."""
     request = message.data
-    cart = world.get(Cart, request.cart_id)
+    try:
+        cart = world.get(Cart, request.cart_id)
+    except UnreadableError:
+        _refuse(world, request, "cart-unavailable")
+        return
     if cart is not None and cart.checkout_id == request.checkout_id:
         return
     unavailable = cart is not None and any(_is_gone(world, line.sku, cart.currency) for line in cart.lines)
@@ -155,13 +162,20 @@ def freeze_cart(world: World, message: Message[CheckoutRequested]) -> None:
         frozen, event = domain.freeze(opened, request.checkout_id, attempt)
         world.save(frozen, *given_back, event)
         return
-    # What the checkout may not see must not move either: the refusal is the first and only event of its own key.
-    refused = CartFreezeRefused(cart_id=request.cart_id, checkout_id=request.checkout_id, reason=reason or "cart-not-found")
+    _refuse(world, request, reason or "cart-not-found")
+
+
+def _refuse(world: World, request: CheckoutRequested, reason: FreezeRefusal) -> None:
+    """What the checkout may not see must not move either: the refusal is the first and only event of its own key."""
+    refused = CartFreezeRefused(cart_id=request.cart_id, checkout_id=request.checkout_id, reason=reason)
     world.publish(refused, 1, aggregate_id=str(request.checkout_id))
 
 
 def _is_gone(world: World, sku: str, currency: str) -> bool:
-    product = world.get(Product, sku)
+    try:
+        product = world.get(Product, sku)
+    except UnreadableError:
+        return True
     return product is None or product.price_in(currency, world.now) is None
 
 
@@ -206,10 +220,12 @@ def _demand_tenant(world: World) -> None:
         raise NotYetError("unknown-tenant", f"tenant {world.tenant_id} is not known here yet")
 
 
-def _keep(world: World, sku: str, fact: Callable[[Product], Product]) -> None:
+def _keep(world: World, message: Message[Any], fact: Callable[[Product], Product]) -> None:
     """Save what the fact makes of the product, if it makes a difference: then a rebuilt product is the same to the bit."""
     _demand_tenant(world)
+    sku = message.data.sku
     known = world.get(Product, sku) or Product(tenant_id=world.tenant_id, sku=sku)
+    domain.demand_next(known, message.sequence)
     product = fact(known)
     if product != known:
         world.save(product)
@@ -218,19 +234,19 @@ def _keep(world: World, sku: str, fact: Callable[[Product], Product]) -> None:
 @HANDLERS.on(ProductPublished, lambda m: [Ref(Product, m.data.sku), tenant_ref(m)])
 def publish_product(world: World, message: Message[ProductPublished]) -> None:
     """Keep the newest description."""
-    _keep(world, message.data.sku, lambda product: domain.publish_product(product, message.data, message.sequence))
+    _keep(world, message, lambda product: domain.publish_product(product, message.data, message.sequence))
 
 
 @HANDLERS.on(PriceChanged, lambda m: [Ref(Product, m.data.sku), tenant_ref(m)])
 def change_price(world: World, message: Message[PriceChanged]) -> None:
     """Keep the newest price in each currency."""
-    _keep(world, message.data.sku, lambda product: domain.change_price(product, message.data, message.sequence))
+    _keep(world, message, lambda product: domain.change_price(product, message.data, message.sequence))
 
 
 @HANDLERS.on(ProductWithdrawn, lambda m: [Ref(Product, m.data.sku), tenant_ref(m)])
 def withdraw_product(world: World, message: Message[ProductWithdrawn]) -> None:
     """Take it off sale."""
-    _keep(world, message.data.sku, lambda product: domain.withdraw_product(product, message.data, message.sequence))
+    _keep(world, message, lambda product: domain.withdraw_product(product, message.data, message.sequence))
 
 
 @HANDLERS.on(TenantUpdated, lambda m: [Ref(Tenant, m.data.tenant_id)])

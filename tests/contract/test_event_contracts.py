@@ -378,8 +378,8 @@ LINES = [{"line_id": "1", "quantity": 2}]
         ("shipment.dispatched", {"shipment_id": "S1", "lines": LINES}, ""),
         ("shipment.delivered", {"shipment_id": "S1"}, ""),
         ("return.received", {"return_id": "R1", "lines": LINES, "restock": True}, ""),
-        ("shipment.dispatched", {"shipment_id": "S1", "lines": []}, "schema: lines: "),
-        ("return.received", {"return_id": "R1", "lines": LINES}, "schema: restock: "),
+        ("shipment.dispatched", {"shipment_id": "S1", "lines": []}, "schema: /lines: "),
+        ("return.received", {"return_id": "R1", "lines": LINES}, "schema: /restock: "),
         ("shipment.lost", {"shipment_id": "S1"}, "unknown-type: shipment.lost"),
     ],
 )

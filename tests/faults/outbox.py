@@ -15,7 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from libs.common.clock import new_id
-from libs.common.messaging.envelope import parse_position
+from libs.common.messaging.attributes import parse_position
 from libs.common.messaging.headers import pack
 from libs.common.telemetry import REGISTRY
 from tests.shared.toy import TOPIC, Toy

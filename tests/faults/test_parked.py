@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaProducer
 
 from libs.common.database import Database
 from libs.common.decision import Handlers, Message, Ref, World
-from libs.common.errors import ConflictError, NotYetError
+from libs.common.errors import ConflictError, NotYetError, UnbelievableError
 from libs.common.messaging.broker import Broker
 from libs.common.messaging.envelope import Reader
 from libs.common.messaging.hints import Hints
@@ -32,6 +32,7 @@ class Ward:
         self.toy = toy
         self.tenant_id = tenant_id
         self.poisonous: set[int] = set()
+        self.unbelievable: set[int] = set()
         self.overflowing: set[int] = set()
         self.too_early: set[int] = set()
         self.grace_seconds = 60.0
@@ -47,6 +48,8 @@ class Ward:
             raise ValueError(f"{value} is poison")
         if value in self.too_early:
             raise NotYetError("unknown-tenant", "what it speaks of is not here yet")
+        if value in self.unbelievable:
+            raise UnbelievableError("lie", f"/value: {value} cannot be")
         known = world.get(Tally, counter_id) or Tally(tenant_id=world.tenant_id, id=counter_id)
         applied = TOO_LARGE_FOR_A_COLUMN if value in self.overflowing else known.applied + 1
         in_order = value > known.last_sequence
@@ -152,6 +155,19 @@ async def test_discarding_the_poison_lets_what_waited_behind_it_go_on(ward: Ward
     assert await ward.tallies() == {ill: (2, 3, 0)}
     discarded = await ward.parked.show(poison["id"])
     assert (discarded["state"], discarded["decided_by"], discarded["decision"]) == ("discarded", "tester", "nobody can cure it")
+
+
+async def test_what_cannot_be_so_is_rejected_under_its_tenant_and_holds_up_nothing_however_much_there_is(ward: Ward) -> None:
+    liar, well = uuid4(), uuid4()
+    ward.unbelievable = {*range(2, 40)}
+    await ward.send((liar, 1), *((liar, value) for value in range(2, 40)), (liar, 40), (well, 1))
+    await ward.until(lambda: _is(ward, {liar: (2, 40, 0), well: (1, 1, 0)}))
+    assert await ward.set_aside() == [("rejected", "lie")] * 38
+    [first, *_] = await ward.parked.search(tenant_id=ward.tenant_id, limit=50)
+    assert first["detail"] == "/value: 2 cannot be"
+    with pytest.raises(ConflictError, match="still-failing"):
+        await ward.parked.replay(first["id"], actor="tester")
+    assert (await ward.parked.show(first["id"]))["state"] == "rejected"
 
 
 async def test_a_message_that_the_database_will_not_take_is_found_in_its_batch_and_holds_up_its_own_key_alone(ward: Ward) -> None:

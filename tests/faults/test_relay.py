@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 
 from libs.common.clock import new_id
-from libs.common.messaging.envelope import parse_position
+from libs.common.messaging.attributes import parse_position
 from libs.common.messaging.relay.cursor import LEASE_SECONDS, Cursor
 from libs.common.messaging.relay.window import chunks
 from tests.faults.outbox import INSERT, ROOT, MakeToy, Writer, all_published, connected, delivered, until

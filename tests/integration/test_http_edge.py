@@ -238,7 +238,7 @@ async def test_a_cart_for_a_tenant_still_unheard_of_can_be_tried_again(shop: Sho
 
 
 @pytest.mark.parametrize(
-    "cursor", ["nonsense", "%00", "AA", "OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk5", "LTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk5", "_w", "é"]
+    "cursor", ["nonsense", "AA", "OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk5", "LTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk5", "_w", "é"]
 )
 async def test_a_cursor_nobody_gave_is_refused(shop: Shop, shared: Places, cursor: str) -> None:
     staff = Person(shop.tenant_id, role=CLIENT)

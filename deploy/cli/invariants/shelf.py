@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from deploy.cli.invariants.facts import AfterOrder, Facts, Level, Order
 from deploy.cli.invariants.violation import Violation
+from libs.common.contracts.external import is_next
 
 NOTHING_SINCE = AfterOrder()
 
@@ -89,8 +90,11 @@ def _supplied(facts: Facts, sku: str) -> int | None:
     """How many ever came, by inventory's word. None: a count while some were held or sold leaves that open."""
     wanted = [each.requested_at for each in facts.published.checkouts.values() if sku in each.goods and each.requested_at]
     sold_since = min(wanted, default=facts.at)
-    levels = Counter[str]()
-    for _, fact in sorted(facts.published.inventory.get(sku, {}).items()):
+    levels, last = Counter[str](), 0
+    for sequence, fact in sorted(facts.published.inventory.get(sku, {}).items()):
+        if not is_next(sequence, last):
+            break  # a leap is refused, and so is everything above it
+        last = sequence
         if fact.is_count:
             if fact.at >= sold_since:
                 return None

@@ -3,13 +3,15 @@
 The rules are those of the contracts, "Replay and demo" and its small print.
 """
 
-import csv
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
+from deploy.cli.replay.csv_records import records
+from libs.common.contracts.external import CONTROLS, is_sku
+from libs.common.json_text import is_keepable
 from libs.common.money import parse_minor
 
 CURRENCY: Final = "GBP"
@@ -18,7 +20,7 @@ MAX_QUANTITY: Final = 1_000_000
 _MAX_MINOR: Final = 9_000_000_000_000_000
 _MAX_NAME: Final = 200
 
-_SKU: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
+_CONTROLS: Final = re.compile(f"[{CONTROLS}]+")
 _DECIMAL: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 _INTEGER: Final = re.compile(r"([+-]?\d{1,18})(\.0*)?", re.ASCII)
 
@@ -109,7 +111,8 @@ class History:
 def read_history(lines: Iterable[str], invoices: int | None = None) -> History:
     """Read the first `invoices` invoices of a CSV, all of it without a number.
 
-    Rows of one invoice need not stand together. Raises HistoryError when it is no CSV of this shape.
+    Rows of one invoice need not stand together, and one that cannot be read costs no other. Raises HistoryError when it is no
+    CSV of this shape.
     """
     history = History()
     found: dict[str, Purchase | Cancellation] = {}
@@ -141,7 +144,7 @@ def classify(cells: Mapping[str, str]) -> Row | SkippedRow:
     except ValueError:
         return "malformed"
     sku = f"{code}.{max(unit_minor, 0)}"
-    if code and not _SKU.fullmatch(sku):
+    if code and not is_sku(sku):
         return "malformed"
     if not code:
         return "missing_code"
@@ -149,7 +152,9 @@ def classify(cells: Mapping[str, str]) -> Row | SkippedRow:
         return "non_positive_price"
     if quantity <= 0:
         return "non_positive_quantity"
-    return Row(sku, code, cells["Description"].strip()[:_MAX_NAME], unit_minor, quantity, customer)
+    # A name is one line: whatever the retailer broke it with is a space.
+    name = _CONTROLS.sub(" ", cells["Description"]).strip()[:_MAX_NAME]
+    return Row(sku, code, name, unit_minor, quantity, customer)
 
 
 def _take(history: History, purchase: Purchase, cells: Mapping[str, str] | None) -> None:
@@ -170,20 +175,18 @@ def _take(history: History, purchase: Purchase, cells: Mapping[str, str] | None)
 
 def _cells(lines: Iterable[str]) -> Iterator[tuple[str, Mapping[str, str] | None]]:
     """Yield each row's invoice number and cells; None in the place of cells that do not fit the header."""
-    reader = csv.reader(lines, strict=True)
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        missing = [name for name in COLUMNS if name not in header]
-        if missing:
-            raise HistoryError(f"these columns are missing from the first line: {', '.join(missing)}")
-        at = header.index("InvoiceNo")
-        for cells in reader:
-            if not cells:
-                continue
-            number = cells[at].strip() if at < len(cells) else ""
-            yield number, dict(zip(header, cells, strict=True)) if len(cells) == len(header) and number else None
-    except csv.Error as error:
-        raise HistoryError(f"line {reader.line_num} is not CSV ({error})") from error
+    rows = records(lines)
+    _, first = next(rows, ("", None))
+    header = [name.strip() for name in first or ()]
+    missing = [name for name in COLUMNS if name not in header]
+    if missing:
+        raise HistoryError(f"these columns are missing from the first line: {', '.join(missing)}")
+    at = header.index("InvoiceNo")
+    for text, cells in rows:
+        told = text.split(",") if cells is None else cells
+        number = told[at].strip() if at < len(told) and is_keepable(told[at]) else ""
+        fits = cells is not None and len(cells) == len(header) and number
+        yield number, dict(zip(header, told, strict=True)) if fits else None
 
 
 def _minor(text: str) -> int:

@@ -51,12 +51,10 @@ def run(*, file: Path, invoices: int | None, concurrency: int, tenant: str, json
 def read_file(file: Path, invoices: int | None) -> History:
     """Read an order history. Raises CommandError with one line that says what is wrong with the file."""
     try:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
+        with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
             return read_history(lines, invoices)
     except OSError as error:
         raise CommandError(f"{file} cannot be read: {error.strerror}", ExitCode.USAGE) from error
-    except UnicodeDecodeError as error:
-        raise CommandError(f"{file} is not UTF-8 ({error.reason}): convert it first", ExitCode.USAGE) from error
     except HistoryError as error:
         raise CommandError(f"{file}: {error}", ExitCode.USAGE) from error
 

@@ -13,18 +13,29 @@ from typing import Annotated, ClassVar, TypeVar, dataclass_transform
 
 from annotated_types import Ge, Le, MaxLen, MinLen
 
-__all__ = ["EVENTS", "FOREIGN_TOPICS", "Currency", "Event", "Minor", "Quantity", "Sequence", "Sku", "Text", "event"]
+__all__ = [
+    "EVENTS",
+    "EXTERNAL_TOPICS",
+    "Currency",
+    "Event",
+    "KeptSku",
+    "Minor",
+    "Quantity",
+    "Sequence",
+    "Text",
+    "event",
+]
 
-Sku = Annotated[str, MinLen(1), MaxLen(64)]
+EXTERNAL_TOPICS = frozenset({"catalog.v1", "inventory.v1", "fulfilment.v1"})
+"""Where others publish. What stands there is read strictly (`external.py`), for nobody of ours has judged it before."""
+
+KeptSku = Annotated[str, MinLen(1), MaxLen(64)]
+"""A SKU in an event of ours: whoever took it in has judged it (`external.Sku`)."""
 Text = Annotated[str, MaxLen(500)]
 Currency = Annotated[str, MinLen(3), MaxLen(3)]
 Quantity = Annotated[int, Ge(1), Le(1_000_000)]
 Minor = Annotated[int, Ge(0), Le(9_000_000_000_000_000)]
 Sequence = Annotated[int, Ge(1)]
-
-
-FOREIGN_TOPICS = frozenset({"catalog.v1", "fulfilment.v1", "inventory.v1"})
-"""The topics that systems outside Cartwright write."""
 
 
 class Event:

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
-from libs.common.contracts import Currency, Event, Minor, Quantity, Sku, Text, event
+from libs.common.contracts import Currency, Event, KeptSku, Minor, Quantity, Text, event
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FrozenLine:
     """One line of a frozen cart, at the price the shopper saw."""
 
-    sku: Sku
+    sku: KeptSku
     name: Text
     category: Text
     quantity: Quantity

@@ -1,8 +1,7 @@
 """Events of the catalogue system (`catalog.v1`), which is not ours: its input is not to be trusted."""
 
-from datetime import datetime
-
-from libs.common.contracts import Currency, Event, Minor, Sku, Text, event
+from libs.common.contracts import Event, event
+from libs.common.contracts.external import Count, Currency, Line, Minor, Moment, Sku
 
 
 @event("catalog.v1", "product.published", aggregate="sku")
@@ -10,9 +9,9 @@ class ProductPublished(Event):
     """A product may be sold from now on, once it has a price."""
 
     sku: Sku
-    name: Text
-    category: Text
-    weight_grams: int | None = None
+    name: Line
+    category: Line
+    weight_grams: Count | None = None
 
 
 @event("catalog.v1", "price.changed", aggregate="sku")
@@ -22,8 +21,8 @@ class PriceChanged(Event):
     sku: Sku
     currency: Currency
     unit_minor: Minor
-    valid_from: datetime | None = None
-    valid_until: datetime | None = None
+    valid_from: Moment | None = None
+    valid_until: Moment | None = None
 
 
 @event("catalog.v1", "product.withdrawn", aggregate="sku")

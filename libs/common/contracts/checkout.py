@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from libs.common.contracts import Currency, Event, Minor, Quantity, Sequence, Sku, Text, event
+from libs.common.contracts import Currency, Event, KeptSku, Minor, Quantity, Sequence, Text, event
 
 FailureReason = Literal[
     "cart-not-found",
@@ -113,7 +113,7 @@ class OrderLine:
     """One line of an order, at the price that was agreed."""
 
     line_id: str
-    sku: Sku
+    sku: KeptSku
     name: Text
     quantity: Quantity
     unit_minor: Minor

@@ -5,21 +5,18 @@ A sequence counts the events of one order, so what left and what came back are r
 
 from dataclasses import dataclass
 from typing import Annotated
-from uuid import UUID
 
 from annotated_types import MaxLen, MinLen
 
-from libs.common.contracts import Event, Quantity, event
-
-ForeignId = Annotated[str, MinLen(1), MaxLen(64)]
-"""An id that the fulfilment system gave, in whatever form it likes."""
+from libs.common.contracts import Event, event
+from libs.common.contracts.external import Id, Name, Quantity, Truth
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FulfilmentLine:
     """So many goods of one line of the order, by the `line_id` that `order.confirmed` gave it."""
 
-    line_id: Annotated[str, MinLen(1), MaxLen(64)]
+    line_id: Name
     quantity: Quantity
 
 
@@ -31,8 +28,8 @@ Lines = Annotated[tuple[FulfilmentLine, ...], MinLen(1), MaxLen(2_000)]
 class ShipmentDispatched(Event):
     """These goods left the house. An order may go in several shipments."""
 
-    order_id: UUID
-    shipment_id: ForeignId
+    order_id: Id
+    shipment_id: Name
     lines: Lines
 
 
@@ -40,15 +37,15 @@ class ShipmentDispatched(Event):
 class ShipmentDelivered(Event):
     """The shipment arrived."""
 
-    order_id: UUID
-    shipment_id: ForeignId
+    order_id: Id
+    shipment_id: Name
 
 
 @event("fulfilment.v1", "return.received", aggregate="order_id")
 class ReturnReceived(Event):
     """These goods came back. With `restock` they may be sold again."""
 
-    order_id: UUID
-    return_id: ForeignId
+    order_id: Id
+    return_id: Name
     lines: Lines
-    restock: bool
+    restock: Truth

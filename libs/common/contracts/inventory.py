@@ -1,12 +1,7 @@
 """Events of the inventory system (`inventory.v1`), which is not ours: its input is not to be trusted."""
 
-from typing import Annotated
-
-from annotated_types import Ge, Le, MaxLen
-
-from libs.common.contracts import Event, Sku, Text, event
-
-Location = Annotated[str, MaxLen(64)]
+from libs.common.contracts import Event, event
+from libs.common.contracts.external import Count, Delta, Line, Name, Sku
 
 
 @event("inventory.v1", "stock.counted", aggregate="sku")
@@ -14,8 +9,8 @@ class StockCounted(Event):
     """What a count of the shelf found: absolute, sold and shipped goods are no longer in it."""
 
     sku: Sku
-    location: Location
-    quantity: Annotated[int, Ge(0), Le(1_000_000_000)]
+    location: Name
+    quantity: Count
 
 
 @event("inventory.v1", "stock.adjusted", aggregate="sku")
@@ -23,6 +18,6 @@ class StockAdjusted(Event):
     """Goods came or went by another door than a sale."""
 
     sku: Sku
-    location: Location
-    delta: Annotated[int, Ge(-1_000_000_000), Le(1_000_000_000)]
-    reason: Text
+    location: Name
+    delta: Delta
+    reason: Line

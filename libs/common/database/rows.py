@@ -1,6 +1,6 @@
 """Aggregates in their tables: loaded and saved by the batch, any number of one kind with one statement."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache, cached_property, partial
@@ -10,15 +10,21 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_type_hints
 from uuid import UUID
 
+import orjson
+import structlog
 from sqlalchemy import Table
 from sqlalchemy.dialects.postgresql import JSONB
 
 from libs.common.database.connections import Connection
 from libs.common.database.statements import DIALECT, Select, Write, select, write
-from libs.common.decision import Aggregate, shape_of
+from libs.common.decision import Aggregate, Unreadable, shape_of
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
+
+REPAIR = "somebody wrote this row by hand, or an older program did: put it right; only what needs it fails"
+
+log = structlog.get_logger(__name__)
 
 
 A = TypeVar("A", bound=Aggregate)
@@ -30,9 +36,11 @@ class Rows(Generic[A]):
     LEFT_OUT: ClassVar[frozenset[str]] = frozenset()
     """Fields with a default that the table has no column for."""
 
-    def __init__(self, table: Table, kind: type[A]) -> None:
+    def __init__(self, table: Table, kind: type[A], *, lenient: Collection[str] = ()) -> None:
+        """`lenient`: mappings of which what cannot be read is left out, for it can be done without."""
         self.table = table
         self.kind = kind
+        self._lenient = lenient
         shape = shape_of(kind)
         self._names = [name for name in shape.names if name not in self.LEFT_OUT]
         self._values: Callable[[A], tuple[Any, ...]] = attrgetter(*self._names)
@@ -54,7 +62,7 @@ class Rows(Generic[A]):
         for index, name in enumerate(self._names):
             if isinstance(self.table.columns[name].type, JSONB):
                 adapter: TypeAdapter[Any] = TypeAdapter(hints[name])
-                decoders[index] = adapter.validate_json
+                decoders[index] = partial(_readable, adapter) if name in self._lenient else adapter.validate_json
                 encoders[index] = partial(_dump, adapter)
             elif isinstance(hints[name], type) and issubclass(hints[name], Enum):
                 decoders[index] = hints[name]
@@ -149,6 +157,26 @@ class Rows(Generic[A]):
         newest_first: bool = False,
         where: Mapping[str, Any] = MappingProxyType({}),
     ) -> list[A]:
+        """The rows of `judged_page`. Raises ValueError when one of them cannot be read."""
+        found = await self.judged_page(
+            connection, tenant_id, after=after, limit=limit, by=by, newest_first=newest_first, where=where
+        )
+        for each in found:
+            if isinstance(each, Unreadable):
+                raise each.error
+        return [each for each in found if not isinstance(each, Unreadable)]
+
+    async def judged_page(
+        self,
+        connection: Connection,
+        tenant_id: UUID,
+        *,
+        after: Sequence[Any] | None,
+        limit: int,
+        by: Sequence[str] = (),
+        newest_first: bool = False,
+        where: Mapping[str, Any] = MappingProxyType({}),
+    ) -> list[A | Unreadable]:
         """So many of a tenant's rows in the order of some columns, by default the key; without those that are deleted.
 
         `after` are these columns' values in the last row of the page before. `where` says what a column must be, or with an
@@ -159,7 +187,7 @@ class Rows(Generic[A]):
         columns = tuple(by) or (self.kind.KEY,)
         rest = _paged(self.table.name, columns, tuple(conditions), newest_first=newest_first, goes_on=after is not None)
         found = await connection.fetch(f"SELECT {self._columns} {rest}", tenant_id, *(after or ()), *wanted.values(), limit)
-        return self.made(found)
+        return self.judged(found, columns)
 
     async def load(self, connection: Connection, wanted: Sequence[tuple[UUID, Any]], *, lock: bool) -> list[A]:
         """The stored ones among the wanted (tenant, key), locked in sorted order unless they are only looked at."""
@@ -176,6 +204,22 @@ class Rows(Generic[A]):
     def made(self, found: Iterable[Iterable[Any]]) -> list[A]:
         """What was looked up, as aggregates."""
         return [self._decoded(values) for values in found]
+
+    def judged(self, found: Sequence[Sequence[Any]], by: Sequence[str] = ()) -> list[A | Unreadable]:
+        """The same, but a row that cannot be read is told of as such and takes no other with it."""
+        try:
+            return [*self.made(found)]
+        except ValueError:
+            return [self._judged(values, by) for values in found]
+
+    def _judged(self, values: Sequence[Any], by: Sequence[str]) -> A | Unreadable:
+        try:
+            return self._decoded(values)
+        except ValueError as error:
+            columns = dict(zip(self._names, values, strict=True))
+            place = columns["tenant_id"], columns[self.kind.KEY]
+            log.critical("row.unreadable", table=self.table.name, place=list(map(str, place)), error=str(error), action=REPAIR)
+            return Unreadable(*place, error, [columns[name] for name in by])
 
     async def save(self, connection: Connection, states: Sequence[tuple[A, int]]) -> None:
         """Store each state over the version that was read (0: a new row); raises what `write` does."""
@@ -228,6 +272,21 @@ def _paged(table: str, by: tuple[str, ...], conditions: tuple[str, ...], *, newe
         demands.append(f't."{name}" {operator}' if operator == "IS NULL" else f't."{name}" {operator or "="} {next(places)}')
     order = ", ".join(f't."{name}" DESC' if newest_first else f't."{name}"' for name in by)
     return f'FROM "{table}" t WHERE {" AND ".join(demands)} ORDER BY {order} LIMIT {next(places)}'
+
+
+def _readable(adapter: "TypeAdapter[Any]", stored: str) -> Any:
+    """The members of a stored mapping that can be read."""
+    try:
+        return adapter.validate_json(stored)
+    except ValueError:
+        value = orjson.loads(stored)
+        found: dict[str, Any] = {}
+        for name, each in value.items() if isinstance(value, dict) else ():
+            try:
+                found |= adapter.validate_json(orjson.dumps({name: each}))
+            except ValueError as error:
+                log.warning("member.unreadable", name=name, error=str(error), action=REPAIR)
+        return found
 
 
 def _dump(adapter: "TypeAdapter[Any]", value: Any) -> str:

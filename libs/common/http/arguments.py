@@ -14,7 +14,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.params import Body
 from starlette.requests import Request
 
-from libs.common.http.reading import NOTHING
+from libs.common.http.reading import NOTHING, UNKEEPABLE
+from libs.common.json_text import is_keepable
 
 
 class Arguments:
@@ -47,8 +48,9 @@ class Arguments:
             values[name] = await make(**await theirs.of(request, given, body))
         errors: list[Any] = []
         for name, alias, validate, place in self._path:
-            values[name], wrong = validate(request.path_params[alias], loc=place)
-            errors += wrong
+            given_text = request.path_params[alias]
+            values[name], wrong = validate(given_text, loc=place)
+            errors += wrong or ([] if is_keepable(given_text) else [{"loc": place, "msg": UNKEEPABLE}])
         if self._asked.query_params:
             _take(request_params_to_args(self._asked.query_params, request.query_params), values, errors)
         if self._asked.header_params:

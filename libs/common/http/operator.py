@@ -3,7 +3,7 @@
 Whoever has a tenant is turned away, whatever a token says; a tenant repairs its own by its service's `api` (`parked.py`).
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Protocol
 from uuid import UUID
@@ -15,9 +15,9 @@ from starlette.routing import Route
 
 from libs.common.auth import Principal, Verifier, bearer
 from libs.common.clock import new_id
-from libs.common.errors import MalformedError
+from libs.common.errors import MalformedError, RejectedError
 from libs.common.http.problem import problem_of
-from libs.common.http.reading import NOTHING, headers_of, read_json
+from libs.common.http.reading import NOTHING, UNKEEPABLE, headers_of, read_json, unkeepable_query
 from libs.common.http.refusals import note
 from libs.common.messaging.repairs import FIRST, ParkedMessages, Place, place_of
 
@@ -133,6 +133,7 @@ def _guarded(path: str, verifier: Verifier, permission: str, endpoint: Endpoint)
         try:
             principal = await verifier.verify(bearer(request.headers.get("authorization")))
             principal.demand(permission, of_platform=True)
+            _demand_keepable(unkeepable_query(request.scope["query_string"]))
             body = orjson.dumps(await endpoint(request, principal))
             return Response(body, media_type="application/json")
         except Exception as error:  # noqa: BLE001 - the edge turns whatever it is into a problem
@@ -177,7 +178,8 @@ def _limit(request: Request) -> int:
 
 async def body_of(request: Request) -> dict[str, Any]:
     """The JSON object that was sent; an empty one when nothing was."""
-    body = await read_json(headers_of(request.scope), request.receive)
+    body, found = await read_json(headers_of(request.scope), request.receive)
+    _demand_keepable(found)
     if body is NOTHING:
         return {}
     if not isinstance(body, dict):
@@ -186,6 +188,11 @@ async def body_of(request: Request) -> dict[str, Any]:
 
 
 def _reason(given: object) -> str:
-    if not isinstance(given, str) or len(given) > MAX_REASON or "\0" in given:
-        raise MalformedError("bad-reason", f"reason is text of at most {MAX_REASON} characters, none of them a zero byte")
+    if not isinstance(given, str) or len(given) > MAX_REASON:
+        raise MalformedError("bad-reason", f"reason is text of at most {MAX_REASON} characters")
     return given
+
+
+def _demand_keepable(pointers: Iterable[str]) -> None:
+    if errors := [{"pointer": pointer, "detail": UNKEEPABLE} for pointer in pointers]:
+        raise RejectedError("schema", "the request breaks its schema; see errors", errors=errors)

@@ -6,7 +6,7 @@ The order of checks is the contract's: 401, then what cannot be read (400, 413, 
 import hashlib
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,9 +26,21 @@ from libs.common.decision import Message, Viewer
 from libs.common.errors import CartwrightError, MalformedError, NotFoundError, RejectedError
 from libs.common.http.arguments import Arguments
 from libs.common.http.problem import problem_of
-from libs.common.http.reading import NOTHING, Headers, header, headers_of, idempotency_key, preferences, read_json, request_id_of
+from libs.common.http.reading import (
+    NOTHING,
+    UNKEEPABLE,
+    Headers,
+    header,
+    headers_of,
+    idempotency_key,
+    preferences,
+    read_json,
+    request_id_of,
+    unkeepable_query,
+)
 from libs.common.http.refusals import note
 from libs.common.http.server import OPERATORS
+from libs.common.json_text import pointer_part
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.idempotency import Answer, Claim, Replayed
 from libs.common.messaging.repairs import ParkedMessages
@@ -37,6 +49,8 @@ from libs.common.shared import Shared
 from libs.common.telemetry import Counter, Histogram, RequestSpan, request_span
 
 MAX_WAIT_SECONDS = 30
+MAX_ERRORS = 100
+"""So many of what is wrong with a request are told."""
 MAX_DIGITS = 18
 """Of a number in a header: Python refuses to read endless ones."""
 
@@ -277,16 +291,19 @@ class GuardedRoute(APIRoute):
         if rule.permission is not None:
             await call.authenticate()
         call.idempotency_key = idempotency_key(call.headers, demanded=rule.idempotent)
-        body = NOTHING
+        body, unkeepable = NOTHING, [*unkeepable_query(call.request.scope["query_string"])]
         if self.body_field is not None:
-            body = await read_json(call.headers, call.request.receive)
+            body, found = await read_json(call.headers, call.request.receive)
+            unkeepable += found
             call.body = None if body is NOTHING else body
         if rule.permission is not None and (rule.platform_only or rule.instead not in call.principal.permissions):
             call.principal.demand(rule.permission, of_platform=rule.platform_only)
         try:
             arguments = await self._arguments.of(call.request, call, body)
         except RequestValidationError as error:
-            raise await _refusal(error, call) from error
+            raise await _refusal(error.errors(), call, unkeepable) from error
+        if unkeepable:
+            raise await _refusal([], call, unkeepable)
         response: Response = await self.endpoint(**arguments)
         return response
 
@@ -301,17 +318,19 @@ class GuardedRoute(APIRoute):
         return LATENCY.labels(self.path)
 
 
-async def _refusal(error: RequestValidationError, call: Call) -> CartwrightError:
+async def _refusal(errors: Sequence[Any], call: Call, unkeepable: Sequence[str]) -> CartwrightError:
     """404 for a path that cannot be an object of ours or is not the caller's, 400 for headers, 422 for the rest."""
-    problems = [(tuple(map(str, each["loc"])), each["msg"]) for each in error.errors()]
+    problems = [(tuple(map(str, each["loc"])), each["msg"]) for each in errors]
     if any(location[0] == "path" for location, _ in problems):
         return NotFoundError("not-found", "there is nothing here for you")
     if any(location[0] == "header" for location, _ in problems):
         return MalformedError("bad-header", "; ".join(f"{location[-1]}: {message}" for location, message in problems))
     if call.rule.sees is not None:
         await call.rule.sees(call)
-    errors = [{"pointer": "/" + "/".join(location[1:]), "detail": message} for location, message in problems]
-    return RejectedError("schema", "the request breaks its schema; see errors", errors=errors)
+    told = [{"pointer": pointer, "detail": UNKEEPABLE} for pointer in unkeepable] or [
+        {"pointer": "/" + "/".join(map(pointer_part, location[1:])), "detail": message} for location, message in problems
+    ]
+    return RejectedError("schema", "the request breaks its schema; see errors", errors=told[:MAX_ERRORS])
 
 
 def _call() -> Call:

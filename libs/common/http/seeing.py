@@ -87,7 +87,7 @@ async def listed(
     where = {**where, **call.viewer.own(rows.kind)}
     tenant_id = call.tenant_id if tenant_id is None else tenant_id
     async with call.transaction(tenant_id) as connection:
-        found = await rows.page(
+        found = await rows.judged_page(
             connection, tenant_id, after=asked.after, limit=asked.most, by=by, newest_first=newest_first, where=where
         )
     return asked.reply(found, model, lambda each: [getattr(each, name) for name in by])

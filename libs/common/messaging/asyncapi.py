@@ -11,7 +11,9 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from libs.common.contracts import EVENTS, Event
+from libs.common.contracts.external import CONTROLS, FIRST_YEAR, LAST_YEAR, MAX_STEP
 from libs.common.decision import Handlers
+from libs.common.messaging.attributes import LONGER, MAX_SEQUENCE, MAX_TEXT
 
 Schema = dict[str, Any]
 
@@ -20,29 +22,45 @@ _CONTRACTS: Final = "libs.common.contracts"
 _BINDING: Final = {"bindingVersion": "0.5.0"}
 _UUID: Final = {"type": "string", "format": "uuid"}
 _TEXT: Final = {"type": "string"}
+_LINE: Final = _TEXT | {"maxLength": MAX_TEXT, "not": {"pattern": f"[{CONTROLS}]"}}
 
 _HEADERS: Final[Schema] = {
     "type": "object",
     "description": "CloudEvents 1.0 in Kafka's binary content mode: every header is text in UTF-8.",
     "properties": {
-        "content-type": {"const": "application/json"},
+        "content-type": _TEXT
+        | {"description": "`application/json`, also by another name (`…+json`). The whole event as payload is refused."},
         "ce_specversion": {"const": "1.0"},
-        "ce_id": _TEXT | {"minLength": 1, "description": "Unique within its source; of our services a UUIDv7."},
-        "ce_source": _TEXT | {"format": "uri-reference", "description": "Of our services `/cartwright/<service>`."},
-        "ce_type": _TEXT,
+        "ce_id": _LINE | {"minLength": 1, "description": "Unique within its source; of our services a UUIDv7."},
+        "ce_source": _LINE
+        | {
+            "minLength": 1,
+            "maxLength": LONGER["ce_source"],
+            "format": "uri-reference",
+            "description": "Of our services `/cartwright/<service>`.",
+        },
+        "ce_type": _LINE,
         "ce_dataschema": _TEXT | {"format": "uri", "description": "`urn:cartwright:schema:<type>:<version>`; absent: version 1."},
-        "ce_subject": _TEXT | {"description": "The aggregate's id."},
-        "ce_time": _TEXT | {"format": "date-time", "description": "When it was decided."},
+        "ce_subject": _LINE | {"description": "The aggregate's id."},
+        "ce_time": _TEXT
+        | {
+            "format": "date-time",
+            "description": f"When it was decided: RFC 3339 with its offset, from {FIRST_YEAR} to {LAST_YEAR}.",
+        },
         "ce_tenantid": _UUID | {"description": "The tenant; the nil UUID for what belongs to the platform."},
-        "ce_partitionkey": _TEXT | {"description": "The Kafka key."},
-        "ce_correlationid": _TEXT | {"description": "The checkout's id, else the request's."},
-        "ce_causationid": _TEXT | {"description": "The id of the message or request that led to this one."},
+        "ce_partitionkey": _LINE | {"maxLength": LONGER["ce_partitionkey"], "description": "The Kafka key."},
+        "ce_correlationid": _LINE | {"description": "The checkout's id, else the request's."},
+        "ce_causationid": _LINE | {"description": "The id of the message or request that led to this one."},
         "ce_sequence": _TEXT
-        | {"pattern": "^[1-9][0-9]{0,18}$", "description": "From 1, +1 an event of an aggregate on a topic."},
-        "ce_actor": _TEXT | {"description": "Who did it."},
-        "ce_relayposition": _TEXT
-        | {"description": "`<database>/<timeline>.<window>.<n>`: rises for ever, repeats when sent again."},
-        "traceparent": _TEXT | {"description": "W3C trace context."},
+        | {
+            "pattern": "^[1-9][0-9]{0,15}$",
+            "description": f"From 1, +1 an event of an aggregate on a topic; {MAX_SEQUENCE} at most. Of others' products and "
+            f"stock, one that is more than {MAX_STEP} above the last is rejected as `sequence-leap`.",
+        },
+        "ce_actor": _LINE | {"description": "Who did it."},
+        "ce_relayposition": _LINE
+        | {"description": "`<database>/<timeline>.<window>.<n>`: rises for ever, repeats when sent again. Our relays' alone."},
+        "traceparent": _LINE | {"description": "W3C trace context."},
     },
     "required": ["ce_id", "ce_source", "ce_type", "ce_tenantid", "ce_sequence", "ce_time"],
 }

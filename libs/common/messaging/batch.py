@@ -18,9 +18,10 @@ from aiokafka import TopicPartition
 from libs.common.clock import now
 from libs.common.database import Connection, Write
 from libs.common.decision import IdentityMap
-from libs.common.errors import ConflictError, NotYetError
+from libs.common.errors import ConflictError, NotYetError, UnbelievableError
+from libs.common.messaging.attributes import Position
 from libs.common.messaging.brake import Brake
-from libs.common.messaging.envelope import EventTooLargeError, Invalid, KafkaRecord, Position, Reader, Received
+from libs.common.messaging.envelope import EventTooLargeError, Invalid, KafkaRecord, Reader, Received
 from libs.common.messaging.parked import (
     GAP,
     Parked,
@@ -31,6 +32,7 @@ from libs.common.messaging.parked import (
     mark,
     park,
     waiting_for_gap,
+    whose,
 )
 from libs.common.messaging.shell import Failure, Shell
 from libs.common.telemetry import Counter
@@ -143,8 +145,8 @@ class Batch:
         """Set aside the one record that is read, because of this error. Nothing of it is used that could bring it about again."""
         [[(record, found)]] = read.values()
         offsets, failure = next_offsets(read), UnstorableError(error)
-        tenant_ids = [found.message.tenant_id] if isinstance(found, Received) else []
-        async with self._shell.database.transaction(tenant_ids) as connection:
+        named = found.message.tenant_id if isinstance(found, Received) else whose(record)
+        async with self._shell.database.transaction([named] if named else []) as connection:
             fence = await self._fence(connection, offsets, stored)
             key = (record.topic, record.key or b"")
             reason = (await heads(connection, self._group, {key})).get(key) if fence.has_parked else None
@@ -255,10 +257,10 @@ def key_of(found: Received | Parked) -> Key:
 
 
 def in_line(ordered: Sequence[Received | Parked], blocked: set[Key]) -> Callable[[int, list[Any]], Exception | None]:
-    """What refuses a message because one before it of its key has failed; a gap holds up nobody."""
+    """What refuses a message because one before it of its key has failed and holds it up."""
 
     def refusal(index: int, answers: list[Any]) -> Exception | None:
-        if answers and isinstance(answers[-1], Failure) and code_of(answers[-1].error) != GAP:
+        if answers and isinstance(answers[-1], Failure) and holds_up(answers[-1].error):
             blocked.add(key_of(ordered[index - 1]))
         if blocked and key_of(ordered[index]) in blocked:
             return QueuedError("an earlier message of this key is set aside")
@@ -274,7 +276,7 @@ def outcomes_of(ordered: Sequence[Received | Parked], answers: Sequence[Any]) ->
     for found, answer in zip(ordered, answers, strict=True):
         if isinstance(answer, Failure):
             place, error = (found.record.topic, found.message.tenant_id), answer.error
-            if isinstance(error, QueuedError | NotYetError) or code_of(error) == GAP:
+            if isinstance(error, QueuedError | NotYetError) or not holds_up(error):
                 undecided.append(place)
             else:
                 failed[place] = failed.get(place, (0, ""))[0] + 1, f"{code_of(error)}: {error}"
@@ -302,6 +304,11 @@ def _is_plain(found: Received) -> bool:
     """Whether its origin and position can be kept as a watermark."""
     fits = found.position is None or max(found.position) < MAX_POSITION
     return fits and found.origin.isascii() and found.origin.isprintable()
+
+
+def holds_up(error: Exception) -> bool:
+    """Whether the later messages of its key must wait: not for what will never be applied, nor for a gap, which heals."""
+    return not isinstance(error, UnbelievableError) and code_of(error) != GAP
 
 
 def above_watermark(received: Mapping[TopicPartition, Sequence[Received]], marks: Marks) -> list[Received]:

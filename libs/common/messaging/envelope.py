@@ -1,13 +1,13 @@
 """CloudEvents 1.0 in Kafka's binary content mode: how an event is written, and how anything at all is read.
 
 Reading trusts nothing: whatever a record holds, the answer is a message, a reason to reject it, or None for what
-this service does not react to.
+this service does not react to. What others publish is read more strictly still: `feed validate`, the published schemas
+and every consumer ask this one reader.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 from typing import Any, Protocol, cast
 from uuid import UUID
 
@@ -16,20 +16,33 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import SchemaValidator, core_schema
 
 from libs.common.clock import PLATFORM, rfc3339
-from libs.common.contracts import EVENTS, Event
+from libs.common.contracts import EVENTS, EXTERNAL_TOPICS, Event
 from libs.common.decision import Message, Published
+from libs.common.json_text import NotJsonError, pointer_part, read_strictly
+from libs.common.messaging.attributes import (
+    MAX_TEXT,
+    Position,
+    UnusableError,
+    demand_bounds,
+    demand_json,
+    demand_text,
+    moment_of,
+    parse_position,
+    sequence_of,
+    tenant_of,
+    version_of,
+)
 from libs.common.messaging.headers import pack
 from libs.common.messaging.reading.notes import UNREADABLE, Place, Unreadable, note_of
 
 MAX_EVENT_BYTES = 900_000
 """Headers and payload together; a larger event is refused at insert, before the broker could."""
 
-MAX_SEQUENCE = 2**63 - 1
+TOLD = 5
+"""So many of a payload's errors are told."""
 
 Header = tuple[str, bytes | None]
 """A header of a record may be there with no value at all."""
-Position = tuple[int, int, int]
-"""Where a relay sent an event: (timeline, window, ordinal). Rises for ever, also across a failover."""
 
 
 class KafkaRecord(Protocol):
@@ -104,8 +117,19 @@ def reader(data_type: type[Any]) -> Callable[[bytes], Any]:
     They are told apart and turned into text in C; those of the standard library run Python for it, twenty times a message.
     """
     if data_type not in _READERS:
-        _READERS[data_type] = SchemaValidator(_with_quick_ids(adapter(data_type).core_schema)).validate_json
+        read = SchemaValidator(_with_quick_ids(adapter(data_type).core_schema)).validate_json
+        _READERS[data_type] = _strictly(read) if getattr(data_type, "TOPIC", None) in EXTERNAL_TOPICS else read
     return _READERS[data_type]
+
+
+def _strictly(read: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """The same reader for a payload that must mean the same to everybody."""
+
+    def reading(payload: bytes) -> Any:
+        read_strictly(payload)
+        return read(payload)
+
+    return reading
 
 
 _QUICK_ID = core_schema.chain_schema([core_schema.str_schema(), core_schema.no_info_plain_validator_function(pgproto.UUID)])
@@ -174,13 +198,8 @@ class Reader:
         """A message, a reason, or None when the record is no concern of this service."""
         try:
             return self._read(record)
-        except UnicodeDecodeError as error:
-            return Invalid(record, "undecodable-header", str(error))
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            return Invalid(record, "schema", f"{'/'.join(map(str, first['loc']))}: {first['msg']} ({error.error_count()} in all)")
-        except (KeyError, ValueError) as error:
-            return Invalid(record, "malformed", f"{type(error).__name__}: {error}")
+        except (KeyError, ValueError, ArithmeticError) as error:
+            return Invalid(record, *_why(error))
 
     def _read(self, record: KafkaRecord) -> Received | Invalid | None:
         raw = dict(record.headers)
@@ -193,9 +212,12 @@ class Reader:
             if found is None or isinstance(found, Invalid):
                 return found
             data_type = found
-        _demand_text(given)
+        demand_text(given)
+        is_external = data_type.TOPIC in EXTERNAL_TOPICS
+        if is_external:
+            demand_bounds(given, len(record.headers))
         data = reader(data_type)(record.value or b"")
-        tenant_id = _tenant(given["ce_tenantid"])
+        tenant_id = tenant_of(given["ce_tenantid"])
         mismatch = _mismatch(record, tenant_id, getattr(data, data_type.AGGREGATE), given)
         if mismatch:
             return Invalid(record, "tenant-mismatch", mismatch)
@@ -205,13 +227,13 @@ class Reader:
             data=data,
             tenant_id=tenant_id,
             id=given["ce_id"].decode(),
-            time=_moment(given["ce_time"].decode()),
+            time=moment_of(given["ce_time"].decode(), strictly=is_external),
             source=given["ce_source"].decode(),
             actor=given.get("ce_actor", b"").decode(),
             correlation_id=given.get("ce_correlationid", b"").decode(),
             causation_id=given.get("ce_causationid", b"").decode(),
             traceparent=traceparent.decode() if traceparent is not None else None,
-            sequence=_sequence(given["ce_sequence"]),
+            sequence=sequence_of(given["ce_sequence"]),
         )
         return Received(record, message, origin, position)
 
@@ -223,15 +245,40 @@ class Reader:
                 return Invalid(Place(record.topic, record.partition, record.offset), UNREADABLE, note.detail)
             if note is not None:
                 return None
-            return Invalid(record, "malformed", "no ce_type header")
+            demand_json(raw)
+            return Invalid(record, "malformed", "the header ce_type is missing")
         type_ = raw["ce_type"].decode()
         if (record.topic, type_) not in self._wanted_types:
-            return None if (record.topic, type_) in self._known else Invalid(record, "unknown-type", type_)
-        _demand_text(raw)
-        version = int(raw["ce_dataschema"].rpartition(b":")[2]) if "ce_dataschema" in raw else 1
+            return None if (record.topic, type_) in self._known else Invalid(record, "unknown-type", type_[:MAX_TEXT])
+        demand_text(raw)
+        version = version_of(raw["ce_dataschema"].decode(), type_) if "ce_dataschema" in raw else 1
         return self._wanted.get((record.topic, type_, version)) or Invalid(
             record, "unknown-version", f"{type_} version {version}"
         )
+
+
+def _why(error: Exception) -> tuple[str, str]:
+    """The reason and the words under which a record is rejected."""
+    match error:
+        case UnicodeDecodeError():
+            return "undecodable-header", str(error)
+        case ValidationError():
+            return "schema", told(error)
+        case NotJsonError():
+            return "schema", str(error)
+        case UnusableError():
+            return error.reason, str(error)
+        case KeyError():
+            return "malformed", f"the header {error.args[0]} is missing"
+        case _:
+            return "malformed", str(error)
+
+
+def told(error: ValidationError) -> str:
+    """What is wrong with a payload, each with its JSON pointer."""
+    errors = error.errors(include_url=False, include_context=False, include_input=False)
+    lines = [f"{''.join(f'/{pointer_part(str(step))}' for step in each['loc']) or '/'}: {each['msg']}" for each in errors[:TOLD]]
+    return "; ".join(lines) + (f" ({len(errors)} in all)" if len(errors) > TOLD else "")
 
 
 def _mismatch(record: KafkaRecord, tenant_id: UUID, aggregate_id: object, raw: Mapping[str, bytes]) -> str | None:
@@ -246,52 +293,3 @@ def _mismatch(record: KafkaRecord, tenant_id: UUID, aggregate_id: object, raw: M
     if tenant_id == PLATFORM and key == str(aggregate_id):
         return None
     return f"the key {key!r} is not of tenant {tenant_id} and aggregate {str(aggregate_id)!r}"
-
-
-@lru_cache(maxsize=10_000)
-def _tenant(text: bytes) -> UUID:
-    """There are few tenants and many messages, and making a UUID costs as much as reading the payload."""
-    tenant_id: UUID = pgproto.UUID(text.decode())
-    return tenant_id
-
-
-def _demand_text(raw: Mapping[str, bytes]) -> None:
-    """Every header must be UTF-8, also those that nobody here reads."""
-    if not b"".join(raw.values()).isascii():
-        for value in raw.values():
-            value.decode()
-
-
-def _moment(text: str) -> datetime:
-    """An RFC 3339 time; one without a zone is no moment."""
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        reason = f"ce_time {text} has no zone"
-        raise ValueError(reason)
-    return moment
-
-
-def _sequence(text: bytes) -> int:
-    """A sequence counts from 1, and fits where it is kept."""
-    sequence = int(text)
-    if not 1 <= sequence <= MAX_SEQUENCE:
-        reason = f"ce_sequence {text.decode()} is not between 1 and {MAX_SEQUENCE}"
-        raise ValueError(reason)
-    return sequence
-
-
-def parse_position(text: str) -> tuple[str, Position | None]:
-    """Split `<database>/<timeline>.<window>.<ordinal>`; a foreign publisher has none."""
-    if "/" not in text:
-        return "", None
-    window_of, _, ordinal = text.rpartition(".")
-    origin, timeline, window = _window(window_of)
-    return origin, (timeline, window, int(ordinal))
-
-
-@lru_cache(maxsize=1_000)
-def _window(text: str) -> tuple[str, int, int]:
-    """The messages of one window come together."""
-    origin, _, numbers = text.rpartition("/")
-    timeline, window = numbers.split(".")
-    return origin, int(timeline), int(window)

@@ -15,9 +15,10 @@ from uuid import UUID
 import asyncpg
 import orjson
 
+from libs.common.contracts.external import CANONICAL_UUID
 from libs.common.database import Connection, Write
 from libs.common.decision import Message
-from libs.common.errors import NotYetError
+from libs.common.errors import NotYetError, UnbelievableError
 from libs.common.messaging.envelope import Header, Invalid, KafkaRecord, Reader, Received
 
 GAP = "gap"
@@ -44,7 +45,8 @@ class Refusal:
     @classmethod
     def of_invalid(cls, found: Invalid) -> "Refusal":
         """Nobody can use it."""
-        return cls(found.record, "rejected", found.reason, found.detail, type=_header(found.record, "ce_type"))
+        record = found.record
+        return cls(record, "rejected", found.reason, found.detail, whose(record), _header(record, "ce_type"))
 
     @classmethod
     def rejected(cls, found: Received, reason: str, detail: str) -> "Refusal":
@@ -55,7 +57,8 @@ class Refusal:
     def of_failure(cls, found: "Received | Parked", error: Exception) -> "Refusal":
         """Its decision failed, or that of one before it."""
         message, reason = found.message, "behind-parked" if isinstance(error, QueuedError) else code_of(error)
-        return cls(found.record, state_after(error), reason, str(error), message.tenant_id, message.data.TYPE)
+        detail = error.detail if isinstance(error, UnbelievableError) else str(error)
+        return cls(found.record, state_after(error), reason, detail, message.tenant_id, message.data.TYPE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,8 @@ def state_after(error: Exception) -> State:
     """What becomes of a message whose decision raised this."""
     if isinstance(error, QueuedError):
         return "queued"
+    if isinstance(error, UnbelievableError):
+        return "rejected"
     return "waiting" if isinstance(error, NotYetError) else "parked"
 
 
@@ -163,6 +168,14 @@ def read(group: str, row: asyncpg.Record, reader: Reader) -> Parked | Invalid:
 def _header(record: KafkaRecord, name: str) -> str | None:
     value = dict(record.headers).get(name)
     return value.decode(errors="backslashreplace") if value is not None else None
+
+
+def whose(record: KafkaRecord) -> UUID | None:
+    """The tenant that a rejected record is listed under: the one it names, if its key names the same."""
+    named = _header(record, "ce_tenantid")
+    if named is None or not CANONICAL_UUID.fullmatch(named) or not (record.key or b"").startswith(f"{named}:".encode()):
+        return None
+    return UUID(named)
 
 
 def _headers(record: KafkaRecord) -> bytes:

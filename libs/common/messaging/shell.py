@@ -215,7 +215,7 @@ class Shell:
         for together in rounds:
             selects = [self._rows[kind].wanted([entry.place for entry in entries], lock=lock) for kind, entries, lock in together]
             for (kind, entries, _), found in zip(together, await select(connection, selects), strict=True):
-                aggregates.put_loaded(kind, entries, self._rows[kind].made(found))
+                aggregates.put_loaded(kind, entries, self._rows[kind].judged(found))
 
     async def store(self, connection: Connection, aggregates: IdentityMap, *also: Write) -> None:
         """Write what changed with its timers and events, and what else there is to write, in one round trip.

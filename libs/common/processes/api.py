@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
+from urllib.parse import unquote
 
 import orjson
 import structlog
@@ -19,7 +20,7 @@ from libs.common.auth import Keys, Verifier
 from libs.common.database import Database
 from libs.common.http.operator import repair_routes
 from libs.common.http.problem import problem
-from libs.common.http.reading import headers_of, request_id_of
+from libs.common.http.reading import SLASH, headers_of, path_of, request_id_of
 from libs.common.http.routes import GuardedRoute, Routes, Service
 from libs.common.http.server import calm_collector, closed, operator_routes, serve
 from libs.common.messaging.broker import Broker
@@ -78,26 +79,37 @@ class Api(FastAPI):
     """
 
     def __init__(self, name: str, routes: Routes, lifespan: Any = None) -> None:
-        super().__init__(title=f"Cartwright {name}", version="1", docs_url=None, redoc_url=None, lifespan=lifespan)
+        super().__init__(
+            title=f"Cartwright {name}", version="1", docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan
+        )
         self.router.routes.extend(routes.routes)  # including a router would match every path twice
         self._direct: dict[tuple[str, int], list[GuardedRoute]] = {}
         """By method and number of segments: nearly always one is left, and its expression alone decides."""
+        self._open: dict[str, list[GuardedRoute]] = {}
+        """Those whose last part may have any number of segments, by method."""
         for route in routes.routes:
-            if isinstance(route, GuardedRoute) and ":" not in route.path:
+            if isinstance(route, GuardedRoute):
                 for method in route.methods or ():
-                    self._direct.setdefault((method, route.path.count("/")), []).append(route)
+                    if ":" in route.path:
+                        self._open.setdefault(method, []).append(route)
+                    else:
+                        self._direct.setdefault((method, route.path.count("/")), []).append(route)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
-        if scope["type"] == "http":
-            path = scope["path"]
-            for route in self._direct.get((scope["method"], path.count("/")), ()):
-                found = route.path_regex.match(path)
-                if found is not None:
-                    scope.update(app=self, route=route, path_params=found.groupdict())
-                    await route.serve(scope, receive, send)
-                    return
-        await super().__call__(scope, receive, send)
+        """Answer a request. A slash that is percent-encoded is part of its segment, here and wherever else it may lead."""
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        path = path_of(scope)
+        method = scope["method"]
+        for route in (*self._direct.get((method, path.count("/")), ()), *self._open.get(method, ())):
+            found = route.path_regex.match(path)
+            if found is not None:
+                values = {name: value.replace(SLASH, "/") for name, value in found.groupdict().items()}
+                scope.update(app=self, route=route, path_params=values)
+                await route.serve(scope, receive, send)
+                return
+        await super().__call__({**scope, "path": path}, receive, send)
 
 
 def api_app(name: str, routes: Routes, lifespan: Any = None) -> FastAPI:
@@ -140,7 +152,8 @@ async def _http_problem(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 500)
     detail = "there is nothing here for you" if status == 404 else str(getattr(error, "detail", error))
     request_id = request_id_of(headers_of(request.scope))
-    response = problem(status, CODES.get(status, "http"), detail, request_id=request_id, instance=request.url.path)
+    instance = unquote(request.scope.get("raw_path", b"").decode("latin-1")) or request.url.path
+    response = problem(status, CODES.get(status, "http"), detail, request_id=request_id, instance=instance)
     for header, value in (getattr(error, "headers", None) or {}).items():
         response.headers[header] = value
     return response

@@ -4,13 +4,14 @@ from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import Path
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from libs.common.contracts.checkout import OrderLine
-from libs.common.countries import COUNTRIES
+from libs.common.contracts.external import Sku
+from libs.common.countries import COUNTRIES, needed_in
 from services.checkout.domain.quote import Address, Quote, QuoteLine, QuoteShipping
 
-SkuPath = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$")]
+SkuPath = Annotated[Sku, Path()]
 
 
 class Body(BaseModel):
@@ -31,17 +32,31 @@ Words = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x0
 """Something to read on one line, and not nothing."""
 
 
-class AddressModel(Body):
-    """Where to."""
+Town = Annotated[Words, Field(max_length=100)]
+PostalCode = Annotated[Words, Field(max_length=20)]
+_BY_COUNTRY = Field(validate_default=True, description="Required in a country whose addresses cannot do without one")
 
+
+class AddressModel(Body):
+    """Where to. What an address needs depends on its country, which therefore is read first."""
+
+    country: Country
     name: Words
     line1: Words
     line2: Words | None = None
-    city: Annotated[Words, Field(max_length=100)]
-    region: Annotated[Words, Field(max_length=100)] | None = None
-    postal_code: Annotated[Words, Field(max_length=20)]
-    country: Country
+    city: Annotated[Town | None, _BY_COUNTRY] = None
+    region: Annotated[Town | None, _BY_COUNTRY] = None
+    postal_code: Annotated[PostalCode | None, _BY_COUNTRY] = None
     phone: Annotated[Words, Field(max_length=30)] | None = None
+
+    @field_validator("city", "region", "postal_code")
+    @classmethod
+    def _is_there(cls, value: str | None, info: ValidationInfo) -> str | None:
+        country = info.data.get("country")
+        if value is None and country is not None and info.field_name in needed_in(country):
+            message = f"an address in {country} needs one"
+            raise ValueError(message)
+        return value
 
 
 def address_of(model: AddressModel | None) -> Address | None:

@@ -23,9 +23,10 @@ class Address:
     name: str
     line1: str
     line2: str | None = None
-    city: str
+    city: str | None = None
+    """None: addresses in its country have none. So with its postal code."""
     region: str | None = None
-    postal_code: str
+    postal_code: str | None = None
     country: str
     """ISO 3166-1 alpha-2."""
     phone: str | None = None

@@ -11,8 +11,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar
 
+from libs.common.contracts.external import MAX_STEP, is_next
 from libs.common.decision import Aggregate
-from libs.common.errors import ConflictError
+from libs.common.errors import ConflictError, UnbelievableError
 
 
 class StockPolicy(StrEnum):
@@ -198,6 +199,7 @@ def count(stock: Stock, location: str, quantity: int, sequence: int) -> Stock:
     """Take an absolute count as the adjustment it implies. Fewer than are reserved leaves nothing free to sell."""
     if sequence <= stock.inventory_sequence:
         return stock
+    _demand_next(stock, sequence)
     level = stock.levels.get(location, Level())
     delta = max(quantity - level.reserved, 0) - level.on_hand
     return _adjust(stock, location, delta, sequence)
@@ -207,10 +209,18 @@ def adjust(stock: Stock, location: str, delta: int, sequence: int) -> Stock:
     """Goods came or went. Raises SequenceGapError when the event before this one has not been seen."""
     if sequence <= stock.inventory_sequence:
         return stock
+    _demand_next(stock, sequence)
     if sequence > stock.inventory_sequence + 1:
         detail = f"{stock.sku} is at {stock.inventory_sequence} and cannot take {sequence} before what lies between"
         raise SequenceGapError("gap", detail)
     return _adjust(stock, location, max(delta, -stock.levels.get(location, Level()).on_hand), sequence)
+
+
+def _demand_next(stock: Stock, sequence: int) -> None:
+    """Refuse what counts so far ahead that nothing after it would be believed. Raises UnbelievableError."""
+    if not is_next(sequence, stock.inventory_sequence):
+        detail = f"/ce_sequence: {stock.sku} is at {stock.inventory_sequence}, and {sequence} is more than {MAX_STEP} above it"
+        raise UnbelievableError("sequence-leap", detail)
 
 
 def skip(stock: Stock, sequence: int) -> Stock:

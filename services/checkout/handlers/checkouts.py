@@ -10,7 +10,7 @@ import structlog
 
 from libs.common.contracts import Event
 from libs.common.contracts.cart import CartFreezeRefused, CartFrozen
-from libs.common.decision import Message, Ref, Viewer, World
+from libs.common.decision import Message, Ref, UnreadableError, Viewer, World
 from libs.common.errors import ConflictError, RejectedError
 from libs.common.tenancy import Tenant, tenant_ref
 from services.checkout import domain
@@ -147,13 +147,13 @@ def cart_frozen(world: World, message: Message[CartFrozen]) -> None:
         return
     try:
         quote = domain.quote.quote(message.data, quoting.terms(world, checkout))
-    except domain.quote.UnquotableError:
+        allocations = stock.reserve_all(world, domain.quote.demand(quote.lines))
+    except (domain.quote.UnquotableError, UnreadableError):  # terms or stock that nobody can read: nothing can be agreed on
         world.save(*saga.fail(checkout, "cart-unavailable"))
         return
     if not quote.lines:
         world.save(*saga.fail(checkout, "cart-empty"))  # else it would be an order of nothing, for nothing
         return
-    allocations = stock.reserve_all(world, domain.quote.demand(quote.lines))
     if allocations is None:
         world.save(*saga.fail(checkout, "out-of-stock"))
         return

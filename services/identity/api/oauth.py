@@ -17,6 +17,7 @@ from libs.common.database import TRANSIENT
 from libs.common.errors import CartwrightError, RejectedError, UnauthenticatedError, UnavailableError
 from libs.common.http.refusals import note, refused
 from libs.common.http.routes import Call, Caller, Routes, public, reply
+from libs.common.json_text import is_keepable
 from libs.common.telemetry.security import Refused
 from services.identity import repository
 from services.identity.api.issuer import Issuer, TokenAnswer
@@ -41,6 +42,8 @@ class Form:
         repeated = sorted(name for name, values in fields.items() if len(values) > 1 and name != "resource")
         if repeated:
             raise RejectedError("invalid-request", f"given more than once: {' '.join(repeated)}")
+        if not all(is_keepable(text) for name, values in fields.items() for text in (name, *values)):
+            raise RejectedError("invalid-request", "a field holds U+0000")
         self.resources = fields.get("resource", [])
         self._fields = fields
 

@@ -1,8 +1,10 @@
 import re
 import typing
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,10 @@ from hypothesis import strategies as st
 
 from libs.common import contracts
 from libs.common.clock import PLATFORM, new_id
-from libs.common.contracts import EVENTS, Event
+from libs.common.contracts import EVENTS, Event, external, fulfilment
+from libs.common.contracts.cart import CartReopened
 from libs.common.contracts.catalog import PriceChanged, ProductPublished
+from libs.common.contracts.currencies import KNOWN_CURRENCIES
 from libs.common.decision import Message, Published
 from libs.common.messaging.envelope import MAX_EVENT_BYTES, EventTooLargeError, Invalid, Reader, Received, encode
 from libs.common.messaging.headers import unpack
@@ -34,7 +38,7 @@ LANGUAGE = sorted(
 
 NOW = datetime(2026, 1, 1, 12, 30, 0, 123_456, tzinfo=UTC)
 TENANT = UUID(int=0xA)
-SEQUENCES = st.integers(1, 2**63 - 1)
+SEQUENCES = st.integers(1, 2**53 - 1)
 st.register_type_strategy(datetime, st.datetimes(timezones=st.just(UTC)))
 JSON = st.recursive(st.booleans() | st.integers(-(2**53), 2**53) | st.text(), lambda inner: st.dictionaries(st.text(), inner))
 
@@ -60,9 +64,28 @@ def test_the_registry_has_every_event_and_no_two_of_one_name() -> None:
         assert re.fullmatch(r"[a-z-]+\.v\d+", each.TOPIC)
 
 
+LINES = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=64)
+MARKED: dict[Any, st.SearchStrategy[Any]] = {
+    external.Sku: LINES.map(partial(unicodedata.normalize, "NFC")).filter(external.is_sku),
+    external.Line: LINES,
+    external.Name: LINES,
+    external.Currency: st.sampled_from(sorted(KNOWN_CURRENCIES)),
+    external.Moment | None: st.none() | st.integers(0, 7_000_000_000).map(partial(datetime.fromtimestamp, tz=UTC)),
+    fulfilment.Lines: st.lists(
+        st.builds(fulfilment.FulfilmentLine, line_id=LINES, quantity=st.integers(1, 1_000_000)), min_size=1, max_size=9
+    ).map(tuple),
+}
+"""What is marked says more than its type does."""
+
+
 def _strategy(event: type[Event]) -> st.SearchStrategy[Any]:
     """Any event of this class, from its own annotations."""
-    known = {"settings": st.dictionaries(st.text(), JSON)} if "settings" in typing.get_type_hints(event) else {}
+    hints = typing.get_type_hints(event, include_extras=True)
+    known = {name: MARKED[hint] for name, hint in hints.items() if hint in MARKED}
+    if "settings" in hints:
+        known["settings"] = st.dictionaries(st.text(), JSON)
+    if event.AGGREGATE == "kid":
+        known["kid"] = LINES  # it is a header, too
     return st.builds(event, **known)
 
 
@@ -123,14 +146,54 @@ def test_a_relays_position_is_read_and_a_foreign_publisher_needs_few_headers() -
         assert found_invalid.reason == "malformed"
 
 
+def typed(content_type: bytes) -> Record:
+    """The record as something else."""
+    return replace(GOOD, headers=list({**dict(GOOD.headers), "content-type": content_type}.items()))
+
+
 REJECTED: list[tuple[str, Record]] = [
     ("malformed", changed(ce_type=None)),
     ("malformed", changed(ce_id=None)),
     ("malformed", changed(ce_sequence=b"one")),
     ("malformed", changed(ce_sequence=b"0")),
     ("malformed", changed(ce_sequence=b"-1")),
-    ("malformed", changed(ce_sequence=str(2**63).encode())),
+    ("malformed", changed(ce_sequence=str(2**53).encode())),
+    ("malformed", changed(ce_sequence=b"9" * 400)),
+    ("malformed", changed(ce_sequence=b" 1")),
+    ("malformed", changed(ce_sequence=b"1_0")),
+    ("malformed", changed(ce_sequence=b"007")),
+    ("malformed", changed(ce_sequence="\u0661".encode())),
+    ("malformed", changed(ce_id=b"")),
+    ("malformed", changed(ce_id=b"x" * 257)),
+    ("malformed", changed(ce_id=b"a\0b")),
+    ("malformed", changed(ce_source=b"")),
+    ("malformed", changed(ce_source=b"/" + b"x" * 1_024)),
+    ("malformed", changed(ce_source=b"/a\nb")),
+    ("malformed", changed(ce_subject="a\u0085".encode())),
+    ("malformed", changed(ce_actor=b"x" * 257)),
+    ("malformed", changed(other=b"x" * 20_000)),
+    ("malformed", changed(other=b"\0")),
+    ("malformed", changed(ce_specversion=b"0.3")),
+    ("malformed", replace(GOOD, headers=[*GOOD.headers, ("ce_id", b"another")])),
+    ("malformed", replace(GOOD, headers=[*GOOD.headers, ("other", None)])),
     ("malformed", changed(ce_tenantid=b"me")),
+    ("malformed", changed(ce_tenantid=TENANT.hex.encode())),
+    ("malformed", changed(ce_tenantid=f"{{{TENANT}}}".encode())),
+    ("malformed", changed(ce_time=b"2026-01-01")),
+    ("malformed", changed(ce_time=b"2026-W01-1T00:00:00Z")),
+    ("malformed", changed(ce_time=b"0001-01-01T00:00:00+14:00")),
+    ("malformed", changed(ce_time=b"9999-12-31T23:59:59-12:00")),
+    ("malformed", changed(ce_time=b"2026-02-30T00:00:00Z")),
+    ("malformed", changed(ce_time=b"1767225600")),
+    ("malformed", changed(ce_dataschema=b"urn:cartwright:schema:price.changed:" + b"9" * 5_000)),
+    ("malformed", changed(ce_dataschema=b"https://example.test/price/1")),
+    ("malformed", changed(ce_relayposition=b"cart/1.2.9999999999999999999")),
+    ("malformed", changed(ce_relayposition=b"cart/-1.2.3")),
+    ("malformed", changed(ce_relayposition=b"c" * 65 + b"/1.2.3")),
+    ("content-type", typed(b"application/avro")),
+    ("content-type", typed(b"text/plain; charset=utf-8")),
+    ("structured-mode", typed(b"application/cloudevents+json; charset=UTF-8")),
+    ("structured-mode", replace(GOOD, headers=[("content-type", b"application/cloudevents+json")])),
     ("malformed", changed(ce_time=b"yesterday")),
     ("malformed", changed(ce_time=b"2026-01-01T00:00:00")),  # no zone: nobody knows when that is
     ("malformed", changed(ce_dataschema=b"urn:cartwright:schema:price.changed:one")),
@@ -170,6 +233,33 @@ def test_what_cannot_be_used_is_rejected_by_its_reason(reason: str, record: Reco
 def test_an_event_that_nobody_here_reacts_to_is_no_concern_and_an_added_optional_field_no_harm() -> None:
     assert READER.read(written(ProductPublished(sku="tea", name="Tea", category=""))) is None
     assert isinstance(READER.read(replace(GOOD, value=(GOOD.value or b"")[:-1] + b',"later":"addition"}')), Received)
+
+
+@pytest.mark.parametrize(
+    "content_type", [b"application/json; charset=utf-8", b"application/vnd.shop.price+json", b"APPLICATION/JSON"]
+)
+def test_others_may_call_json_what_they_call_it_and_write_times_with_any_offset(content_type: bytes) -> None:
+    theirs = changed(typed(content_type), ce_time=b"2026-01-01t13:30:00.123456789+01:00", ce_dataschema=None)
+    found = READER.read(theirs)
+    assert isinstance(found, Received)
+    assert found.message.time == NOW.replace(microsecond=123_456)
+    longest = changed(ce_id=b"x" * 256, ce_source=b"/" + "ä".encode() * 1_023, ce_sequence=str(2**53 - 1).encode())
+    assert isinstance(READER.read(longest), Received)
+
+
+def test_what_a_stranger_puts_on_our_own_topics_is_refused_and_breaks_nothing() -> None:
+    mine = written(CartReopened(cart_id=UUID(int=1), checkout_id=UUID(int=2)))
+    reader = Reader([CartReopened])
+    for record in (
+        replace(mine, value=b'{"cart_id":"00000000-0000-0000-0000-000000000001","checkout_id":"\\ud800"}'),
+        replace(mine, value=b"[" * 100_000),
+        replace(mine, value=b'{"cart_id":1e400}'),
+        changed(mine, ce_time=b"9999-12-31T23:59:59-12:00"),
+        changed(mine, ce_actor=b"a\0"),
+        changed(mine, ce_sequence=b"1e3"),
+        changed(mine, ce_relayposition=b"cart/1.2." + b"9" * 30),
+    ):
+        assert isinstance(reader.read(record), Invalid)
 
 
 NAMES = st.sampled_from([name for name, _ in GOOD.headers] + ["ce_relayposition", "other"])

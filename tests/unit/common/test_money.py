@@ -4,8 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deploy.local.fake_stripe.currencies import CURRENCIES as PROVIDERS
 from libs.common.contracts import Currency
-from libs.common.money import CURRENCIES, MINOR_DIGITS, format_minor, minor_digits, parse_minor
+from libs.common.contracts.currencies import KNOWN_CURRENCIES
+from libs.common.money import CURRENCIES, MINOR_DIGITS, STEPS_MINOR, format_minor, minor_digits, parse_minor, step_minor
+from services.payments.domain.payment.asking import is_payable
 
 AMOUNTS = st.integers(-9_000_000_000_000_000, 9_000_000_000_000_000)
 
@@ -52,8 +55,27 @@ def test_what_is_no_amount_is_refused_as_such(text: str) -> None:
         parse_minor(text, "GBP")
 
 
-def test_every_exception_to_two_digits_is_a_currency_that_is_sold_in() -> None:
-    assert set(MINOR_DIGITS) <= CURRENCIES
+def test_what_is_sold_in_is_money_and_the_providers_and_so_is_every_exception() -> None:
+    assert set(MINOR_DIGITS) | set(STEPS_MINOR) <= CURRENCIES
+    assert CURRENCIES <= KNOWN_CURRENCIES
+    assert {currency.lower() for currency in CURRENCIES} <= PROVIDERS
+    assert len(CURRENCIES) > 130
     assert format_minor(123_450, "GBP") == "1,234.50 GBP"
     assert format_minor(-5, "KWD") == "-0.005 KWD"
     assert format_minor(1_234, "JPY") == "1,234 JPY"
+
+
+@pytest.mark.parametrize(
+    ("currency", "digits", "step"),
+    [
+        *((currency, 0, 1) for currency in ("BIF", "CLP", "DJF", "GNF", "JPY", "KMF", "KRW", "MGA", "PYG", "RWF", "VND", "VUV")),
+        *((currency, 0, 1) for currency in ("XAF", "XOF", "XPF")),
+        *((currency, 3, 10) for currency in ("BHD", "JOD", "KWD", "OMR", "TND")),
+        *((currency, 2, 100) for currency in ("ISK", "UGX")),
+        *((currency, 2, 1) for currency in ("EUR", "HUF", "TWD", "CNY", "AED")),
+    ],
+)
+def test_a_currency_is_counted_and_moved_as_the_provider_does(currency: str, digits: int, step: int) -> None:
+    assert (minor_digits(currency), step_minor(currency)) == (digits, step)
+    assert is_payable(step * 3, currency)
+    assert is_payable(step * 3 + 1, currency) == (step == 1)

@@ -1,8 +1,11 @@
 """What a replay reads out of a retailer's file: which rows are bought, at which price, by whom."""
 
+from pathlib import Path
+
 import pytest
 
 from deploy.cli.replay.rows import History, HistoryError, classify, read_history
+from deploy.cli.replay.run import read_file
 from deploy.cli.supply import DELIVERY, Offer, catalogue_facts, inventory_facts
 from libs.common.clock import new_id
 from tests.unit.deploy.rows import HEADER, row
@@ -50,7 +53,7 @@ def test_the_reason_of_a_row_is_the_first_that_applies() -> None:
     assert reason(Quantity="-3") == "non_positive_quantity"
     assert reason(Quantity="1.5") == "malformed"
     assert reason(CustomerID="nobody") == "malformed"
-    assert reason(StockCode="ÄÖ") == "malformed"
+    assert reason(StockCode="A\u0007B") == "malformed"
     assert reason(StockCode="BANK CHARGES") == 100
 
 
@@ -93,7 +96,7 @@ def test_a_row_that_does_not_fit_the_header_is_malformed_and_costs_nothing_else(
 
 def test_a_quoted_cell_may_hold_commas_and_line_ends() -> None:
     read = read_history([f"{HEADER}\n", '1,A,"A ""fine"", red\n', 'thing",1,2010-12-01,1.00,,UK\n'])
-    assert read.products["A.100"].name == 'A "fine", red\nthing'
+    assert read.products["A.100"].name == 'A "fine", red thing'
 
 
 def test_a_product_without_a_description_is_named_by_its_code_until_a_row_names_it() -> None:
@@ -108,9 +111,40 @@ def test_missing_columns_are_named() -> None:
         read_history([])
 
 
-def test_a_quote_that_never_ends_is_told_instead_of_swallowing_the_rest_of_the_file() -> None:
-    with pytest.raises(HistoryError, match="line 4 is not CSV"):
-        history(row(), row(name='"HEART'), row("536366"))
+@pytest.mark.parametrize(
+    "broken",
+    [
+        row(name='"HEART'),
+        row(name='"HEART" red'),
+        row(name="HE\0ART"),
+        row(name="HE\udcffART"),  # a byte that is no UTF-8, as such a file is opened
+        row(name="x" * 200_000),
+        row(name="x" * 200_000 + '"'),
+        row()[:-20],
+        row() + ",,,",
+        '"',
+        "\0",
+        "\ufffe",
+        '"' + "\n" * 300,
+    ],
+)
+def test_a_row_that_is_broken_is_one_malformed_row_and_those_after_it_are_read(broken: str) -> None:
+    read = history(row(), broken, row("536366", name='"A ""fine"" thing"'), row("536367"))
+    assert read.rows_skipped == {"malformed": 1}
+    assert [purchase.number for purchase in read.purchases] == ["536365", "536366", "536367"]
+
+
+def test_a_file_of_another_encoding_loses_the_rows_that_are_no_text(tmp_path: Path) -> None:
+    file = tmp_path / "history.csv"
+    rows = [HEADER, row(), row("536366", name="ÉTAGÈRE"), row("536367")]
+    file.write_bytes("\n".join(rows).encode("latin-1"))
+    read = read_file(file, None)
+    assert (read.rows_skipped, [purchase.number for purchase in read.purchases]) == ({"malformed": 1}, ["536365", "536367"])
+
+
+@pytest.mark.parametrize("code", ["A/1", "A+B", "Ä-1", "茶葉", "00042", "R&D", "50%", "#7", "wh?t", "a.b..c", "A B"])
+def test_a_code_is_any_that_may_be_a_sku(code: str) -> None:
+    assert history(row(code=code)).purchases[0].quantities == {f"{code}.255": 6}
 
 
 def test_stock_is_counted_once_and_delivered_after_that() -> None:

@@ -16,7 +16,7 @@ from aiokafka.errors import KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 
-from libs.common.contracts import FOREIGN_TOPICS
+from libs.common.contracts import EXTERNAL_TOPICS
 from libs.common.database import PASSING
 from libs.common.messaging.batch import Applied, Batch, Read, next_offsets
 from libs.common.messaging.broker import Broker
@@ -85,7 +85,7 @@ class Inbox:
             self.group,
             park_share=park_share,
             remembered_days=remembered_days,
-            foreign=frozenset(map(broker.topic, FOREIGN_TOPICS)),
+            foreign=frozenset(map(broker.topic, EXTERNAL_TOPICS)),
         )
         self.waiting = Waiting(shell, self.reader, self.group, grace_seconds=grace_seconds)
         self._lanes = Lanes(

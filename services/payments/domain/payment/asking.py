@@ -6,7 +6,7 @@ from uuid import UUID
 
 from libs.common.contracts.checkout import PaymentRequested, PaymentVoidRequested
 from libs.common.errors import ConflictError, RejectedError
-from libs.common.money import CURRENCIES, minor_digits
+from libs.common.money import CURRENCIES, step_minor
 from libs.common.sensitive import is_sensitive, without_sensitive
 from services.payments.domain.payment.payment import (
     NO_CURRENCY,
@@ -32,8 +32,6 @@ MAX_AMOUNT_MINOR = 99_999_999
 """What the provider takes at most in one payment, in any currency."""
 MOST_MINOR = 2**63 - 1
 """The largest amount that can be written down."""
-COARSE_MINOR = 10
-"""Where a currency has three digits after the point, the provider takes only tens of the smallest unit."""
 
 # --- What the checkout asks ---------------------------------------------------------------------------------------
 
@@ -96,7 +94,7 @@ def kept_minor(amount_minor: int) -> int:
 
 def is_payable(amount_minor: int, currency: str) -> bool:
     """Whether the provider moves amounts like this one in that currency."""
-    return amount_minor > 0 and (minor_digits(currency) <= 2 or amount_minor % COARSE_MINOR == 0)
+    return amount_minor > 0 and amount_minor % step_minor(currency) == 0
 
 
 def void(known: Payment | None, tenant_id: UUID, asked: PaymentVoidRequested, now: datetime) -> Decision | None:
