@@ -6,19 +6,19 @@ events, and consumers drop them.
 """
 
 import asyncio
-import ssl
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid5
 
 import orjson
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 
 from deploy.cli.errors import CommandError, ExitCode
-from deploy.local.environment import variable
+from deploy.local.access import declared_access
+from deploy.local.kafka.client import client_options
 from libs.common.clock import now, rfc3339
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 _START_SECONDS: Final = 15
 _IN_FLIGHT: Final = 2_000
+
+OPERATOR: Final = "operator"
+"""Who reads the topics, on behalf of the people at the command line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,36 +73,58 @@ class Fact:
 
 
 class Publisher:
-    """Sends records in the order given; done means every replica has them."""
+    """Sends records in the order given, each as the system that its topic belongs to; done means every replica has them."""
 
-    def __init__(self, producer: AIOKafkaProducer, topic_prefix: str) -> None:
-        """Borrow a started producer."""
-        self._producer = producer
-        self._topic_prefix = topic_prefix
+    def __init__(self, stack: "StackDescription", opened: AsyncExitStack) -> None:
+        """Borrow a stack, whose producers are closed by whoever holds what was opened."""
+        self._stack, self._opened = stack, opened
+        self._access = declared_access()
+        self._producers: dict[str, AIOKafkaProducer] = {}
 
     async def publish(self, records: Iterable[Record]) -> int:
-        """Send all the records and return how many they were."""
+        """Send all the records and return how many they were. Raises CommandError when Kafka does not take them."""
         pending: list[asyncio.Future[Any]] = []
         count = 0
-        try:
-            for record in records:
-                topic = self._topic_prefix + record.topic
-                headers = record.headers
-                pending.append(await self._producer.send(topic, key=record.key, value=record.value, headers=headers))
-                count += 1
-                if len(pending) >= _IN_FLIGHT:
-                    await asyncio.gather(*pending)
-                    pending.clear()
-            await asyncio.gather(*pending)
-        except KafkaError as error:
-            raise CommandError(f"Kafka does not take the events: {error}", ExitCode.ENVIRONMENT) from error
+        for record in records:
+            pending.append(await self._sent(record))
+            count += 1
+            if len(pending) >= _IN_FLIGHT:
+                await _taken(pending)
+                pending.clear()
+        await _taken(pending)
         return count
+
+    async def _sent(self, record: Record) -> asyncio.Future[Any]:
+        producer, topic = await self._producer(record.topic), self._stack.topic_prefix + record.topic
+        with _told():
+            sent: asyncio.Future[Any] = await producer.send(topic, key=record.key, value=record.value, headers=record.headers)
+        return sent
+
+    async def _producer(self, topic: str) -> AIOKafkaProducer:
+        name = self._speaker(topic)
+        if name not in self._producers:
+            self._producers[name] = await self._opened.enter_async_context(_producing(self._stack, name))
+        return self._producers[name]
+
+    def _speaker(self, topic: str) -> str:
+        if not self._stack.kafka_sasl:
+            return ""  # on the user's cluster we are who he says we are, and may do what he may
+        owner = self._access.writer_of(topic)
+        if owner is None:
+            raise _refused(topic)
+        return owner.name
 
 
 @asynccontextmanager
 async def publishing(stack: "StackDescription") -> AsyncIterator[Publisher]:
     """Yield a publisher to the stack's broker."""
-    producer = AIOKafkaProducer(enable_idempotence=True, acks="all", linger_ms=2, **client_arguments(stack))
+    async with AsyncExitStack() as opened:
+        yield Publisher(stack, opened)
+
+
+@asynccontextmanager
+async def _producing(stack: "StackDescription", principal: str) -> AsyncIterator[AIOKafkaProducer]:
+    producer = AIOKafkaProducer(enable_idempotence=True, acks="all", linger_ms=2, **client_arguments(stack, principal))
     try:
         async with asyncio.timeout(_START_SECONDS):
             await producer.start()
@@ -108,24 +133,33 @@ async def publishing(stack: "StackDescription") -> AsyncIterator[Publisher]:
         where = stack.kafka_bootstrap_servers
         raise CommandError(f"Kafka at {where} does not answer: see ./cartwright status", ExitCode.ENVIRONMENT) from error
     try:
-        yield Publisher(producer, stack.topic_prefix)
+        yield producer
     finally:
         await producer.stop()
 
 
-def client_arguments(stack: "StackDescription") -> dict[str, Any]:
-    """Return how any Kafka client of this command reaches the broker and proves who it is."""
-    protocol = variable("KAFKA_SECURITY_PROTOCOL") or "PLAINTEXT"
-    arguments: dict[str, Any] = {
-        "bootstrap_servers": stack.kafka_bootstrap_servers,
-        "security_protocol": protocol,
-    }
-    if protocol.endswith("SSL"):
-        arguments["ssl_context"] = ssl.create_default_context(cafile=variable("KAFKA_SSL_CAFILE"))
-    if protocol.startswith("SASL"):
-        arguments |= {
-            "sasl_mechanism": variable("KAFKA_SASL_MECHANISM") or "SCRAM-SHA-512",
-            "sasl_plain_username": variable("KAFKA_SASL_USERNAME"),
-            "sasl_plain_password": variable("KAFKA_SASL_PASSWORD"),
-        }
-    return arguments
+def client_arguments(stack: "StackDescription", principal: str = OPERATOR) -> dict[str, Any]:
+    """Return how a Kafka client of this command reaches the broker and proves who it is."""
+    if stack.kafka_sasl:
+        return stack.kafka_sasl.client(principal)
+    return {"bootstrap_servers": stack.kafka_bootstrap_servers, **client_options()}
+
+
+async def _taken(pending: Iterable[asyncio.Future[Any]]) -> None:
+    with _told():
+        await asyncio.gather(*pending)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Tell a refusal in one line."""
+    try:
+        yield
+    except TopicAuthorizationFailedError as error:
+        raise _refused(str(error.args[0])) from error
+    except KafkaError as error:
+        raise CommandError(f"Kafka does not take the events: {error}", ExitCode.ENVIRONMENT) from error
+
+
+def _refused(topic: str) -> CommandError:
+    return CommandError(f"{topic} may not be written to from here: deploy/access.yaml says who may")

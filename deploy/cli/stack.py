@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from deploy.local.state import Home
 
 Kind = Literal["embedded", "containers"]
+Access = Literal["open", "publishers", "closed"]
 
 
 @verb
@@ -24,6 +25,11 @@ def up(
     supervise: Annotated[bool, typer.Option("--supervise", help="Restart what crashes.")] = False,
     faults: Annotated[Path | None, typer.Option(help="Faults for the fake Stripe, as JSON.")] = None,
     kind: Annotated[Kind, typer.Option("--stack", help="How Postgres and Kafka are run.")] = "embedded",
+    access: Annotated[
+        Access | None,
+        typer.Option("--broker", help="What Kafka lets those do who have no credentials.", show_default="publishers"),
+    ] = None,
+    open_broker: Annotated[bool, typer.Option("--open-broker", help="The same as --broker open: everything.")] = False,
     behind: Annotated[bool, typer.Option("--behind", hidden=True)] = False,
 ) -> int:
     """Start the stack, and stay until Ctrl-C.
@@ -35,12 +41,12 @@ def up(
     from deploy.local.supervisor import BEHIND
 
     refuse_unknown_variables()
-    home, plan = Home(default_home()), _read_faults(faults)
+    home, plan, wanted = Home(default_home()), _read_faults(faults), _wanted_access(access, open_broker=open_broker)
     if home.holder() and not behind:
-        return _join_running(home, plan, repair=detach)
+        return _join_running(home, plan, wanted, repair=detach)
     if not detach:
-        return _stay(home, kind, plan, supervise=supervise, quiet=behind)
-    options = [*BEHIND, "--stack", kind, *(["--supervise"] if supervise else [])]
+        return _stay(home, kind, wanted or "publishers", plan, supervise=supervise, quiet=behind)
+    options = [*BEHIND, "--stack", kind, *(["--supervise"] if supervise else []), *(["--broker", wanted] if wanted else [])]
     if faults:
         options += ["--faults", str(faults.resolve())]
     return _go_behind(home, options)
@@ -90,11 +96,23 @@ def logs(
     show_logs([home.log(name) for name in names if process in (None, name)], follow=follow)
 
 
-def _stay(home: "Home", kind: Kind, faults: object, *, supervise: bool, quiet: bool) -> int:
+def _wanted_access(access: Access | None, *, open_broker: bool) -> Access | None:
+    from deploy.local.environment import variable
+
+    wanted: Access | None = "open" if open_broker else access
+    if open_broker and access not in (None, "open"):
+        raise CommandError(f"--open-broker and --broker {access} contradict each other", ExitCode.USAGE)
+    if wanted and variable("KAFKA_BOOTSTRAP_SERVERS"):
+        message = "CARTWRIGHT_KAFKA_BOOTSTRAP_SERVERS is set: who may do what there is not decided by --broker"
+        raise CommandError(message, ExitCode.USAGE)
+    return wanted
+
+
+def _stay(home: "Home", kind: Kind, access: Access, faults: object, *, supervise: bool, quiet: bool) -> int:
     from deploy.local.stack import Stack
     from deploy.local.supervisor import run_until_told
 
-    stack = Stack.from_environment(home.path, kind=kind, supervise=supervise, say=progress())
+    stack = Stack.from_environment(home.path, kind=kind, access=access, supervise=supervise, say=progress())
 
     def ready(description: "StackDescription") -> None:
         if not quiet:
@@ -115,8 +133,12 @@ def _go_behind(home: "Home", options: list[str]) -> int:
     return code
 
 
-def _join_running(home: "Home", faults: object, *, repair: bool) -> int:
+def _join_running(home: "Home", faults: object, wanted: Access | None, *, repair: bool) -> int:
     from deploy.local import sessions
+
+    has = asyncio.run(sessions.observe(home)).kafka_access
+    if wanted and has != wanted:
+        raise CommandError(f"the stack is running with --broker {has}: ./cartwright down stops it", ExitCode.NOT_SO)
 
     progress()("the stack is running already")
     _show(asyncio.run(sessions.join(home, faults, repair=repair, say=progress())))
@@ -148,5 +170,7 @@ def _show(stack: "StackDescription") -> None:
         missing = [kind for kind, pids in (("api", service.api), ("worker", service.workers)) if not pids]
         print(f"  {name:<9} {service.url}", f"({' and '.join(missing)} not running)" if missing else "")
     print(f"  postgres  {stack.postgres_host}:{stack.postgres_port}")
-    print(f"  kafka     {stack.kafka_bootstrap_servers}")
+    print(f"  kafka     {stack.kafka_bootstrap_servers}", f"(--broker {stack.kafka_access})" if stack.kafka_access else "")
+    if stack.kafka_sasl:
+        print(f"  kafka     {stack.kafka_sasl.bootstrap_servers} ({stack.kafka_sasl.mechanism})")
     print(f"  stripe    {stack.stripe_api_base}", flush=True)

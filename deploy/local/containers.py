@@ -4,6 +4,8 @@ Their data lives as long as the containers do, which is until `down`.
 """
 
 import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from testcontainers.core.container import DockerContainer
@@ -11,12 +13,16 @@ from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
 from deploy.local.errors import StackError
 from deploy.local.kafka.client import ready
+from deploy.local.kafka.cluster import cluster_properties
+from deploy.local.kafka.listeners import BrokerAccess, Listeners, admin_options, listeners, sasl_listener
 from deploy.local.ports import HOST
 from deploy.local.postgres import SUPERUSER
+from deploy.local.state import Home
 
 _POSTGRES_IMAGE: Final = "postgres:18"
 _KAFKA_IMAGE: Final = "apache/kafka:4.4.0"
 _START_SECONDS: Final = 120
+_EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - in the container; only two ports of the loopback lead there
 
 
 class _InContainer:
@@ -79,24 +85,28 @@ class PostgresInContainer(_InContainer):
 class KafkaInContainer(_InContainer):
     """Apache Kafka's official image, one KRaft node."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, home: Home, ports: Mapping[str, int], access: BrokerAccess) -> None:
         """Describe the broker; clients are told to come back to the port they came by."""
-        self._port = port
-        container = _published(DockerContainer(_KAFKA_IMAGE), "9092/tcp", port)
-        for name, value in _kafka_settings(port).items():
+        self.sasl = sasl_listener(home, ports["kafka.sasl"])
+        self._port, self._access = ports["kafka"], access
+        # The same ports inside and outside: the node speaks with itself where it tells its clients to come.
+        container = DockerContainer(_KAFKA_IMAGE)
+        for port in (ports["kafka"], ports["kafka.sasl"]):
+            container = _published(container, f"{port}/tcp", port)
+        for name, value in kafka_settings(replace(listeners(home, ports, access), bind=_EVERYWHERE)).items():
             container = container.with_env(name, value)
         super().__init__(container)
 
     @property
     def bootstrap_servers(self) -> str:
-        """Where clients connect first."""
-        return f"{HOST}:{self._port}"
+        """Where clients connect first: without credentials wherever that leads anywhere."""
+        return self.sasl.bootstrap_servers if self._access == "closed" else f"{HOST}:{self._port}"
 
     async def start(self) -> None:
         """Start the container and wait until the broker serves requests."""
         await super().start()
         try:
-            await ready(self.bootstrap_servers, seconds=_START_SECONDS)
+            await ready(**admin_options(self.sasl), seconds=_START_SECONDS)
         except TimeoutError as error:
             raise StackError(f"Kafka's container was not ready after {_START_SECONDS} s: see docker logs") from error
 
@@ -108,18 +118,7 @@ def _published(container: DockerContainer, inside: str, port: int) -> DockerCont
     return container
 
 
-def _kafka_settings(port: int) -> dict[str, str]:
-    return {
-        "KAFKA_NODE_ID": "1",
-        "KAFKA_PROCESS_ROLES": "broker,controller",
-        "KAFKA_LISTENERS": "PLAINTEXT://:9092,CONTROLLER://:9093",
-        "KAFKA_ADVERTISED_LISTENERS": f"PLAINTEXT://{HOST}:{port}",
-        "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-        "KAFKA_CONTROLLER_LISTENER_NAMES": "CONTROLLER",
-        "KAFKA_CONTROLLER_QUORUM_VOTERS": "1@localhost:9093",
-        "KAFKA_AUTO_CREATE_TOPICS_ENABLE": "false",
-        "KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
-        "KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR": "1",
-        "KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
-        "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1",
-    }
+def kafka_settings(listening: Listeners) -> dict[str, str]:
+    """Write properties as the image's environment has them: `_` for a dot, `___` for a dash."""
+    properties = cluster_properties(listening)
+    return {f"KAFKA_{name.upper().replace('-', '___').replace('.', '_')}": value for name, value in properties.items()}

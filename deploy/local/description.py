@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from deploy.local.kafka.listeners import BrokerAccess
+from deploy.local.principals import SaslListener
+
 StackState = Literal["running", "degraded", "stopped"]
 
 
@@ -33,6 +36,9 @@ class StackDescription:
     platform_client_id: str
     platform_secret_file: Path
     topic_prefix: str = ""
+    kafka_sasl: SaslListener | None = None
+    kafka_access: BrokerAccess | None = None
+    """None for a cluster that is the user's."""
 
     def url(self, service: str) -> str:
         """Return a service's public base address."""
@@ -56,7 +62,11 @@ class StackDescription:
             },
             "gateway": {"url": None},  # promised by the contract of `status --json`; nothing stands before the services
             "postgres": {"host": self.postgres_host, "port": self.postgres_port},
-            "kafka": {"bootstrap_servers": self.kafka_bootstrap_servers},
+            "kafka": {
+                "bootstrap_servers": self.kafka_bootstrap_servers,
+                "access": self.kafka_access,
+                "sasl": self.kafka_sasl.as_json() if self.kafka_sasl else None,
+            },
             "stripe": {"api_base": self.stripe_api_base, "api_key": self.stripe_api_key},
             "platform_client": {
                 "client_id": self.platform_client_id,
@@ -82,6 +92,8 @@ class StackDescription:
             platform_client_id=recorded["platform_client"]["client_id"],
             platform_secret_file=Path(recorded["platform_client"]["secret_file"]),
             topic_prefix=topic_prefix,
+            kafka_sasl=SaslListener.from_json(sasl) if (sasl := recorded["kafka"].get("sasl")) else None,
+            kafka_access=recorded["kafka"].get("access"),
         )
 
     def stopped(self) -> "StackDescription":
@@ -93,6 +105,8 @@ class StackDescription:
             postgres_host=None,
             postgres_port=None,
             kafka_bootstrap_servers=None,
+            kafka_sasl=None,
+            kafka_access=None,
             stripe_api_base=None,
             stripe_api_key=None,
         )

@@ -12,6 +12,7 @@ from deploy.composition import settings_of
 from deploy.local.databases import database_url
 from deploy.local.errors import StackError
 from deploy.local.ports import HOST
+from deploy.local.principals import SaslListener
 from deploy.local.state import ROOT
 from services import SERVICES
 
@@ -52,6 +53,8 @@ class Wiring:
     platform_secret_file: Path
     database_prefix: str = ""
     topic_prefix: str = ""
+    kafka_sasl: SaslListener | None = None
+    """None for a cluster that is the user's: what he set goes to every service."""
 
     def serving(self, service: str, kind: ProcessKind, port: int) -> dict[str, str]:
         """Return the environment of one service process: of what it reads, what the stack decides and what the user has set."""
@@ -66,6 +69,7 @@ class Wiring:
             "DATABASE_URL": self._database(service, "app"),
             "RELAY_DATABASE_URL": self._database(service, "relay") if kind == "worker" else "",
             "KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers,
+            **(self.kafka_sasl.environment(service) if self.kafka_sasl else {}),
             "TOPIC_PREFIX": self.topic_prefix,
             "ISSUER": self.issuer,
             "JWKS_URL": variable("JWKS_URL") or f"{self.issuer}/.well-known/jwks.json",

@@ -1,16 +1,19 @@
 """The PostgreSQL server and the Kafka cluster a stack stands on: started here, in containers, or given."""
 
 from collections.abc import Callable, Iterator
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-from deploy.local.kafka.client import require_broker
+from deploy.local.kafka.client import client_options, require_broker
+from deploy.local.kafka.listeners import BrokerAccess, admin_options
 from deploy.local.parts import Broker, Database, Part
+from deploy.local.principals import SaslListener
 from deploy.local.processes import Child, in_parallel
 from deploy.local.state import Home
 
 Kind = Literal["embedded", "containers"]
 
-PORTS: Final = ("postgres", "kafka", "kafka.controller")
+BROKER_PORTS: Final = ("kafka", "kafka.sasl", "kafka.controller")
+PORTS: Final = ("postgres", *BROKER_PORTS)
 
 
 class Infrastructure:
@@ -24,6 +27,7 @@ class Infrastructure:
         kind: Kind = "embedded",
         postgres_admin_url: str | None = None,
         kafka_bootstrap: str | None = None,
+        access: BrokerAccess = "publishers",
         say: Callable[[str], None] = lambda _: None,
         on_exit: Callable[[Child], None] | None = None,
     ) -> None:
@@ -34,7 +38,7 @@ class Infrastructure:
         if not postgres_admin_url:
             self._database = _database(kind, home, ports, on_exit)
         if not kafka_bootstrap:
-            self._broker = _broker(kind, home, ports, say, on_exit)
+            self._broker = _broker(kind, home, ports, access, say, on_exit)
 
     @property
     def admin_url(self) -> str:
@@ -45,6 +49,15 @@ class Infrastructure:
     def bootstrap_servers(self) -> str:
         """Where Kafka's clients connect first."""
         return self._broker.bootstrap_servers if self._broker else self._kafka_bootstrap or ""
+
+    @property
+    def sasl(self) -> SaslListener | None:
+        """Where they do with credentials of ours; None when the cluster, and who is known there, is the user's."""
+        return self._broker.sasl if self._broker else None
+
+    def broker_admin(self) -> dict[str, Any]:
+        """Return the arguments of an aiokafka client that may create topics."""
+        return admin_options(self.sasl) if self.sasl else {"bootstrap_servers": self.bootstrap_servers, **client_options()}
 
     def parts(self) -> Iterator[tuple[str, Part]]:
         """Name what is started here."""
@@ -93,13 +106,14 @@ def _broker(
     kind: Kind,
     home: Home,
     ports: dict[str, int],
+    access: BrokerAccess,
     say: Callable[[str], None],
     on_exit: Callable[[Child], None] | None,
 ) -> Broker:
     if kind == "containers":
         from deploy.local.containers import KafkaInContainer
 
-        return KafkaInContainer(ports["kafka"])
+        return KafkaInContainer(home, ports, access)
     from deploy.local.kafka.broker import EmbeddedKafka
 
-    return EmbeddedKafka(home, ports["kafka"], ports["kafka.controller"], say=say, on_exit=on_exit)
+    return EmbeddedKafka(home, ports, access=access, say=say, on_exit=on_exit)

@@ -2,6 +2,8 @@
 
 from typing import Protocol
 
+from deploy.local.principals import SaslListener
+
 
 class Part(Protocol):
     """Something the stack starts, watches, and stops in reverse order."""
@@ -38,3 +40,7 @@ class Broker(Part, Protocol):
     @property
     def bootstrap_servers(self) -> str:
         """Where clients connect first."""
+
+    @property
+    def sasl(self) -> SaslListener:
+        """Where those do who have credentials."""

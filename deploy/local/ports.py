@@ -15,6 +15,7 @@ DEFAULT_PORTS: Final = {
     "postgres": 15432,
     "kafka": 19092,
     "kafka.controller": 19093,
+    "kafka.sasl": 19094,
     "stripe": 12111,
     **{f"{service}.api": 8081 + n for n, service in enumerate(SERVICES)},
     **{f"{service}.worker": 8181 + n for n, service in enumerate(SERVICES)},

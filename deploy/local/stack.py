@@ -15,11 +15,14 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from deploy.local import readiness
+from deploy.local.access import declared_access
 from deploy.local.databases import database_url, provision
 from deploy.local.description import ServiceAddress, StackDescription, server_of
 from deploy.local.environment import PLATFORM_CLIENT_ID, Wiring, refuse_unknown_variables, variable
 from deploy.local.errors import ProcessError, StackError
-from deploy.local.infrastructure import Infrastructure, Kind
+from deploy.local.infrastructure import BROKER_PORTS, Infrastructure, Kind
+from deploy.local.kafka.listeners import BrokerAccess
+from deploy.local.kafka.wall import raise_wall
 from deploy.local.orphans import birth, end_orphans
 from deploy.local.parts import Part
 from deploy.local.ports import choose_ports
@@ -53,12 +56,14 @@ class Stack:
         stripe_api_key: str | None = None,
         services: Sequence[str] = SERVICES,
         kind: Kind = "embedded",
+        access: BrokerAccess = "publishers",
         supervise: bool = False,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Describe a stack; nothing is touched before `start`.
 
-        A given address means that nothing is started for that part. `supervise` restarts what crashes; `say` is told
+        A given address means that nothing is started for that part. `access` is what a broker that is started lets those do
+        who have no credentials. `supervise` restarts what crashes; `say` is told
         about progress, moved ports and crashes. With a `database_prefix` the ports are random from the start, since
         several such stacks start at once.
         """
@@ -66,6 +71,7 @@ class Stack:
         self._prefixes = (database_prefix, topic_prefix)
         self._given = {"postgres_admin_url": postgres_admin_url, "kafka_bootstrap": kafka_bootstrap}
         self._stripe_api_base, self._stripe_api_key = stripe_api_base, stripe_api_key
+        self._access: BrokerAccess = access
         self._services, self._kind, self._supervise, self._say = tuple(services), kind, supervise, say
         self._infrastructure: Infrastructure | None = None
         self._wiring: Wiring | None = None
@@ -83,6 +89,7 @@ class Stack:
         home: Path,
         *,
         kind: Kind = "embedded",
+        access: BrokerAccess = "publishers",
         supervise: bool = False,
         say: Callable[[str], None] = lambda _: None,
     ) -> Self:
@@ -98,6 +105,7 @@ class Stack:
             stripe_api_base=base or (_REAL_STRIPE if key else None),
             stripe_api_key=key,
             kind=kind,
+            access=access,
             supervise=supervise,
             say=say,
         )
@@ -148,7 +156,7 @@ class Stack:
 
     async def start_process(self, name: str) -> None:
         """Start one part (`checkout.worker`, `kafka`, …) and return when it is ready."""
-        await self._parts[name].start()
+        await self._start_part(name)
         self._record()
 
     async def kill(self, name: str) -> None:
@@ -189,6 +197,8 @@ class Stack:
             platform_client_id=PLATFORM_CLIENT_ID,
             platform_secret_file=self._wiring.platform_secret_file,
             topic_prefix=self._wiring.topic_prefix,
+            kafka_sasl=self._wiring.kafka_sasl,
+            kafka_access=self._access if self._wiring.kafka_sasl else None,
         )
 
     async def put_faults(self, faults: object) -> None:
@@ -202,7 +212,7 @@ class Stack:
         chosen = choose_ports(self._ports_needed(), remembered, self._say, spread=bool(self._prefixes[0]))
         self._ports = remembered | chosen
         self._infrastructure = Infrastructure(
-            self.home, self._ports, kind=self._kind, say=self._say, on_exit=self._exited, **self._given
+            self.home, self._ports, kind=self._kind, access=self._access, say=self._say, on_exit=self._exited, **self._given
         )
         self._wiring = self._wire(self._infrastructure)
         self._parts = dict(self._infrastructure.parts())
@@ -215,7 +225,7 @@ class Stack:
         if not self._given["postgres_admin_url"]:
             names.append("postgres")
         if not self._given["kafka_bootstrap"]:
-            names += ["kafka", "kafka.controller"]
+            names += BROKER_PORTS
         return names if self._stripe_api_base else [*names, "stripe"]
 
     def _wire(self, infrastructure: Infrastructure) -> Wiring:
@@ -233,6 +243,7 @@ class Stack:
             platform_secret_file=self.home.secret_file("platform-client"),
             database_prefix=self._prefixes[0],
             topic_prefix=self._prefixes[1],
+            kafka_sasl=infrastructure.sasl,
         )
 
     async def _start_parts(self) -> None:
@@ -269,7 +280,17 @@ class Stack:
 
     async def _start_broker(self, infrastructure: Infrastructure) -> None:
         await infrastructure.start_broker()
-        await create_topics(infrastructure.bootstrap_servers, declared_topics(), self._prefixes[1])
+        await self._prepare_broker()
+
+    async def _prepare_broker(self) -> None:
+        """Have the topics, and whoever works with them in possession of his rights."""
+        infrastructure = self._infrastructure
+        assert infrastructure
+        admin, sasl, prefix = infrastructure.broker_admin(), infrastructure.sasl, self._prefixes[1]
+        await create_topics(topics=declared_topics(), prefix=prefix, **admin)
+        if sasl:
+            users, anonymous = {name: each.secret() for name, each in sasl.principals.items()}, self._access == "publishers"
+            await raise_wall(admin, declared_access(), users=users, prefix=prefix, anonymous=anonymous)
 
     async def _start_and_say(self, name: str) -> None:
         await self._parts[name].start()
@@ -278,8 +299,13 @@ class Stack:
     async def _start_if_dead(self, name: str) -> None:
         async with self._starting[name]:
             if not self._parts[name].running:
-                await self._parts[name].start()
+                await self._start_part(name)
                 self._say(f"{name} runs again")
+
+    async def _start_part(self, name: str) -> None:
+        await self._parts[name].start()
+        if name == "kafka":  # it may have come back without its disk
+            await self._prepare_broker()
 
     async def _have_payments_told(self) -> None:
         """Have the fake Stripe send each tenant's events to that tenant's address at payments."""

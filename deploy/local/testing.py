@@ -55,6 +55,9 @@ def _infrastructure(home: Home, say: Callable[[str], None]) -> Infrastructure:
         choose_ports(PORTS, {}, say, spread=True),
         postgres_admin_url=variable("POSTGRES_ADMIN_URL"),
         kafka_bootstrap=variable("KAFKA_BOOTSTRAP_SERVERS"),
+        # Most tests make topics and groups of their own, under prefixes that nobody could have been granted anything on.
+        # Those about rights start a broker that has some.
+        access="open",
         say=say,
         on_exit=crashed,
     )

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from deploy.local.errors import StackError
-from deploy.local.kafka.client import client_options
 from deploy.local.state import ROOT
 
 Where = Literal["local", "production"]
@@ -33,13 +32,16 @@ def declared_topics(file: Path = TOPICS_FILE, where: Where = "local") -> list[To
     return [_topic(name, declaration["defaults"] | own, where) for name, own in declaration["topics"].items()]
 
 
-async def create_topics(bootstrap_servers: str, topics: list[Topic], prefix: str = "") -> None:
-    """Create the topics that are missing; a `StackError` if one that exists has another number of partitions."""
+async def create_topics(bootstrap_servers: str, topics: list[Topic], prefix: str = "", **options: Any) -> None:
+    """Create the topics that are missing; a `StackError` if one that exists has another number of partitions.
+
+    `options` are those of an aiokafka client that may create topics.
+    """
     from aiokafka.admin import AIOKafkaAdminClient, NewTopic
     from aiokafka.errors import KafkaError, TopicAlreadyExistsError
 
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, **client_options())
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, **options)
     try:
         await admin.start()
         present = set(await admin.list_topics())

@@ -138,7 +138,7 @@ async def kafka(tmp_path: Path) -> AsyncIterator[EmbeddedKafka]:
     home = Home(tmp_path / "home")
     home.prepare()
     ports = choose_ports(PORTS, {}, print, spread=True)
-    kafka = EmbeddedKafka(home, ports["kafka"], ports["kafka.controller"])
+    kafka = EmbeddedKafka(home, ports, access="open")
     await kafka.start()
     yield kafka
     await kafka.kill()

@@ -26,6 +26,7 @@ from deploy.cli.bench.history import copy_history
 from deploy.cli.bench.report import print_figures
 from deploy.cli.errors import CommandError, ExitCode
 from deploy.cli.output import print_json, progress
+from deploy.cli.publisher import client_arguments
 from deploy.cli.replay.cpu import OWN, cpu_seconds
 from deploy.cli.shop import Shop
 from deploy.cli.supply import Offer, supply
@@ -264,7 +265,7 @@ async def _open_market(clients: int, say: Callable[[str], None]) -> AsyncIterato
         api = await opened.enter_async_context(connected(stack.description(), connections=clients + 8))
         admin = await asyncpg.connect(stack.admin_url)
         opened.push_async_callback(admin.close)
-        log = AIOKafkaConsumer(bootstrap_servers=stack.description().kafka_bootstrap_servers)
+        log = AIOKafkaConsumer(**client_arguments(stack.description()))
         await log.start()
         opened.push_async_callback(log.stop)
         shop = (await onboarded(api, Wish.of("bench", currency=CURRENCY))).shop(api)

@@ -12,6 +12,7 @@ from sqlalchemy.schema import CreateTable
 from deploy.cli.bench.subject import HANDLERS, PARTITIONS, SERVICE, TALLIES, TOPIC
 from deploy.local.databases import Role, database_url, provision
 from deploy.local.environment import variable
+from deploy.local.kafka.client import client_options
 from deploy.local.topics import Topic, create_topics
 from libs.common.database import Connection, Database
 from libs.common.messaging.broker import Broker
@@ -69,7 +70,9 @@ class Place:
         for statement in (*kernel, tally, *protect("tally", f"{SERVICE}_app")):
             await owner.execute(statement)
         await owner.close()
-        await create_topics(self.bootstrap_servers, [Topic(TOPIC, SERVICE, PARTITIONS, replication=1, settings={})])
+        await create_topics(
+            self.bootstrap_servers, [Topic(TOPIC, SERVICE, PARTITIONS, replication=1, settings={})], **client_options()
+        )
 
     @asynccontextmanager
     async def superuser(self) -> AsyncIterator[Connection]:

@@ -56,6 +56,7 @@ async def _measure(command: Sequence[str]) -> dict[str, Any]:
             choose_ports(PORTS, {}, say, spread=True),
             postgres_admin_url=variable("POSTGRES_ADMIN_URL"),
             kafka_bootstrap=variable("KAFKA_BOOTSTRAP_SERVERS"),
+            access="open",  # it measures programs of its own, on topics of its own
             say=say,
             on_exit=lambda child: say(str(child.ended())),
         )

@@ -1,13 +1,14 @@
 """Apache Kafka as a child process: one KRaft node on the loopback, on the Java runtime that comes as a wheel."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from deploy.local.errors import ProcessError
 from deploy.local.kafka.client import ready
 from deploy.local.kafka.cluster import java_environment, write_cluster
 from deploy.local.kafka.install import installed
+from deploy.local.kafka.listeners import BrokerAccess, admin_options, listeners, sasl_listener
 from deploy.local.ports import HOST
 from deploy.local.processes import Child, dying_with_parent
 from deploy.local.state import Home
@@ -22,21 +23,21 @@ class EmbeddedKafka:
     def __init__(
         self,
         home: Home,
-        port: int,
-        controller_port: int,
+        ports: Mapping[str, int],
         *,
+        access: BrokerAccess,
         say: Callable[[str], None] = lambda _: None,
         on_exit: Callable[[Child], None] | None = None,
     ) -> None:
-        """Describe the broker; nothing is touched before `start`."""
-        self.port = port
-        self._home, self._controller_port, self._say, self._on_exit = home, controller_port, say, on_exit
+        """Describe the broker; nothing but the secrets is made before `start`."""
+        self.sasl = sasl_listener(home, ports["kafka.sasl"])
+        self._home, self._ports, self._access, self._say, self._on_exit = home, ports, access, say, on_exit
         self._child: Child | None = None
 
     @property
     def bootstrap_servers(self) -> str:
-        """Where clients connect first."""
-        return f"{HOST}:{self.port}"
+        """Where clients connect first: without credentials wherever that leads anywhere."""
+        return self.sasl.bootstrap_servers if self._access == "closed" else f"{HOST}:{self._ports['kafka']}"
 
     @property
     def pid(self) -> int | None:
@@ -51,7 +52,7 @@ class EmbeddedKafka:
     async def start(self) -> None:
         """Start the broker, installing Kafka on first use, and return when it serves requests."""
         kafka = await asyncio.to_thread(installed, self._say)
-        configuration = write_cluster(kafka, self._home.path / "kafka", self.port, self._controller_port)
+        configuration = write_cluster(kafka, self._home.path / "kafka", listeners(self._home, self._ports, self._access))
         self._child = Child(
             "kafka",
             [*dying_with_parent("TERM"), *kafka.broker(configuration)],
@@ -73,7 +74,7 @@ class EmbeddedKafka:
             await self._child.kill()
 
     async def _until_ready(self, broker: Child) -> None:
-        answering = asyncio.create_task(ready(self.bootstrap_servers, seconds=_START_SECONDS))
+        answering = asyncio.create_task(ready(**admin_options(self.sasl), seconds=_START_SECONDS))
         try:
             while not answering.done():
                 if broker.pid is None:

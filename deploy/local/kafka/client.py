@@ -2,26 +2,28 @@
 
 import asyncio
 import logging
-import os
 import ssl
 from typing import Any, Final
 
+from deploy.local.environment import variable
 from deploy.local.errors import StackError
+from deploy.local.principals import MECHANISM
 
 _POLL_SECONDS: Final = 0.05
 
 
 def client_options() -> dict[str, Any]:
-    """Return the connection options for aiokafka that the environment asks for; none for the embedded broker."""
-    names = {
-        "security_protocol": "CARTWRIGHT_KAFKA_SECURITY_PROTOCOL",
-        "sasl_mechanism": "CARTWRIGHT_KAFKA_SASL_MECHANISM",
-        "sasl_plain_username": "CARTWRIGHT_KAFKA_SASL_USERNAME",
-        "sasl_plain_password": "CARTWRIGHT_KAFKA_SASL_PASSWORD",
-    }
-    options: dict[str, Any] = {option: os.environ[name] for option, name in names.items() if name in os.environ}
-    if options.get("security_protocol", "").endswith("SSL"):
-        options["ssl_context"] = ssl.create_default_context(cafile=os.environ.get("CARTWRIGHT_KAFKA_SSL_CAFILE"))
+    """Return the connection options for aiokafka that the user's variables ask for, for a cluster that is not ours."""
+    protocol = variable("KAFKA_SECURITY_PROTOCOL") or "PLAINTEXT"
+    options: dict[str, Any] = {"security_protocol": protocol}
+    if protocol.endswith("SSL"):
+        options["ssl_context"] = ssl.create_default_context(cafile=variable("KAFKA_SSL_CAFILE"))
+    if protocol.startswith("SASL"):
+        options |= {
+            "sasl_mechanism": variable("KAFKA_SASL_MECHANISM") or MECHANISM,
+            "sasl_plain_username": variable("KAFKA_SASL_USERNAME"),
+            "sasl_plain_password": variable("KAFKA_SASL_PASSWORD"),
+        }
     return options
 
 

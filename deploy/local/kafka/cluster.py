@@ -8,12 +8,41 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from deploy.local.errors import StackError
+from deploy.local.kafka.listeners import Listeners
 
 JAVA_FLAGS: Final = ("-Xms256m", "-Xmx512m", "-Xmn128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 """The same for training and running: the cache is ignored when the collector differs.
 
 Only the first compiler: for its first minutes, which is all most local brokers see, the second takes more than it saves.
 """
+
+_LONGEST_TRANSACTION_MS: Final = 60_000
+"""Readers of a topic wait for a transaction that is open in it. A publisher's may keep them for so long at most."""
+
+_CLUSTER: Final = {
+    "process.roles": "broker,controller",
+    "node.id": "1",
+    "auto.create.topics.enable": "false",
+    "group.initial.rebalance.delay.ms": "0",
+    "offsets.topic.replication.factor": "1",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "transaction.max.timeout.ms": str(_LONGEST_TRANSACTION_MS),
+}
+
+_SMALL: Final = {
+    "offsets.topic.num.partitions": "8",
+    "transaction.state.log.num.partitions": "4",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    "log.segment.bytes": "268435456",
+    "log.index.size.max.bytes": "2097152",
+    "log.cleaner.dedupe.buffer.size": "8388608",
+    "num.network.threads": "1",
+    "num.io.threads": "2",
+    "background.threads": "2",
+    "num.recovery.threads.per.data.dir": "2",
+}
 
 
 class Installation(NamedTuple):
@@ -60,44 +89,27 @@ def java_environment() -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(Path.home()), "LC_ALL": "C.UTF-8"}
 
 
-def write_cluster(kafka: Installation, folder: Path, port: int, controller_port: int) -> Path:
-    """Make the files of a cluster unless they are there, and return its configuration for these ports."""
+def write_cluster(kafka: Installation, folder: Path, listeners: Listeners) -> Path:
+    """Make the files of a cluster unless they are there, and return its configuration for these listeners."""
     data = folder / "data"
     folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)  # the configuration has the administrator's secret in it, and the log has everybody's events
     if not data.exists():
         draft = folder / "data.new"
         shutil.rmtree(draft, ignore_errors=True)
         shutil.copytree(kafka.format, draft)
         draft.rename(data)
     configuration = folder / "server.properties"
-    configuration.write_text(server_properties(data, port, controller_port))
+    configuration.write_text(server_properties(data, listeners))
     return configuration
 
 
-def server_properties(data: Path, port: int, controller_port: int) -> str:
-    """Return the configuration of a single-node cluster on the loopback."""
-    return f"""\
-process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller_port}
-controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
-log.dirs={data}
-auto.create.topics.enable=false
-group.initial.rebalance.delay.ms=0
-offsets.topic.replication.factor=1
-offsets.topic.num.partitions=8
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-transaction.state.log.num.partitions=4
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
-log.segment.bytes=268435456
-log.index.size.max.bytes=2097152
-log.cleaner.dedupe.buffer.size=8388608
-num.network.threads=1
-num.io.threads=2
-background.threads=2
-num.recovery.threads.per.data.dir=2
-"""
+def cluster_properties(listeners: Listeners) -> dict[str, str]:
+    """Return what any single node of ours is told, in a container too."""
+    return _CLUSTER | listeners.properties()
+
+
+def server_properties(data: Path, listeners: Listeners) -> str:
+    """Return the configuration file of the embedded broker."""
+    properties = cluster_properties(listeners) | _SMALL | {"log.dirs": str(data)}
+    return "".join(f"{name}={value}\n" for name, value in properties.items())

@@ -21,6 +21,7 @@ from typing import Final, NamedTuple
 
 from deploy.local.errors import StackError
 from deploy.local.kafka.cluster import Installation, java_environment, server_properties
+from deploy.local.kafka.listeners import Listeners
 from deploy.local.kafka.training import exercise
 from deploy.local.state import require_disk
 
@@ -102,7 +103,7 @@ def _fetch(libs: Path, scratch: Path, say: Callable[[str], None]) -> None:
 def _format(kafka: Installation, scratch: Path) -> None:
     """Format one log directory, whose files every cluster then copies: formatting costs a start of Java."""
     configuration = scratch / "format.properties"
-    configuration.write_text(server_properties(scratch / "format", 1, 2))
+    configuration.write_text(server_properties(scratch / "format", Listeners(1, 2, 3, "unused", "open")))
     command = kafka.java(main=("kafka.tools.StorageTool", "format", "-t", "cartwright-local-stack", "-c", str(configuration)))
     run = subprocess.run(command, env=java_environment(), capture_output=True, text=True, check=False)
     if run.returncode:

@@ -1,0 +1,93 @@
+"""Where a broker of ours listens, and whom it lets in.
+
+It has three listeners. On `CONTROLLER` the node speaks with itself. On `SASL` everybody proves who he is. On `PLAINTEXT`
+nobody does, so whoever comes is ANONYMOUS, and has the few rights of such; it is left out where nobody may come so.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from deploy.local.access import ANONYMOUS, declared_access
+from deploy.local.ports import HOST
+from deploy.local.principals import MECHANISM, Credentials, SaslListener
+from deploy.local.state import Home
+
+BrokerAccess = Literal["open", "publishers", "closed"]
+"""What may be done without credentials: everything; publishing as a system outside does; nothing."""
+
+ADMIN: Final = "admin"
+"""The one principal that every right is granted to: the node itself, and who makes users, rights and topics."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """Where a broker listens and whom it lets in."""
+
+    port: int
+    sasl_port: int
+    controller_port: int
+    admin_secret: str
+    access: BrokerAccess
+    bind: str = HOST
+    """Where it listens; clients are told to come to the loopback."""
+
+    def properties(self) -> dict[str, str]:
+        """Return everything about listeners, and about who is let in."""
+        anonymous = self.access != "closed"
+        inside = [f"PLAINTEXT://{self.bind}:{self.port}"] if anonymous else []
+        outside = [f"PLAINTEXT://{HOST}:{self.port}"] if anonymous else []
+        admins = [ADMIN, ANONYMOUS] if self.access == "open" else [ADMIN]
+        plain = _plain(self.admin_secret)
+        return {
+            "listeners": ",".join(
+                [*inside, f"SASL://{self.bind}:{self.sasl_port}", f"CONTROLLER://{self.bind}:{self.controller_port}"]
+            ),
+            "advertised.listeners": ",".join([*outside, f"SASL://{HOST}:{self.sasl_port}"]),
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT,CONTROLLER:SASL_PLAINTEXT",
+            "controller.listener.names": "CONTROLLER",
+            "controller.quorum.voters": f"1@{HOST}:{self.controller_port}",
+            "inter.broker.listener.name": "SASL",
+            "sasl.mechanism.inter.broker.protocol": "PLAIN",
+            "sasl.mechanism.controller.protocol": "PLAIN",
+            # PLAIN is for the administrator alone, who is known before there is anywhere to look anybody up.
+            "listener.name.controller.sasl.enabled.mechanisms": "PLAIN",
+            "listener.name.controller.plain.sasl.jaas.config": plain,
+            "listener.name.sasl.sasl.enabled.mechanisms": f"PLAIN,{MECHANISM}",
+            "listener.name.sasl.plain.sasl.jaas.config": plain,
+            f"listener.name.sasl.{MECHANISM.lower()}.sasl.jaas.config": (
+                "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+            ),
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "allow.everyone.if.no.acl.found": "false",
+            "super.users": ";".join(f"User:{name}" for name in admins),
+        }
+
+
+def sasl_listener(home: Home, port: int) -> SaslListener:
+    """Return the address for who has credentials, with a secret made for everybody who may come."""
+    principals = {name: Credentials(name, _secret_file(home, name)) for name in (ADMIN, *declared_access().principals)}
+    return SaslListener(f"{HOST}:{port}", MECHANISM, principals)
+
+
+def listeners(home: Home, ports: Mapping[str, int], access: BrokerAccess) -> Listeners:
+    """Return the listeners of a stack's broker."""
+    secret = Credentials(ADMIN, _secret_file(home, ADMIN)).secret()
+    return Listeners(ports["kafka"], ports["kafka.sasl"], ports["kafka.controller"], secret, access)
+
+
+def admin_options(sasl: SaslListener) -> dict[str, Any]:
+    """Return a client's arguments for the administrator, whom the broker knows before it knows anybody."""
+    return sasl.client(ADMIN) | {"sasl_mechanism": "PLAIN"}
+
+
+def _plain(secret: str) -> str:
+    module = "org.apache.kafka.common.security.plain.PlainLoginModule"
+    return f'{module} required username="{ADMIN}" password="{secret}" user_{ADMIN}="{secret}";'
+
+
+def _secret_file(home: Home, principal: str) -> Path:
+    name = f"kafka-{principal}"
+    home.secret(name)
+    return home.secret_file(name)

@@ -1,0 +1,73 @@
+"""The broker's address for those who say who they are, and what each of them proves it with."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+from deploy.local.errors import StackError
+
+MECHANISM: Final = "SCRAM-SHA-512"
+"""How everybody proves who he is: the secret itself is never sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A name, and where its secret lies."""
+
+    username: str
+    secret_file: Path
+
+    def secret(self) -> str:
+        """Read the secret."""
+        try:
+            return self.secret_file.read_text().strip()
+        except OSError as error:
+            raise StackError(f"the secret of {self.username} cannot be read: {self.secret_file} ({error.strerror})") from error
+
+
+@dataclass(frozen=True, slots=True)
+class SaslListener:
+    """One address, one mechanism, and everybody who is known there."""
+
+    bootstrap_servers: str
+    mechanism: str
+    principals: Mapping[str, Credentials]
+
+    def client(self, principal: str) -> dict[str, Any]:
+        """Return the arguments of any aiokafka client that speaks as this principal."""
+        known = self.principals[principal]
+        return {
+            "bootstrap_servers": self.bootstrap_servers,
+            "security_protocol": "SASL_PLAINTEXT",
+            "sasl_mechanism": self.mechanism,
+            "sasl_plain_username": known.username,
+            "sasl_plain_password": known.secret(),
+        }
+
+    def environment(self, principal: str) -> dict[str, str]:
+        """Return the variables of a service that speaks as this principal."""
+        client = self.client(principal)
+        return {
+            "KAFKA_BOOTSTRAP_SERVERS": client["bootstrap_servers"],
+            "KAFKA_SECURITY_PROTOCOL": client["security_protocol"],
+            "KAFKA_SASL_MECHANISM": client["sasl_mechanism"],
+            "KAFKA_SASL_USERNAME": client["sasl_plain_username"],
+            "KAFKA_SASL_PASSWORD": client["sasl_plain_password"],
+        }
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `status --json` shows: never a secret, only where it lies."""
+        return {
+            "bootstrap_servers": self.bootstrap_servers,
+            "mechanism": self.mechanism,
+            "principals": {
+                name: {"username": it.username, "secret_file": str(it.secret_file)} for name, it in self.principals.items()
+            },
+        }
+
+    @classmethod
+    def from_json(cls, shown: dict[str, Any]) -> Self:
+        """Read what `as_json` wrote."""
+        principals = {name: Credentials(it["username"], Path(it["secret_file"])) for name, it in shown["principals"].items()}
+        return cls(shown["bootstrap_servers"], shown["mechanism"], principals)
