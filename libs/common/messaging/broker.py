@@ -8,9 +8,12 @@ from uuid import UUID
 
 import structlog
 from aiokafka import AIOKafkaProducer
+from aiokafka import errors as kafka
+from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import StaleMetadata
 
 from libs.common.messaging.reading import Consumer, Unreadable, note_of
+from libs.common.telemetry import Counter
 
 if TYPE_CHECKING:
     from aiokafka import ConsumerRecord, TopicPartition
@@ -20,6 +23,22 @@ if TYPE_CHECKING:
 START_SECONDS = 10
 FOLLOW_MS = 10_000
 """How long a follower waits for news; they come at once, and nobody else is waited for."""
+
+REFUSALS: tuple[type[Exception], ...] = (
+    kafka.TopicAuthorizationFailedError,
+    kafka.GroupAuthorizationFailedError,
+    kafka.ClusterAuthorizationFailedError,
+    kafka.SaslAuthenticationFailed,
+    kafka.UnsupportedSaslMechanismError,
+)
+"""The broker is there, and does not let us: no time heals it, somebody has to grant a right or correct a secret."""
+
+DENIED = Counter("cartwright_broker_refused_total", "Times that the broker denied us what our work needs", ["what"])
+
+
+class BrokerRefusedError(Exception):
+    """The broker is there, and does not let us."""
+
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +73,10 @@ class Broker:
         return arguments
 
     async def producer(self) -> AIOKafkaProducer:
-        """An idempotent producer that waits for every replica. One that failed is thrown away, never reused."""
+        """An idempotent producer that waits for every replica. One that failed is thrown away, never reused.
+
+        Raises BrokerRefusedError when the broker does not know us, or lets us write nowhere.
+        """
         producer = AIOKafkaProducer(
             bootstrap_servers=self.bootstrap_servers,
             enable_idempotence=True,
@@ -68,10 +90,31 @@ class Broker:
         try:
             async with asyncio.timeout(START_SECONDS):
                 await producer.start()
-        except BaseException:
+        except BaseException as error:
             await asyncio.wait({asyncio.ensure_future(producer.stop())}, timeout=1)
+            if isinstance(error, kafka.KafkaError) and (reason := await self.refusal(error)):
+                raise BrokerRefusedError(reason) from error
             raise
         return producer
+
+    async def refusal(self, error: BaseException) -> str | None:
+        """Why the broker does not let us, if that is what this error comes from; None if the broker may just be away.
+
+        A client that is not let in says only that it cannot connect. So it is tried once more, and heard why.
+        """
+        if isinstance(error, REFUSALS):
+            return f"{type(error).__name__.removesuffix('Error')} {_about(error)}".strip()
+        if not isinstance(error, kafka.KafkaConnectionError) or not self._settings.kafka_security_protocol.startswith("SASL"):
+            return None
+        for host, port, _ in collect_hosts(self.bootstrap_servers):
+            try:
+                connection = await create_conn(host, port, request_timeout_ms=START_SECONDS * 1000, **self.security)
+            except REFUSALS as refused:
+                return f"{self._settings.kafka_sasl_username} is not let in: {_about(refused) or type(refused).__name__}"
+            except (kafka.KafkaError, OSError, TimeoutError):
+                continue
+            connection.close()
+        return None
 
     async def partition_count(self, producer: AIOKafkaProducer, topic: str) -> int:
         """How many partitions a topic has. Fixed before its first use: keys would move if it changed."""
@@ -127,3 +170,8 @@ def _report_unreadable(topic: str, partition: int, note: Unreadable) -> None:
 async def _demand_same(consumer: Consumer, known: Mapping[str, UUID | None]) -> None:
     if await consumer.topic_ids(known) != known:
         raise StaleMetadata("a topic was made anew")
+
+
+def _about(error: BaseException) -> str:
+    """What an error of the broker's is about: a topic, a group, or its own words."""
+    return " ".join(str(each) for each in error.args if each)

@@ -23,7 +23,7 @@ from libs.common.http.problem import problem
 from libs.common.http.reading import SLASH, headers_of, path_of, request_id_of
 from libs.common.http.routes import GuardedRoute, Routes, Service
 from libs.common.http.server import calm_collector, closed, operator_routes, serve
-from libs.common.messaging.broker import Broker
+from libs.common.messaging.broker import DENIED, Broker
 from libs.common.messaging.envelope import Reader
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.repairs import ParkedMessages
@@ -167,7 +167,13 @@ async def _follow_keys(keys: Keys, broker: Broker) -> None:
                 if record is not None and record.value:
                     _take_key(keys, record.value)
         except (KafkaError, OSError, TimeoutError) as error:
-            log.warning("keys.follower_interrupted", error=str(error), action="known keys stay valid; following again")
+            if reason := await broker.refusal(error):
+                DENIED.labels("follow").inc()
+                log.error(  # noqa: TRY400 - the reason says it all
+                    "keys.follower_refused", reason=reason, action="give this service its rights at the broker"
+                )
+            else:
+                log.warning("keys.follower_interrupted", error=str(error), action="known keys stay valid; following again")
             await asyncio.sleep(2)
 
 

@@ -22,7 +22,7 @@ from libs.common.http.operator import repair_routes
 from libs.common.http.positions import position_routes
 from libs.common.http.server import Check, calm_collector, operator_app, serve
 from libs.common.messaging import asyncapi
-from libs.common.messaging.broker import Broker
+from libs.common.messaging.broker import DENIED, Broker
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.inbox import Inbox, kafka_broker
 from libs.common.messaging.rebuild import Rebuilder
@@ -87,7 +87,7 @@ class _Work:
     def __init__(self, parts: ServiceParts, settings: Settings, database: Database, hints: Hints, relay_url: str) -> None:
         self.shell = parts.shell(database, hints, "worker")
         self.keys = Keys(settings.jwks_url)
-        broker = Broker(settings)
+        self._broker = broker = Broker(settings)
         self.kafka = kafka_broker(broker)
         self._parts, self._settings, self._database = parts, settings, database
         self._inbox = Inbox(
@@ -126,7 +126,7 @@ class _Work:
         parked = [self._parked, *(each.parked for each in self._projectors)]
         return [
             asyncio.create_task(self._relay.run(), name="relay"),
-            asyncio.create_task(_consume(self.kafka), name="consumer"),
+            asyncio.create_task(_consume(self.kafka, self._broker), name="consumer"),
             *(asyncio.create_task(each.waiting.run(), name=f"what waits in {each.group}") for each in self._inboxes),
             *(asyncio.create_task(each.report(), name=f"lag of {each.group}") for each in self._inboxes),
             asyncio.create_task(_count_parked(parked), name="parked"),
@@ -144,7 +144,11 @@ class _Work:
             halted = [f"{inbox.group}: {inbox.halted}" for inbox in self._inboxes if inbox.halted]
             return f"a consumer stands still: {'; '.join(halted)}" if halted else None
 
-        return [database_ready(self._database), consumer_ready, not_halted]
+        async def let_in() -> str | None:
+            refused = [f"{inbox.group}: {inbox.refused}" for inbox in self._inboxes if inbox.refused]
+            return f"the broker refuses: {'; '.join(refused)}" if refused else None
+
+        return [database_ready(self._database), let_in, consumer_ready, not_halted]
 
     async def _logs_known(self) -> str | None:
         replaced = [inbox.replaced for inbox in self._inboxes if inbox.replaced]
@@ -195,13 +199,19 @@ async def _until_something_ends(tasks: Sequence["asyncio.Task[None]"]) -> None:
     serving.result()
 
 
-async def _consume(kafka: KafkaBroker) -> None:
+async def _consume(kafka: KafkaBroker, broker: Broker) -> None:
     """Start consuming, however long the broker keeps us waiting."""
     while True:
         try:
             await kafka.start()
         except (KafkaError, OSError) as error:
-            log.warning("consumer.waiting_for_broker", error=str(error), action="trying again in a second")
+            if reason := await broker.refusal(error):
+                DENIED.labels("consume").inc()
+                log.error(  # noqa: TRY400 - the reason says it all
+                    "consumer.refused", reason=reason, action="give this service its rights at the broker; it is not ready before"
+                )
+            else:
+                log.warning("consumer.waiting_for_broker", error=str(error), action="trying again in a second")
             await kafka.stop()
             await asyncio.sleep(1)
         else:

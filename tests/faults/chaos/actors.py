@@ -181,7 +181,7 @@ async def consume(part: Part) -> None:
         inbox = Inbox(shell, broker, group=GROUP, topics=[TOPIC])
         inbox.subscribe(kafka)
         reporting = asyncio.create_task(inbox.report())
-        await _consume(kafka)
+        await _consume(kafka, broker)
         await asked.wait()
         await kafka.stop()
         reporting.cancel()

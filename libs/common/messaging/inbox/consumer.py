@@ -19,9 +19,9 @@ from faststream.kafka import KafkaBroker
 from libs.common.contracts import EXTERNAL_TOPICS
 from libs.common.database import PASSING
 from libs.common.messaging.batch import Applied, Batch, Read, next_offsets
-from libs.common.messaging.broker import Broker
+from libs.common.messaging.broker import DENIED, REFUSALS, Broker
 from libs.common.messaging.envelope import KafkaRecord, Reader
-from libs.common.messaging.inbox.kafka import Assignment, parse, records_of
+from libs.common.messaging.inbox.kafka import Assignment, parse, records_of, tell_failed_polls
 from libs.common.messaging.inbox.lanes import Lanes
 from libs.common.messaging.inbox.positions import IDLE_SECONDS, Positions
 from libs.common.messaging.inbox.stored import StoredPositions
@@ -38,6 +38,8 @@ PLACE: Final = attrgetter("topic", "partition")
 FOR_EVER_MS = 10 * 365 * 24 * 3_600_000
 """A poll waits for its first record. One that came back without any costs its CPU, and FastStream sleeps as long after it."""
 RECOVER_SECONDS = 1.0
+REFUSED_SECONDS = 20.0
+"""A poll that was refused is repeated every five seconds. When none was for so long, we are let in again."""
 PATIENT_BYTES, PATIENT_MS = 65_536, 250
 """Kafka answers who is in no hurry when there is as much to read, or after as long; else every record wakes us."""
 PARK_SHARE = 0.5
@@ -100,6 +102,27 @@ class Inbox:
         self._reached: dict[TopicPartition, int] = {}
         """How far we have come since Kafka was last told."""
         self._subscriber: Any = None
+        self._refused: tuple[float, str] | None = None
+        """When the broker last did not let us read, and its reason."""
+
+    @property
+    def refused(self) -> str | None:
+        """Why the broker does not let us read, while it does not."""
+        if self._refused is None or time.monotonic() - self._refused[0] > REFUSED_SECONDS:
+            return None
+        return self._refused[1]
+
+    def poll_failed(self, error: KafkaError) -> None:
+        """Say why a poll failed; it is repeated by itself."""
+        reason = f"{type(error).__name__.removesuffix('Error')} {error.args[0] if error.args else ''}".strip()
+        if isinstance(error, REFUSALS):
+            self._refused = (time.monotonic(), reason)
+            DENIED.labels("consume").inc()
+            log.error(
+                "inbox.refused_by_broker", group=self.group, reason=reason, action="give this service its rights at the broker"
+            )
+        else:
+            log.warning("inbox.poll_interrupted", group=self.group, error=reason, action="nothing is lost; polled again")
 
     @property
     def halted(self) -> str | None:
@@ -135,6 +158,7 @@ class Inbox:
             fetch_max_wait_ms=PATIENT_MS if self._patient else 500,
         )
         self._subscriber(self.consume)
+        tell_failed_polls(self._subscriber, self.poll_failed)
 
     def _held_open(self) -> AbstractContextManager[object]:
         """FastStream's own lock of what is under way: `stop` waits for it."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from aiokafka import TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.errors import KafkaError
 from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
@@ -73,3 +74,17 @@ async def records_of(message: KafkaMessage) -> tuple[KafkaRecord, ...]:
     """Decode nothing; the envelope does, once."""
     records: tuple[KafkaRecord, ...] = message.raw_message
     return records
+
+
+def tell_failed_polls(subscriber: Any, tell: Callable[[KafkaError], None]) -> None:
+    """Have somebody hear why a poll failed. FastStream waits five seconds and polls again, and tells its own logger alone."""
+    poll = subscriber.get_msg
+
+    async def get_msg(consumer: Any) -> Any:
+        try:
+            return await poll(consumer)
+        except KafkaError as error:
+            tell(error)
+            raise
+
+    subscriber.get_msg = get_msg

@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError
 
 from libs.common.clock import now
 from libs.common.database import TRANSIENT, Connection
-from libs.common.messaging.broker import Broker
+from libs.common.messaging.broker import DENIED, Broker, BrokerRefusedError
 from libs.common.messaging.headers import traceparent_of
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.relay.cursor import LEASE_SECONDS, Cursor, MovedError, connection
@@ -84,6 +84,15 @@ class Relay:
                     reason=error.reason,
                     retry_in_seconds=self._backoff,
                     action="make the topic what it should be, or grant the right to write to it; nothing is published meanwhile",
+                )
+                await self._back_off()
+            except BrokerRefusedError as error:
+                DENIED.labels("publish").inc()
+                log.error(  # noqa: TRY400 - as above
+                    "relay.refused",
+                    reason=str(error),
+                    retry_in_seconds=self._backoff,
+                    action="give this service its user and its rights at the broker; nothing is published meanwhile",
                 )
                 await self._back_off()
             except (KafkaError, *TRANSIENT, asyncpg.PostgresError) as error:
