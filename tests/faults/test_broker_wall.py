@@ -1,9 +1,11 @@
 """The broker refuses whatever the matrix of rights does not grant, and grants what it does: asked of a real one, cell by cell."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import pytest_asyncio
@@ -14,6 +16,7 @@ from aiokafka.conn import create_conn
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from pydantic import SecretStr
 
 from deploy.local.access import ANONYMOUS, Acl, Operation, Pattern, Permission, Resource, declared_access
 from deploy.local.errors import StackError
@@ -25,7 +28,11 @@ from deploy.local.kafka.wall import plan, raise_wall
 from deploy.local.ports import HOST, choose_ports
 from deploy.local.state import Home
 from deploy.local.topics import create_topics, declared_topics
+from libs.common.messaging.broker import Broker, BrokerRefusedError
 from services import SERVICES
+
+if TYPE_CHECKING:
+    from libs.common.settings import Settings
 
 PATIENCE_SECONDS = 60
 PREFIX = "walled."
@@ -89,7 +96,7 @@ async def _in_force(wall: Wall) -> None:
 def _produce(topics: Iterable[str]) -> ProduceRequest:
     """One record to each topic, from who does not ask first where they are."""
     batch = DefaultRecordBatchBuilder(2, 0, is_transactional=0, producer_id=-1, producer_epoch=-1, base_sequence=-1, batch_size=0)
-    batch.append(0, timestamp=1, key=b"nobody:nothing", value=b"{}", headers=[])
+    batch.append(0, timestamp=int(time.time() * 1000), key=b"nobody:nothing", value=b"{}", headers=[])
     records = bytes(batch.build())
     places = [(PREFIX + topic, [(0, records)]) for topic in topics]
     return ProduceRequest(transactional_id=None, required_acks=-1, timeout=5_000, topics=places)
@@ -265,3 +272,27 @@ async def test_the_secrets_are_readable_by_their_owner_alone(wall: Wall) -> None
     for each in wall.broker.sasl.principals.values():
         assert each.secret_file.stat().st_mode & 0o077 == 0, each.username
     assert (wall.broker.sasl.principals[ADMIN].secret_file.parents[1] / "kafka").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    ("principal", "secret", "reason"),
+    [
+        ("cart", "guessed", "cart is not let in: .*credentials"),
+        ("nobody", "guessed", "nobody is not let in: .*credentials"),
+        ("operator", None, "^ClusterAuthorizationFailed$"),
+    ],
+)
+async def test_a_relay_that_may_publish_nothing_is_told_so_and_not_that_the_broker_is_away(
+    wall: Wall, principal: str, secret: str | None, reason: str
+) -> None:
+    client = wall.client("operator" if principal == "nobody" else principal)
+    settings = SimpleNamespace(
+        kafka_bootstrap_servers=client["bootstrap_servers"],
+        topic_prefix=PREFIX,
+        kafka_security_protocol="SASL_PLAINTEXT",
+        kafka_sasl_mechanism="SCRAM-SHA-512",
+        kafka_sasl_username=principal,
+        kafka_sasl_password=SecretStr(secret or client["sasl_plain_password"]),
+    )
+    with pytest.raises(BrokerRefusedError, match=reason):
+        await Broker(cast("Settings", settings)).producer()

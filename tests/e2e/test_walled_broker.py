@@ -1,0 +1,117 @@
+"""The stack as `up` starts it, on a broker that asks everybody who he is: it works, and nobody speaks in its name."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from uuid import uuid4
+
+import aiohttp
+import orjson
+import pytest
+import pytest_asyncio
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import TopicAuthorizationFailedError
+
+from deploy.cli.api import connected
+from deploy.cli.errors import CommandError, ExitCode
+from deploy.cli.publisher import Fact, client_arguments, publishing
+from deploy.cli.supply import supply
+from deploy.local.access import Acl, Operation, Pattern, Permission, Resource, declared_access
+from deploy.local.kafka.admin import kafka_admin
+from deploy.local.kafka.listeners import admin_options
+from deploy.local.kafka.wall import raise_wall
+from deploy.local.stack import Stack
+from tests.e2e.conftest import OFFERS, Market, _shop
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def walled(
+    admin_url: str, bootstrap_servers: str, fresh_prefix: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Market]:
+    """A stack with a broker of its own; the one that tests share lets everybody do everything."""
+    assert bootstrap_servers
+    prefix, home = fresh_prefix("walled"), tmp_path_factory.mktemp("walled")
+    stack = Stack(home, database_prefix=prefix, topic_prefix=prefix, postgres_admin_url=admin_url, say=print)
+    async with AsyncExitStack() as open_things:
+        await open_things.enter_async_context(stack)
+        api = await open_things.enter_async_context(connected(stack.description(), connections=20))
+        shop = await _shop(api, "walled")
+        await supply(shop, "GBP", OFFERS, print)
+        yield Market(stack, api, shop)
+
+
+async def test_a_purchase_goes_through_and_its_events_are_read_by_the_operator(walled: Market) -> None:
+    shopper = walled.shop.shopper("customer:walled")
+    cart_id = await walled.cart(shopper, {"SKU-1": 2})
+    started = await shopper.check_out(cart_id, key=f"buy-{cart_id}", method="pm_card_visa", wait_seconds=20)
+    assert (await shopper.outcome(started, patience_seconds=60))["state"] == "confirmed"
+    stack = walled.stack.description()
+    topic = stack.topic_prefix + "order.v1"
+    async with AIOKafkaConsumer(topic, auto_offset_reset="earliest", **client_arguments(stack)) as consumer:
+        record = await consumer.getone()
+    assert ("ce_type", b"order.confirmed") in record.headers
+
+
+async def test_a_forged_authorization_is_refused_and_changes_nothing(walled: Market) -> None:
+    stack = walled.stack.description()
+    tenant, checkout = walled.shop.tenant_id, uuid4()
+    headers = {
+        "content-type": "application/json",
+        "ce_specversion": "1.0",
+        "ce_id": str(uuid4()),
+        "ce_source": "/cartwright/payments",
+        "ce_type": "payment.authorized",
+        "ce_tenantid": str(tenant),
+        "ce_correlationid": str(checkout),
+    }
+    forger = AIOKafkaProducer(bootstrap_servers=stack.kafka_bootstrap_servers)
+    await forger.start()
+    try:
+        with pytest.raises(TopicAuthorizationFailedError):
+            await forger.send_and_wait(
+                stack.topic_prefix + "payment.v1",
+                orjson.dumps({"checkout_id": str(checkout), "amount_minor": 1}),
+                key=f"{tenant}:{checkout}".encode(),
+                headers=[(name, value.encode()) for name, value in headers.items()],
+            )
+    finally:
+        await forger.stop()
+
+
+async def test_what_no_system_outside_may_say_is_refused_in_one_line(walled: Market) -> None:
+    fact = Fact("payment.v1", "payment.authorized", "/test/nobody", walled.shop.tenant_id, "SKU-1", 1, {})
+    async with publishing(walled.api.stack) as publisher:
+        with pytest.raises(CommandError, match=r"^payment\.v1 may not be written to from here") as refused:
+            await publisher.publish([fact.record()])
+    assert refused.value.exit_code == ExitCode.NOT_SO
+
+
+async def test_a_worker_that_may_no_longer_read_says_so_and_is_not_ready_until_it_may_again(walled: Market) -> None:
+    stack, sasl = walled.stack.description(), walled.stack.description().kafka_sasl
+    assert sasl
+    topic, admin = stack.topic_prefix + "checkout.v1", admin_options(sasl)
+    right = Acl("User:payments", Permission.ALLOW, Operation.READ, Resource.TOPIC, Pattern.LITERAL, topic)
+    worker = stack.services["payments"].ops[1]
+    async with aiohttp.ClientSession() as session:
+
+        async def missing() -> list[str]:
+            async with session.get(f"{worker}/readyz") as answer:
+                body: dict[str, list[str]] = await answer.json()
+                return body["missing"]
+
+        assert await missing() == []
+        async with kafka_admin(**admin) as rights:
+            await rights.revoke([right])
+
+        async def refused() -> bool:
+            return any("the broker refuses" in each and "TopicAuthorizationFailed" in each for each in await missing())
+
+        await walled.until(refused)
+        change = await raise_wall(admin, declared_access(), users={}, prefix=stack.topic_prefix, anonymous=True)
+        assert change.missing == {right}
+
+        async def ready() -> bool:
+            return await missing() == []
+
+        await walled.until(ready, seconds=240)  # each partition has its refusal, and a poll tells one of them, every five seconds
