@@ -162,4 +162,4 @@ def _told() -> Iterator[None]:
 
 
 def _refused(topic: str) -> CommandError:
-    return CommandError(f"{topic} may not be written to from here: deploy/access.yaml says who may")
+    return CommandError(f"{topic} may not be written to from here: deploy/topics.yaml says who may")

@@ -1,4 +1,4 @@
-"""Who may do what at the broker, from `deploy/access.yaml`: the same rights on the embedded broker and on a real cluster."""
+"""Who may do what at the broker, from `deploy/topics.yaml`: the same rights on the embedded broker and on a real cluster."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -7,10 +7,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from deploy.local.errors import StackError
-from deploy.local.state import ROOT
-from deploy.local.topics import declared_topics
-
-ACCESS_FILE: Final = ROOT / "deploy" / "access.yaml"
+from deploy.local.topics import TOPICS_FILE, declared_topics
 
 ANONYMOUS: Final = "ANONYMOUS"
 """What Kafka calls who comes without credentials."""
@@ -137,20 +134,22 @@ class Access:
                 yield Acl(self.anonymous.user, Permission.DENY, Operation.DESCRIBE, resource, pattern, name)
 
 
-def declared_access(file: Path = ACCESS_FILE) -> Access:
+def declared_access(file: Path = TOPICS_FILE) -> Access:
     """Read the matrix. Raises StackError at what it cannot mean."""
     import yaml
 
     declaration = yaml.safe_load(file.read_text())
     topics = [topic.name for topic in declared_topics()]
-    principals = {name: _principal(name, rights, topics) for name, rights in declaration["principals"].items()}
-    return Access(principals, _principal(ANONYMOUS, declaration["anonymous"], topics))
+    groups = [group for rights in declaration["principals"].values() for group in rights.get("groups", ())]
+    principals = {name: _principal(name, rights, topics, groups) for name, rights in declaration["principals"].items()}
+    return Access(principals, _principal(ANONYMOUS, declaration["anonymous"], topics, groups))
 
 
-def _principal(name: str, rights: dict[str, Any], topics: list[str]) -> Principal:
-    named = {key: tuple(topics if value == "all" else value) for key, value in rights.items()}
+def _principal(name: str, rights: dict[str, Any], topics: list[str], groups: list[str]) -> Principal:
+    all_of = {"watches": groups}
+    named = {key: tuple(all_of.get(key, topics) if value == "all" else value) for key, value in rights.items()}
     if unknown := sorted({*named.keys() - _KEYS, *_unknown(named, topics)}):
-        raise StackError(f"access.yaml gives {name} what does not exist: {', '.join(unknown)}")
+        raise StackError(f"topics.yaml gives {name} what does not exist: {', '.join(unknown)}")
     return Principal(name, **named)
 
 

@@ -20,7 +20,7 @@ from deploy.local.kafka.admin import kafka_admin
 from deploy.local.kafka.listeners import admin_options
 from deploy.local.kafka.wall import raise_wall
 from deploy.local.stack import Stack
-from tests.e2e.conftest import OFFERS, Market, _shop
+from tests.shared.market import OFFERS, Market, shop_at
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -36,7 +36,7 @@ async def walled(
     async with AsyncExitStack() as open_things:
         await open_things.enter_async_context(stack)
         api = await open_things.enter_async_context(connected(stack.description(), connections=20))
-        shop = await _shop(api, "walled")
+        shop = await shop_at(api, "walled")
         await supply(shop, "GBP", OFFERS, print)
         yield Market(stack, api, shop)
 

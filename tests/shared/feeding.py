@@ -26,7 +26,7 @@ async def own_kafka(tmp_path: Path) -> AsyncIterator[EmbeddedKafka]:
     """A broker of the test's own; its disk is `home/kafka`."""
     home = Home(tmp_path / "home")
     home.prepare()
-    kafka = EmbeddedKafka(home, spare_port(), spare_port())
+    kafka = EmbeddedKafka(home, {name: spare_port() for name in ("kafka", "kafka.controller", "kafka.sasl")}, access="open")
     await kafka.start()
     yield kafka
     await kafka.kill()

@@ -70,7 +70,7 @@ def test_a_plan_says_every_right_as_kafkas_own_command_takes_it() -> None:
 
 @pytest.mark.parametrize("right", ["write: [cart.v1]", "writes: [card.v1]", "reads: [catalog]"])
 def test_a_right_that_cannot_be_meant_is_refused_by_name(tmp_path: Path, right: str) -> None:
-    file = tmp_path / "access.yaml"
+    file = tmp_path / "topics.yaml"
     file.write_text(f"principals: {{cart: {{{right}}}}}\nanonymous: {{}}\n", encoding="utf-8")
     with pytest.raises(StackError, match="gives cart what does not exist"):
         declared_access(file)

@@ -1,4 +1,4 @@
-"""The broker as a wall: brings users and rights of a cluster to what `deploy/access.yaml` says, no more and no less."""
+"""The broker as a wall: brings users and rights of a cluster to what `deploy/topics.yaml` says, no more and no less."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -102,21 +102,21 @@ class Inbox:
         self._reached: dict[TopicPartition, int] = {}
         """How far we have come since Kafka was last told."""
         self._subscriber: Any = None
-        self._refused: tuple[float, str] | None = None
+        self._kept_out: tuple[float, str] | None = None
         """When the broker last did not let us read, and its reason."""
 
     @property
     def refused(self) -> str | None:
         """Why the broker does not let us read, while it does not."""
-        if self._refused is None or time.monotonic() - self._refused[0] > REFUSED_SECONDS:
+        if self._kept_out is None or time.monotonic() - self._kept_out[0] > REFUSED_SECONDS:
             return None
-        return self._refused[1]
+        return self._kept_out[1]
 
     def poll_failed(self, error: KafkaError) -> None:
         """Say why a poll failed; it is repeated by itself."""
         reason = f"{type(error).__name__.removesuffix('Error')} {error.args[0] if error.args else ''}".strip()
         if isinstance(error, REFUSALS):
-            self._refused = (time.monotonic(), reason)
+            self._kept_out = (time.monotonic(), reason)
             DENIED.labels("consume").inc()
             log.error(
                 "inbox.refused_by_broker", group=self.group, reason=reason, action="give this service its rights at the broker"
