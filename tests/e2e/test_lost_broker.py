@@ -11,11 +11,11 @@ import pytest
 import pytest_asyncio
 
 from deploy.cli.api import RefusedError, connected
+from deploy.cli.publisher import client_arguments
 from deploy.cli.settlement import settled
 from deploy.cli.supply import supply
 from deploy.cli.tenants import Wish, onboarded, operator
 from deploy.local.stack import Stack
-from deploy.local.topics import create_topics, declared_topics
 from libs.common.messaging.reading import Consumer
 from tests.shared.market import OFFERS, Market
 
@@ -70,7 +70,7 @@ async def _adopt(market: Market) -> list[dict[str, Any]]:
 async def _announced(market: Market) -> bool:
     """Whether the compacted topics know the tenant and a signing key again."""
     stack = market.api.stack
-    consumer = Consumer("tenant.v1", "signing-key.v1", bootstrap_servers=stack.kafka_bootstrap_servers)
+    consumer = Consumer("tenant.v1", "signing-key.v1", **client_arguments(stack))
     await consumer.start()
     try:
         ends = await consumer.end_offsets(consumer.assignment())
@@ -91,9 +91,6 @@ async def test_existing_tenants_buy_again_once_the_new_log_is_adopted_and_nothin
     await market.stack.kill("kafka")
     await asyncio.to_thread(shutil.rmtree, tmp_path / "kafka")
     await market.stack.start_process("kafka")
-    servers = market.stack.description().kafka_bootstrap_servers
-    assert servers
-    await create_topics(servers, declared_topics(), "")
 
     await market.until(lambda: _is_noticed(market), PATIENCE_SECONDS)
     waiting, stuck = await _begun(market, 1)

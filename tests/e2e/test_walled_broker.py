@@ -1,7 +1,13 @@
 """The stack as `up` starts it, on a broker that asks everybody who he is: it works, and nobody speaks in its name."""
 
+import asyncio
+import os
+import re
+import shutil
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from uuid import uuid4
 
 import aiohttp
@@ -17,10 +23,14 @@ from deploy.cli.publisher import Fact, client_arguments, publishing
 from deploy.cli.supply import supply
 from deploy.local.access import Acl, Operation, Pattern, Permission, Resource, declared_access
 from deploy.local.kafka.admin import kafka_admin
+from deploy.local.kafka.install import installed
 from deploy.local.kafka.listeners import admin_options
 from deploy.local.kafka.wall import raise_wall
 from deploy.local.stack import Stack
+from deploy.local.state import ROOT
 from tests.shared.market import OFFERS, Market, shop_at
+
+EXAMPLE = re.compile(r"^```(?P<language>python|java|sh)\n(?P<body>.*?)^```$", re.DOTALL | re.MULTILINE)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -29,10 +39,10 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def walled(
     admin_url: str, bootstrap_servers: str, fresh_prefix: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Market]:
-    """A stack with a broker of its own; the one that tests share lets everybody do everything."""
+    """A stack with a broker of its own, on which topics have their own names; the one tests share lets everybody do all."""
     assert bootstrap_servers
     prefix, home = fresh_prefix("walled"), tmp_path_factory.mktemp("walled")
-    stack = Stack(home, database_prefix=prefix, topic_prefix=prefix, postgres_admin_url=admin_url, say=print)
+    stack = Stack(home, database_prefix=prefix, postgres_admin_url=admin_url, say=print)
     async with AsyncExitStack() as open_things:
         await open_things.enter_async_context(stack)
         api = await open_things.enter_async_context(connected(stack.description(), connections=20))
@@ -85,6 +95,64 @@ async def test_what_no_system_outside_may_say_is_refused_in_one_line(walled: Mar
         with pytest.raises(CommandError, match=r"^payment\.v1 may not be written to from here") as refused:
             await publisher.publish([fact.record()])
     assert refused.value.exit_code == ExitCode.NOT_SO
+
+
+async def test_the_examples_for_other_teams_put_a_product_on_sale(walled: Market, tmp_path: Path) -> None:
+    """The blocks of docs/integrating.md, each as the program that it is, with nothing but what the page says they take."""
+    page = (ROOT / "docs" / "integrating.md").read_text(encoding="utf-8")
+    examples = {each["language"]: each["body"] for each in EXAMPLE.finditer(page)}
+    sasl = walled.stack.description().kafka_sasl
+    assert sasl
+
+    async def run(language: str, principal: str, *command: str) -> str:
+        file = tmp_path / {"python": "publish.py", "java": "Publish.java", "sh": "publish.sh"}[language]
+        file.write_text(examples[language], encoding="utf-8")
+        given = {
+            "BOOTSTRAP_SERVERS": sasl.bootstrap_servers,
+            "USERNAME": principal,
+            "SECRET_FILE": str(sasl.principals[principal].secret_file),
+            "TENANT_ID": str(walled.shop.tenant_id),
+            "CARTWRIGHT_HOME": str(walled.stack.home.path),
+        }
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            str(file),
+            cwd=tmp_path,
+            env=os.environ | given,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said = (await process.communicate())[0].decode()
+        assert process.returncode == 0, said
+        return said
+
+    async def offer() -> tuple[str, int] | None:
+        found = [each async for each in walled.shop.products()]
+        return next(((each["name"], each["unit_minor"]) for each in found if each["sku"] == "TEA-POT"), None)
+
+    async def costs(unit_minor: int) -> bool:
+        return await offer() == ("A teapot", unit_minor)
+
+    await run("python", "publisher-catalog", sys.executable)
+    await walled.until(lambda: costs(1250))
+    java = shutil.which("java")
+    if java is not None and "jdk.compiler" in await _said(java, "--list-modules"):
+        await run("java", "publisher-inventory", java, "-cp", f"{installed().folder / 'libs'}/*")
+        await walled.until(lambda: _counted(walled, "TEA-POT", 40))
+    (tmp_path / "cartwright").write_text(f'#!/bin/sh\nexec "{ROOT}/cartwright" "$@"\n', encoding="utf-8")
+    (tmp_path / "cartwright").chmod(0o700)
+    await run("sh", "publisher-catalog", "sh", "-eu")
+    await walled.until(lambda: costs(990))
+
+
+async def _said(*command: str) -> str:
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    return (await process.communicate())[0].decode()
+
+
+async def _counted(market: Market, sku: str, on_hand: int) -> bool:
+    levels = [each async for each in market.shop.stock()]
+    return any(each["sku"] == sku and each["on_hand"] == on_hand for each in levels)
 
 
 async def test_a_worker_that_may_no_longer_read_says_so_and_is_not_ready_until_it_may_again(walled: Market) -> None:

@@ -238,13 +238,13 @@ async def test_of_what_arrived_that_the_database_will_not_take_is_parked_alone(w
     assert await ward.set_aside() == [("parked", "database")]
 
 
-async def test_a_position_that_no_column_takes_is_parked_and_the_partition_goes_on(ward: Ward) -> None:
+async def test_a_position_that_no_column_takes_is_rejected_and_the_partition_goes_on(ward: Ward) -> None:
     ill, well = uuid4(), uuid4()
     await ward.send((well, 1))
     await ward.send((ill, 1), origin="to\0y")
     await ward.send((well, 2))
     await ward.until(lambda: _is(ward, {well: (2, 2, 0)}))
-    assert [state for state, _ in await ward.set_aside()] == ["parked"]
+    assert [state for state, _ in await ward.set_aside()] == ["rejected"]
 
 
 async def _halts_and_recovers(ward: Ward, counters: list[UUID]) -> None:

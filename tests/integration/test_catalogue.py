@@ -30,6 +30,7 @@ OPERATORS_ONLY = {
 """Tables with a tenant's column that no request of a tenant ever reaches."""
 
 SEES_ALL = {
+    *((service, "inbox_parked", "owner_moves", f"{service}_owner") for service in MIGRATED),
     *((service, "outbox_event", "owner_puts_back", f"{service}_owner") for service in MIGRATED),
     *((service, "outbox_event", "relay_reads_all", f"{service}_owner,{service}_relay") for service in MIGRATED),
     *((service, "outbox_parked", "relay_sets_aside", f"{service}_owner,{service}_relay") for service in MIGRATED),
@@ -49,6 +50,7 @@ DEFINER_FUNCTIONS: dict[str, str | None] = {
     "outbox_rotate": "relay",
     "outbox_settle": "relay",
     "inbox_message_rotate": "app",
+    "inbox_adopt": "app",
     "product_rebuild_begin": "app",
     "product_rebuild_swap": "app",
     "timeline_entry_rebuild_begin": "app",

@@ -17,7 +17,7 @@ from libs.common.auth import Principal, Verifier, bearer
 from libs.common.clock import new_id
 from libs.common.errors import MalformedError, RejectedError
 from libs.common.http.problem import problem_of
-from libs.common.http.reading import NOTHING, UNKEEPABLE, headers_of, read_json, unkeepable_query
+from libs.common.http.reading import NOTHING, UNKEEPABLE, headers_of, instance_of, read_json, unkeepable_query
 from libs.common.http.refusals import note
 from libs.common.messaging.repairs import FIRST, ParkedMessages, Place, place_of
 
@@ -138,7 +138,7 @@ def _guarded(path: str, verifier: Verifier, permission: str, endpoint: Endpoint)
             return Response(body, media_type="application/json")
         except Exception as error:  # noqa: BLE001 - the edge turns whatever it is into a problem
             note(error, request.scope, path, principal)
-            return problem_of(error, request_id=str(new_id()), instance=request.url.path)
+            return problem_of(error, request_id=str(new_id()), instance=instance_of(request.scope))
 
     return guarded
 

@@ -43,6 +43,12 @@ def path_of(scope: Scope) -> str:
     return "/".join(segment.replace("/", SLASH) for segment in segments)
 
 
+def instance_of(scope: Scope) -> str:
+    """The path for people to read, in a problem document: what is no text in it is shown as that."""
+    raw: bytes = scope.get("raw_path") or scope["path"].encode(errors="replace")
+    return unquote_to_bytes(raw).decode(errors="replace")
+
+
 def unkeepable_query(query: bytes) -> Iterator[str]:
     """The JSON pointers of the query's texts, names among them, that cannot be kept."""
     if b"%" not in query and query.isascii():

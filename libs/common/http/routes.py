@@ -33,6 +33,7 @@ from libs.common.http.reading import (
     header,
     headers_of,
     idempotency_key,
+    instance_of,
     preferences,
     read_json,
     request_id_of,
@@ -280,7 +281,7 @@ class GuardedRoute(APIRoute):
                 response = await self._answer(call)
                 response.raw_headers.append((b"x-request-id", request_id.encode()))
             except Exception as error:  # noqa: BLE001 - the edge turns whatever it is into a problem
-                response = problem_of(error, request_id=request_id, instance=request.url.path)
+                response = problem_of(error, request_id=request_id, instance=instance_of(request.scope))
                 note(error, scope, self.path, call.known)
             span.answered(response.status_code)
         self._count(response.status_code, time.perf_counter() - started)

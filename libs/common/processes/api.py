@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
-from urllib.parse import unquote
 
 import orjson
 import structlog
@@ -20,7 +19,7 @@ from libs.common.auth import Keys, Verifier
 from libs.common.database import Database
 from libs.common.http.operator import repair_routes
 from libs.common.http.problem import problem
-from libs.common.http.reading import SLASH, headers_of, path_of, request_id_of
+from libs.common.http.reading import SLASH, headers_of, instance_of, path_of, request_id_of
 from libs.common.http.routes import GuardedRoute, Routes, Service
 from libs.common.http.server import calm_collector, closed, operator_routes, serve
 from libs.common.messaging.broker import DENIED, Broker
@@ -152,8 +151,7 @@ async def _http_problem(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 500)
     detail = "there is nothing here for you" if status == 404 else str(getattr(error, "detail", error))
     request_id = request_id_of(headers_of(request.scope))
-    instance = unquote(request.scope.get("raw_path", b"").decode("latin-1")) or request.url.path
-    response = problem(status, CODES.get(status, "http"), detail, request_id=request_id, instance=instance)
+    response = problem(status, CODES.get(status, "http"), detail, request_id=request_id, instance=instance_of(request.scope))
     for header, value in (getattr(error, "headers", None) or {}).items():
         response.headers[header] = value
     return response
