@@ -260,11 +260,11 @@ async def test_ids_and_queries_that_can_be_nothing_are_4xx_for_operators_and_nev
     ]
     for query in queries:
         answer = await victim.client.get(f"/ops/parked-messages?{query}", headers=OPERATOR.authorization)
-        assert answer.status_code == 400, (query, answer.text)
+        assert answer.status_code in (400, 422), (query, answer.text)
     for content in (b"{", b"[]", b'{"reason":5}', b'{"reason":"\\u0000"}', b'{"reason":""}'):
         headers = {**OPERATOR.authorization, "Content-Type": "application/json"}
         path = f"/ops/parked-messages/{victim.ids['id']}/discard"
-        assert (await victim.client.post(path, headers=headers, content=content)).status_code == 400, content
+        assert (await victim.client.post(path, headers=headers, content=content)).status_code in (400, 422), content
     seen = await victim.client.get("/ops/parked-messages", params={"limit": 200}, headers=OPERATOR.authorization)
     assert {victim.ids["id"], victim.ids["parked_id"]} <= {each["id"] for each in seen.json()["items"]}
 
