@@ -295,7 +295,7 @@ async def _alone(stack: StackDescription, slug: str) -> AsyncIterator[None]:
     """Let nobody else on this machine onboard the slug meanwhile: a client's secret is told only once."""
     folder = stack.home / "tenants"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (folder / f"{slug}.lock").open("w") as lock:
+    with os.fdopen(os.open(folder / f"{slug}.lock", os.O_WRONLY | os.O_CREAT, 0o600), "w") as lock:
         await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
         yield
 

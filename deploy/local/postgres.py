@@ -54,6 +54,7 @@ class EmbeddedPostgres:
     def __init__(self, home: Home, port: int, *, on_exit: Callable[[Child], None] | None = None) -> None:
         """Describe the server; nothing is touched before `start`."""
         self.port = port
+        self._home = home
         self._data = home.path / "postgres"
         self._password = home.secret("postgres-admin")
         self._child = Child(
@@ -83,6 +84,8 @@ class EmbeddedPostgres:
 
     async def start(self) -> None:
         """Initialize the files if there are none, start the server and return when it accepts connections."""
+        if _drops_to_nobody():
+            self._home.let_pass(_NOBODY)
         if not (self._data / "PG_VERSION").exists():
             await self._initialize()
         for attempt in range(20):

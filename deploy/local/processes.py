@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from deploy.local import readiness
 from deploy.local.errors import ProcessError
-from deploy.local.state import ROOT
+from deploy.local.state import ROOT, appending
 
 _POLL_SECONDS: Final = 0.05
 _LOG_LIMIT_BYTES: Final = 50_000_000
@@ -51,7 +51,7 @@ class Child:
         """Start the process; returns at once, ready or not."""
         self._stopping = False
         _turn_over(self.log)
-        with self.log.open("ab") as log:
+        with appending(self.log) as log:
             # A session of its own: Ctrl-C in the terminal reaches `up` alone, which stops things in order.
             self._process = await asyncio.create_subprocess_exec(
                 *self.command,

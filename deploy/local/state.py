@@ -17,7 +17,11 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 """The repository (or the folder of an installed package): the import root of every child process."""
 
 _MARK: Final = ".cartwright-state"
-_LEFT_BY_OTHERS: Final = frozenset({_MARK, "test", "bench", "lock"})
+_NESTED: Final = frozenset({"test", "bench"})
+"""State directories of their own."""
+_LEFT_BY_OTHERS: Final = frozenset({_MARK, "lock"}) | _NESTED
+_FOLDERS: Final = ("logs", "secrets", "tenants")
+_PASSABLE: Final = 0o710
 _NEEDED_BYTES: Final = 1 << 30
 _PATIENCE_SECONDS: Final = 0.5
 
@@ -41,17 +45,39 @@ class Home:
     def prepare(self) -> None:
         """Make the directory, refusing one that holds somebody else's files, or a disk about to be full."""
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             strangers = {entry.name for entry in self.path.iterdir()} - _LEFT_BY_OTHERS
             if strangers and not (self.path / _MARK).exists():
                 raise StackError(
                     f"{self.path} is not empty and no state directory of Cartwright's: set CARTWRIGHT_HOME to another one"
                 )
-            (self.path / _MARK).touch()
-            self.logs.mkdir(exist_ok=True)
+            (self.path / _MARK).touch(mode=0o600)
+            self.logs.mkdir(mode=0o700, exist_ok=True)
+            self._close_to_others()
         except OSError as error:
             raise StackError(f"{self.path} cannot be written ({error.strerror}): set CARTWRIGHT_HOME") from error
         require_disk(self.path)
+
+    def _close_to_others(self) -> None:
+        """Leave what lies here to its owner: logs tell of people, and the rest of secrets. Whatever the umask is, or was.
+
+        The databases' and the broker's own folders look after what is in them. Root's Postgres may run as `nobody`, whose
+        group then may pass through here, and no more.
+        """
+        mine = os.geteuid()
+        for folder in (self.path, *(self.path / name for name in _FOLDERS)):
+            for entry in folder.iterdir() if folder.is_dir() else ():
+                if entry.name not in _NESTED and not entry.is_symlink() and entry.stat().st_uid == mine:
+                    entry.chmod(0o700 if entry.is_dir() else 0o600)
+        if self.path.stat().st_mode & 0o777 != _PASSABLE:
+            self.path.chmod(0o700)
+
+    def let_pass(self, group: int) -> None:
+        """Let processes of this group reach what is theirs in here."""
+        around = [self.path.parent] if (self.path.parent / _MARK).exists() else []
+        for folder in (*around, self.path):
+            os.chown(folder, -1, group)
+            folder.chmod(_PASSABLE)
 
     def purge(self) -> bool:
         """Delete everything this stack has stored, and return whether there was anything."""
@@ -93,7 +119,7 @@ class Home:
     @contextmanager
     def hold(self) -> Iterator[None]:
         """Own the stack for as long as the context lasts; the kernel lets go of it if this process is killed."""
-        with (self.path / "lock").open("a+") as lock:
+        with os.fdopen(os.open(self.path / "lock", os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600), "a+") as lock:
             # Some patience, because whoever asks for the `holder` has the lock for a moment.
             if not _taken_in_time(lock):
                 raise StackError(
@@ -129,6 +155,11 @@ def _taken_in_time(lock: IO[str]) -> bool:
             time.sleep(0.02)
         else:
             return True
+
+
+def appending(log: Path) -> IO[bytes]:
+    """A log to write on, which nobody else may read."""
+    return os.fdopen(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab")
 
 
 def require_disk(path: Path) -> None:

@@ -11,7 +11,7 @@ from deploy.local.description import StackDescription
 from deploy.local.environment import python
 from deploy.local.errors import StackError
 from deploy.local.stack import Stack
-from deploy.local.state import Home
+from deploy.local.state import Home, appending
 
 INTERRUPTED: Final = 130
 
@@ -73,7 +73,7 @@ def start_in_background(home: Home, options: Sequence[str], say: Callable[[str],
     """Start `up` as a process of its own, pass on what it says until it is ready, and return its exit code or 0."""
     home.prepare()
     log = home.log("up")
-    with log.open("ab") as out, log.open() as heard:
+    with appending(log) as out, log.open() as heard:
         heard.seek(0, 2)
         process = subprocess.Popen(
             python("deploy.cli", "up", *options),
