@@ -1,7 +1,7 @@
 """What must never be kept or told: card numbers, and the keys and secrets of a payment provider.
 
-No field of ours asks for one, but any text may bring one along. Where a text is to be kept it is refused, where it is only
-passed on (a log line, an answer) what is sensitive in it is left out.
+No field of ours asks for one, but any text may bring one along. What is sensitive in what people write, in a log line or in
+an answer is left out (`kept`); what is to be a name is refused with it (`is_name`).
 
 Not every long number is a card's. What passes Luhn's check, and begins and is as long as a card network issues them, is
 taken for one; an IMEI, a phone number, a GTIN, a time or an order number is not. What cannot be told apart (sixteen digits
@@ -14,12 +14,18 @@ from typing import Any
 
 LEFT_OUT = "[left out]"
 
-IDS = re.compile(r"(?:.*_)?(?:id|ids|sku|skus|number|key|hash|digest|phone|imei)")
+IDS = re.compile(r"(?:.*_)?(?:id|ids|sku|skus|number|key|hash|digest|phone|imei|location)")
 """Names of fields that hold ids alone: a number there is somebody's, and is told as it is."""
 
-_CARD = re.compile(r"(?<![\w+-])[2-6]\d(?:[ -]?\d){12,17}(?![\w-])")
-"""Fourteen to nineteen digits that begin as the card networks' do. A UUID, which has letters or more of them, is none, and
-after a plus stands a phone number."""
+_GAP = r"[\s\u00ad\u200b-\u200d\u2010-\u2015\u2060\u2212-]{0,2}"
+"""What may stand between any two digits: white space and dashes, those that nobody sees among them."""
+_CARD = re.compile(rf"(?<![\w+-])\d\d(?:{_GAP}\d){{12,17}}(?![\w-])")
+"""Fourteen to nineteen digits. A UUID, which has letters or more of them, is none, and after a plus stands a phone number."""
+_APART = r"\D{1,24}"
+_GROUPS = re.compile(
+    rf"(?<![\w+-])\d{{4}}(?:{_APART}\d{{4}}{_APART}\d{{4}}{_APART}\d{{4}}(?:{_APART}\d{{3}})?|{_APART}\d{{6}}{_APART}\d{{4,5}})(?![\w-])"
+)
+"""The groups that are printed on a card, whatever is written between them: points, slashes, a few words."""
 _NETWORKS = re.compile(
     r"""4\d{15}(?:\d{3})?                                                        # Visa
     | (?:5[1-5]\d\d|222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12}        # Mastercard
@@ -33,7 +39,7 @@ _NETWORKS = re.compile(
 )
 """What each network issues (ISO/IEC 7812 issuer ranges), by beginning and length."""
 _SECRET = re.compile(r"\b(?:sk|rk)_(?:live|test)_\w+|\bwhsec_\w+|\b[a-z]{2,4}_\w+_secret_\w+")
-_CLUE = re.compile(r"\d{2}(?:[ -]?\d){11}|_(?:live|test|secret)_|whsec_")
+_CLUE = re.compile(rf"\d\d(?:{_GAP}\d){{11}}|\d{{4}}{_APART}\d{{4}}(?:\d\d)?{_APART}\d{{4}}|_(?:live|test|secret)_|whsec_")
 """What every one of them has, found fast, for nearly no text has it."""
 
 
@@ -46,7 +52,22 @@ def without_sensitive(text: str) -> str:
     """The text without what is sensitive in it."""
     if _CLUE.search(text) is None:
         return text
-    return _SECRET.sub(LEFT_OUT, _CARD.sub(lambda found: LEFT_OUT if _is_card(found[0]) else found[0], text))
+    for digits in (_CARD, _GROUPS):
+        text = digits.sub(lambda found: LEFT_OUT if _is_card(found[0]) else found[0], text)
+    return _SECRET.sub(LEFT_OUT, text)
+
+
+def kept(text: str) -> str:
+    """What somebody wrote, as we keep it: without what is sensitive, and no longer than it was."""
+    return without_sensitive(text)[: len(text)]
+
+
+def is_name(text: str) -> bool:
+    """Whether something may be called so: a name cannot be kept in part, two would become one.
+
+    Digits and nothing else are somebody's number; the same digits written as on a card are a card's.
+    """
+    return (text.isascii() and text.isdecimal()) or not is_sensitive(text)
 
 
 def all_without_sensitive(value: Any) -> Any:
@@ -68,16 +89,16 @@ def leave_out_sensitive(_logger: object, _method: str, event: MutableMapping[str
 
 
 def _member(name: Any, value: Any) -> Any:
-    """A member without what is sensitive; of an id, only a key or a secret may be."""
-    if isinstance(name, str) and isinstance(value, str) and IDS.fullmatch(name):
-        return _SECRET.sub(LEFT_OUT, value)
+    """A member without what is sensitive; an id may be digits that would pass for a card's."""
+    if isinstance(name, str) and isinstance(value, str) and IDS.fullmatch(name) and is_name(value):
+        return value
     return all_without_sensitive(value)
 
 
 def _is_card(digits: str) -> bool:
     """A network's number that passes Luhn's check (ISO/IEC 7812-1, annex B)."""
-    written = "".join(each for each in digits if each.isdecimal())
-    if not written.isascii() or _NETWORKS.fullmatch(written) is None:
+    written = "".join(str(int(each)) for each in digits if each.isdecimal())
+    if _NETWORKS.fullmatch(written) is None:
         return False
     numbers = [int(each) for each in reversed(written)]
     doubled = [each * 2 - 9 if each > 4 else each * 2 for each in numbers[1::2]]

@@ -67,7 +67,7 @@ class Shop:
         return await self.client.request(method, path, headers=headers, **request)
 
     async def start(self, wait: int = 0, **request: Any) -> httpx.Response:
-        body = {"cart_id": str(uuid4()), "payment": {"method": "m"}, **request}
+        body = {"cart_id": str(uuid4()), "payment": {"method": "pm_card_visa"}, **request}
         return await self.ask("POST", "/v1/checkouts", json=body, headers={"Prefer": f"wait={wait}"})
 
     async def tell(self, *events: Any) -> None:

@@ -146,9 +146,19 @@ async def test_endless_numbers_in_headers_do_no_harm(shop: Shop) -> None:
     assert (answer.status_code, "event: confirmed" in answer.text) == (200, True)
 
 
-@pytest.mark.parametrize("payment", [{}, {"method": "m", "confirmation": "client"}, {"confirmation": "server"}, {"method": ""}])
+@pytest.mark.parametrize(
+    "payment", [{}, {"method": "pm_card_visa", "confirmation": "client"}, {"confirmation": "server"}, {"method": ""}]
+)
 async def test_a_payment_is_a_method_or_confirmed_by_the_payer_and_nothing_else(shop: Shop, payment: dict[str, str]) -> None:
     assert (await shop.start(payment=payment)).status_code == 422
+
+
+@pytest.mark.parametrize(
+    "method", ["4242424242424242", "tok_visa", "src_1abc", "card_1abc", "pm_", "pm_a b", "pm_\uff14", "visa"]
+)
+async def test_a_method_is_one_that_the_provider_names_so_and_nothing_else_is_kept(shop: Shop, method: str) -> None:
+    refused = await shop.start(payment={"method": method})
+    assert (refused.status_code, problem(refused)["errors"][0]["pointer"]) == (422, "/payment/method")
 
 
 async def test_a_payer_may_confirm_in_their_own_browser(shop: Shop) -> None:

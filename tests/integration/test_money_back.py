@@ -13,7 +13,7 @@ from services.payments.domain.provider.outcome import DisputeStatus
 from services.payments.handlers.disputes import ObserveDispute
 from services.payments.handlers.refunds import ObserveRefund
 from services.payments.jobs.money.refunds import look_into_due
-from tests.shared.callers import message
+from tests.shared.callers import Person, message
 from tests.shared.events import AMOUNT
 from tests.shared.fakes import Process, started
 from tests.shared.paying import wanted
@@ -103,6 +103,12 @@ async def test_after_refunds_of_every_kind_and_disputes_won_and_lost_the_books_a
     await observe(till)
     assert (await states(till))[returned] == "failed"
     assert (await till.known(failing)).refunded_minor == 0
+    payer = Person(till.tenant_id, subject=(await till.known(failing)).subject_id)
+    exactly, told = [
+        (await till.client.get(f"/v1/refunds/{returned}", headers=headers)).json()["failure_code"]
+        for headers in (till.staff, payer.authorization)
+    ]
+    assert (exactly != told, told) == (True, "refund_failed"), "that a card is lost is for staff to know"
     _, [first, second], _ = await till.money_at_provider()
     for case, status in ((first, DisputeStatus.WON), (second, DisputeStatus.LOST)):
         await till.agreed_books()

@@ -352,3 +352,25 @@ async def confirm_in_browser(till: Till, payment_id: UUID, client_secret: str, c
     key = {"Authorization": "Bearer " + till.gateways.platform.api_key.replace("sk_", "pk_")}
     async with aiohttp.ClientSession(headers=key) as session, session.post(url, data=form) as response:
         assert response.status in {200, 402}, await response.text()
+
+
+@pytest.mark.parametrize(
+    ("card", "exactly", "told"),
+    [
+        ("StolenCard", "stolen_card", "card_declined"),
+        ("IncorrectCvc", "incorrect_cvc", "card_declined"),
+        ("Fraudulent", "fraudulent", "card_declined"),
+        ("InsufficientFunds", "insufficient_funds", "insufficient_funds"),
+    ],
+)
+async def test_a_shopper_reads_of_an_issuers_word_only_what_is_of_use_to_them(
+    till: Till, card: str, exactly: str, told: str
+) -> None:
+    asked = await till.request(f"pm_card_chargeDeclined{card}")
+    await till.until(asked.payment_id, PaymentState.DECLINED)
+    payer = Person(till.tenant_id, subject=asked.subject_id).authorization
+    for headers, code in ((till.staff, exactly), (payer, told)):
+        one = await till.client.get(f"/v1/payments/{asked.payment_id}", headers=headers)
+        listed = await till.client.get("/v1/payments", headers=headers, params={"checkout_id": str(asked.checkout_id)})
+        assert [each["decline_code"] for each in (one.json(), *listed.json()["items"])] == [code, code]
+        assert code == exactly or exactly not in one.text + listed.text

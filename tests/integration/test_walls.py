@@ -108,7 +108,7 @@ async def _cart(victim: Victim) -> dict[str, str]:
 
 
 async def _checkout(victim: Victim) -> dict[str, str]:
-    body = {"cart_id": str(uuid4()), "payment": {"method": "m"}}
+    body = {"cart_id": str(uuid4()), "payment": {"method": "pm_card_visa"}}
     headers = {**victim.shopper.authorization, "Idempotency-Key": "k"}
     checkout = (await victim.client.post("/v1/checkouts", json=body, headers=headers)).json()["id"]
     return {"checkout_id": checkout, "order_id": str(uuid4()), "code": "post", "country": "GB", "category": "tea", "sku": "tea"}

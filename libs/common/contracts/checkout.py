@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 from uuid import UUID
 
 from libs.common.contracts import Currency, Event, KeptSku, Minor, Quantity, Sequence, Text, event
@@ -31,6 +31,10 @@ class CheckoutRequested(Event):
     subject_id: UUID
     attempt: Sequence | None = None
     """Which of this subject's checkouts of this cart it is: there is a next one only when all before it came to nothing."""
+
+
+PAYMENT_METHOD: Final = r"pm_[A-Za-z0-9_]{1,250}"
+"""A payment method as the provider names it. What it calls `tok_…`, `src_…` or `card_…` may be a card's own data."""
 
 
 @event("checkout.v1", "payment.requested", aggregate="checkout_id")

@@ -16,6 +16,7 @@ from uuid import UUID
 from annotated_types import Ge, Le, MaxLen, MinLen
 
 from libs.common.contracts.currencies import KNOWN_CURRENCIES
+from libs.common.sensitive import is_name, kept
 
 CONTROLS: Final = r"\u0000-\u001f\u007f-\u009f"
 """C0 and C1 of Unicode, as a class of characters."""
@@ -64,6 +65,8 @@ class Mark:
     """What no pattern can say."""
     says: str = ""
     """What is told of a value that matches or passes neither."""
+    keeps: Callable[[Any], Any] | None = None
+    """What is kept of a value that is otherwise as it should be."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         """The validator's schema. A schema is plain data, so nothing of the framework is needed to write one."""
@@ -74,9 +77,10 @@ class Mark:
             steps = [text, self._told(matching)] + ([read] if read is not text else [])
             read = {"type": "chain", "steps": steps}
         if self.check is not None:
-            read = self._told(
-                {"type": "function-after", "schema": read, "function": {"type": "no-info", "function": self._checked}}
-            )
+            read = {"type": "function-after", "schema": read, "function": {"type": "no-info", "function": self._checked}}
+            read = read if self.pattern is None else self._told(read)
+        if self.keeps is not None:
+            read = {"type": "function-after", "schema": read, "function": {"type": "no-info", "function": self.keeps}}
         return read
 
     def __get_pydantic_json_schema__(self, core: Any, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
@@ -98,6 +102,11 @@ def _without(characters: str, *, around: str = "") -> Mapping[str, Any]:
     return {"not": {"pattern": found}}
 
 
+WRITTEN: Final = Mark(keeps=kept)
+"""People write it, so a card's number or a key may be in it, which we do not keep. Stands last, behind what bounds the text."""
+NAMED: Final = Mark(check=is_name, says="It has a card number, a key or a secret in it")
+"""Something is called so, here or elsewhere: refused rather than kept in part."""
+
 _INTEGER: Final = Mark(core={"strict": True})
 """No truth value, no text, and nothing with a point or an exponent."""
 _LINE: Final = Mark(
@@ -106,6 +115,11 @@ _LINE: Final = Mark(
     says="It is text on one line: no control characters",
 )
 
+
+def _may_be_sku(text: str) -> bool:
+    return is_nfc(text) and is_name(text)
+
+
 Sku = Annotated[
     str,
     MinLen(1),
@@ -113,15 +127,15 @@ Sku = Annotated[
     Mark(
         core={"strict": True},
         pattern=_SKU.pattern,
-        check=is_nfc,
+        check=_may_be_sku,
         schema=_without(CONTROLS, around=WHITE)
         | {"description": "Any Unicode but controls, in NFC, without white space around it; upper and lower case differ."},
-        says="A SKU is 1 to 64 characters of any Unicode but controls, in NFC, without white space around it",
+        says="A SKU is 1 to 64 characters of any Unicode but controls, in NFC, without white space around it; no card's number",
     ),
 ]
-Line = Annotated[str, MaxLen(500), _LINE]
+Line = Annotated[str, MaxLen(500), _LINE, WRITTEN]
 """Something to read, on one line."""
-Name = Annotated[str, MinLen(1), MaxLen(64), _LINE]
+Name = Annotated[str, MinLen(1), MaxLen(64), _LINE, NAMED]
 """What the other system calls something: a location, a shipment, a return, a line of an order."""
 Currency = Annotated[
     str,

@@ -9,6 +9,7 @@ import orjson
 from fastapi import Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from libs.common.contracts.external import WRITTEN
 from libs.common.http.paging import Limit, Page, Paging
 from libs.common.http.routes import Call, Caller, Routes, guard, replay, reply
 from libs.common.messaging.idempotency import Answer, Replayed
@@ -51,7 +52,7 @@ class Discard(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    reason: Annotated[str, Field(pattern=r"^[^\x00]*[^\x00\s][^\x00]*$", max_length=1_000)]
+    reason: Annotated[str, Field(pattern=r"^[^\x00]*[^\x00\s][^\x00]*$", max_length=1_000), WRITTEN]
 
 
 class Decided(BaseModel):

@@ -69,6 +69,21 @@ async def made_by_caller(_call: Call) -> None:
     """The path names what this call makes; should it be there and another's, the decision refuses."""
 
 
+TOLD_TO_PAYERS = frozenset({"authentication_required", "insufficient_funds", "processing_error", "card_not_supported"})
+"""What payers can do something about, in the provider's words (docs.stripe.com/declines/codes). Anything else that an issuer
+says, of a card that is stolen or a number that is wrong, helps those who try cards that are not theirs."""
+
+
+def code_for(call: Call, code: str | None, instead: str) -> str | None:
+    """Why money did not move, as this caller may know it: staff exactly, a shopper only what is of use to them.
+
+    Our own codes, which have hyphens, say nothing of a card.
+    """
+    if code is None or not call.principal.is_shopper or code in TOLD_TO_PAYERS or "-" in code:
+        return code
+    return instead
+
+
 async def listed(
     call: Call,
     rows: Rows[A],

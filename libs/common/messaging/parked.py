@@ -7,6 +7,7 @@ replays or discards it; what waits behind it follows at once, as far as it goes.
 a gap in its sequence heals when the missing message arrives, and one that waits is looked at again (`waiting.py`).
 """
 
+import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,7 +20,9 @@ from libs.common.contracts.external import CANONICAL_UUID
 from libs.common.database import Connection, Write
 from libs.common.decision import Message
 from libs.common.errors import NotYetError, UnbelievableError
+from libs.common.json_text import NotJsonError, read_leniently
 from libs.common.messaging.envelope import Header, Invalid, KafkaRecord, Reader, Received
+from libs.common.sensitive import all_without_sensitive, is_name, without_sensitive
 
 GAP = "gap"
 """The reason of a message that waits for its predecessor."""
@@ -120,12 +123,12 @@ def park(group: str, refusals: Sequence[Refusal]) -> Write:
         [record.topic for record in records],
         [record.partition for record in records],
         [record.offset for record in records],
-        [record.key for record in records],
+        [_kept(record.key) for record in records],
         [_headers(record) for record in records],
-        [record.value for record in records],
+        [kept_payload(record.value) for record in records],
         [refusal.state for refusal in refusals],
         [storable(refusal.reason) for refusal in refusals],
-        [storable(refusal.detail) for refusal in refusals],
+        [storable(without_sensitive(refusal.detail)) for refusal in refusals],
         [refusal.tenant_id for refusal in refusals],
         [storable(refusal.type) for refusal in refusals],
     ]
@@ -178,8 +181,28 @@ def whose(record: KafkaRecord) -> UUID | None:
     return UUID(named)
 
 
+def kept_payload(payload: bytes | None) -> bytes | None:
+    """A payload as it is kept while it is set aside: as whoever reads it would keep it, without what is sensitive."""
+    if payload is None:
+        return None
+    try:
+        value = read_leniently(payload)
+    except NotJsonError:
+        return without_sensitive(payload.decode(errors="surrogateescape")).encode(errors="surrogateescape")
+    harmless = all_without_sensitive(value)
+    return payload if harmless == value else json.dumps(harmless).encode()
+
+
+def _kept(name: bytes | None) -> bytes | None:
+    """A key, or what a header says: names, unless there is something in it that no name has."""
+    if name is None or is_name(text := name.decode(errors="surrogateescape")):
+        return name
+    return without_sensitive(text).encode(errors="surrogateescape")
+
+
 def _headers(record: KafkaRecord) -> bytes:
     """As text. A byte that is no UTF-8 is written out; a header without a value keeps having none."""
     named = [(name.encode(errors="backslashreplace").decode(), value) for name, value in record.headers]
-    text = [(name, value.decode(errors="backslashreplace") if value is not None else None) for name, value in named]
+    kept = [(name, _kept(value)) for name, value in named]
+    text = [(name, value.decode(errors="backslashreplace") if value is not None else None) for name, value in kept]
     return orjson.dumps(text)

@@ -11,15 +11,22 @@ from fastapi import Response
 from pydantic import BaseModel, Field, model_validator
 
 from libs.common.clock import new_id, rfc3339
+from libs.common.contracts.checkout import PAYMENT_METHOD
+from libs.common.contracts.external import NAMED
 from libs.common.http.routes import Call, Caller, Routes, guard, reply, reply_unless_known
 from libs.common.http.seeing import Sight
 from libs.common.messaging.idempotency import Answer, Replayed
 from services.checkout import handlers, repository
-from services.checkout.api.models import AddressModel, Body, QuoteModel, address_of, quote_model
+from services.checkout.api.models import AddressModel, Body, Email, QuoteModel, address_of, quote_model
 from services.checkout.domain.saga import Checkout, CheckoutState, Confirmation
 
 ROUTES = Routes()
 CHECKOUT = Sight(repository.CHECKOUTS, "checkout_id")
+
+
+Method = Annotated[
+    str, Field(pattern=f"^{PAYMENT_METHOD}$", description="The provider's id of it", examples=["pm_card_visa"]), NAMED
+]
 
 
 class PaymentChoice(Body):
@@ -29,7 +36,10 @@ class PaymentChoice(Body):
     What it holds is its own until it expires.
     """
 
-    method: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    method: (
+        Annotated[str, Field(pattern=f"^{PAYMENT_METHOD}$", description="The provider's id of it", examples=["pm_card_visa"])]
+        | None
+    ) = None
     confirmation: Literal["client", "later"] | None = None
 
     @model_validator(mode="after")
@@ -56,8 +66,8 @@ class NewCheckout(Body):
 
     cart_id: UUID
     payment: PaymentChoice
-    email: Annotated[str, Field(max_length=320, pattern=r"^[^@\s]+@[^@\s]+$")] | None = None
-    shipping_method: Annotated[str, Field(max_length=64)] | None = None
+    email: Email | None = None
+    shipping_method: Annotated[str, Field(max_length=64), NAMED] | None = None
     shipping_address: AddressModel | None = None
     billing_address: AddressModel | None = None
 

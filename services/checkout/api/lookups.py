@@ -12,7 +12,7 @@ from libs.common.clock import new_id
 from libs.common.errors import UnavailableError
 from libs.common.http.routes import Caller, Routes, public
 from services.checkout import handlers, repository
-from services.checkout.api.models import Body
+from services.checkout.api.models import Body, Email
 
 ROUTES = Routes()
 PER_ADDRESS = 5
@@ -35,7 +35,7 @@ class NewLookup(Body):
 
     tenant_id: UUID
     number: Annotated[int, Field(ge=1, le=2**62)]
-    email: Annotated[str, Field(max_length=320, pattern=r"^[^@\s]+@[^@\s]+$")]
+    email: Email
 
 
 @ROUTES.post("/v1/order-lookups", status_code=202, response_class=Response)

@@ -7,7 +7,7 @@ from fastapi import Path
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from libs.common.contracts.checkout import OrderLine
-from libs.common.contracts.external import Sku
+from libs.common.contracts.external import NAMED, WRITTEN, Sku
 from libs.common.countries import COUNTRIES, needed_in
 from services.checkout.domain.quote import Address, Quote, QuoteLine, QuoteShipping
 
@@ -28,12 +28,16 @@ def _known(country: str) -> str:
 
 
 Country = Annotated[str, Field(pattern="^[A-Z]{2}$", description="ISO 3166-1 alpha-2"), AfterValidator(_known)]
-Words = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$", max_length=200)]
+_ONE_LINE = r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"
+Words = Annotated[str, Field(pattern=_ONE_LINE, max_length=200), WRITTEN]
 """Something to read on one line, and not nothing."""
+Email = Annotated[str, Field(max_length=320, pattern=r"^[^@\s]+@[^@\s]+$"), NAMED]
+Reason = Annotated[str, Field(min_length=1, max_length=500), WRITTEN]
 
 
-Town = Annotated[Words, Field(max_length=100)]
-PostalCode = Annotated[Words, Field(max_length=20)]
+Town = Annotated[str, Field(pattern=_ONE_LINE, max_length=100), WRITTEN]
+PostalCode = Annotated[str, Field(pattern=_ONE_LINE, max_length=20), WRITTEN]
+Phone = Annotated[str, Field(pattern=_ONE_LINE, max_length=30), WRITTEN]
 _BY_COUNTRY = Field(validate_default=True, description="Required in a country whose addresses cannot do without one")
 
 
@@ -47,7 +51,7 @@ class AddressModel(Body):
     city: Annotated[Town | None, _BY_COUNTRY] = None
     region: Annotated[Town | None, _BY_COUNTRY] = None
     postal_code: Annotated[PostalCode | None, _BY_COUNTRY] = None
-    phone: Annotated[Words, Field(max_length=30)] | None = None
+    phone: Phone | None = None
 
     @field_validator("city", "region", "postal_code")
     @classmethod

@@ -7,9 +7,10 @@ from fastapi import Query, Response
 from pydantic import AwareDatetime, BaseModel, Field
 
 from libs.common.clock import rfc3339
+from libs.common.contracts.external import WRITTEN
 from libs.common.http.paging import Limit, Page
 from libs.common.http.routes import Call, Caller, Routes, guard, reply, reply_unless_known
-from libs.common.http.seeing import Sight, listed
+from libs.common.http.seeing import Sight, code_for, listed
 from libs.common.messaging.idempotency import Answer, Replayed
 from services.checkout import handlers, repository
 from services.checkout.api.models import AddressModel, Body, LineModel, address_model, line_model
@@ -18,6 +19,7 @@ from services.checkout.domain.order import Order, PaymentState
 from services.checkout.domain.refund import Refund
 
 ROUTES = Routes()
+REFUND_FAILED = "refund_failed"
 ORDER = Sight(repository.ORDERS, "order_id")
 
 
@@ -77,7 +79,7 @@ class OrderModel(BaseModel):
 class NewNote(Body):
     """Something to write down about an order."""
 
-    body: Annotated[str, Field(min_length=1, max_length=4_000)]
+    body: Annotated[str, Field(min_length=1, max_length=4_000), WRITTEN]
 
 
 class NoteModel(BaseModel):
@@ -96,13 +98,13 @@ class NotesModel(BaseModel):
     items: list[NoteModel]
 
 
-def refund_model(refund: Refund) -> RefundModel:
+def refund_model(call: Call, refund: Refund) -> RefundModel:
     """A refund for an answer."""
     return RefundModel(
         id=refund.id,
         order_id=refund.order_id,
         state=refund.state,
-        code=refund.code,
+        code=code_for(call, refund.code, REFUND_FAILED),
         amount_minor=refund.amount_minor,
         currency=refund.currency,
         lines=[QuantityModel(line_id=line.line_id, quantity=line.quantity) for line in refund.lines],
@@ -172,8 +174,8 @@ async def load_order(call: Call, order_id: UUID) -> tuple[Order, list[Refund]]:
     return order, list(refunds)
 
 
-def _told(order: Order, refunds: list[Refund]) -> OrderModel:
-    return order_model(order, [refund_model(refund) for refund in refunds])
+def _told(call: Call, order: Order, refunds: list[Refund]) -> OrderModel:
+    return order_model(order, [refund_model(call, refund) for refund in refunds])
 
 
 def _version(order: Order, refunds: list[Refund]) -> int:
@@ -186,7 +188,7 @@ def _version(order: Order, refunds: list[Refund]) -> int:
 async def read_order(call: Caller, order_id: UUID) -> Response:
     """One order, with its refunds."""
     order, refunds = await load_order(call, order_id)
-    return reply_unless_known(call, lambda: _told(order, refunds), _version(order, refunds))
+    return reply_unless_known(call, lambda: _told(call, order, refunds), _version(order, refunds))
 
 
 @ROUTES.post("/v1/orders/{order_id}/cancel", status_code=202, response_model=OrderModel)
@@ -197,7 +199,7 @@ async def cancel_order(call: Caller, order_id: UUID) -> Response:
     answer: Any = await call.execute_once(command, lambda order: Answer(0, headers={"resource": str(order.id)}))
     order, refunds = await load_order(call, order_id)
     replayed = {"Idempotent_Replayed": "true"} if isinstance(answer, Replayed) else {}
-    return reply(202, _told(order, refunds), ETag=f'"{_version(order, refunds)}"', **replayed)
+    return reply(202, _told(call, order, refunds), ETag=f'"{_version(order, refunds)}"', **replayed)
 
 
 @ROUTES.post("/v1/orders/{order_id}/notes", status_code=201, response_model=NoteModel)

@@ -8,6 +8,7 @@ from fastapi import Path, Response
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from libs.common.contracts import Minor
+from libs.common.contracts.external import NAMED
 from libs.common.countries import COUNTRIES
 from libs.common.errors import NotFoundError, RejectedError
 from libs.common.http.paging import Limit, Page, Paging
@@ -24,11 +25,12 @@ ROUTES = Routes()
 HIGHEST_PERCENT = 100
 SHIPPING_METHOD = Sight(repository.SHIPPING_METHODS, "code")
 
-CodePath = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+CodePath = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"), NAMED]
 CountryPath = Annotated[str, Path(pattern="^[A-Z]{2}$")]
 CategoryPath = Annotated[
     str,
     Path(pattern=r"^[^\x00-\x1f\x7f]{1,500}$", description="A category of the catalogue; `*`: any without a rate; `shipping`"),
+    NAMED,
 ]
 
 

@@ -7,11 +7,12 @@ from fastapi import Response
 from pydantic import BaseModel, Field, field_validator
 
 from libs.common.clock import new_id
+from libs.common.contracts.external import NAMED
 from libs.common.errors import NotFoundError
 from libs.common.http.routes import Call, Caller, Routes, guard, reply
 from libs.common.messaging.idempotency import Answer, Replayed
 from services.checkout import handlers
-from services.checkout.api.models import Body
+from services.checkout.api.models import Body, Reason
 from services.checkout.api.orders import ORDER, RefundModel, load_order, refund_model
 from services.checkout.domain.refund import Refund, RefundWish
 
@@ -21,7 +22,7 @@ ROUTES = Routes()
 class LineToRefund(Body):
     """So many of one line."""
 
-    line_id: Annotated[str, Field(min_length=1, max_length=64)]
+    line_id: Annotated[str, Field(min_length=1, max_length=64), NAMED]
     quantity: Annotated[int, Field(ge=1, le=1_000_000)]
 
 
@@ -31,7 +32,7 @@ class NewRefund(Body):
     amount_minor: Annotated[int, Field(ge=1, le=9_000_000_000_000_000)] | None = None
     lines: Annotated[list[LineToRefund], Field(min_length=1, max_length=2_000)] | None = None
     restock: bool = False
-    reason: Annotated[str, Field(min_length=1, max_length=500)]
+    reason: Reason
 
     @field_validator("lines")
     @classmethod
@@ -62,8 +63,8 @@ async def request_refund(call: Caller, order_id: UUID, body: NewRefund) -> Respo
     answer: Any = await call.execute_once(command, lambda refund: Answer(0, headers={"resource": str(refund.id)}))
     if isinstance(answer, Replayed):
         refund = await _read(call, order_id, UUID(answer.answer.headers["resource"]))
-        return _reply(refund, Idempotent_Replayed="true")
-    return _reply(answer)
+        return _reply(call, refund, Idempotent_Replayed="true")
+    return _reply(call, answer)
 
 
 async def _read(call: Call, order_id: UUID, refund_id: UUID) -> Refund:
@@ -74,9 +75,9 @@ async def _read(call: Call, order_id: UUID, refund_id: UUID) -> Refund:
     raise NotFoundError("refund-not-found", "there is no such refund for you")
 
 
-def _reply(refund: Refund, **headers: str) -> Response:
+def _reply(call: Call, refund: Refund, **headers: str) -> Response:
     # Payments has it under the same id as soon as it has heard of it.
-    return reply(202, refund_model(refund), Location=f"/v1/refunds/{refund.id}", **headers)
+    return reply(202, refund_model(call, refund), Location=f"/v1/refunds/{refund.id}", **headers)
 
 
 @ROUTES.get("/v1/orders/{order_id}/refunds", response_model=RefundsModel)
@@ -84,4 +85,4 @@ def _reply(refund: Refund, **headers: str) -> Response:
 async def list_refunds(call: Caller, order_id: UUID) -> Response:
     """An order's refunds, the oldest first."""
     _, refunds = await load_order(call, order_id)
-    return reply(200, RefundsModel(items=[refund_model(refund) for refund in refunds]))
+    return reply(200, RefundsModel(items=[refund_model(call, refund) for refund in refunds]))

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.auth import CLIENT, ROLES
 from libs.common.clock import PLATFORM, new_id, rfc3339
+from libs.common.contracts.external import WRITTEN
 from libs.common.decision import absent, foreign, present
 from libs.common.errors import ConflictError, RejectedError
 from libs.common.http.paging import Limit, Page
@@ -27,7 +28,7 @@ class NewClient(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
+    name: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,200}$"), WRITTEN]
     scopes: Annotated[list[str], Field(min_length=1, max_length=100)]
     tenant_id: UUID | None = None
 

@@ -9,6 +9,7 @@ from fastapi import Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.clock import NIL, PLATFORM, new_id
+from libs.common.contracts.external import NAMED, WRITTEN
 from libs.common.errors import ConflictError, ForeignError, NotFoundError, RejectedError
 from libs.common.http.paging import Limit, Page, Paging
 from libs.common.http.routes import Call, Caller, Routes, guard, reply
@@ -29,11 +30,11 @@ class NewTenant(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    slug: Annotated[str, Field(pattern=SLUG)]
-    name: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
+    slug: Annotated[str, Field(pattern=SLUG), NAMED]
+    name: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,200}$"), WRITTEN]
     currency: str
     country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
-    admin_email: Annotated[str, Field(pattern=r"^[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+$", max_length=254)]
+    admin_email: Annotated[str, Field(pattern=r"^[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+$", max_length=254), NAMED]
 
 
 Rate = Annotated[int, Field(ge=1, le=100_000)]
@@ -75,7 +76,7 @@ class TenantChange(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")] | None = None
+    name: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,200}$"), WRITTEN] | None = None
     settings: Settings = Settings()
 
 

@@ -9,6 +9,7 @@ from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.clock import rfc3339
+from libs.common.contracts.external import WRITTEN
 from libs.common.http.paging import Limit, Page, Paging
 from libs.common.http.routes import Call, Caller, Routes, guard, reply
 from services.payments.domain.payment.payment import Payment
@@ -47,7 +48,7 @@ class Word(BaseModel):
 
     tenant_id: UUID
     verdict: Verdict
-    reason: Annotated[str, Field(min_length=1, max_length=500)]
+    reason: Annotated[str, Field(min_length=1, max_length=500), WRITTEN]
 
 
 class ResolvingModel(BaseModel):

@@ -1,5 +1,6 @@
 """HTTP in: payments to look at and to act upon. They are made by `payment.requested` alone."""
 
+from functools import partial
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -8,10 +9,11 @@ from fastapi import Body, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.clock import rfc3339
+from libs.common.contracts.external import WRITTEN
 from libs.common.errors import UnavailableError
 from libs.common.http.paging import Limit, Page
 from libs.common.http.routes import Call, Caller, Routes, guard, reply, reply_unless_known
-from libs.common.http.seeing import Sight, listed
+from libs.common.http.seeing import Sight, code_for, listed
 from libs.common.messaging.idempotency import Answer, Replayed
 from libs.common.sealing import SealError
 from services.payments.domain.payment.payment import Payment, PaymentState
@@ -27,6 +29,7 @@ ROUTES = Routes()
 PAYMENT = Sight(PAYMENTS, "payment_id")
 MOST_MINOR = 9_000_000_000_000_000
 BY_HAND = "requested"
+DECLINED = "card_declined"
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +49,7 @@ class ResolveRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     verdict: Verdict
-    reason: Annotated[str, Field(min_length=1, max_length=500)]
+    reason: Annotated[str, Field(min_length=1, max_length=500), WRITTEN]
 
 
 class NextAction(BaseModel):
@@ -71,14 +74,16 @@ class PaymentModel(BaseModel):
     captured_minor: int
     refunding_minor: int
     refunded_minor: int
-    decline_code: str | None
+    decline_code: Annotated[
+        str | None, Field(description="What the issuer said; a shopper reads `card_declined` where that is of no use to them")
+    ]
     expires_at: str | None
     created_at: str
     client_secret: str | None = None
     next_action: NextAction | None = None
 
 
-def payment_model(payment: Payment, seen: Succeeded | None = None) -> PaymentModel:
+def payment_model(call: Call, payment: Payment, seen: Succeeded | None = None) -> PaymentModel:
     """A payment for an answer, with what its payer alone may see."""
     return PaymentModel(
         id=payment.id,
@@ -93,7 +98,7 @@ def payment_model(payment: Payment, seen: Succeeded | None = None) -> PaymentMod
         captured_minor=payment.captured_minor,
         refunding_minor=payment.refunding_minor,
         refunded_minor=payment.refunded_minor,
-        decline_code=payment.decline_code,
+        decline_code=code_for(call, payment.decline_code, DECLINED),
         expires_at=rfc3339(payment.expires_at) if payment.expires_at else None,
         created_at=rfc3339(payment.created_at),
         client_secret=seen.client_secret if seen else None,
@@ -126,7 +131,7 @@ async def list_payments(
 ) -> Response:
     """The tenant's payments, or the shopper's own, by id."""
     where = {"order_id": order_id, "checkout_id": checkout_id, "state": state}
-    return await listed(call, PAYMENTS, payment_model, limit, cursor, where=where)
+    return await listed(call, PAYMENTS, partial(payment_model, call), limit, cursor, where=where)
 
 
 @ROUTES.get("/v1/payments/{payment_id}", response_model=PaymentModel)
@@ -136,7 +141,7 @@ async def read_payment(call: Caller, payment_id: UUID) -> Response:
     payment = await PAYMENT.of(call, payment_id)
     if payment.intent_id is not None and _is_payers_turn(call, payment):
         return await _read_for_payer(call, payment, payment.intent_id)
-    return reply_unless_known(call, lambda: payment_model(payment), payment.version)
+    return reply_unless_known(call, lambda: payment_model(call, payment), payment.version)
 
 
 def _is_payers_turn(call: Call, payment: Payment) -> bool:
@@ -153,12 +158,12 @@ async def _read_for_payer(call: Call, payment: Payment, intent_id: str) -> Respo
     seen = await gateway.retrieve_intent(intent_id)
     if not isinstance(seen, Succeeded | Declined):
         log.warning("payment.not_read", payment_id=str(payment.id), outcome=name_of(seen), action="answered without the secret")
-        return reply(200, payment_model(payment), Cache_Control="no-store")
+        return reply(200, payment_model(call, payment), Cache_Control="no-store")
     if isinstance(seen, Declined) or seen.status in {IntentStatus.AUTHORIZED, IntentStatus.CAPTURED, IntentStatus.CANCELED}:
         await call.execute(ObserveIntent(payment_id=payment.id, seen=seen, by_api=True))
         payment = await PAYMENT.of(call, payment.id)
     shown = seen if isinstance(seen, Succeeded) and _is_payers_turn(call, payment) else None
-    return reply(200, payment_model(payment, shown), Cache_Control="no-store")
+    return reply(200, payment_model(call, payment, shown), Cache_Control="no-store")
 
 
 # --- Acting -------------------------------------------------------------------------------------------------------
@@ -200,4 +205,6 @@ async def _act(call: Call, command: CapturePayment | VoidPayment | ResolvePaymen
     payment = await PAYMENT.of(call, UUID(done.answer.headers["resource"])) if replayed else done
     headers = {"Idempotent_Replayed": "true"} if replayed else {}
     status = 200 if payment.operation_id is None else 202
-    return reply(status, payment_model(payment), Location=f"/v1/payments/{payment.id}", ETag=f'"{payment.version}"', **headers)
+    return reply(
+        status, payment_model(call, payment), Location=f"/v1/payments/{payment.id}", ETag=f'"{payment.version}"', **headers
+    )

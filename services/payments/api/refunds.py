@@ -7,14 +7,16 @@ from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.clock import new_id, rfc3339
-from libs.common.http.routes import Caller, Routes, guard, reply, reply_unless_known
-from libs.common.http.seeing import Sight
+from libs.common.contracts.external import WRITTEN
+from libs.common.http.routes import Call, Caller, Routes, guard, reply, reply_unless_known
+from libs.common.http.seeing import Sight, code_for
 from libs.common.messaging.idempotency import Answer, Replayed
 from services.payments.api.payments import PAYMENT
 from services.payments.domain.money.refund import Refund
 from services.payments.handlers.refunds import RequestRefund
 from services.payments.repository import REFUNDS
 
+FAILED = "refund_failed"
 ROUTES = Routes()
 REFUND = Sight(REFUNDS, "refund_id", as_its=(PAYMENT, "payment_id"))
 MOST_MINOR = 9_000_000_000_000_000
@@ -26,7 +28,7 @@ class NewRefund(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     amount_minor: Annotated[int, Field(ge=1, le=MOST_MINOR, strict=True)] | None = None
-    reason: Annotated[str, Field(min_length=1, max_length=200)]
+    reason: Annotated[str, Field(min_length=1, max_length=200), WRITTEN]
 
 
 class RefundModel(BaseModel):
@@ -39,11 +41,11 @@ class RefundModel(BaseModel):
     amount_minor: int
     currency: str
     reason: str
-    failure_code: str | None
+    failure_code: Annotated[str | None, Field(description="To a shopper always `refund_failed`")]
     created_at: str
 
 
-def refund_model(refund: Refund) -> RefundModel:
+def refund_model(call: Call, refund: Refund) -> RefundModel:
     """A refund for an answer."""
     return RefundModel(
         id=refund.id,
@@ -53,7 +55,7 @@ def refund_model(refund: Refund) -> RefundModel:
         amount_minor=refund.amount_minor,
         currency=refund.currency,
         reason=refund.reason,
-        failure_code=refund.failure_code,
+        failure_code=code_for(call, refund.failure_code, FAILED),
         created_at=rfc3339(refund.created_at),
     )
 
@@ -69,12 +71,12 @@ async def refund_payment(call: Caller, payment_id: UUID, wanted: NewRefund) -> R
 
     made: Any = await call.execute_once(command, remember)
     if isinstance(made, Replayed):
-        return _accepted(await REFUND.of(call, UUID(made.answer.headers["resource"])), Idempotent_Replayed="true")
-    return _accepted(made)
+        return _accepted(call, await REFUND.of(call, UUID(made.answer.headers["resource"])), Idempotent_Replayed="true")
+    return _accepted(call, made)
 
 
-def _accepted(refund: Refund, **headers: str) -> Response:
-    return reply(202, refund_model(refund), Location=f"/v1/refunds/{refund.id}", **headers)
+def _accepted(call: Call, refund: Refund, **headers: str) -> Response:
+    return reply(202, refund_model(call, refund), Location=f"/v1/refunds/{refund.id}", **headers)
 
 
 @ROUTES.get("/v1/refunds/{refund_id}", response_model=RefundModel)
@@ -82,4 +84,4 @@ def _accepted(refund: Refund, **headers: str) -> Response:
 async def read_refund(call: Caller, refund_id: UUID) -> Response:
     """One refund; a shopper sees those of their own payments."""
     refund = await REFUND.of(call, refund_id)
-    return reply_unless_known(call, lambda: refund_model(refund), refund.version)
+    return reply_unless_known(call, lambda: refund_model(call, refund), refund.version)

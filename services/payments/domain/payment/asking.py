@@ -1,10 +1,11 @@
 """What is asked of a payment: by the checkout and its order, by a shipment, by hand. One decision a function, no I/O."""
 
+import re
 from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
-from libs.common.contracts.checkout import PaymentRequested, PaymentVoidRequested
+from libs.common.contracts.checkout import PAYMENT_METHOD, PaymentRequested, PaymentVoidRequested
 from libs.common.errors import ConflictError, RejectedError
 from libs.common.money import CURRENCIES, step_minor
 from libs.common.sensitive import is_sensitive, without_sensitive
@@ -25,7 +26,8 @@ AMOUNT_NOT_PAYABLE = "amount-not-payable"
 CURRENCY_NOT_SUPPORTED = "currency-not-supported"
 METHOD_MISSING = "payment-method-missing"
 METHOD_REFUSED = "payment-method-refused"
-"""It is no name of a method but a card's number, or a key."""
+"""It is no name of a method, but perhaps a card's number or a key."""
+_METHOD = re.compile(PAYMENT_METHOD, re.ASCII)
 TIMED_OUT = "timed-out"
 """Why a checkout wants nothing held any more that it would still take if it had been held in time."""
 MAX_AMOUNT_MINOR = 99_999_999
@@ -74,14 +76,18 @@ def _refusal(payment: Payment) -> str | None:
         return CURRENCY_NOT_SUPPORTED
     if not is_payable(payment.amount_minor, payment.currency) or payment.amount_minor > MAX_AMOUNT_MINOR:
         return AMOUNT_NOT_PAYABLE
-    if is_sensitive(payment.method):
+    if payment.method and not _is_method(payment.method):
         return METHOD_REFUSED
     return METHOD_MISSING if payment.confirmation == "server" and not payment.method else None
 
 
+def _is_method(text: str) -> bool:
+    return _METHOD.fullmatch(text) is not None and not is_sensitive(text)
+
+
 def _as_kept(refused: Payment) -> Payment:
-    """What is kept of a payment that cannot be: what is no amount or no currency is kept as none, and no card's number is."""
-    refused = replace(refused, method=without_sensitive(refused.method))
+    """What is kept of a payment that cannot be: what is no amount or no currency is kept as none, and a method by no other's."""
+    refused = replace(refused, method=refused.method if _is_method(refused.method) else "")
     if len(refused.currency) != len(NO_CURRENCY) or refused.currency == NO_CURRENCY:
         return replace(refused, currency=NO_CURRENCY, amount_minor=0)
     return replace(refused, amount_minor=kept_minor(refused.amount_minor))
