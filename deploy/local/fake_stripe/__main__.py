@@ -17,6 +17,7 @@ from deploy.local.fake_stripe import passing
 from deploy.local.fake_stripe.api import application
 from deploy.local.fake_stripe.books import Books
 from deploy.local.fake_stripe.connection import Protocol
+from deploy.local.fake_stripe.doors import Doors
 from deploy.local.fake_stripe.fake import Fake
 from deploy.local.fake_stripe.journal import Journal, JournalError
 
@@ -40,7 +41,7 @@ def main() -> int:
     gc.set_threshold(20_000, 20, 50)  # what it keeps is kept for good: looking for garbage in it only holds callers up
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(books, listener))
+            runner.run(_serve(books, listener, [options.host, *options.allow_host]))
     except KeyboardInterrupt:
         return 0
     finally:
@@ -48,11 +49,11 @@ def main() -> int:
     return 0
 
 
-async def _serve(books: Books, listener: socket.socket) -> None:
+async def _serve(books: Books, listener: socket.socket, hosts: list[str]) -> None:
     """Answer requests, send webhooks and let time pass until told to stop."""
     fake = Fake(books)
     config = uvicorn.Config(
-        application(fake),
+        Doors(application(fake), hosts),
         http=Protocol,
         ws="none",
         lifespan="off",
@@ -73,6 +74,7 @@ async def _serve(books: Books, listener: socket.socket) -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m deploy.local.fake_stripe", description="A fake Stripe.")
     parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--allow-host", action="append", default=[], help="a further name by which it may be called")
     parser.add_argument("--port", type=int, default=12111, help="0 takes a free one and prints it")
     parser.add_argument("--state", type=Path, required=True, help="the journal; made when absent")
     return parser.parse_args()
