@@ -62,6 +62,8 @@ PERMISSIONS = frozenset(
 PLATFORM_PERMISSIONS = frozenset(["tenants:manage", "ops:read", "ops:repair"])
 """What no tenant's client may ever do, whatever its row or its token says."""
 SHOPPER = "shopper"
+GUEST = "guest"
+"""Beside `shopper`, of somebody whom the tenant does not know. It allows nothing by itself."""
 CLIENT = "client"
 PLATFORM_OPERATOR = "platform-operator"
 ROLES: Mapping[str, frozenset[str]] = {
@@ -94,6 +96,11 @@ class Principal:
     def is_shopper(self) -> bool:
         """Shoppers see what is theirs; everybody else what is their tenant's."""
         return SHOPPER in self.roles
+
+    @property
+    def is_guest(self) -> bool:
+        """A shopper whom nobody knows, and who may come again as another at any time."""
+        return GUEST in self.roles
 
     @property
     def is_platform_operator(self) -> bool:

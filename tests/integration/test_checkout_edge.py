@@ -8,7 +8,7 @@ import httpx
 import orjson
 import pytest
 
-from libs.common.auth import CLIENT
+from libs.common.auth import CLIENT, GUEST, SHOPPER
 from libs.common.contracts.payments import PaymentActionRequired, PaymentVoided
 from tests.integration.shop import Shop, frozen, process, quiet, shop_at
 from tests.shared.callers import Person, message, onboard, problem, shell_of
@@ -159,6 +159,15 @@ async def test_a_payment_is_a_method_or_confirmed_by_the_payer_and_nothing_else(
 async def test_a_method_is_one_that_the_provider_names_so_and_nothing_else_is_kept(shop: Shop, method: str) -> None:
     refused = await shop.start(payment={"method": method})
     assert (refused.status_code, problem(refused)["errors"][0]["pointer"]) == (422, "/payment/method")
+
+
+async def test_a_guest_s_token_says_so_and_a_guest_pays_at_once(shop: Shop) -> None:
+    guest = Person(shop.tenant_id, claims={"roles": [SHOPPER, GUEST]}).authorization
+    body = {"cart_id": str(uuid4()), "payment": {"confirmation": "later"}}
+    for headers, status in ((guest, 422), (Person(shop.tenant_id).authorization, 202)):
+        started = await shop.client.post("/v1/checkouts", json=body, headers={**headers, "Idempotency-Key": "k"})
+        assert started.status_code == status, started.text
+        assert status == 202 or problem(started)["code"] == "pay-later-refused"
 
 
 async def test_a_payer_may_confirm_in_their_own_browser(shop: Shop) -> None:

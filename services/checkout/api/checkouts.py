@@ -173,6 +173,7 @@ async def start_checkout(call: Caller, body: NewCheckout) -> Response:
         checkout_id=checkout_id,
         cart_id=body.cart_id,
         subject_id=call.principal.subject,
+        is_guest=call.principal.is_guest,
         method=body.payment.method or "",
         confirmation=body.payment.confirming,
         email=body.email,

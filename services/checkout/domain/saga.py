@@ -72,6 +72,9 @@ TRANSITIONS: dict[CheckoutState, frozenset[CheckoutState]] = {
     S.CANCELED: frozenset(),
     S.EXPIRED: frozenset(),
 }
+Reason = FailureReason | Literal["reservation-limit"]
+"""Why a checkout ended. The last is for its buyer: others are told that there was none for them."""
+RESERVATION_LIMIT: Literal["reservation-limit"] = "reservation-limit"
 BEFORE_PAYMENT = frozenset({S.STARTED, S.RESERVED})
 """Where a checkout rests before payments is asked for anything: it can end at once."""
 FINAL = frozenset(state for state, onward in TRANSITIONS.items() if not onward)
@@ -96,7 +99,7 @@ class Checkout(Aggregate):
     subject_id: UUID
     cart_id: UUID
     state: CheckoutState
-    reason: FailureReason | None = None
+    reason: Reason | None = None
     method: str
     """Of the provider. Empty when the payer chooses one in their own browser."""
     confirmation: Confirmation = "server"
@@ -251,7 +254,7 @@ def wait_for_payer(checkout: Checkout) -> Checkout:
 # --- How it ends without an order ---------------------------------------------------------------------------------
 
 
-def fail(checkout: Checkout, reason: FailureReason) -> tuple[Checkout, Event]:
+def fail(checkout: Checkout, reason: Reason) -> tuple[Checkout, Event]:
     """End without an order. The caller gives back what was reserved in the same decision."""
     return _end(checkout, S.FAILED, reason)
 
@@ -283,6 +286,11 @@ def void_mismatch(checkout: Checkout) -> tuple[Checkout, Event]:
     return _let_go(checkout, S.CANCELING, "amount-mismatch")
 
 
+def told(reason: Reason) -> FailureReason:
+    """The word that others know for it."""
+    return "out-of-stock" if reason == RESERVATION_LIMIT else reason
+
+
 def void(checkout: Checkout, reason: FailureReason) -> PaymentVoidRequested:
     """Ask payments to let go of whatever it holds for this checkout."""
     return PaymentVoidRequested(checkout_id=checkout.id, payment_id=checkout.payment_id, reason=reason)
@@ -305,14 +313,14 @@ def _let_go(checkout: Checkout, to: CheckoutState, reason: FailureReason) -> tup
     return replace(move(checkout, to), reason=reason), void(checkout, reason)
 
 
-def _end(checkout: Checkout, to: CheckoutState, reason: FailureReason) -> tuple[Checkout, Event]:
+def _end(checkout: Checkout, to: CheckoutState, reason: Reason) -> tuple[Checkout, Event]:
     ended = replace(move(checkout, to), reason=reason, allocations=(), action_required=False)
     says: dict[CheckoutState, type[CheckoutFailed | CheckoutCanceled | CheckoutExpired]] = {
         S.FAILED: CheckoutFailed,
         S.CANCELED: CheckoutCanceled,
         S.EXPIRED: CheckoutExpired,
     }
-    return ended, says[to](checkout_id=checkout.id, cart_id=checkout.cart_id, reason=reason)
+    return ended, says[to](checkout_id=checkout.id, cart_id=checkout.cart_id, reason=told(reason))
 
 
 # --- How it becomes an order --------------------------------------------------------------------------------------

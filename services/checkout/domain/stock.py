@@ -53,6 +53,17 @@ class Hold:
 
     expires_at: datetime
     allocations: tuple[Allocation, ...]
+    buyers: tuple[str, ...] = ()
+    """Whose it is, by each thing that one buyer has: a subject, an e-mail address, a place."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bounds:
+    """How much of a product those may hold who pay nothing for it yet."""
+
+    share_percent: int = 50
+    """Of what is on the shelf for sale or for them."""
+    per_buyer: int = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,9 +128,22 @@ def _pick(stock: Stock, quantity: int) -> list[tuple[str, int]]:
     return picked
 
 
-def hold(stock: Stock, holder: str, allocations: Iterable[Allocation], expires_at: datetime) -> Stock:
+def may_hold(stock: Stock, quantity: int, buyers: Iterable[str], bounds: Bounds) -> bool:
+    """Whether so many more may be held unpaid. What is still to come keeps nobody else from buying, and is not counted."""
+    if stock.policy is StockPolicy.UNTRACKED:
+        return True
+    theirs = set(buyers)
+    unpaid = sum(each.quantity for held in stock.holds.values() for each in held.allocations if each.location is not None)
+    most = (stock.on_hand + unpaid) * bounds.share_percent // 100
+    of_buyer = sum(1 for held in stock.holds.values() if theirs.intersection(held.buyers))
+    from_shelf = min(quantity, stock.on_hand) if stock.policy is StockPolicy.BACKORDER else quantity
+    return unpaid + from_shelf <= most and of_buyer < bounds.per_buyer
+
+
+def hold(stock: Stock, holder: str, allocations: Iterable[Allocation], expires_at: datetime, buyers: Iterable[str] = ()) -> Stock:
     """What was just reserved is not being paid for yet, and expires."""
-    return replace(stock, holds={**stock.holds, holder: Hold(expires_at=expires_at, allocations=tuple(allocations))})
+    held = Hold(expires_at=expires_at, allocations=tuple(allocations), buyers=tuple(buyers))
+    return replace(stock, holds={**stock.holds, holder: held})
 
 
 def keep(stock: Stock, holder: str) -> Stock | None:

@@ -1,7 +1,8 @@
 """A checkout: started, quoted, paid for or not. Every message is only a signal to the saga, which decides."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import astuple, dataclass, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -18,7 +19,7 @@ from services.checkout.domain import saga
 from services.checkout.domain.order import OrderCounter
 from services.checkout.domain.quote import Address, Quote
 from services.checkout.domain.saga import CaptureMode, CartClaim, Checkout, CheckoutState, Confirmation
-from services.checkout.domain.stock import Stock
+from services.checkout.domain.stock import Bounds, Stock
 from services.checkout.domain.stray import StrayMoney
 from services.checkout.handlers import quoting, stock
 from services.checkout.handlers.table import HANDLERS
@@ -54,6 +55,7 @@ class StartCheckout:
     shipping_method: str | None = None
     shipping_address: Address | None = None
     billing_address: Address | None = None
+    is_guest: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +104,7 @@ def start_checkout(world: World, message: Message[StartCheckout]) -> Checkout:
     if stands and existing is not None and existing.body_digest == command.body_digest:
         return existing
     quoting.demand_deliverable(world, command.shipping_method, command.shipping_address)
+    _demand_may_pay_later(world, command)
     if stands and existing is not None:
         detail = "this cart already has a checkout, begun with another request"
         raise ConflictError("checkout-exists", detail, checkout_id=str(existing.id))
@@ -127,6 +130,35 @@ def start_checkout(world: World, message: Message[StartCheckout]) -> Checkout:
     return world.save(*saga.start(checkout, attempt))
 
 
+def _pay_later(world: World) -> Mapping[str, Any]:
+    """What the tenant says of those who pay later."""
+    tenant = world.get(Tenant, world.tenant_id)
+    chosen: Mapping[str, Any] = (tenant.settings.get("pay_later") if tenant else None) or {}
+    return chosen
+
+
+def _demand_may_pay_later(world: World, command: StartCheckout) -> None:
+    """A guest may come again as another, and as often as they like. Raises RejectedError."""
+    is_later = not command.method and command.confirmation != "client"
+    if is_later and command.is_guest and _pay_later(world).get("guests") is not True:
+        raise RejectedError("pay-later-refused", "guests say how they pay when they check out: send a method or confirm")
+
+
+def _buyers(checkout: Checkout) -> list[str]:
+    """By what its buyer would be known who comes again as somebody else."""
+    address = checkout.shipping_address
+    texts = (checkout.email, "/".join(filter(None, astuple(address))) if address else None)
+    return [str(checkout.subject_id), *(hashlib.sha256(text.casefold().encode()).hexdigest() for text in texts if text)]
+
+
+def _bounds(world: World) -> Bounds:
+    chosen, usual = _pay_later(world), Bounds()
+    return Bounds(
+        share_percent=chosen.get("share_percent", usual.share_percent),
+        per_buyer=chosen.get("reservations_per_buyer", usual.per_buyer),
+    )
+
+
 def _checkout(message: Message[Any]) -> list[Ref]:
     return [Ref(Checkout, message.data.checkout_id)]
 
@@ -147,7 +179,9 @@ def cart_frozen(world: World, message: Message[CartFrozen]) -> None:
         return
     try:
         quote = domain.quote.quote(message.data, quoting.terms(world, checkout))
-        allocations = stock.reserve_all(world, domain.quote.demand(quote.lines))
+        demand = domain.quote.demand(quote.lines)
+        is_within = checkout.is_payable or stock.may_hold_all(world, demand, _buyers(checkout), _bounds(world))
+        allocations = stock.reserve_all(world, demand) if is_within else None
     except (domain.quote.UnquotableError, UnreadableError):  # terms or stock that nobody can read: nothing can be agreed on
         world.save(*saga.fail(checkout, "cart-unavailable"))
         return
@@ -155,13 +189,13 @@ def cart_frozen(world: World, message: Message[CartFrozen]) -> None:
         world.save(*saga.fail(checkout, "cart-empty"))  # else it would be an order of nothing, for nothing
         return
     if allocations is None:
-        world.save(*saga.fail(checkout, "out-of-stock"))
+        world.save(*saga.fail(checkout, "out-of-stock" if is_within else saga.RESERVATION_LIMIT))
         return
     reserved = saga.reserve(checkout, quote, allocations)
     if reserved.is_payable:
         _go_on(world, reserved, quote)
         return
-    stock.hold_all(world, reserved.id, allocations, reserved.expires_at)
+    stock.hold_all(world, reserved.id, allocations, reserved.expires_at, _buyers(reserved))
     world.save(reserved)
 
 
@@ -295,5 +329,5 @@ def _ask_again(world: World, checkout: Checkout) -> str:
         state=str(checkout.state),
         action="its stock stays reserved and payments is asked again; if this goes on, resolve the payment",
     )
-    let_go(world, checkout, saga.void(checkout, checkout.reason or "timed-out"))
+    let_go(world, checkout, saga.void(checkout, saga.told(checkout.reason or "timed-out")))
     return "overdue"

@@ -10,7 +10,7 @@ from libs.common.decision import Message, Ref, World
 from libs.common.errors import ConflictError, NotYetError
 from libs.common.tenancy import Tenant, tenant_ref
 from services.checkout import domain
-from services.checkout.domain.stock import Allocation, Stock, StockPolicy
+from services.checkout.domain.stock import Allocation, Bounds, Stock, StockPolicy
 from services.checkout.handlers.table import HANDLERS
 
 
@@ -83,10 +83,22 @@ def _reserve(stock: Stock | None, quantity: int, now: datetime) -> tuple[Stock, 
     return found
 
 
-def hold_all(world: World, holder: UUID, allocations: Iterable[Allocation], expires_at: datetime) -> None:
+def may_hold_all(world: World, wanted: Mapping[str, int], buyers: Iterable[str], bounds: Bounds) -> bool:
+    """Whether so many of each may be held unpaid; what is held and has expired is given up for it."""
+    for sku, quantity in wanted.items():
+        stock = world.get(Stock, sku)
+        if stock is None:
+            continue  # there is none to hold
+        swept = domain.stock.sweep(stock, world.now)
+        if not domain.stock.may_hold(swept if swept == stock else world.save(swept), quantity, buyers, bounds):
+            return False
+    return True
+
+
+def hold_all(world: World, holder: UUID, allocations: Iterable[Allocation], expires_at: datetime, buyers: Iterable[str]) -> None:
     """What was reserved just now is not being paid for yet."""
     for sku, held in _by_sku(allocations).items():
-        world.save(domain.stock.hold(_stock(world, sku), str(holder), held, expires_at))
+        world.save(domain.stock.hold(_stock(world, sku), str(holder), held, expires_at, buyers))
 
 
 def keep_all(world: World, holder: UUID, allocations: Iterable[Allocation]) -> list[Allocation] | None:

@@ -49,6 +49,20 @@ class ProviderLimits(BaseModel):
     endpoint_per_second: Annotated[Rate | None, Field(description="Of each endpoint. Absent: the same")] = None
 
 
+class PayLater(BaseModel):
+    """What may be reserved by those who say `later` and have paid nothing. Who pays is never held up by it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    guests: Annotated[bool, Field(strict=True, description="Guests may")] = False
+    share_percent: Annotated[
+        int, Field(ge=0, le=100, strict=True, description="So much of a product's stock all of them together may hold")
+    ] = 50
+    reservations_per_buyer: Annotated[
+        int, Field(ge=1, le=1_000, strict=True, description="Of a product, by one shopper, e-mail address or shipping address")
+    ] = 3
+
+
 class Settings(BaseModel):
     """What a tenant may choose. One that is not named stays as it is; null lets go of the choice."""
 
@@ -69,6 +83,7 @@ class Settings(BaseModel):
         bool | None, Field(strict=True, description="A checkout must name a shipping method. By default it need not")
     ] = None
     provider_limits: ProviderLimits | None = None
+    pay_later: PayLater | None = None
 
 
 class TenantChange(BaseModel):

@@ -17,6 +17,9 @@ SHOPPER_CLIENT = "shopper"
 AUDIENCES = SERVICES
 CLAIMS_VERSION = 1
 
+GUEST = "guest"
+"""What the token of a shopper says besides whom the tenant does not know."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Grant:
@@ -59,7 +62,7 @@ def of_session(session: Session, role: str, permissions: frozenset[str], audienc
         subject_id=session.subject_id,
         client_id=SHOPPER_CLIENT,
         tenant_id=session.tenant_id,
-        roles=(role,),
+        roles=(role, GUEST) if session.is_guest else (role,),
         permissions=permissions,
         audience=audience,
         session_id=session.id,

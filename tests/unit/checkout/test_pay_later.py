@@ -1,5 +1,6 @@
 """Checkouts that rest, reserved, until their buyer has seen the quote: the only reservations that time alone can end."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,29 +15,38 @@ from libs.common.decision import Viewer
 from libs.common.errors import ConflictError, RejectedError
 from services.checkout.domain import stock as shelf
 from services.checkout.domain.order import Order
+from services.checkout.domain.quote import Address
 from services.checkout.domain.saga import Checkout, CheckoutState
 from services.checkout.domain.stock import Allocation, Stock, StockPolicy
 from services.checkout.handlers import CancelCheckout, ResumeCheckout, StartCheckout
 from services.checkout.handlers.checkouts import WakeCheckout
-from tests.shared.events import cart_frozen_for, frozen_line, payment_authorized
+from tests.shared.events import cart_frozen_for, frozen_line, payment_authorized, tenant_updated
 from tests.unit.checkout.books import assert_kept
-from tests.unit.checkout.shop import shop
+from tests.unit.checkout.shop import shop as tracked_shop
 from tests.unit.memory import NOW, TENANT, Memory
 
 TTL = timedelta(seconds=900)
 LATER = NOW + TTL
+FREELY: Mapping[str, Any] = {"share_percent": 100, "reservations_per_buyer": 100}
+ANYBODY: Mapping[str, Any] = {"subject_id": UUID(int=1), "email": None}
 
 
-def begin(memory: Memory, method: str = "", *, now: datetime = NOW, **lines: int) -> Checkout:
+def shop(pay_later: Mapping[str, Any] = FREELY, **stock: int) -> Memory:
+    """A shop that leaves it to its buyers how much they reserve, unless told otherwise."""
+    memory = tracked_shop(**stock)
+    memory.execute(tenant_updated(TENANT, version=2, settings={"pay_later": dict(pay_later)}), sequence=2)
+    return memory
+
+
+def begin(memory: Memory, method: str = "", *, now: datetime = NOW, who: Mapping[str, Any] = ANYBODY, **lines: int) -> Checkout:
     """A checkout of these lines, up to where it rests or is being paid for."""
     command = StartCheckout(
         checkout_id=uuid4(),
         cart_id=uuid4(),
-        subject_id=UUID(int=1),
         method=method,
-        email=None,
         body_digest="body",
         ttl_seconds=int(TTL.total_seconds()),
+        **who,
     )
     started: Checkout = memory.execute(command, now=now)
     frozen = [frozen_line(sku, quantity, 100) for sku, quantity in lines.items()]
@@ -130,6 +140,66 @@ def test_what_was_swept_from_a_buyer_is_reserved_anew_or_the_checkout_fails_and_
     assert (failed.state, failed.reason) == (CheckoutState.FAILED, "out-of-stock")
     assert (levels(memory, "tea"), levels(memory, "mug")) == ((0, 5), (3, 2))
     assert len(memory.events(CheckoutFailed)) == 1
+
+
+def _somebody(number: int, **members: Any) -> Mapping[str, Any]:
+    return {"subject_id": UUID(int=number), "email": None, **members}
+
+
+def test_what_nobody_pays_for_is_a_share_of_the_shelf_and_buyers_have_the_rest() -> None:
+    memory = shop({"share_percent": 40}, tea=10)
+    first = begin(memory, who=_somebody(1), tea=3)
+    refused = begin(memory, who=_somebody(2), tea=2)
+    assert (refused.state, refused.reason) == (CheckoutState.FAILED, "reservation-limit")
+    [told] = memory.events(CheckoutFailed)
+    assert (told.reason, levels(memory, "tea")) == ("out-of-stock", (7, 3)), "others read a word that they know"
+    assert begin(memory, "pm_card_visa", who=_somebody(2), tea=7).state is CheckoutState.PAYING, "who pays gets all the rest"
+    assert resume(memory, first).state is CheckoutState.PAYING
+    assert levels(memory, "tea") == (0, 10)
+
+
+def test_without_any_setting_half_a_shelf_is_the_most_and_what_expired_does_not_count() -> None:
+    memory = tracked_shop(tea=4)
+    assert begin(memory, who=_somebody(1), tea=3).reason == "reservation-limit"
+    assert begin(memory, who=_somebody(1), tea=2).state is CheckoutState.RESERVED
+    assert begin(memory, who=_somebody(2), tea=1).reason == "reservation-limit"
+    assert begin(memory, now=LATER, who=_somebody(2), tea=1).state is CheckoutState.RESERVED
+    assert levels(memory, "tea") == (3, 1)
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        _somebody(1),
+        _somebody(2, email="A@b.test"),
+        _somebody(2, shipping_address=Address(name="a b", line1="1 HIGH ST", city="Leeds", postal_code="LS1", country="GB")),
+    ],
+)
+def test_one_buyer_is_one_by_subject_by_email_or_by_address(again: Mapping[str, Any]) -> None:
+    memory = shop({"share_percent": 100, "reservations_per_buyer": 2}, tea=10)
+    home = Address(name="A B", line1="1 High St", city="Leeds", postal_code="LS1", country="GB")
+    me = _somebody(1, email="a@b.test", shipping_address=home)
+    for _ in range(2):
+        assert begin(memory, who=me, tea=1).state is CheckoutState.RESERVED
+    assert begin(memory, who=again, tea=1).reason == "reservation-limit"
+    assert begin(memory, who=_somebody(3), tea=1).state is CheckoutState.RESERVED
+    assert begin(memory, "pm_card_visa", who=again, tea=1).state is CheckoutState.PAYING
+
+
+def test_guests_pay_at_once_unless_their_shop_says_otherwise() -> None:
+    guest = _somebody(1, is_guest=True)
+    memory = shop(tea=5)
+    with pytest.raises(RejectedError, match="pay-later-refused"):
+        begin(memory, who=guest, tea=1)
+    assert begin(memory, "pm_card_visa", who=guest, tea=1).state is CheckoutState.PAYING
+    assert begin(shop({**FREELY, "guests": True}, tea=5), who=guest, tea=1).state is CheckoutState.RESERVED
+
+
+def test_goods_that_nobody_counts_or_that_are_still_to_come_are_reserved_by_anybody() -> None:
+    memory = shop({"share_percent": 0}, tea=0, book=1)
+    memory.rows[Stock, TENANT, "tea"] = replace(memory.get(Stock, "tea"), policy=StockPolicy.BACKORDER)
+    memory.rows[Stock, TENANT, "book"] = replace(memory.get(Stock, "book"), policy=StockPolicy.UNTRACKED)
+    assert begin(memory, tea=3, book=9).state is CheckoutState.RESERVED
 
 
 MOVES = st.lists(

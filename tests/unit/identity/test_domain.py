@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.auth import CLIENT, PLATFORM_OPERATOR, ROLES, SHOPPER, Keys, Verifier
+from libs.common.auth import CLIENT, GUEST, PLATFORM_OPERATOR, ROLES, SHOPPER, Keys, Verifier
 from libs.common.clock import PLATFORM
 from libs.common.errors import ConflictError, DeniedError, RejectedError, UnauthenticatedError
 from services.identity.api.tokens import NONCE_BYTES, RefreshTokens, TokenMint, jwk_of, seal, unseal
@@ -204,7 +204,9 @@ async def test_what_is_minted_is_what_every_service_verifies() -> None:
     machine = access.of_client(_client(), CLIENT, ROLES[CLIENT])
     made = client.operator(None, PLATFORM, "a", ("tenants:manage",), NOW)
     operator = access.of_operator(made, PLATFORM_OPERATOR, ROLES[PLATFORM_OPERATOR])
-    for grant in (shopper, machine, operator):
+    guest = access.of_session(replace(_session(), is_guest=True), SHOPPER, ROLES[SHOPPER])
+    assert (guest.roles, guest.permissions) == ((SHOPPER, GUEST), shopper.permissions), "a guest is told from a shopper"
+    for grant in (shopper, guest, machine, operator):
         token = mint.mint(grant, uuid4(), now)
         principal = await _verifier(private_key, "identity").verify(token)
         assert (principal.subject, principal.client_id) == (grant.subject_id, grant.client_id)
