@@ -58,6 +58,17 @@ async def provision(admin_url: str, service: str, prefix: str = "") -> None:
         await connection.close()
 
 
+async def close_server(admin_url: str) -> None:
+    """Keep every role out of the databases that are no service's. For a server of our own: on another's, its others need them."""
+    import asyncpg
+
+    connection = await asyncpg.connect(admin_url, timeout=10)
+    try:
+        await connection.execute("REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC")
+    finally:
+        await connection.close()
+
+
 async def _make_role(connection: "asyncpg.Connection", admin_url: str, role: str) -> None:
     if not await connection.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", role):
         await connection.execute(f'CREATE ROLE "{role}"')

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Literal
 
+from deploy.local.databases import close_server
 from deploy.local.kafka.client import client_options, require_broker
 from deploy.local.kafka.listeners import BrokerAccess, admin_options
 from deploy.local.parts import Broker, Database, Part
@@ -74,6 +75,7 @@ class Infrastructure:
         """Have a PostgreSQL server that accepts connections."""
         if self._database:
             await self._database.start()
+            await close_server(self.admin_url)
             self._say(f"postgres is ready on {self._database.admin_url.rpartition('@')[2].partition('/')[0]}")
 
     async def start_broker(self) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+import asyncpg
 import structlog
 from aiokafka import TopicPartition
 
@@ -59,6 +60,31 @@ def rebuildable(service: str, table: str, key: Sequence[str]) -> Sequence[str]:
         f"REVOKE ALL ON FUNCTION {beside}_begin(), {beside}_swap() FROM PUBLIC",
         f"GRANT EXECUTE ON FUNCTION {beside}_begin(), {beside}_swap() TO {app}",
     ]
+
+
+def careful_swap(table: str, key: Sequence[str]) -> str:
+    """The swap from now on, for a migration: it refuses to take from a tenant all that it has.
+
+    The app may begin and swap at any time, so what stands beside may be empty, or half of it.
+    """
+    beside, order = f"{table}_rebuild", ", ".join(f't."{column}"' for column in key)
+    fingerprint = f"md5(coalesce(string_agg(md5(t::text), '' ORDER BY {order}), ''))"
+    # The names are those of our own tables.
+    return f"""CREATE OR REPLACE FUNCTION {beside}_swap(OUT before text, OUT after text, OUT row_count bigint)
+        LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+        DECLARE live_count bigint;
+        BEGIN
+            SELECT {fingerprint}, count(*) INTO before, live_count FROM {table} t;
+            SELECT {fingerprint}, count(*) INTO after, row_count FROM {beside} t;
+            IF row_count * 2 < live_count
+                OR EXISTS (SELECT t.tenant_id FROM {table} t EXCEPT SELECT t.tenant_id FROM {beside} t) THEN
+                RAISE EXCEPTION '{beside} has % rows and {table} has %: a tenant would lose what it has', row_count, live_count;
+            END IF;
+            IF before <> after THEN
+                DELETE FROM {table};
+                INSERT INTO {table} SELECT * FROM {beside};
+            END IF;
+        END $$"""  # noqa: S608
 
 
 POSITIONS = "SELECT topic, part, next_offset FROM inbox_position WHERE consumer = $1 AND topic = ANY ($2::text[])"
@@ -113,7 +139,7 @@ class Rebuilder:
                 await run.read_until(await self._positions(projection, connection))
                 await connection.execute(f"SET LOCAL statement_timeout = '{SWAP_SECONDS}s'")
                 swapping = f"SELECT before, after, row_count FROM {beside}_swap()"  # noqa: S608 - our own table
-                swap = await connection.fetchrow(swapping, timeout=SWAP_SECONDS)
+                swap = await _swapped(connection, swapping)
                 await connection.execute(AUDIT, new_id(), actor, "projection.rebuild", projection.name, "rebuilt from its topics")
         finally:
             await run.close()
@@ -138,6 +164,14 @@ class Rebuilder:
             async with self._shell.database.acquire() as connection:
                 rows = await connection.fetch(POSITIONS, self._group, topics)
         return {TopicPartition(row["topic"], row["part"]): row["next_offset"] for row in rows}
+
+
+async def _swapped(connection: Connection, swapping: str) -> Any:
+    """What the swap says. Raises ConflictError when what was rebuilt would leave a tenant with nothing."""
+    try:
+        return await connection.fetchrow(swapping, timeout=SWAP_SECONDS)
+    except asyncpg.RaiseError as error:
+        raise ConflictError("rebuild-incomplete", f"{error}; nothing was changed") from error
 
 
 class _Run:

@@ -1,0 +1,13 @@
+"""A swap that takes from no tenant all its products, whoever asks for it."""
+
+from alembic import op
+
+from libs.common.messaging.rebuild import careful_swap
+
+revision = "0012"
+down_revision = "0009"
+
+
+def upgrade() -> None:
+    """Only the function's body changes: what it is called with, and who may, stays."""
+    op.execute(careful_swap("product", ["tenant_id", "sku"]))
