@@ -52,6 +52,7 @@ async def captured(till: Till, **members: Any) -> PaymentRequested:
         ({"amount_minor": 2**63}, "amount-not-payable"),
         ({"amount_minor": 1_234, "currency": "KWD"}, "amount-not-payable"),
         ({"method": ""}, "payment-method-missing"),
+        *(({"method": method}, "payment-method-refused") for method in ("4242424242424242", "tok_visa", "pm_a b", "pm_")),
     ],
     ids=str,
 )
