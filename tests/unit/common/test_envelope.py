@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 
 from libs.common import contracts
 from libs.common.clock import PLATFORM, new_id
-from libs.common.contracts import EVENTS, Event, external, fulfilment
+from libs.common.contracts import EVENTS, EXTERNAL_TOPICS, OTHERS, Event, external, fulfilment
 from libs.common.contracts.cart import CartReopened
 from libs.common.contracts.catalog import PriceChanged, ProductPublished
 from libs.common.contracts.currencies import KNOWN_CURRENCIES
+from libs.common.contracts.identity import SigningKeyUpdated, TenantUpdated
 from libs.common.decision import Message, Published
 from libs.common.messaging.envelope import MAX_EVENT_BYTES, EventTooLargeError, Invalid, Reader, Received, encode
 from libs.common.messaging.headers import unpack
@@ -84,17 +85,21 @@ def _strategy(event: type[Event]) -> st.SearchStrategy[Any]:
     known = {name: MARKED[hint] for name, hint in hints.items() if hint in MARKED}
     if "settings" in hints:
         known["settings"] = st.dictionaries(st.text(), JSON)
+    if event.AGGREGATE == "tenant_id":
+        known["tenant_id"] = st.just(TENANT)
     if event.AGGREGATE == "kid":
         known["kid"] = LINES  # it is a header, too
     return st.builds(event, **known)
 
 
 def written(event: Event, *, tenant_id: UUID = TENANT, sequence: int = 1, prefix: str = "", **cause: Any) -> Record:
-    """What the relay sends of it, without its position."""
+    """What its publisher sends of it: our own relay, or somebody else."""
     message = Message(data=None, tenant_id=tenant_id, id="cause", time=NOW, actor="someone", correlation_id="request", **cause)
     published = Published(event, str(getattr(event, event.AGGREGATE)), sequence, message)
-    row = encode(published, source="/cartwright/test", event_id=new_id(), time=NOW)
-    headers = unpack(row.headers)
+    source = f"/cartwright/{event.PUBLISHER}" if event.PUBLISHER else "/test"
+    row = encode(published, source=source, event_id=new_id(), time=NOW)
+    position = [("ce_relayposition", f"{event.PUBLISHER}/1.22.333".encode())] if event.PUBLISHER else []
+    headers = [*unpack(row.headers), *position]
     return Record(prefix + row.topic, row.key, row.payload, headers)
 
 
@@ -109,9 +114,10 @@ def test_what_is_written_is_read_back_equal(event: type[Event]) -> None:
         message = found.message
         assert message.data == data
         assert (message.tenant_id, message.sequence, message.time) == (TENANT, sequence, NOW)
-        assert (message.source, message.actor, message.traceparent) == ("/cartwright/test", "someone", "00-1-2-01")
+        assert message.source == dict(record.headers)["ce_source"].decode()
+        assert (message.actor, message.traceparent) == ("someone", "00-1-2-01")
         assert message.correlation_id == str(getattr(data, "checkout_id", "request"))
-        assert (found.origin, found.position) == ("", None)
+        assert (found.origin, found.position) == ((event.PUBLISHER, (1, 22, 333)) if event.PUBLISHER else ("", None))
         headers = dict(record.headers)
         assert headers["ce_causationid"] == b"cause"
         assert headers["ce_dataschema"] == f"urn:cartwright:schema:{event.TYPE}:{event.VERSION}".encode()
@@ -132,10 +138,7 @@ def changed(record: Record = GOOD, **headers: bytes | None) -> Record:
     return replace(record, headers=[(name, value) for name, value in given.items() if value is not None])
 
 
-def test_a_relays_position_is_read_and_a_foreign_publisher_needs_few_headers() -> None:
-    found = READER.read(changed(ce_relayposition=b"cart/1.22.333"))
-    assert isinstance(found, Received)
-    assert (found.origin, found.position) == ("cart", (1, 22, 333))
+def test_a_foreign_publisher_needs_few_headers() -> None:
     owed = {"ce_id", "ce_source", "ce_type", "ce_tenantid", "ce_sequence", "ce_time"}
     bare = replace(GOOD, headers=[header for header in GOOD.headers if header[0] in owed])
     assert isinstance(READER.read(bare), Received)
@@ -217,7 +220,19 @@ REJECTED: list[tuple[str, Record]] = [
     ("tenant-mismatch", replace(GOOD, key=f"{UUID(int=0xB)}:tea".encode())),
     ("tenant-mismatch", changed(ce_tenantid=str(UUID(int=0xB)).encode())),
     ("tenant-mismatch", changed(ce_tenantid=str(PLATFORM).encode())),
+    ("tenant-mismatch", changed(replace(GOOD, key=b"tea"), ce_tenantid=str(PLATFORM).encode(), ce_partitionkey=b"tea")),
     ("tenant-mismatch", replace(GOOD, key=f"{TENANT}:gin".encode())),
+    ("tenant-mismatch", replace(GOOD, key=f"{TENANT}:TEA".encode())),
+    ("tenant-mismatch", changed(replace(GOOD, key=f"{TENANT}:gin".encode()), ce_subject=b"gin", ce_partitionkey=None)),
+    ("tenant-mismatch", changed(ce_subject=b"gin")),
+    ("tenant-mismatch", changed(ce_subject=b"TEA")),
+    ("tenant-mismatch", changed(ce_subject=b"")),
+    ("tenant-mismatch", changed(ce_partitionkey=f"{TENANT}:gin".encode())),
+    ("tenant-mismatch", changed(ce_partitionkey=b"tea")),
+    ("foreign-source", changed(ce_source=b"/cartwright/cart")),
+    ("foreign-source", changed(ce_source=b"/Cartwright/catalogue")),
+    ("foreign-source", changed(ce_relayposition=b"cart/1.22.333")),
+    ("foreign-source", changed(ce_relayposition=b"")),
 ]
 
 
@@ -260,6 +275,91 @@ def test_what_a_stranger_puts_on_our_own_topics_is_refused_and_breaks_nothing() 
         changed(mine, ce_relayposition=b"cart/1.2." + b"9" * 30),
     ):
         assert isinstance(reader.read(record), Invalid)
+
+
+def test_what_is_ours_is_believed_from_its_owners_relay_alone() -> None:
+    mine, reader = written(CartReopened(cart_id=UUID(int=1), checkout_id=UUID(int=2))), Reader([CartReopened])
+    assert isinstance(reader.read(mine), Received)
+    for record in (
+        changed(mine, ce_source=b"/test"),
+        changed(mine, ce_source=b"/cartwright/checkout"),
+        changed(mine, ce_source=b"/cartwright/CART"),
+        changed(mine, ce_source=b"/cartwright/cart/"),
+        changed(mine, ce_relayposition=None),
+        changed(mine, ce_relayposition=b"cart"),
+        changed(mine, ce_relayposition=b"payments/1.1.1"),
+        changed(mine, ce_relayposition=b"/1.1.1"),
+    ):
+        found = reader.read(record)
+        assert isinstance(found, Invalid)
+        assert found.reason == "foreign-source"
+
+
+ORDER, SHOP = UUID(int=0xABC), UUID(int=0xA)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        fulfilment.ShipmentDelivered(order_id=ORDER, shipment_id="S-1"),
+        CartReopened(cart_id=ORDER, checkout_id=UUID(int=2)),
+    ],
+)
+def test_a_uuid_is_the_same_in_capitals_and_no_other_aggregate_is(event: Event) -> None:
+    theirs, reader = written(event), Reader([type(event)])
+    loud = f"{SHOP}:{ORDER}".upper().encode()
+    capitals = {"ce_tenantid": str(SHOP).upper().encode(), "ce_partitionkey": loud, "ce_subject": str(ORDER).upper().encode()}
+    assert isinstance(reader.read(changed(replace(theirs, key=loud), **capitals)), Received)
+    other = UUID(int=0xDEF)
+    for record in (
+        replace(theirs, key=f"{SHOP}:{other}".encode()),
+        replace(theirs, key=f"{SHOP}:S-1".encode()),
+        changed(theirs, ce_subject=b"S-1"),
+        changed(theirs, ce_subject=str(other).encode()),
+        changed(replace(theirs, key=f"{SHOP}:{other}".encode()), ce_subject=str(other).encode(), ce_partitionkey=None),
+        changed(theirs, ce_partitionkey=str(ORDER).encode()),
+    ):
+        found = reader.read(record)
+        assert isinstance(found, Invalid)
+        assert found.reason == "tenant-mismatch"
+
+
+def test_what_belongs_to_the_platform_and_what_is_a_tenant_name_one_subject_too() -> None:
+    key = SigningKeyUpdated(kid="k1", jwk={}, state="active", not_before=NOW)
+    theirs, reader = written(key, tenant_id=PLATFORM), Reader([SigningKeyUpdated, TenantUpdated])
+    assert isinstance(reader.read(theirs), Received)
+    tenant = written(TenantUpdated(tenant_id=TENANT, version=1, slug="t", status="active", currency="GBP", country="GB"))
+    assert isinstance(reader.read(tenant), Received)
+    other = str(UUID(int=0xB))
+    for record in (
+        replace(theirs, key=b"K1"),
+        replace(theirs, key=b"k2"),
+        replace(theirs, key=f"{PLATFORM}:k1".encode()),
+        changed(theirs, ce_subject=b"k2"),
+        changed(theirs, ce_partitionkey=b"k2"),
+        replace(tenant, value=(tenant.value or b"").replace(str(TENANT).encode(), other.encode())),
+        changed(tenant, ce_subject=other.encode()),
+        changed(
+            replace(
+                tenant,
+                key=f"{TENANT}:{other}".encode(),
+                value=(tenant.value or b"").replace(str(TENANT).encode(), other.encode()),
+            ),
+            ce_subject=other.encode(),
+            ce_partitionkey=f"{TENANT}:{other}".encode(),
+        ),
+    ):
+        found = reader.read(record)
+        assert isinstance(found, Invalid)
+        assert found.reason == "tenant-mismatch"
+
+
+def test_every_event_of_the_language_has_one_publisher() -> None:
+    ours = {"cart", "checkout", "payments", "identity"}
+    for each in LANGUAGE:
+        assert (each.PUBLISHER == OTHERS) == (each.TOPIC in EXTERNAL_TOPICS)
+        assert each.PUBLISHER == OTHERS or each.PUBLISHER in ours
+    assert {each.PUBLISHER for each in LANGUAGE} == {*ours, OTHERS}
 
 
 NAMES = st.sampled_from([name for name, _ in GOOD.headers] + ["ce_relayposition", "other"])
