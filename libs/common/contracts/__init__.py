@@ -53,6 +53,8 @@ class Event:
     TYPE: ClassVar[str]
     VERSION: ClassVar[int]
     AGGREGATE: ClassVar[str]
+    OR_BY: ClassVar[str | None]
+    """The field that names the key instead where there is no such aggregate, or not one of the publisher's."""
     PUBLISHER: ClassVar[str]
     """The service that alone may say it, or OTHERS."""
 
@@ -65,7 +67,7 @@ E = TypeVar("E", bound=Event)
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def event(
-    topic: str, type_: str, *, aggregate: str, version: int = 1, publisher: str | None = None
+    topic: str, type_: str, *, aggregate: str, or_by: str | None = None, version: int = 1, publisher: str | None = None
 ) -> Callable[[type[E]], type[E]]:
     """Declare an event: its topic, its `ce_type`, and the field that names its aggregate (the Kafka key).
 
@@ -75,7 +77,7 @@ def event(
     def declare(cls: type[E]) -> type[E]:
         frozen = dataclass(frozen=True, kw_only=True, slots=True)(cls)
         own = OTHERS if topic in EXTERNAL_TOPICS else cls.__module__.rpartition(".")[2]
-        frozen.PUBLISHER = own if publisher is None else publisher
+        frozen.OR_BY, frozen.PUBLISHER = or_by, own if publisher is None else publisher
         frozen.TOPIC, frozen.TYPE, frozen.VERSION, frozen.AGGREGATE = topic, type_, version, aggregate
         EVENTS[topic, type_, version] = frozen
         return frozen

@@ -61,25 +61,29 @@ def demand_one_subject(event: type[Event], key: bytes | None, raw: Mapping[str, 
     The letters of a UUID may be upper or lower case, as RFC 9562 has it; everything else is compared as it is.
     """
     aggregate = getattr(data, event.AGGREGATE)
-    subject = str(aggregate)
-    if tenant_id == PLATFORM:
-        if event.PUBLISHER == OTHERS:
-            raise UnusableError(MISMATCH, "the nil UUID is the platform, about which others say nothing")
-        expected = subject
-    else:
-        expected = f"{tenant_id}:{subject}"
+    if tenant_id == PLATFORM and event.PUBLISHER == OTHERS:
+        raise UnusableError(MISMATCH, "the nil UUID is the platform, about which others say nothing")
     if event.AGGREGATE == _SAME_TENANT and aggregate != tenant_id:
-        raise UnusableError(MISMATCH, f"the payload is of tenant {subject}, and ce_tenantid {tenant_id}")
-    written, is_id = expected.encode(), isinstance(aggregate, UUID)
+        raise UnusableError(MISMATCH, f"the payload is of tenant {aggregate}, and ce_tenantid {tenant_id}")
+    why = _mismatch(key, raw, tenant_id, aggregate)
+    if why and (event.OR_BY is None or _mismatch(key, raw, tenant_id, getattr(data, event.OR_BY))):
+        raise UnusableError(MISMATCH, why)
+
+
+def _mismatch(key: bytes | None, raw: Mapping[str, bytes], tenant_id: UUID, aggregate: object) -> str | None:
+    """What does not name this aggregate of this tenant."""
+    subject, is_id = str(aggregate), isinstance(aggregate, UUID)
+    expected = subject if tenant_id == PLATFORM else f"{tenant_id}:{subject}"
+    written = expected.encode()
     if key != written and not _is(key, expected, is_id=is_id):
-        shown = (key or b"").decode()[:MAX_TEXT]
-        raise UnusableError(MISMATCH, f"the key {shown!r} is not of tenant {tenant_id} and aggregate {subject!r}")
+        return f"the key {(key or b'').decode()[:MAX_TEXT]!r} is not of tenant {tenant_id} and aggregate {subject!r}"
     named = raw.get("ce_partitionkey", written)
     if named != written and not _is(named, expected, is_id=is_id):
-        raise UnusableError(MISMATCH, f"ce_partitionkey {named.decode()[:MAX_TEXT]!r} is not the key")
-    about = raw.get("ce_subject")
-    if about is not None and about.decode() != subject and not (is_id and about.decode().lower() == subject):
-        raise UnusableError(MISMATCH, f"ce_subject {about.decode()[:MAX_TEXT]!r} is not the aggregate {subject!r}")
+        return f"ce_partitionkey {named.decode()[:MAX_TEXT]!r} is not the key"
+    about = raw["ce_subject"].decode() if "ce_subject" in raw else subject
+    if about != subject and not (is_id and about.lower() == subject):
+        return f"ce_subject {about[:MAX_TEXT]!r} is not the aggregate {subject!r}"
+    return None
 
 
 def _is(key: bytes | None, expected: str, *, is_id: bool) -> bool:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from libs.common import contracts
 from libs.common.clock import PLATFORM, new_id
 from libs.common.contracts import EVENTS, EXTERNAL_TOPICS, OTHERS, Event, external, fulfilment
-from libs.common.contracts.cart import CartReopened
+from libs.common.contracts.cart import CartFreezeRefused, CartReopened
 from libs.common.contracts.catalog import PriceChanged, ProductPublished
 from libs.common.contracts.currencies import KNOWN_CURRENCIES
 from libs.common.contracts.identity import SigningKeyUpdated, TenantUpdated
@@ -293,6 +293,16 @@ def test_what_is_ours_is_believed_from_its_owners_relay_alone() -> None:
         found = reader.read(record)
         assert isinstance(found, Invalid)
         assert found.reason == "foreign-source"
+
+
+def test_what_has_another_key_where_its_aggregate_is_not_there_names_that_one_alone() -> None:
+    refused = CartFreezeRefused(cart_id=UUID(int=1), checkout_id=UUID(int=2), reason="cart-not-found")
+    theirs, reader = written(refused), Reader([CartFreezeRefused])
+    for mine, expected in ((1, Received), (2, Received), (3, Invalid)):
+        key = f"{TENANT}:{UUID(int=mine)}".encode()
+        named = changed(replace(theirs, key=key), ce_subject=str(UUID(int=mine)).encode(), ce_partitionkey=key)
+        assert isinstance(reader.read(named), expected)
+    assert isinstance(reader.read(replace(theirs, key=f"{TENANT}:{UUID(int=2)}".encode())), Invalid), "two names for one event"
 
 
 ORDER, SHOP = UUID(int=0xABC), UUID(int=0xA)
