@@ -3,26 +3,21 @@
 ES256 `at+jwt` (RFC 9068) alone. Two gates: the token's scope and the role's permissions must both allow a route.
 """
 
-import asyncio
 import time
-import urllib.request
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 import jwt
-import orjson
-import structlog
 
 from libs.common.clock import PLATFORM
 from libs.common.errors import DeniedError, UnauthenticatedError, UnavailableError
+from libs.common.keys import ALGORITHM, Keys
 
-ALGORITHM = "ES256"
 TOKEN_TYPE = "at+jwt"  # noqa: S105 - a media type, not a secret
 LEEWAY_SECONDS = 5
 MAX_LIFETIME_SECONDS = 900
-REFETCH_SECONDS = 5
 CACHED_TOKENS = 20_000
 
 PERMISSIONS = frozenset(
@@ -78,8 +73,6 @@ ROLES: Mapping[str, frozenset[str]] = {
 A platform operator has no tenant, and whoever has one is none: a role that does not go with the token's tenant allows nothing.
 """
 
-log = structlog.get_logger(__name__)
-
 
 @dataclass(frozen=True, slots=True)
 class Principal:
@@ -130,56 +123,6 @@ REASONS: Mapping[type[Exception], str] = {
     jwt.InvalidAudienceError: "other-audience",
 }
 """The words for what the library finds; anything else is `malformed`."""
-
-
-class Keys:
-    """The public keys that tokens are checked with, learned from identity's topic and from its JWKS."""
-
-    def __init__(self, jwks_url: str) -> None:
-        self._jwks_url = jwks_url
-        self._keys: dict[str, jwt.PyJWK] = {}
-        self._fetched_at = -float(REFETCH_SECONDS)
-        self._fetching = asyncio.Lock()
-
-    def __bool__(self) -> bool:
-        return bool(self._keys)
-
-    def __contains__(self, kid: str) -> bool:
-        return kid in self._keys
-
-    def learn(self, jwk: Mapping[str, Any]) -> None:
-        """Take one key; anything but an ES256 signing key is ignored."""
-        if jwk.get("kty") == "EC" and jwk.get("crv") == "P-256" and "d" not in jwk:
-            self._keys[str(jwk["kid"])] = jwt.PyJWK(dict(jwk), algorithm=ALGORITHM)
-
-    def forget(self, kid: str) -> None:
-        """A key that may not be used any more."""
-        self._keys.pop(kid, None)
-
-    async def get(self, kid: str) -> jwt.PyJWK | None:
-        """The key of this id; one never heard of is asked for, at most every few seconds."""
-        if kid not in self._keys:
-            await self.fetch()
-        return self._keys.get(kid)
-
-    async def fetch(self) -> None:
-        """Read the JWKS once. A failure is logged: the topic may still tell us."""
-        async with self._fetching:
-            if time.monotonic() - self._fetched_at < REFETCH_SECONDS:
-                return
-            try:
-                body = await asyncio.to_thread(_get, self._jwks_url)
-                for jwk in orjson.loads(body)["keys"]:
-                    self.learn(jwk)
-                self._fetched_at = time.monotonic()
-            except (OSError, ValueError, KeyError) as error:
-                log.info("jwks.unavailable", url=self._jwks_url, error=str(error), action="known keys stay valid; retrying")
-
-
-def _get(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=3) as response:  # noqa: S310 - our own issuer's address, from the settings
-        body: bytes = response.read()
-        return body
 
 
 class Verifier:

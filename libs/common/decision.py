@@ -297,9 +297,11 @@ class World:
             self.publish(event, sequence)
         return state
 
-    def publish(self, event: Event, sequence: int, *, aggregate_id: str | None = None) -> None:
-        """Publish for something that is no aggregate of ours, and so must say its own number."""
-        aggregate_id = aggregate_id or str(getattr(event, event.AGGREGATE))
+    def publish(self, event: Event, sequence: int, *, by: str | None = None) -> None:
+        """Publish for something that is no aggregate of ours, and so must say its own number; `by` its other key."""
+        if by not in (None, event.OR_BY):
+            raise TypeError(f"{event.TYPE} has no key by {by}: nobody would believe it")
+        aggregate_id = str(getattr(event, by or event.AGGREGATE))
         self._published.append(Published(event, aggregate_id, sequence, self._message))
 
     def remind(self, name: str, key: UUID, at: datetime) -> None:

@@ -168,7 +168,7 @@ def freeze_cart(world: World, message: Message[CheckoutRequested]) -> None:
 def _refuse(world: World, request: CheckoutRequested, reason: FreezeRefusal) -> None:
     """What the checkout may not see must not move either: the refusal is the first and only event of its own key."""
     refused = CartFreezeRefused(cart_id=request.cart_id, checkout_id=request.checkout_id, reason=reason)
-    world.publish(refused, 1, aggregate_id=str(request.checkout_id))
+    world.publish(refused, 1, by="checkout_id")
 
 
 def _is_gone(world: World, sku: str, currency: str) -> bool:

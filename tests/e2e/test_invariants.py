@@ -201,20 +201,21 @@ async def _charge(market: Market, amount: int, metadata: dict[str, str]) -> str:
         return str(body["id"])
 
 
-async def _forge(market: Market, event: Event, *, source: str) -> None:
-    """Publish an event by hand, as somebody would who has got hold of the broker."""
+async def _forge(market: Market, event: Event) -> None:
+    """Publish an event by hand, as somebody would who has got hold of the broker and of its owner's name."""
     tenant, subject = market.shop.tenant_id, str(getattr(event, event.AGGREGATE))
     key = f"{tenant}:{subject}"
     attributes = {
         "ce_specversion": "1.0",
         "ce_id": str(new_id()),
-        "ce_source": source,
+        "ce_source": f"/cartwright/{event.PUBLISHER}",
         "ce_type": event.TYPE,
         "ce_subject": subject,
         "ce_time": rfc3339(now() - timedelta(hours=1)),
         "ce_tenantid": str(tenant),
         "ce_partitionkey": key,
         "ce_sequence": "1000",
+        "ce_relayposition": f"{event.PUBLISHER}/1.1.1",
         "content-type": "application/json",
     }
     headers = [(name, text.encode()) for name, text in attributes.items()]
@@ -247,7 +248,7 @@ async def test_a_second_charge_and_one_without_an_order_on_the_providers_list_ar
 async def test_an_order_by_hand_shows_by_its_number_its_missing_money_and_its_goods(market: Market) -> None:
     last = max([order["number"] async for order in market.shop.orders()])
     forged = _order(last + 2, 555)
-    await _forge(market, forged, source="/cartwright/checkout")
+    await _forge(market, forged)
     found = (await check(market, "--capture-limit", "60")).violations
     assert {
         ("order-number-gap", str(last + 1)),
@@ -261,10 +262,10 @@ async def test_an_order_by_hand_shows_by_its_number_its_missing_money_and_its_go
         amount_minor=555,
         captured_minor=555,
     )
-    await _forge(market, captured, source="/cartwright/payments")
+    await _forge(market, captured)
     found = (await check(market)).violations
     assert ("capture-lost", str(forged.order_id)) in found, "payments says so, and the provider does not"
-    await _forge(market, replace(forged, order_id=uuid4()), source="/cartwright/checkout")
+    await _forge(market, replace(forged, order_id=uuid4()))
     found = (await check(market)).violations
     assert {("order-number-twice", str(last + 2)), ("second-order", str(forged.checkout_id))} <= found
 
@@ -273,9 +274,9 @@ async def test_what_never_ends_is_found_beyond_its_limit(market: Market) -> None
     checkout = CheckoutRequested(checkout_id=uuid4(), cart_id=uuid4(), subject_id=uuid4())
     unknown = PaymentUnknown(payment_id=uuid4(), checkout_id=uuid4())
     refund = refund_requested(1, reason="forged")
-    await _forge(market, checkout, source="/cartwright/checkout")
-    await _forge(market, refund, source="/cartwright/checkout")
-    await _forge(market, unknown, source="/cartwright/payments")
+    await _forge(market, checkout)
+    await _forge(market, refund)
+    await _forge(market, unknown)
     late = {
         ("checkout-stuck", str(checkout.checkout_id)),
         ("payment-unknown", str(unknown.payment_id)),

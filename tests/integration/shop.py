@@ -9,10 +9,11 @@ from uuid import UUID, uuid4
 
 import httpx
 
-from libs.common.auth import CLIENT, Keys, Verifier
+from libs.common.auth import CLIENT, Verifier
 from libs.common.contracts.cart import CartFrozen
 from libs.common.database import Database
 from libs.common.http.routes import Service
+from libs.common.keys import Keys
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.shell import Shell
 from libs.common.processes.api import api_app

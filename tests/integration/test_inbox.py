@@ -13,7 +13,7 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
-from libs.common.contracts import Event, event
+from libs.common.contracts import ANYBODY, Event, event
 from libs.common.database import ConcurrencyError
 from libs.common.decision import Handlers, IdentityMap, Message, Ref, World
 from libs.common.messaging.envelope import MAX_EVENT_BYTES, Invalid, KafkaRecord, Reader, Received
@@ -27,7 +27,7 @@ from tests.shared.toy import HANDLERS as TOY_HANDLERS
 HUGE, HEALTHY = -2, 1
 
 
-@event("toy.v1", "toy.noted", aggregate="counter_id")
+@event("toy.v1", "toy.noted", aggregate="counter_id", publisher=ANYBODY)
 class Noted(Event):
     """Somebody had much to say."""
 

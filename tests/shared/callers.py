@@ -12,7 +12,7 @@ import orjson
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from deploy.composition import parts_of
-from libs.common.auth import ALGORITHM, ROLES, SHOPPER, TOKEN_TYPE, Keys, Verifier, scope_of
+from libs.common.auth import ROLES, SHOPPER, TOKEN_TYPE, Verifier, scope_of
 from libs.common.clock import PLATFORM, new_id, now
 from libs.common.contracts.catalog import PriceChanged, ProductPublished
 from libs.common.database import Database
@@ -20,6 +20,7 @@ from libs.common.decision import Message
 from libs.common.http.operator import repair_routes
 from libs.common.http.routes import Service
 from libs.common.http.server import closed
+from libs.common.keys import ALGORITHM, Keys, thumbprint
 from libs.common.messaging.envelope import Reader
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.repairs import ParkedMessages
@@ -32,7 +33,8 @@ from tests.shared.places import Place
 
 ISSUER = "http://issuer.test"
 KEY = ec.generate_private_key(ec.SECP256R1())
-JWK = {**jwt.algorithms.ECAlgorithm.to_jwk(KEY.public_key(), as_dict=True), "kid": "test"}
+PUBLIC = jwt.algorithms.ECAlgorithm.to_jwk(KEY.public_key(), as_dict=True)
+JWK = {**PUBLIC, "kid": thumbprint(PUBLIC)}
 
 
 SHARED = {"checkout": Lifetime(900)}
@@ -71,7 +73,7 @@ class Person:
             "roles": [self.role],
             **self.claims,
         }
-        token = jwt.encode(claims, KEY, algorithm=ALGORITHM, headers={"typ": TOKEN_TYPE, "kid": "test"})
+        token = jwt.encode(claims, KEY, algorithm=ALGORITHM, headers={"typ": TOKEN_TYPE, "kid": JWK["kid"]})
         return {"Authorization": f"Bearer {token}"}
 
 

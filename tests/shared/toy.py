@@ -15,7 +15,7 @@ from sqlalchemy import BigInteger, Column, MetaData, PrimaryKeyConstraint, Table
 from deploy.local.databases import database_url, provision
 from deploy.local.topics import Topic, create_topics
 from libs.common.clock import new_id, now
-from libs.common.contracts import Event, event
+from libs.common.contracts import ANYBODY, Event, event
 from libs.common.database import Database, Rows
 from libs.common.decision import Aggregate, Handlers, Message, Ref, World
 from libs.common.messaging.broker import Broker
@@ -33,7 +33,7 @@ GROUP = "tallies"
 PARTITIONS = 6
 
 
-@event(TOPIC, "toy.bumped", aggregate="counter_id")
+@event(TOPIC, "toy.bumped", aggregate="counter_id", publisher=ANYBODY)
 class Bumped(Event):
     """A counter went up."""
 

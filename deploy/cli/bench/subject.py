@@ -25,7 +25,7 @@ METERS: Final = 20_000
 EVENT_BYTES: Final = 300
 
 
-@event(TOPIC, "bench.measured", aggregate="meter_id")
+@event(TOPIC, "bench.measured", aggregate="meter_id", publisher=SERVICE)
 class Measured(Event):
     """A meter was read."""
 

@@ -14,8 +14,10 @@ from typing import Annotated, ClassVar, TypeVar, dataclass_transform
 from annotated_types import Ge, Le, MaxLen, MinLen
 
 __all__ = [
+    "ANYBODY",
     "EVENTS",
     "EXTERNAL_TOPICS",
+    "OTHERS",
     "Currency",
     "Event",
     "KeptSku",
@@ -28,6 +30,11 @@ __all__ = [
 
 EXTERNAL_TOPICS = frozenset({"catalog.v1", "inventory.v1", "fulfilment.v1"})
 """Where others publish. What stands there is read strictly (`external.py`), for nobody of ours has judged it before."""
+
+OTHERS = ""
+"""In the place of a publisher: systems that are not ours."""
+ANYBODY = "*"
+"""In the place of a publisher: a topic on which every claim is taken as it is. No event of the language is on one."""
 
 KeptSku = Annotated[str, MinLen(1), MaxLen(64)]
 """A SKU in an event of ours: whoever took it in has judged it (`external.Sku`)."""
@@ -46,6 +53,10 @@ class Event:
     TYPE: ClassVar[str]
     VERSION: ClassVar[int]
     AGGREGATE: ClassVar[str]
+    OR_BY: ClassVar[str | None]
+    """The field that names the key instead where there is no such aggregate, or not one of the publisher's."""
+    PUBLISHER: ClassVar[str]
+    """The service that alone may say it, or OTHERS."""
 
 
 EVENTS: dict[tuple[str, str, int], type[Event]] = {}
@@ -55,11 +66,18 @@ E = TypeVar("E", bound=Event)
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
-def event(topic: str, type_: str, *, aggregate: str, version: int = 1) -> Callable[[type[E]], type[E]]:
-    """Declare an event: its topic, its `ce_type`, and the field that names its aggregate (the Kafka key)."""
+def event(
+    topic: str, type_: str, *, aggregate: str, or_by: str | None = None, version: int = 1, publisher: str | None = None
+) -> Callable[[type[E]], type[E]]:
+    """Declare an event: its topic, its `ce_type`, and the field that names its aggregate (the Kafka key).
+
+    Its publisher is the service that its module is named after, unless said otherwise.
+    """
 
     def declare(cls: type[E]) -> type[E]:
         frozen = dataclass(frozen=True, kw_only=True, slots=True)(cls)
+        own = OTHERS if topic in EXTERNAL_TOPICS else cls.__module__.rpartition(".")[2]
+        frozen.OR_BY, frozen.PUBLISHER = or_by, own if publisher is None else publisher
         frozen.TOPIC, frozen.TYPE, frozen.VERSION, frozen.AGGREGATE = topic, type_, version, aggregate
         EVENTS[topic, type_, version] = frozen
         return frozen

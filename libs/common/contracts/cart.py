@@ -45,7 +45,7 @@ class CartFrozen(Event):
 FreezeRefusal = Literal["cart-not-found", "cart-empty", "cart-unavailable", "product-unavailable"]
 
 
-@event("cart.v1", "cart.freeze-refused", aggregate="cart_id")
+@event("cart.v1", "cart.freeze-refused", aggregate="cart_id", or_by="checkout_id")
 class CartFreezeRefused(Event):
     """The cart cannot be bought by this checkout. Of a cart that is not there, only this event exists."""
 

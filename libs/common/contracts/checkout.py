@@ -54,7 +54,7 @@ class PaymentRequested(Event):
     """`client`: the payer confirms in their own browser, and `method` is empty. Absent: we confirm with `method`."""
 
 
-@event("checkout.v1", "payment.void-requested", aggregate="checkout_id")
+@event("checkout.v1", "payment.void-requested", aggregate="checkout_id", or_by="payment_id")
 class PaymentVoidRequested(Event):
     """Let go of the money that is held, or hold none."""
 

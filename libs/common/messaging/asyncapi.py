@@ -37,18 +37,19 @@ _HEADERS: Final[Schema] = {
             "minLength": 1,
             "maxLength": LONGER["ce_source"],
             "format": "uri-reference",
-            "description": "Of our services `/cartwright/<service>`.",
+            "description": "Of our services `/cartwright/<service>`, which nobody else may begin with.",
         },
         "ce_type": _LINE,
         "ce_dataschema": _TEXT | {"format": "uri", "description": "`urn:cartwright:schema:<type>:<version>`; absent: version 1."},
-        "ce_subject": _LINE | {"description": "The aggregate's id."},
+        "ce_subject": _LINE | {"description": "The aggregate's id, as the key and the payload name it."},
         "ce_time": _TEXT
         | {
             "format": "date-time",
             "description": f"When it was decided: RFC 3339 with its offset, from {FIRST_YEAR} to {LAST_YEAR}.",
         },
         "ce_tenantid": _UUID | {"description": "The tenant; the nil UUID for what belongs to the platform."},
-        "ce_partitionkey": _LINE | {"maxLength": LONGER["ce_partitionkey"], "description": "The Kafka key."},
+        "ce_partitionkey": _LINE
+        | {"maxLength": LONGER["ce_partitionkey"], "description": "The Kafka key: tenant, colon, aggregate's id."},
         "ce_correlationid": _LINE | {"description": "The checkout's id, else the request's."},
         "ce_causationid": _LINE | {"description": "The id of the message or request that led to this one."},
         "ce_sequence": _TEXT

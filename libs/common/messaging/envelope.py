@@ -32,6 +32,7 @@ from libs.common.messaging.attributes import (
     tenant_of,
     version_of,
 )
+from libs.common.messaging.belief import demand_one_subject, demand_origin
 from libs.common.messaging.headers import pack
 from libs.common.messaging.reading.notes import UNREADABLE, Place, Unreadable, note_of
 
@@ -218,10 +219,9 @@ class Reader:
             demand_bounds(given, len(record.headers))
         data = reader(data_type)(record.value or b"")
         tenant_id = tenant_of(given["ce_tenantid"])
-        mismatch = _mismatch(record, tenant_id, getattr(data, data_type.AGGREGATE), given)
-        if mismatch:
-            return Invalid(record, "tenant-mismatch", mismatch)
         origin, position = parse_position(given.get("ce_relayposition", b"").decode())
+        demand_origin(data_type, given, origin, position)
+        demand_one_subject(data_type, record.key, given, tenant_id, data)
         traceparent = given.get("traceparent")
         message = Message(
             data=data,
@@ -279,17 +279,3 @@ def told(error: ValidationError) -> str:
     errors = error.errors(include_url=False, include_context=False, include_input=False)
     lines = [f"{''.join(f'/{pointer_part(str(step))}' for step in each['loc']) or '/'}: {each['msg']}" for each in errors[:TOLD]]
     return "; ".join(lines) + (f" ({len(errors)} in all)" if len(errors) > TOLD else "")
-
-
-def _mismatch(record: KafkaRecord, tenant_id: UUID, aggregate_id: object, raw: Mapping[str, bytes]) -> str | None:
-    """Header, key and payload must name the same tenant and aggregate: none of them alone is believed."""
-    if record.key == raw["ce_tenantid"] + b":" + raw.get("ce_subject", b""):
-        return None
-    key = (record.key or b"").decode()
-    tenant, _, named = key.partition(":")
-    is_ours = tenant == raw["ce_tenantid"].decode() or tenant == str(tenant_id)
-    if is_ours and (named == str(aggregate_id) or named == raw.get("ce_subject", b"").decode()):
-        return None
-    if tenant_id == PLATFORM and key == str(aggregate_id):
-        return None
-    return f"the key {key!r} is not of tenant {tenant_id} and aggregate {str(aggregate_id)!r}"

@@ -40,6 +40,7 @@ from libs.common.decision import (
     World,
 )
 from libs.common.errors import ConflictError
+from libs.common.messaging.belief import source_of
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.idempotency import Claim, Replayed
 from libs.common.messaging.outgoing import events, timers
@@ -78,7 +79,7 @@ class Shell:
     ) -> None:
         self.database = database
         self.handlers = handlers
-        self.source = f"/cartwright/{service}"
+        self.source = source_of(service)
         self.after_commit: list[Callable[[Sequence[Aggregate]], None]] = []
         """Called with the states that were just committed."""
         self._rows = {row.kind: row for row in rows}

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-import orjson
 import structlog
 import uvloop
 from aiokafka.errors import KafkaError
@@ -15,15 +14,17 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from libs.common.auth import Keys, Verifier
+from libs.common.auth import Verifier
+from libs.common.contracts.identity import SigningKeyUpdated
 from libs.common.database import Database
 from libs.common.http.operator import repair_routes
 from libs.common.http.problem import problem
 from libs.common.http.reading import SLASH, headers_of, instance_of, path_of, request_id_of
 from libs.common.http.routes import GuardedRoute, Routes, Service
 from libs.common.http.server import calm_collector, closed, operator_routes, serve
+from libs.common.keys import Keys
 from libs.common.messaging.broker import DENIED, Broker
-from libs.common.messaging.envelope import Reader
+from libs.common.messaging.envelope import Invalid, Reader, Received
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.repairs import ParkedMessages
 from libs.common.processes.parts import Process, ServiceParts
@@ -159,11 +160,12 @@ async def _http_problem(request: Request, error: Exception) -> Response:
 
 async def _follow_keys(keys: Keys, broker: Broker) -> None:
     """Learn signing keys from the topic, for ever; identity may be down and nobody is logged out."""
+    reader = Reader([SigningKeyUpdated], topic_prefix=broker.prefix)
     while True:
         try:
-            async for record in broker.follow(["signing-key.v1"]):
-                if record is not None and record.value:
-                    _take_key(keys, record.value)
+            async for record in broker.follow([SigningKeyUpdated.TOPIC]):
+                if record is not None:
+                    _take_key(keys, reader.read(record))
         except (KafkaError, OSError, TimeoutError) as error:
             if reason := await broker.refusal(error):
                 DENIED.labels("follow").inc()
@@ -175,10 +177,13 @@ async def _follow_keys(keys: Keys, broker: Broker) -> None:
             await asyncio.sleep(2)
 
 
-def _take_key(keys: Keys, payload: bytes) -> None:
-    """Learn or forget one key. What is none is passed over: those after it count all the same."""
-    try:
-        update = orjson.loads(payload)
-        keys.forget(update["kid"]) if update["state"] == "revoked" else keys.learn(update["jwk"])
-    except (ValueError, KeyError, TypeError) as error:
-        log.error("keys.unreadable", error=repr(error), action="passed over; known keys stay valid")  # noqa: TRY400 - it says all
+def _take_key(keys: Keys, found: Received | Invalid | None) -> None:
+    """Learn or forget one key. What is none, or comes from elsewhere, is passed over: those after it count all the same."""
+    if isinstance(found, Invalid):
+        log.error("keys.unreadable", reason=found.reason, detail=found.detail, action="passed over; known keys stay valid")
+    elif found is not None:
+        update = found.message.data
+        if update.state == "revoked":
+            keys.forget(update.kid)
+        elif update.jwk.get("kid") == update.kid:
+            keys.learn(update.jwk)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
-from libs.common.auth import Keys
 from libs.common.database import Database, Projection, Rows
 from libs.common.decision import Aggregate, Handlers
+from libs.common.keys import Keys
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.shell import Shell
 from libs.common.settings import Settings

@@ -15,12 +15,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from libs.common.auth import Keys, Verifier
+from libs.common.auth import Verifier
 from libs.common.database import PASSING, WHATEVER_IT_SAYS, Database, passes_by_itself, poll
 from libs.common.errors import UnavailableError
 from libs.common.http.operator import repair_routes
 from libs.common.http.positions import position_routes
 from libs.common.http.server import Check, calm_collector, operator_app, serve
+from libs.common.keys import Keys
 from libs.common.messaging import asyncapi
 from libs.common.messaging.broker import DENIED, Broker
 from libs.common.messaging.hints import Hints

@@ -79,7 +79,7 @@ def _stray(world: World, message: Message[PaymentAuthorized] | Message[PaymentCa
     stray = world.save(_written_down(world, message))
     request = PaymentVoidRequested(checkout_id=checkout.id, payment_id=told.payment_id, reason="canceled")
     # Under the payment's own key: the checkout's numbers are counted by the checkout, which stays as it is.
-    world.publish(request, stray.sequence, aggregate_id=str(told.payment_id))
+    world.publish(request, stray.sequence, by="payment_id")
 
 
 def _taken_unasked(world: World, message: Message[PaymentCaptured], live: Checkout) -> None:

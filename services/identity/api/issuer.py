@@ -9,10 +9,10 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import BaseModel
 
-from libs.common.auth import Keys
 from libs.common.clock import PLATFORM, new_id, now
 from libs.common.database import TRANSIENT
 from libs.common.errors import CartwrightError, ConflictError, UnavailableError
+from libs.common.keys import Keys
 from libs.common.messaging.shell import Shell
 from libs.common.settings import SettingsError
 from services.identity import repository

@@ -4,18 +4,17 @@ import base64
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 import jwt
-import orjson
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_der_private_key
 
-from libs.common.auth import ALGORITHM, TOKEN_TYPE
+from libs.common.auth import TOKEN_TYPE
+from libs.common.keys import ALGORITHM, thumbprint
 from services.identity.domain.access import Grant, claims
 
 NONCE_BYTES = 12
@@ -44,11 +43,6 @@ def jwk_of(private_key: ec.EllipticCurvePrivateKey) -> dict[str, str]:
     x, y = (_base64url(number.to_bytes(COORDINATE_BYTES, "big")) for number in (point.x, point.y))
     required = {"crv": "P-256", "kty": "EC", "x": x, "y": y}
     return {**required, "kid": thumbprint(required), "use": "sig", "alg": ALGORITHM}
-
-
-def thumbprint(required: Mapping[str, str]) -> str:
-    """SHA-256 over the members that make a key what it is, in the order of their names (RFC 7638)."""
-    return _base64url(hashlib.sha256(orjson.dumps(dict(required), option=orjson.OPT_SORT_KEYS)).digest())
 
 
 def seal(private_key: ec.EllipticCurvePrivateKey, kid: str, master_key: bytes, nonce: bytes) -> bytes:

@@ -2,7 +2,7 @@ import re
 import typing
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib import import_module
@@ -16,14 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.common import contracts
-from libs.common.clock import PLATFORM, new_id
-from libs.common.contracts import EVENTS, Event, external, fulfilment
+from libs.common.clock import PLATFORM
+from libs.common.contracts import EVENTS, EXTERNAL_TOPICS, OTHERS, Event, external, fulfilment
 from libs.common.contracts.cart import CartReopened
 from libs.common.contracts.catalog import PriceChanged, ProductPublished
 from libs.common.contracts.currencies import KNOWN_CURRENCIES
-from libs.common.decision import Message, Published
-from libs.common.messaging.envelope import MAX_EVENT_BYTES, EventTooLargeError, Invalid, Reader, Received, encode
-from libs.common.messaging.headers import unpack
+from libs.common.messaging.envelope import MAX_EVENT_BYTES, EventTooLargeError, Invalid, Reader, Received
+from tests.shared.records import NOW, TENANT, Record, changed, written
 
 LANGUAGE = sorted(
     {
@@ -36,23 +35,9 @@ LANGUAGE = sorted(
 )
 """Every event class, found by looking and not by asking the registry."""
 
-NOW = datetime(2026, 1, 1, 12, 30, 0, 123_456, tzinfo=UTC)
-TENANT = UUID(int=0xA)
 SEQUENCES = st.integers(1, 2**53 - 1)
 st.register_type_strategy(datetime, st.datetimes(timezones=st.just(UTC)))
 JSON = st.recursive(st.booleans() | st.integers(-(2**53), 2**53) | st.text(), lambda inner: st.dictionaries(st.text(), inner))
-
-
-@dataclass
-class Record:
-    """A consumed record, as the inbox sees one."""
-
-    topic: str
-    key: bytes | None
-    value: bytes | None
-    headers: Any
-    partition: int = 0
-    offset: int = 0
 
 
 def test_the_registry_has_every_event_and_no_two_of_one_name() -> None:
@@ -62,6 +47,14 @@ def test_the_registry_has_every_event_and_no_two_of_one_name() -> None:
         assert each.AGGREGATE in {field.name for field in fields(typing.cast("Any", each))}
         assert re.fullmatch(r"[a-z-]+\.[a-z-]+", each.TYPE)
         assert re.fullmatch(r"[a-z-]+\.v\d+", each.TOPIC)
+
+
+def test_every_event_of_the_language_has_one_publisher() -> None:
+    ours = {"cart", "checkout", "payments", "identity"}
+    for each in LANGUAGE:
+        assert (each.PUBLISHER == OTHERS) == (each.TOPIC in EXTERNAL_TOPICS)
+        assert each.PUBLISHER == OTHERS or each.PUBLISHER in ours
+    assert {each.PUBLISHER for each in LANGUAGE} == {*ours, OTHERS}
 
 
 LINES = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=64)
@@ -84,18 +77,11 @@ def _strategy(event: type[Event]) -> st.SearchStrategy[Any]:
     known = {name: MARKED[hint] for name, hint in hints.items() if hint in MARKED}
     if "settings" in hints:
         known["settings"] = st.dictionaries(st.text(), JSON)
+    if event.AGGREGATE == "tenant_id":
+        known["tenant_id"] = st.just(TENANT)
     if event.AGGREGATE == "kid":
         known["kid"] = LINES  # it is a header, too
     return st.builds(event, **known)
-
-
-def written(event: Event, *, tenant_id: UUID = TENANT, sequence: int = 1, prefix: str = "", **cause: Any) -> Record:
-    """What the relay sends of it, without its position."""
-    message = Message(data=None, tenant_id=tenant_id, id="cause", time=NOW, actor="someone", correlation_id="request", **cause)
-    published = Published(event, str(getattr(event, event.AGGREGATE)), sequence, message)
-    row = encode(published, source="/cartwright/test", event_id=new_id(), time=NOW)
-    headers = unpack(row.headers)
-    return Record(prefix + row.topic, row.key, row.payload, headers)
 
 
 @pytest.mark.parametrize("event", LANGUAGE, ids=lambda event: f"{event.TOPIC}/{event.TYPE}")
@@ -109,9 +95,10 @@ def test_what_is_written_is_read_back_equal(event: type[Event]) -> None:
         message = found.message
         assert message.data == data
         assert (message.tenant_id, message.sequence, message.time) == (TENANT, sequence, NOW)
-        assert (message.source, message.actor, message.traceparent) == ("/cartwright/test", "someone", "00-1-2-01")
+        assert message.source == dict(record.headers)["ce_source"].decode()
+        assert (message.actor, message.traceparent) == ("someone", "00-1-2-01")
         assert message.correlation_id == str(getattr(data, "checkout_id", "request"))
-        assert (found.origin, found.position) == ("", None)
+        assert (found.origin, found.position) == ((event.PUBLISHER, (1, 22, 333)) if event.PUBLISHER else ("", None))
         headers = dict(record.headers)
         assert headers["ce_causationid"] == b"cause"
         assert headers["ce_dataschema"] == f"urn:cartwright:schema:{event.TYPE}:{event.VERSION}".encode()
@@ -126,16 +113,7 @@ GOOD = written(PRICE)
 READER = Reader([PriceChanged])
 
 
-def changed(record: Record = GOOD, **headers: bytes | None) -> Record:
-    """The record with other headers; None takes one away."""
-    given = {**dict(record.headers), **headers}
-    return replace(record, headers=[(name, value) for name, value in given.items() if value is not None])
-
-
-def test_a_relays_position_is_read_and_a_foreign_publisher_needs_few_headers() -> None:
-    found = READER.read(changed(ce_relayposition=b"cart/1.22.333"))
-    assert isinstance(found, Received)
-    assert (found.origin, found.position) == ("cart", (1, 22, 333))
+def test_a_foreign_publisher_needs_few_headers() -> None:
     owed = {"ce_id", "ce_source", "ce_type", "ce_tenantid", "ce_sequence", "ce_time"}
     bare = replace(GOOD, headers=[header for header in GOOD.headers if header[0] in owed])
     assert isinstance(READER.read(bare), Received)
@@ -152,57 +130,57 @@ def typed(content_type: bytes) -> Record:
 
 
 REJECTED: list[tuple[str, Record]] = [
-    ("malformed", changed(ce_type=None)),
-    ("malformed", changed(ce_id=None)),
-    ("malformed", changed(ce_sequence=b"one")),
-    ("malformed", changed(ce_sequence=b"0")),
-    ("malformed", changed(ce_sequence=b"-1")),
-    ("malformed", changed(ce_sequence=str(2**53).encode())),
-    ("malformed", changed(ce_sequence=b"9" * 400)),
-    ("malformed", changed(ce_sequence=b" 1")),
-    ("malformed", changed(ce_sequence=b"1_0")),
-    ("malformed", changed(ce_sequence=b"007")),
-    ("malformed", changed(ce_sequence="\u0661".encode())),
-    ("malformed", changed(ce_id=b"")),
-    ("malformed", changed(ce_id=b"x" * 257)),
-    ("malformed", changed(ce_id=b"a\0b")),
-    ("malformed", changed(ce_source=b"")),
-    ("malformed", changed(ce_source=b"/" + b"x" * 1_024)),
-    ("malformed", changed(ce_source=b"/a\nb")),
-    ("malformed", changed(ce_subject="a\u0085".encode())),
-    ("malformed", changed(ce_actor=b"x" * 257)),
-    ("malformed", changed(other=b"x" * 20_000)),
-    ("malformed", changed(other=b"\0")),
-    ("malformed", changed(ce_specversion=b"0.3")),
+    ("malformed", changed(GOOD, ce_type=None)),
+    ("malformed", changed(GOOD, ce_id=None)),
+    ("malformed", changed(GOOD, ce_sequence=b"one")),
+    ("malformed", changed(GOOD, ce_sequence=b"0")),
+    ("malformed", changed(GOOD, ce_sequence=b"-1")),
+    ("malformed", changed(GOOD, ce_sequence=str(2**53).encode())),
+    ("malformed", changed(GOOD, ce_sequence=b"9" * 400)),
+    ("malformed", changed(GOOD, ce_sequence=b" 1")),
+    ("malformed", changed(GOOD, ce_sequence=b"1_0")),
+    ("malformed", changed(GOOD, ce_sequence=b"007")),
+    ("malformed", changed(GOOD, ce_sequence="\u0661".encode())),
+    ("malformed", changed(GOOD, ce_id=b"")),
+    ("malformed", changed(GOOD, ce_id=b"x" * 257)),
+    ("malformed", changed(GOOD, ce_id=b"a\0b")),
+    ("malformed", changed(GOOD, ce_source=b"")),
+    ("malformed", changed(GOOD, ce_source=b"/" + b"x" * 1_024)),
+    ("malformed", changed(GOOD, ce_source=b"/a\nb")),
+    ("malformed", changed(GOOD, ce_subject="a\u0085".encode())),
+    ("malformed", changed(GOOD, ce_actor=b"x" * 257)),
+    ("malformed", changed(GOOD, other=b"x" * 20_000)),
+    ("malformed", changed(GOOD, other=b"\0")),
+    ("malformed", changed(GOOD, ce_specversion=b"0.3")),
     ("malformed", replace(GOOD, headers=[*GOOD.headers, ("ce_id", b"another")])),
     ("malformed", replace(GOOD, headers=[*GOOD.headers, ("other", None)])),
-    ("malformed", changed(ce_tenantid=b"me")),
-    ("malformed", changed(ce_tenantid=TENANT.hex.encode())),
-    ("malformed", changed(ce_tenantid=f"{{{TENANT}}}".encode())),
-    ("malformed", changed(ce_time=b"2026-01-01")),
-    ("malformed", changed(ce_time=b"2026-W01-1T00:00:00Z")),
-    ("malformed", changed(ce_time=b"0001-01-01T00:00:00+14:00")),
-    ("malformed", changed(ce_time=b"9999-12-31T23:59:59-12:00")),
-    ("malformed", changed(ce_time=b"2026-02-30T00:00:00Z")),
-    ("malformed", changed(ce_time=b"1767225600")),
-    ("malformed", changed(ce_dataschema=b"urn:cartwright:schema:price.changed:" + b"9" * 5_000)),
-    ("malformed", changed(ce_dataschema=b"https://example.test/price/1")),
-    ("malformed", changed(ce_relayposition=b"cart/1.2.9999999999999999999")),
-    ("malformed", changed(ce_relayposition=b"cart/-1.2.3")),
-    ("malformed", changed(ce_relayposition=b"c" * 65 + b"/1.2.3")),
+    ("malformed", changed(GOOD, ce_tenantid=b"me")),
+    ("malformed", changed(GOOD, ce_tenantid=TENANT.hex.encode())),
+    ("malformed", changed(GOOD, ce_tenantid=f"{{{TENANT}}}".encode())),
+    ("malformed", changed(GOOD, ce_time=b"2026-01-01")),
+    ("malformed", changed(GOOD, ce_time=b"2026-W01-1T00:00:00Z")),
+    ("malformed", changed(GOOD, ce_time=b"0001-01-01T00:00:00+14:00")),
+    ("malformed", changed(GOOD, ce_time=b"9999-12-31T23:59:59-12:00")),
+    ("malformed", changed(GOOD, ce_time=b"2026-02-30T00:00:00Z")),
+    ("malformed", changed(GOOD, ce_time=b"1767225600")),
+    ("malformed", changed(GOOD, ce_dataschema=b"urn:cartwright:schema:price.changed:" + b"9" * 5_000)),
+    ("malformed", changed(GOOD, ce_dataschema=b"https://example.test/price/1")),
+    ("malformed", changed(GOOD, ce_relayposition=b"cart/1.2.9999999999999999999")),
+    ("malformed", changed(GOOD, ce_relayposition=b"cart/-1.2.3")),
+    ("malformed", changed(GOOD, ce_relayposition=b"c" * 65 + b"/1.2.3")),
     ("content-type", typed(b"application/avro")),
     ("content-type", typed(b"text/plain; charset=utf-8")),
     ("structured-mode", typed(b"application/cloudevents+json; charset=UTF-8")),
     ("structured-mode", replace(GOOD, headers=[("content-type", b"application/cloudevents+json")])),
-    ("malformed", changed(ce_time=b"yesterday")),
-    ("malformed", changed(ce_time=b"2026-01-01T00:00:00")),  # no zone: nobody knows when that is
-    ("malformed", changed(ce_dataschema=b"urn:cartwright:schema:price.changed:one")),
-    ("malformed", changed(ce_relayposition=b"cart/1.2")),
-    ("undecodable-header", changed(ce_actor=b"\xff")),
+    ("malformed", changed(GOOD, ce_time=b"yesterday")),
+    ("malformed", changed(GOOD, ce_time=b"2026-01-01T00:00:00")),  # no zone: nobody knows when that is
+    ("malformed", changed(GOOD, ce_dataschema=b"urn:cartwright:schema:price.changed:one")),
+    ("malformed", changed(GOOD, ce_relayposition=b"cart/1.2")),
+    ("undecodable-header", changed(GOOD, ce_actor=b"\xff")),
     ("undecodable-header", replace(GOOD, key=b"\xff\xfe")),
-    ("unknown-type", changed(ce_type=b"price.invented")),
+    ("unknown-type", changed(GOOD, ce_type=b"price.invented")),
     ("unknown-type", replace(GOOD, topic="cart.v1")),
-    ("unknown-version", changed(ce_dataschema=b"urn:cartwright:schema:price.changed:2")),
+    ("unknown-version", changed(GOOD, ce_dataschema=b"urn:cartwright:schema:price.changed:2")),
     ("schema", replace(GOOD, value=None)),
     ("schema", replace(GOOD, value=b"not json")),
     ("schema", replace(GOOD, value=b"[]")),
@@ -215,9 +193,21 @@ REJECTED: list[tuple[str, Record]] = [
     ("tenant-mismatch", replace(GOOD, key=None)),
     ("tenant-mismatch", replace(GOOD, key=b"tea")),
     ("tenant-mismatch", replace(GOOD, key=f"{UUID(int=0xB)}:tea".encode())),
-    ("tenant-mismatch", changed(ce_tenantid=str(UUID(int=0xB)).encode())),
-    ("tenant-mismatch", changed(ce_tenantid=str(PLATFORM).encode())),
+    ("tenant-mismatch", changed(GOOD, ce_tenantid=str(UUID(int=0xB)).encode())),
+    ("tenant-mismatch", changed(GOOD, ce_tenantid=str(PLATFORM).encode())),
+    ("tenant-mismatch", changed(replace(GOOD, key=b"tea"), ce_tenantid=str(PLATFORM).encode(), ce_partitionkey=b"tea")),
     ("tenant-mismatch", replace(GOOD, key=f"{TENANT}:gin".encode())),
+    ("tenant-mismatch", replace(GOOD, key=f"{TENANT}:TEA".encode())),
+    ("tenant-mismatch", changed(replace(GOOD, key=f"{TENANT}:gin".encode()), ce_subject=b"gin", ce_partitionkey=None)),
+    ("tenant-mismatch", changed(GOOD, ce_subject=b"gin")),
+    ("tenant-mismatch", changed(GOOD, ce_subject=b"TEA")),
+    ("tenant-mismatch", changed(GOOD, ce_subject=b"")),
+    ("tenant-mismatch", changed(GOOD, ce_partitionkey=f"{TENANT}:gin".encode())),
+    ("tenant-mismatch", changed(GOOD, ce_partitionkey=b"tea")),
+    ("foreign-source", changed(GOOD, ce_source=b"/cartwright/cart")),
+    ("foreign-source", changed(GOOD, ce_source=b"/Cartwright/catalogue")),
+    ("foreign-source", changed(GOOD, ce_relayposition=b"cart/1.22.333")),
+    ("foreign-source", changed(GOOD, ce_relayposition=b"")),
 ]
 
 
@@ -243,7 +233,7 @@ def test_others_may_call_json_what_they_call_it_and_write_times_with_any_offset(
     found = READER.read(theirs)
     assert isinstance(found, Received)
     assert found.message.time == NOW.replace(microsecond=123_456)
-    longest = changed(ce_id=b"x" * 256, ce_source=b"/" + "ä".encode() * 1_023, ce_sequence=str(2**53 - 1).encode())
+    longest = changed(GOOD, ce_id=b"x" * 256, ce_source=b"/" + "ä".encode() * 1_023, ce_sequence=str(2**53 - 1).encode())
     assert isinstance(READER.read(longest), Received)
 
 

@@ -13,15 +13,24 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from libs.common.auth import CLIENT, PERMISSIONS, PLATFORM_OPERATOR, ROLES, SHOPPER, Keys, Verifier, bearer
+from libs.common.auth import CLIENT, PERMISSIONS, PLATFORM_OPERATOR, ROLES, SHOPPER, Verifier, bearer
 from libs.common.clock import PLATFORM
 from libs.common.errors import DeniedError, UnauthenticatedError, UnavailableError
+from libs.common.keys import Keys, thumbprint
 
 ISSUER, AUDIENCE = "https://issuer.test", "cart"
 KEY, THIEF = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-PUBLIC_JWK = {**jwt.algorithms.ECAlgorithm.to_jwk(KEY.public_key(), as_dict=True), "kid": "k1"}
-THIEFS_JWK = {**jwt.algorithms.ECAlgorithm.to_jwk(THIEF.public_key(), as_dict=True), "kid": "thief"}
-HEADER = {"typ": "at+jwt", "alg": "ES256", "kid": "k1"}
+
+
+def jwk_of(key: ec.EllipticCurvePrivateKey) -> dict[str, str]:
+    """The public key under its thumbprint."""
+    public: dict[str, str] = jwt.algorithms.ECAlgorithm.to_jwk(key.public_key(), as_dict=True)
+    return {**public, "kid": thumbprint(public)}
+
+
+PUBLIC_JWK, THIEFS_JWK = jwk_of(KEY), jwk_of(THIEF)
+KID, THIEFS_KID = PUBLIC_JWK["kid"], THIEFS_JWK["kid"]
+HEADER = {"typ": "at+jwt", "alg": "ES256", "kid": KID}
 SUBJECT, TENANT = uuid4(), uuid4()
 LEFT_OUT: Any = object()
 
@@ -114,16 +123,16 @@ FORGERIES: dict[str, str] = {
     "signature in DER": signed(lambda text: KEY.sign(text, ec.ECDSA(SHA256())), HEADER, claims()),
     "header flipped": f"{_part({**HEADER, 'x': 1})}.{BODY}.{SIGNATURE}",
     "the thief's key under our id": token(key=THIEF),
-    "the thief's key under its own id": token({"kid": "thief"}, key=THIEF),
+    "the thief's key under its own id": token({"kid": THIEFS_KID}, key=THIEF),
     "no key id": signed(by(KEY), {"typ": "at+jwt", "alg": "ES256"}, claims()),
     "a key id that is a path": token({"kid": "../../dev/null"}),
     "a key id that is a number": token({"kid": 1}),
     "a key id that is null": token({"kid": None}),
     "the thief's key in jwk": token({"jwk": THIEFS_JWK}, key=THIEF),
-    "the thief's key in jwk, under its id": token({"jwk": THIEFS_JWK, "kid": "thief"}, key=THIEF),
-    "the thief's key at jku": token({"jku": "https://thief.test/jwks.json", "kid": "thief"}, key=THIEF),
-    "the thief's chain in x5c": token({"x5c": [base64.b64encode(PUBLIC_BYTES[1]).decode()], "kid": "thief"}, key=THIEF),
-    "the thief's chain at x5u": token({"x5u": "https://thief.test/chain.pem", "kid": "thief"}, key=THIEF),
+    "the thief's key in jwk, under its id": token({"jwk": THIEFS_JWK, "kid": THIEFS_KID}, key=THIEF),
+    "the thief's key at jku": token({"jku": "https://thief.test/jwks.json", "kid": THIEFS_KID}, key=THIEF),
+    "the thief's chain in x5c": token({"x5c": [base64.b64encode(PUBLIC_BYTES[1]).decode()], "kid": THIEFS_KID}, key=THIEF),
+    "the thief's chain at x5u": token({"x5u": "https://thief.test/chain.pem", "kid": THIEFS_KID}, key=THIEF),
     "RS256": signed(lambda text: RSA_KEY.sign(text, PKCS1v15(), SHA256()), {**HEADER, "alg": "RS256"}, claims()),
     "EdDSA": signed(ED_KEY.sign, {**HEADER, "alg": "EdDSA"}, claims()),
     "ES256K": token({"alg": "ES256K"}),
@@ -134,7 +143,7 @@ FORGERIES: dict[str, str] = {
     "a known critical header": token({"crit": ["b64"], "b64": True}),
     "an empty critical header": token({"crit": []}),
     "an ID token": token({"typ": "JWT"}),
-    "no type": signed(by(KEY), {"alg": "ES256", "kid": "k1"}, claims()),
+    "no type": signed(by(KEY), {"alg": "ES256", "kid": KID}, claims()),
     "a type that is no text": token({"typ": 1}),
     "a type that is null": token({"typ": None}),
     "expired": token(iat=NOW - 700, exp=NOW - 61),
@@ -203,25 +212,55 @@ async def test_a_token_is_good_until_its_end_and_not_longer_also_when_it_is_know
 async def test_a_key_that_is_forgotten_opens_nothing_any_more_not_even_for_tokens_that_it_has_opened_for() -> None:
     gate = verifier()
     gate.keys.learn(THIEFS_JWK)
-    known = token({"kid": "thief"}, key=THIEF)
+    known = token({"kid": THIEFS_KID}, key=THIEF)
     assert (await gate.verify(known)).subject == SUBJECT
     assert await gate.verify(known) is await gate.verify(known)
-    gate.keys.forget("thief")
-    for stolen in (known, token({"kid": "thief"}, key=THIEF, jti="another")):
+    gate.keys.forget(THIEFS_KID)
+    for stolen in (known, token({"kid": THIEFS_KID}, key=THIEF, jti="another")):
         with pytest.raises(UnauthenticatedError):
             await gate.verify(stolen)
 
 
-async def test_only_public_signing_keys_of_our_curve_are_learned() -> None:
+OTHERS_POINT = {name: THIEFS_JWK[name] for name in ("x", "y")}
+OFF_THE_CURVE = {**PUBLIC_JWK, "y": THIEFS_JWK["y"]}
+NO_KEYS: list[Any] = [
+    *(None, [], "key", 7, {}, {"kid": KID}),
+    jwt.algorithms.ECAlgorithm.to_jwk(KEY, as_dict=True) | {"kid": KID},
+    jwt.algorithms.ECAlgorithm.to_jwk(P384.public_key(), as_dict=True) | {"kid": KID},
+    {"kty": "oct", "k": "AAAA", "kid": KID},
+    {"kty": "RSA", "n": "AQAB", "e": "AQAB", "kid": KID},
+    {**OFF_THE_CURVE, "kid": thumbprint(OFF_THE_CURVE)},
+    {**PUBLIC_JWK, "x": None},
+    {**PUBLIC_JWK, "x": 7},
+    {**PUBLIC_JWK, "x": ["A"] * 43},
+    {**PUBLIC_JWK, "x": "A" * 1_000_000},
+    {**PUBLIC_JWK, "y": PUBLIC_JWK["y"][:-1]},
+    {**PUBLIC_JWK, "kid": "k1"},
+    {**PUBLIC_JWK, "kid": None},
+    {**PUBLIC_JWK, "kid": ["k1"]},
+    {**PUBLIC_JWK, "use": "enc"},
+    {**PUBLIC_JWK, "alg": "ES384"},
+    {**PUBLIC_JWK, "alg": {}},
+    {name: member for name, member in PUBLIC_JWK.items() if name != "kid"},
+]
+
+
+@pytest.mark.parametrize("jwk", NO_KEYS, ids=range(len(NO_KEYS)))
+async def test_what_is_no_key_of_ours_is_not_learned_and_fails_nobody_but_itself(jwk: Any) -> None:
     keys = Keys("http://127.0.0.1:9/nobody-answers-here")
-    private = jwt.algorithms.ECAlgorithm.to_jwk(KEY, as_dict=True)
-    other_curve = jwt.algorithms.ECAlgorithm.to_jwk(P384.public_key(), as_dict=True)
-    secret = {"kty": "oct", "k": "AAAA"}
-    for jwk in (private, other_curve, secret, {"kty": "RSA", "n": "AQAB", "e": "AQAB"}):
-        keys.learn({**jwk, "kid": "k1"})
+    keys.learn(jwk)
     assert not keys
     with pytest.raises(UnavailableError, match="keys-unavailable"):
         await Verifier(keys, issuer=ISSUER, audience=AUDIENCE).verify(token())
+
+
+async def test_a_key_that_is_known_is_never_replaced() -> None:
+    gate = verifier()
+    gate.keys.learn({**PUBLIC_JWK, **OTHERS_POINT})
+    gate.keys.learn({**THIEFS_JWK, "kid": KID})
+    await gate.verify(token())
+    with pytest.raises(UnauthenticatedError):
+        await gate.verify(token(key=THIEF))
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -12,9 +12,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.common.auth import CLIENT, GUEST, PLATFORM_OPERATOR, ROLES, SHOPPER, Keys, Verifier
+from libs.common.auth import CLIENT, GUEST, PLATFORM_OPERATOR, ROLES, SHOPPER, Verifier
 from libs.common.clock import PLATFORM
 from libs.common.errors import ConflictError, DeniedError, RejectedError, UnauthenticatedError
+from libs.common.keys import Keys
 from services.identity.api.tokens import NONCE_BYTES, RefreshTokens, TokenMint, jwk_of, seal, unseal
 from services.identity.domain import access, client, session, tenant
 from services.identity.domain.client import Client, Secret
