@@ -92,3 +92,18 @@ def bench_payments(
     from deploy.cli import bench
 
     return bench.run("payments", {"payments": payments, "rounds": rounds, "concurrency": concurrency}, json=json)
+
+
+@verb
+def bench_neighbours(
+    *,
+    scale: Annotated[float, typer.Option(min=0.01, max=1, help="A share of everything the loud tenant does.")] = 1.0,
+    json: Json = False,
+) -> int | None:
+    """Measure what a quiet tenant notices of a loud one.
+
+    Purchases and price changes alone, and beside each kind of noise, in turns on one stack.
+    """
+    from deploy.cli.bench.neighbours import run_neighbours
+
+    return run_neighbours(scale, json=json)

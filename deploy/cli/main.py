@@ -69,6 +69,7 @@ bench.command("inbox")(benches.bench_inbox)
 bench.command("payments")(benches.bench_payments)
 bench.command("orders")(benches.bench_orders)
 bench.command("hot-sku")(benches.bench_hot_sku)
+bench.command("neighbours")(benches.bench_neighbours)
 
 
 def main() -> None:
