@@ -80,92 +80,6 @@ def validate(file: Annotated[Path, typer.Argument(help="CloudEvents, one JSON ob
     return feed.validate(file=file)
 
 
-@verb
-def bench_relay(
-    *,
-    rows: Annotated[int, typer.Option(min=1_000, help="Events a turn.")] = 100_000,
-    rounds: Annotated[int, typer.Option(min=1, help="Turns of each contender; medians count.")] = 5,
-    published: Annotated[int, typer.Option(min=1, help="Rows already published, for the flatness.")] = 1_000_000,
-    rate: Annotated[int, typer.Option(min=1, help="Events a second, for the latency.")] = 1_000,
-    seconds: Annotated[int, typer.Option(min=1, help="How long the latency is measured.")] = 30,
-    json: Json = False,
-) -> int | None:
-    """Measure outbox to Kafka.
-
-    Beside a loop of sends and faststream-outbox, in the same run; with the latency and the cost of idling.
-    """
-    from deploy.cli import bench
-
-    options = {"rows": rows, "rounds": rounds, "published": published, "rate": rate, "seconds": seconds}
-    return bench.run("relay", options, json=json)
-
-
-@verb
-def bench_inbox(
-    *,
-    rows: Annotated[int, typer.Option(min=1_000, help="Messages a turn.")] = 100_000,
-    rounds: Annotated[int, typer.Option(min=1, help="Turns of each contender; medians count.")] = 5,
-    json: Json = False,
-) -> int | None:
-    """Measure Kafka to effects.
-
-    Beside a transaction a message and a consumer that only reads, in the same run.
-    """
-    from deploy.cli import bench
-
-    return bench.run("inbox", {"rows": rows, "rounds": rounds}, json=json)
-
-
-@verb
-def bench_orders(
-    *,
-    clients: Annotated[list[int] | None, typer.Option(min=1, help="Clients at once; may be said several times.")] = None,
-    seconds: Annotated[float, typer.Option(min=1, help="How long each turn takes orders.")] = 15,
-    history: Annotated[int, typer.Option(min=0, help="Then beside so many past orders: 1000000 take 20 GB.")] = 0,
-    json: Json = False,
-) -> int | None:
-    """Measure whole orders on the whole stack.
-
-    By 1, 8, 32 and 128 clients, then at a fixed rate of arrivals; with the CPU of every process.
-    """
-    from deploy.cli.bench.orders import run_orders
-
-    return run_orders(clients or [1, 8, 32, 128], seconds, history, json=json)
-
-
-@verb
-def bench_hot_sku(
-    *,
-    clients: Annotated[int, typer.Option(min=1, help="Clients at once.")] = 128,
-    seconds: Annotated[float, typer.Option(min=1, help="How long each turn takes orders.")] = 15,
-    json: Json = False,
-) -> int | None:
-    """Measure a product that everybody wants.
-
-    Beside baskets that hardly meet, in the same run.
-    """
-    from deploy.cli.bench.orders import run_hot_sku
-
-    return run_hot_sku(clients, seconds, json=json)
-
-
-@verb
-def bench_payments(
-    *,
-    payments: Annotated[int, typer.Option(min=100, help="Payments a turn.")] = 2_000,
-    rounds: Annotated[int, typer.Option(min=1, help="Turns of each contender; medians count.")] = 3,
-    concurrency: Annotated[int, typer.Option(min=1, help="Calls in flight at once, on either side.")] = 32,
-    json: Json = False,
-) -> int | None:
-    """Measure authorize and capture.
-
-    Beside the bare SDK making the same three calls; then with a slow provider, on ten database connections.
-    """
-    from deploy.cli import bench
-
-    return bench.run("payments", {"payments": payments, "rounds": rounds, "concurrency": concurrency}, json=json)
-
-
 Service = Annotated[str | None, typer.Option(help="One service; all of them by default.")]
 
 
@@ -238,6 +152,49 @@ def positions_adopt(
     from deploy.cli import positions
 
     return positions.adopt(service=service, reason=reason, json=json)
+
+
+@verb
+def sources_list(*, service: Service = None, json: Json = False) -> int | None:
+    """List the publishers that are paused, each for one tenant."""
+    from deploy.cli import sources
+
+    return sources.show(service=service, json=json)
+
+
+OfTenant = Annotated[str | None, typer.Option(metavar="TENANT_ID", help="Whose; nobody's that can be believed by default.")]
+
+
+@verb
+def sources_pause(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="As its envelopes name it.")],
+    *,
+    reason: Annotated[str, typer.Option(help="Why; audited.")],
+    tenant: OfTenant = None,
+    service: Service = None,
+    json: Json = False,
+) -> int | None:
+    """Hold back what a publisher sends for one tenant."""
+    from deploy.cli import sources
+
+    return sources.decide(action="pause", source=source, tenant=tenant, service=service, body={"reason": reason}, json=json)
+
+
+@verb
+def sources_resume(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="As its envelopes name it.")],
+    *,
+    reason: Annotated[str, typer.Option(help="Why; audited.")],
+    tenant: OfTenant = None,
+    skip: Annotated[bool, typer.Option("--skip", help="Give up what was held back.")] = False,
+    service: Service = None,
+    json: Json = False,
+) -> int | None:
+    """Decide what was held back, in its order, and go on."""
+    from deploy.cli import sources
+
+    body = {"reason": reason, "skip": skip}
+    return sources.decide(action="resume", source=source, tenant=tenant, service=service, body=body, json=json)
 
 
 @verb

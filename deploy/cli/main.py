@@ -2,7 +2,7 @@
 
 import typer
 
-from deploy.cli import delegated, quality, services, stack
+from deploy.cli import benches, delegated, quality, services, stack
 
 app = typer.Typer(
     name="cartwright",
@@ -17,6 +17,7 @@ tenants = typer.Typer(help="Onboard and list tenants.", no_args_is_help=True, ri
 feed = typer.Typer(help="Facts of other systems: catalogue, stock, fulfilment.", no_args_is_help=True, rich_markup_mode=None)
 parked = typer.Typer(help="Messages that were parked.", no_args_is_help=True, rich_markup_mode=None)
 positions = typer.Typer(help="How far each consumer has come, and of which log.", no_args_is_help=True, rich_markup_mode=None)
+sources = typer.Typer(help="Publishers that are paused.", no_args_is_help=True, rich_markup_mode=None)
 keys = typer.Typer(help="Keys that seal and sign.", no_args_is_help=True, rich_markup_mode=None)
 payments = typer.Typer(help="What operators settle of money.", no_args_is_help=True, rich_markup_mode=None)
 unknown = typer.Typer(help="Outcomes that nobody knows.", no_args_is_help=True, rich_markup_mode=None)
@@ -32,6 +33,7 @@ app.add_typer(tenants, name="tenants")
 app.add_typer(feed, name="feed")
 app.add_typer(parked, name="parked")
 app.add_typer(positions, name="positions")
+app.add_typer(sources, name="sources")
 app.add_typer(keys, name="keys")
 app.command()(delegated.rebuild)
 app.add_typer(payments, name="payments")
@@ -57,13 +59,17 @@ parked.command("replay")(delegated.parked_replay)
 parked.command("discard")(delegated.parked_discard)
 positions.command("list")(delegated.positions_list)
 positions.command("adopt")(delegated.positions_adopt)
+sources.command("list")(delegated.sources_list)
+sources.command("pause")(delegated.sources_pause)
+sources.command("resume")(delegated.sources_resume)
 unknown.command("list")(delegated.unknown_list)
 unknown.command("resolve")(delegated.unknown_resolve)
-bench.command("relay")(delegated.bench_relay)
-bench.command("inbox")(delegated.bench_inbox)
-bench.command("payments")(delegated.bench_payments)
-bench.command("orders")(delegated.bench_orders)
-bench.command("hot-sku")(delegated.bench_hot_sku)
+bench.command("relay")(benches.bench_relay)
+bench.command("inbox")(benches.bench_inbox)
+bench.command("payments")(benches.bench_payments)
+bench.command("orders")(benches.bench_orders)
+bench.command("hot-sku")(benches.bench_hot_sku)
+bench.command("neighbours")(benches.bench_neighbours)
 
 
 def main() -> None:

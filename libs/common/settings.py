@@ -58,6 +58,8 @@ class Settings(BaseSettings):
     """Workers: the share of tenants above which a topic stands still on which they fail, instead of being parked."""
     inbox_waiting_seconds: int = 60
     """Workers: how long a message waits for what it refers to, such as its tenant, before it is parked."""
+    inbox_source_budget: int = 1_000
+    """Workers: how many messages of one source, for one tenant, may be refused and undecided before it is paused."""
     inbox_remembered_days: int = 14
     """Workers: how long the message ids of other publishers are kept; an older delta is refused."""
     adopt_new_log: bool = False

@@ -36,6 +36,7 @@ class Ward:
         self.overflowing: set[int] = set()
         self.too_early: set[int] = set()
         self.grace_seconds = 60.0
+        self.source_budget = 1_000
         self.applied: dict[UUID, list[int]] = {}
         self.handlers = Handlers()
         self.handlers.on(Bumped, lambda m: [Ref(Tally, m.data.counter_id)])(self._note)
@@ -63,7 +64,8 @@ class Ward:
         shell = Shell(database, (COUNTERS, TALLIES), self.handlers, service="toy", hints=hints)
         broker = Broker(self.toy.settings)
         kafka = kafka_broker(broker)
-        self.inbox = Inbox(shell, broker, group="tallies", topics=[TOPIC], grace_seconds=self.grace_seconds)
+        limits: Any = {"grace_seconds": self.grace_seconds, "source_budget": self.source_budget}
+        self.inbox = Inbox(shell, broker, group="tallies", topics=[TOPIC], **limits)
         self.inbox.subscribe(kafka)
         self.parked = ParkedMessages(shell, Reader(self.handlers.events(), topic_prefix=broker.prefix), self.inbox.group)
         await kafka.start()

@@ -130,19 +130,25 @@ def the_hot_one() -> dict[str, int]:
 
 
 async def place_order(shop: Shop, basket: dict[str, int], run: Run) -> None:
-    """Buy one basket as a guest."""
+    """Buy one basket as a guest, and note how long it took."""
     begun = time.perf_counter()
+    called = [begun]
+    outcome = await bought(shop, basket, CARD, lambda: called.append(time.perf_counter()))
+    ended = time.perf_counter()
+    run.outcomes[outcome] = run.outcomes.get(outcome, 0) + 1
+    run.whole_ms.append((ended - begun) * 1000)
+    run.final_ms.append((ended - called[-1]) * 1000)
+
+
+async def bought(shop: Shop, basket: dict[str, int], card: str, filled: Callable[[], None] = lambda: None) -> str:
+    """Buy one basket as a guest, and say when it is filled; answers what became of it."""
     shopper = shop.shopper(f"guest:{uuid4()}", guest=True)
     cart_id = await shopper.new_cart()
     for sku, quantity in basket.items():
         await shopper.put_line(cart_id, sku, quantity)
-    called = time.perf_counter()
-    checkout = await shopper.check_out(cart_id, key=str(uuid4()), method=CARD, wait_seconds=WAIT_SECONDS)
-    ended = time.perf_counter()
-    outcome = checkout["state"] if checkout["state"] == "confirmed" else f"{checkout['state']} {checkout.get('reason', '')}"
-    run.outcomes[outcome] = run.outcomes.get(outcome, 0) + 1
-    run.whole_ms.append((ended - begun) * 1000)
-    run.final_ms.append((ended - called) * 1000)
+    filled()
+    checkout = await shopper.check_out(cart_id, key=str(uuid4()), method=card, wait_seconds=WAIT_SECONDS)
+    return str(checkout["state"] if checkout["state"] == "confirmed" else f"{checkout['state']} {checkout.get('reason', '')}")
 
 
 async def closed(market: Market, clients: int, seconds: float, basket: Basket) -> Run:
@@ -215,7 +221,7 @@ async def measured(market: Market, name: str, turn: Callable[[], Awaitable[Run]]
 
 async def bench_orders(clients: Sequence[int], seconds: float, history: int, say: Callable[[str], None]) -> dict[str, Any]:
     """Every number of clients in turn, then a fixed rate of arrivals; then beside so many orders of the past, if any."""
-    async with _open_market(max(clients), say) as market:
+    async with open_market(max(clients), say) as market:
         by_clients = {}
         for count in clients:
             by_clients[str(count)] = await measured(
@@ -248,7 +254,7 @@ async def beside_history(market: Market, clients: int, seconds: float, count: in
 
 async def bench_hot_sku(clients: int, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
     """One product in every basket, beside baskets that hardly meet, turn after turn."""
-    async with _open_market(clients, say) as market:
+    async with open_market(clients, say) as market:
         cold = await measured(market, "cold", partial(closed, market, clients, seconds, anything), say)
         hot = await measured(market, "hot", partial(closed, market, clients, seconds, the_hot_one), say)
     ratio = round(hot["orders_per_second"] / cold["orders_per_second"], 3)
@@ -256,7 +262,7 @@ async def bench_hot_sku(clients: int, seconds: float, say: Callable[[str], None]
 
 
 @asynccontextmanager
-async def _open_market(clients: int, say: Callable[[str], None]) -> AsyncIterator[Market]:
+async def open_market(clients: int, say: Callable[[str], None]) -> AsyncIterator[Market]:
     """A fresh stack with a supplied shop, warmed by some orders, gone afterwards."""
     home = default_home() / "bench"
     shutil.rmtree(home, ignore_errors=True)

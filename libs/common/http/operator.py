@@ -94,7 +94,7 @@ def repair_routes(
         return await kind.replay(parked_id, actor=operator.client_id)
 
     async def discard(request: Request, operator: Principal) -> dict[str, Any]:
-        reason = _reason((await body_of(request)).get("reason", ""))
+        reason = reason_of((await body_of(request)).get("reason", ""))
         kind, parked_id = of(request)
         return await kind.discard(parked_id, actor=operator.client_id, reason=reason)
 
@@ -187,7 +187,8 @@ async def body_of(request: Request) -> dict[str, Any]:
     return body
 
 
-def _reason(given: object) -> str:
+def reason_of(given: object) -> str:
+    """The reason that an operator gives."""
     if not isinstance(given, str) or len(given) > MAX_REASON:
         raise MalformedError("bad-reason", f"reason is text of at most {MAX_REASON} characters")
     return given

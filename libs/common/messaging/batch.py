@@ -1,8 +1,4 @@
-"""One transaction of the inbox: fence, drop what was seen, decide in order, store, park what fails, move on.
-
-Two kinds of order. Our own relays keep a key's order, so its messages are decided as they lie in the partition. Other
-publishers may not, so theirs are decided by their sequence, together with those of the key that wait for a gap to close.
-"""
+"""One transaction of the inbox: fence, drop what was seen, decide in order, store, park what fails, move on."""
 
 from collections import Counter as Counts
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -15,13 +11,23 @@ import asyncpg
 import orjson
 from aiokafka import TopicPartition
 
-from libs.common.clock import now
+from libs.common.clock import PLATFORM, now
 from libs.common.database import Connection, Write
 from libs.common.decision import IdentityMap
 from libs.common.errors import ConflictError, NotYetError, UnbelievableError
-from libs.common.messaging.attributes import Position
 from libs.common.messaging.brake import Brake
 from libs.common.messaging.envelope import EventTooLargeError, Invalid, KafkaRecord, Reader, Received
+from libs.common.messaging.ordering import (
+    Key,
+    Marks,
+    Read,
+    above_watermark,
+    in_order,
+    key_of,
+    marks_in,
+    partition_of,
+    unseen,
+)
 from libs.common.messaging.parked import (
     GAP,
     Parked,
@@ -31,25 +37,26 @@ from libs.common.messaging.parked import (
     heads,
     mark,
     park,
+    source_of,
     waiting_for_gap,
     whose,
 )
 from libs.common.messaging.shell import Failure, Shell
-from libs.common.telemetry import Counter
+from libs.common.messaging.sources import (
+    BUDGET,
+    Cuts,
+    OverBudgetError,
+    SortedOut,
+    Source,
+    Sources,
+    Stretch,
+    stretches_of,
+)
 from libs.common.telemetry.messages import BatchSpans
-
-DUPLICATES = Counter("cartwright_inbox_duplicates_total", "Messages seen before, dropped", ["topic"])
-
-Found = tuple[KafkaRecord, Received | Invalid | None]
-Read = Mapping[TopicPartition, Sequence[Found]]
-"""Records as they lie in their partitions, and what was read in them."""
-Marks = dict[TopicPartition, dict[str, Position]]
-Key = tuple[str, bytes]
 
 Outcomes = tuple[Mapping[tuple[str, UUID], int], Mapping[tuple[str, UUID], tuple[int, str]]]
 """By topic and tenant: how many messages were decided; and how many failed, with one of the errors."""
 
-NEVER: Position = (-1, -1, -1)
 MAX_POSITION = 2**63
 
 
@@ -76,18 +83,41 @@ class Applied:
     offsets: Mapping[TopicPartition, int]
     applied: Sequence[Received]
     refusals: Sequence[Refusal]
+    held_back: Sequence[Stretch] = ()
+    """What was passed over because its source is paused."""
+    paused: Collection[Source] = ()
+    """The sources that are paused since."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Fence:
+class Fence:
     """What the positions say that are locked."""
 
     marks: Marks
     has_parked: bool
+    has_paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What became of the messages."""
+
+    ordered: Sequence[Received | Parked]
+    answers: Sequence[Any]
+    aggregates: IdentityMap
+    refusals: Sequence[Refusal]
+    outcomes: Outcomes
+
+    @property
+    def applied(self) -> list[Received]:
+        """The messages that were decided now."""
+        kept = [found for found, answer in zip(self.ordered, self.answers, strict=True) if not isinstance(answer, Failure)]
+        return [found for found in kept if isinstance(found, Received)]
 
 
 FENCE = """SELECT p.topic, p.part, p.next_offset, p.watermarks, EXISTS (SELECT FROM inbox_parked k
-    WHERE k.consumer = p.consumer AND k.topic = p.topic AND k.state IN ('waiting', 'parked', 'queued')) AS has_parked
+    WHERE k.consumer = p.consumer AND k.topic = p.topic AND k.state IN ('waiting', 'parked', 'queued')) AS has_parked,
+    EXISTS (SELECT FROM inbox_source s WHERE s.consumer = p.consumer AND s.state <> 'live') AS has_paused
 FROM inbox_position p JOIN unnest($2::text[], $3::int[]) AS w(topic, part) USING (topic, part)
 WHERE p.consumer = $1 ORDER BY p.topic, p.part FOR UPDATE OF p"""
 
@@ -111,58 +141,83 @@ class Batch:
         park_share: float,
         remembered_days: int,
         foreign: Collection[str],
+        budget: int = BUDGET,
     ) -> None:
         self._shell = shell
         self._reader = reader
         self._group = group
         self._brake = Brake(share=park_share, foreign=foreign)
         self._remembered_days = remembered_days
+        self.sources = Sources(group, budget=budget)
 
     async def apply(self, read: Read, stored: Mapping[TopicPartition, int]) -> Applied:
         """Apply what was read in one transaction. Raises FencedError unless the database stands where we think."""
-        received = {partition: [found for _, found in run if isinstance(found, Received)] for partition, run in read.items()}
-        refusals = [Refusal.of_invalid(found) for run in read.values() for _, found in run if isinstance(found, Invalid)]
-        offsets = next_offsets(read)
-        # Also those that a refused record names: it is listed under its tenant, which nothing else here acts for.
-        tenant_ids = {found.message.tenant_id for run in received.values() for found in run}
-        tenant_ids |= {refusal.tenant_id for refusal in refusals if refusal.tenant_id is not None}
+        cuts: Cuts = {}
+        while True:
+            try:
+                return await self._apply(read, stored, cuts)
+            except OverBudgetError as over:  # each time there is less of it that is not held back
+                cuts = {**cuts, **over.cuts}
+
+    async def _apply(self, read: Read, stored: Mapping[TopicPartition, int], cuts: Cuts) -> Applied:
+        offsets, (tenant_ids, doubtful) = next_offsets(read), tenants_of(read)
         async with BatchSpans(self._group) as spans, self._shell.database.transaction(tenant_ids) as connection:
             fence = await self._fence(connection, offsets, stored)
-            fresh = await self._remember(connection, above_watermark(received, fence.marks), refusals)
-            blocked, waiting = await self._parked_before(connection, fresh) if fence.has_parked else (set(), [])
-            ordered = in_order(fresh, waiting, self._is_delta)
-            answers, aggregates = await self._decide(connection, ordered, blocked, spans)
-            outcomes = outcomes_of(ordered, answers)
-            self._brake.judge(*outcomes)
-            refusals += await self._after(connection, ordered, answers)
-            refused_too = [park(self._group, refusals)] if refusals else []
-            await self._shell.store(connection, aggregates, *refused_too, self._advance(offsets, fence.marks))
-        self._brake.settled(*outcomes)
-        applied = [found for found, answer in zip(ordered, answers, strict=True) if not isinstance(answer, Failure)]
-        return Applied(aggregates, offsets, [found for found in applied if isinstance(found, Received)], refusals)
+            unknown = await self._shell.unknown(connection, doubtful)
+            found = await self.sources.sort_out(connection, read, unknown, cuts, some_are_paused=fence.has_paused)
+            held_back = stretches_of(found, read, fence.marks)
+            decided = await self.decided(connection, found, fence, spans)
+            self._brake.judge(*decided.outcomes)
+            await self.sources.demand_room(connection, decided.refusals)
+            paused = {source for source, _ in cuts}
+            writes = [park(self._group, decided.refusals)] if decided.refusals else []
+            writes += [self.sources.pause(paused)] if paused else []
+            writes += [self.sources.hold_back(held_back)] if held_back else []
+            await self._shell.store(connection, decided.aggregates, *writes, self._advance(offsets, fence.marks))
+        self._brake.settled(*decided.outcomes)
+        return Applied(decided.aggregates, offsets, decided.applied, decided.refusals, held_back, paused)
+
+    async def decided(self, connection: Connection, found: SortedOut, fence: Fence, spans: BatchSpans) -> Decided:
+        """Everything that is new, decided in order; of what is refused, who has to be told."""
+        received = {partition: [each for _, each in run if isinstance(each, Received)] for partition, run in found.rest.items()}
+        invalid = [each for run in found.rest.values() for _, each in run if isinstance(each, Invalid)]
+        refusals = [Refusal.of_invalid(each).unless_in(found.unknown) for each in invalid]
+        fresh = await self._remember(connection, above_watermark(received, fence.marks), refusals)
+        blocked, waiting = await self._parked_before(connection, fresh) if fence.has_parked else (set(), [])
+        ordered = in_order(fresh, waiting, self._is_delta)
+        answers, aggregates = await self._decide(connection, ordered, blocked, spans)
+        refusals += await self._after(connection, ordered, answers)
+        return Decided(ordered, answers, aggregates, refusals, outcomes_of(ordered, answers))
 
     async def give_up(self, read: Read, stored: Mapping[TopicPartition, int], error: Exception) -> Applied:
         """Set aside the one record that is read, because of this error. Nothing of it is used that could bring it about again."""
         [[(record, found)]] = read.values()
         offsets, failure = next_offsets(read), UnstorableError(error)
-        named = found.message.tenant_id if isinstance(found, Received) else whose(record)
-        async with self._shell.database.transaction([named] if named else []) as connection:
+        named = tenants_of({partition_of(record): [(record, found or Invalid(record, failure.code, str(failure)))]})[0]
+        async with self._shell.database.transaction(named) as connection:
             fence = await self._fence(connection, offsets, stored)
-            key = (record.topic, record.key or b"")
+            key, before = (record.topic, record.key or b""), dict(fence.marks[partition_of(record)])
             reason = (await heads(connection, self._group, {key})).get(key) if fence.has_parked else None
-            refusal = _given_up(record, found, failure, is_behind=reason is not None and reason != GAP)
+            refusal = given_up(record, found, failure, is_behind=reason is not None and reason != GAP)
             outcomes = _outcome_of(refusal)
             self._brake.judge(*outcomes)
             if isinstance(found, Received) and _is_plain(found):
                 above_watermark({partition_of(record): [found]}, fence.marks)
-            writes = park(self._group, [refusal]), self._advance(offsets, fence.marks)
-            await self._shell.store(connection, IdentityMap(), *writes)
+            if is_beyond := await self.sources.is_spent(connection, refusal):
+                source = Source(refusal.tenant_id or PLATFORM, source_of(record))
+                stretch = Stretch(source, partition_of(record), record.offset, record.offset, 1, before)
+                writes = [self.sources.pause([source]), self.sources.hold_back([stretch])]
+            else:
+                writes = [park(self._group, [refusal])]
+            await self._shell.store(connection, IdentityMap(), *writes, self._advance(offsets, fence.marks))
         self._brake.settled(*outcomes)
+        if is_beyond:
+            return Applied(IdentityMap(), offsets, [], [], [stretch], [source])
         return Applied(IdentityMap(), offsets, [], [refusal])
 
     async def _fence(
         self, connection: Connection, offsets: Mapping[TopicPartition, int], stored: Mapping[TopicPartition, int]
-    ) -> "_Fence":
+    ) -> Fence:
         """Lock the positions, which must be the ones we expect."""
         topics, parts = [partition.topic for partition in offsets], [partition.partition for partition in offsets]
         rows = await connection.fetch(FENCE, self._group, topics, parts)
@@ -170,8 +225,9 @@ class Batch:
         for partition in offsets:
             if partition not in found or found[partition]["next_offset"] != stored.get(partition):
                 raise FencedError(f"{partition.topic}[{partition.partition}] is not at {stored.get(partition)} any more")
-        marks = {partition: _marks(row["watermarks"]) for partition, row in found.items()}
-        return _Fence(marks, any(row["has_parked"] for row in rows))
+        marks = {partition: marks_in(row["watermarks"]) for partition, row in found.items()}
+        has_parked, has_paused = (any(row[name] for row in rows) for name in ("has_parked", "has_paused"))
+        return Fence(marks, has_parked, has_paused)
 
     async def _remember(self, connection: Connection, fresh: Sequence[Received], refusals: list[Refusal]) -> list[Received]:
         """Drop the foreign deltas whose ids were seen before, and refuse those too old to know."""
@@ -189,7 +245,7 @@ class Batch:
             [message.id for message in young],
             [message.time.astimezone(UTC).date() for message in young],
         )
-        return _unseen(fresh, deltas, {(row["source"], row["message_id"]) for row in rows})
+        return unseen(fresh, deltas, {(row["source"], row["message_id"]) for row in rows})
 
     def _is_delta(self, found: Received | Parked) -> bool:
         return self._shell.handlers[type(found.message.data)].is_delta
@@ -230,9 +286,15 @@ class Batch:
         return Write(ADVANCE, arguments)
 
 
-def partition_of(record: KafkaRecord) -> TopicPartition:
-    """Where a record lies."""
-    return TopicPartition(record.topic, record.partition)
+def tenants_of(read: Read) -> tuple[set[UUID], set[UUID]]:
+    """The tenants that a transaction acts for; and those among them that only unreadable records speak of.
+
+    What is refused is listed under the tenant that it names; if anything is, the platform's are looked at too.
+    """
+    received = {found.message.tenant_id for run in read.values() for _, found in run if isinstance(found, Received)}
+    refused = {whose(record) for run in read.values() for record, found in run if not isinstance(found, Received) and found}
+    named = {tenant_id for tenant_id in refused if tenant_id is not None}
+    return received | named | ({PLATFORM} if refused else set()), named - received
 
 
 def next_offsets(read: Read) -> dict[TopicPartition, int]:
@@ -249,11 +311,6 @@ def halved(read: Read) -> Sequence[Read]:
     [(partition, run)] = partitions
     middle = len(run) // 2
     return [{partition: run[:middle]}, {partition: run[middle:]}] if middle else []
-
-
-def key_of(found: Received | Parked) -> Key:
-    """What must stay in order."""
-    return found.record.topic, found.record.key or b""
 
 
 def in_line(ordered: Sequence[Received | Parked], blocked: set[Key]) -> Callable[[int, list[Any]], Exception | None]:
@@ -292,7 +349,8 @@ def _outcome_of(refusal: Refusal) -> Outcomes:
     return {place: 1}, {place: (1, f"{refusal.reason}: {refusal.detail}")}
 
 
-def _given_up(record: KafkaRecord, found: Received | Invalid | None, failure: UnstorableError, *, is_behind: bool) -> Refusal:
+def given_up(record: KafkaRecord, found: Received | Invalid | None, failure: UnstorableError, *, is_behind: bool) -> Refusal:
+    """How one record is set aside because of an error."""
     if not isinstance(found, Received):
         return Refusal.of_invalid(found or Invalid(record, failure.code, str(failure)))
     if is_behind:
@@ -309,62 +367,3 @@ def _is_plain(found: Received) -> bool:
 def holds_up(error: Exception) -> bool:
     """Whether the later messages of its key must wait: not for what will never be applied, nor for a gap, which heals."""
     return not isinstance(error, UnbelievableError) and code_of(error) != GAP
-
-
-def above_watermark(received: Mapping[TopicPartition, Sequence[Received]], marks: Marks) -> list[Received]:
-    """Those above the watermark of their partition and origin, which rises past them."""
-    fresh = []
-    for partition, run in received.items():
-        seen = marks[partition]
-        for found in run:
-            if found.position is not None:
-                if found.position <= seen.get(found.origin, NEVER):
-                    DUPLICATES.labels(partition.topic).inc()
-                    continue
-                seen[found.origin] = found.position
-            fresh.append(found)
-    return fresh
-
-
-def _marks(stored: str) -> dict[str, Position]:
-    return {origin: (timeline, window, ordinal) for origin, (timeline, window, ordinal) in orjson.loads(stored).items()}
-
-
-def _unseen(fresh: Sequence[Received], deltas: Sequence[Received], new: set[tuple[str, str]]) -> list[Received]:
-    """All but the deltas whose id is not new, each id once."""
-    concerned = {id(found) for found in deltas}
-    kept = []
-    for found in fresh:
-        identity = (found.message.source, found.message.id)
-        if id(found) not in concerned:
-            kept.append(found)
-        elif identity in new:
-            new.discard(identity)
-            kept.append(found)
-        else:
-            DUPLICATES.labels(found.record.topic).inc()
-    return kept
-
-
-def in_order(
-    fresh: Sequence[Received], waiting: Sequence[Parked], is_delta: Callable[[Received | Parked], bool]
-) -> list[Received | Parked]:
-    """Our own messages as they came; foreign ones by the sequence of their key, with those that wait for a gap.
-
-    Of a key, what is absolute goes first: it knows better than any delta with a lower sequence, and settles a gap.
-    """
-    if not waiting and all(found.position is not None for found in fresh):
-        return [*fresh]
-    foreign: dict[Key, list[Received | Parked]] = {}
-    for parked in waiting:
-        foreign.setdefault(key_of(parked), []).append(parked)
-    for found in fresh:
-        if found.position is None:
-            foreign.setdefault(key_of(found), []).append(found)
-    ordered: list[Received | Parked] = []
-    for found in fresh:
-        if found.position is not None:
-            ordered.append(found)
-        else:
-            ordered.extend(sorted(foreign.pop(key_of(found), []), key=lambda each: (is_delta(each), each.message.sequence)))
-    return ordered

@@ -9,7 +9,7 @@ a gap in its sequence heals when the missing message arrives, and one that waits
 
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 from uuid import UUID
 
@@ -26,6 +26,8 @@ from libs.common.sensitive import all_without_sensitive, is_name, without_sensit
 
 GAP = "gap"
 """The reason of a message that waits for its predecessor."""
+
+MAX_SOURCE = 500
 
 State = Literal["rejected", "waiting", "parked", "queued", "replayed", "discarded"]
 
@@ -50,6 +52,10 @@ class Refusal:
         """Nobody can use it."""
         record = found.record
         return cls(record, "rejected", found.reason, found.detail, whose(record), _header(record, "ce_type"))
+
+    def unless_in(self, unknown: Collection[UUID]) -> "Refusal":
+        """The same; listed under nobody if the tenant it names is one of these."""
+        return replace(self, tenant_id=None) if self.tenant_id in unknown else self
 
     @classmethod
     def rejected(cls, found: Received, reason: str, detail: str) -> "Refusal":
@@ -86,9 +92,9 @@ class Parked:
 
 
 REFUSE = """INSERT INTO inbox_parked
-    (consumer, topic, part, off, key, headers, payload, state, reason, detail, tenant_id, type)
+    (consumer, topic, part, off, key, headers, payload, state, reason, detail, tenant_id, type, source)
 SELECT $1, * FROM unnest($2::text[], $3::int[], $4::bigint[], $5::bytea[], $6::bytea[], $7::bytea[],
-    $8::text[], $9::text[], $10::text[], $11::uuid[], $12::text[]) ON CONFLICT DO NOTHING"""
+    $8::text[], $9::text[], $10::text[], $11::uuid[], $12::text[], $13::text[]) ON CONFLICT DO NOTHING"""
 
 HEADS = """SELECT DISTINCT ON (p.topic, p.key) p.topic, p.key, p.reason
 FROM inbox_parked p JOIN unnest($2::text[], $3::bytea[]) AS w(topic, key) USING (topic, key)
@@ -131,6 +137,7 @@ def park(group: str, refusals: Sequence[Refusal]) -> Write:
         [storable(without_sensitive(refusal.detail)) for refusal in refusals],
         [refusal.tenant_id for refusal in refusals],
         [storable(refusal.type) for refusal in refusals],
+        [source_of(record) for record in records],
     ]
     return Write(REFUSE, arguments)
 
@@ -171,6 +178,11 @@ def read(group: str, row: asyncpg.Record, reader: Reader) -> Parked | Invalid:
 def _header(record: KafkaRecord, name: str) -> str | None:
     value = dict(record.headers).get(name)
     return value.decode(errors="backslashreplace") if value is not None else None
+
+
+def source_of(record: KafkaRecord) -> str:
+    """Who it says it comes from, as far as an index keeps it; nothing if it does not say."""
+    return (storable(_header(record, "ce_source")) or "")[:MAX_SOURCE]
 
 
 def whose(record: KafkaRecord) -> UUID | None:

@@ -17,9 +17,9 @@ from libs.common.clock import new_id
 from libs.common.database import Connection, Projection
 from libs.common.decision import IdentityMap
 from libs.common.errors import ConflictError, NotFoundError
-from libs.common.messaging.batch import Marks, above_watermark, in_order, partition_of
 from libs.common.messaging.broker import Broker
 from libs.common.messaging.envelope import Invalid, KafkaRecord, Reader, Received
+from libs.common.messaging.ordering import Marks, above_watermark, in_order, partition_of
 from libs.common.messaging.parked import Parked
 from libs.common.messaging.reading import UNREADABLE, Consumer
 from libs.common.messaging.repairs import AUDIT

@@ -7,7 +7,7 @@ request is a batch of one, with its idempotency key claimed in the same transact
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -46,6 +46,7 @@ from libs.common.messaging.idempotency import Claim, Replayed
 from libs.common.messaging.outgoing import events, timers
 from libs.common.telemetry import about
 from libs.common.telemetry.messages import CommandSpans
+from libs.common.tenancy import Tenant
 
 D = TypeVar("D")
 R = TypeVar("R")
@@ -117,6 +118,14 @@ class Shell:
             correlation_id=correlation_id,
             traceparent=traceparent,
         )
+
+    async def unknown(self, connection: Connection, tenant_ids: Collection[UUID]) -> set[UUID]:
+        """Those of these tenants that this service does not know; none where it keeps no tenants."""
+        rows = self._rows.get(Tenant)
+        if rows is None or not tenant_ids:
+            return set()
+        sql = f"SELECT tenant_id FROM {rows.table.name} WHERE tenant_id = ANY ($1::uuid[])"  # noqa: S608 - our own table
+        return {*tenant_ids} - {row["tenant_id"] for row in await connection.fetch(sql, [*tenant_ids])}
 
     async def execute(self, message: Message[Any], claim: Claim[Any] | None = None) -> Any:
         """Carry out one command; answers what its handler answers, or `Replayed`. Raises the decision's error."""

@@ -21,8 +21,9 @@ from libs.common.clock import PLATFORM
 from libs.common.database import WHATEVER_IT_SAYS, Connection, Write, passes_by_itself
 from libs.common.decision import Aggregate, IdentityMap
 from libs.common.errors import NotYetError
-from libs.common.messaging.batch import in_line, key_of
+from libs.common.messaging.batch import in_line
 from libs.common.messaging.envelope import Invalid, Reader
+from libs.common.messaging.ordering import key_of
 from libs.common.messaging.parked import OF_KEYS, Parked, QueuedError, Refusal, read, storable
 from libs.common.messaging.shell import Failure, Shell
 from libs.common.telemetry import Counter

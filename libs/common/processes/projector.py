@@ -18,13 +18,27 @@ class Projector:
     """Keeps one projection in one worker."""
 
     def __init__(
-        self, service: str, kept: Kept, database: Database, hints: Hints, broker: Broker, *, adopts_new_logs: bool
+        self,
+        service: str,
+        kept: Kept,
+        database: Database,
+        hints: Hints,
+        broker: Broker,
+        *,
+        adopts_new_logs: bool,
+        source_budget: int,
     ) -> None:
         self.name = kept.projection.name
         group = f"{service}.{self.name}"
         shell = Shell(database, [kept.projection.live], kept.handlers, service=service, hints=hints)
         self.inbox = Inbox(
-            shell, broker, group=group, topics=kept.projection.topics, patient=True, adopts_new_logs=adopts_new_logs
+            shell,
+            broker,
+            group=group,
+            topics=kept.projection.topics,
+            source_budget=source_budget,
+            patient=True,
+            adopts_new_logs=adopts_new_logs,
         )
         self.rebuilder = Rebuilder(shell, broker, group=group, projections=[kept.projection])
         self.parked = ParkedMessages(shell, self.inbox.reader, self.inbox.group)

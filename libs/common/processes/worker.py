@@ -21,6 +21,7 @@ from libs.common.errors import UnavailableError
 from libs.common.http.operator import repair_routes
 from libs.common.http.positions import position_routes
 from libs.common.http.server import Check, calm_collector, operator_app, serve
+from libs.common.http.sources import source_routes
 from libs.common.keys import Keys
 from libs.common.messaging import asyncapi
 from libs.common.messaging.broker import DENIED, Broker
@@ -99,11 +100,21 @@ class _Work:
             park_share=settings.inbox_park_share,
             remembered_days=settings.inbox_remembered_days,
             grace_seconds=settings.inbox_waiting_seconds,
+            source_budget=settings.inbox_source_budget,
             patient=parts.is_patient,
             adopts_new_logs=settings.adopt_new_log,
         )
         self._projectors = [
-            Projector(parts.name, kept, database, hints, broker, adopts_new_logs=settings.adopt_new_log) for kept in parts.apart
+            Projector(
+                parts.name,
+                kept,
+                database,
+                hints,
+                broker,
+                adopts_new_logs=settings.adopt_new_log,
+                source_budget=settings.inbox_source_budget,
+            )
+            for kept in parts.apart
         ]
         self._inboxes = [self._inbox, *(each.inbox for each in self._projectors)]
         for inbox in self._inboxes:
@@ -120,7 +131,10 @@ class _Work:
         apart = {each.name: each.parked for each in self._projectors}
         repairs = repair_routes(self._parked, verifier, self._rebuilder, self._outbox, apart)
         positions = position_routes([each.stored for each in self._inboxes], verifier)
-        return operator_app(self._readiness(), _asyncapi(self._parts), *repairs, *positions, decisions=[self._logs_known])
+        sources = source_routes([each.sources for each in self._inboxes], verifier)
+        return operator_app(
+            self._readiness(), _asyncapi(self._parts), *repairs, *positions, *sources, decisions=[self._logs_known]
+        )
 
     def begun(self, worker: Worker) -> list["asyncio.Task[None]"]:
         """Everything that goes on until the end, under way."""
@@ -129,6 +143,7 @@ class _Work:
             asyncio.create_task(self._relay.run(), name="relay"),
             asyncio.create_task(_consume(self.kafka, self._broker), name="consumer"),
             *(asyncio.create_task(each.waiting.run(), name=f"what waits in {each.group}") for each in self._inboxes),
+            *(asyncio.create_task(each.sources.run(), name=f"paused sources of {each.group}") for each in self._inboxes),
             *(asyncio.create_task(each.report(), name=f"lag of {each.group}") for each in self._inboxes),
             asyncio.create_task(_count_parked(parked), name="parked"),
             *(asyncio.create_task(job(worker), name=job.__name__) for job in self._parts.jobs),

@@ -11,6 +11,7 @@ from uuid import UUID
 import structlog
 
 from libs.common.sensitive import leave_out_sensitive
+from libs.common.telemetry.calm import Calm
 from libs.common.telemetry.traces import REQUEST, trace_id_of
 from libs.common.telemetry.tracing import start_tracing
 
@@ -77,6 +78,7 @@ def add_subject(_logger: object, _method: str, event: structlog.types.EventDict)
 
 
 PROCESSORS: Sequence[structlog.types.Processor] = (
+    Calm(),
     add_subject,
     structlog.contextvars.merge_contextvars,
     structlog.processors.add_log_level,

@@ -18,17 +18,20 @@ from faststream.kafka import KafkaBroker
 
 from libs.common.contracts import EXTERNAL_TOPICS
 from libs.common.database import PASSING
-from libs.common.messaging.batch import Applied, Batch, Read, next_offsets
+from libs.common.messaging.batch import Applied, Batch, next_offsets
 from libs.common.messaging.broker import DENIED, REFUSALS, Broker
 from libs.common.messaging.envelope import KafkaRecord, Reader
 from libs.common.messaging.inbox.kafka import Assignment, parse, records_of, tell_failed_polls
 from libs.common.messaging.inbox.lanes import Lanes
 from libs.common.messaging.inbox.positions import IDLE_SECONDS, Positions
+from libs.common.messaging.inbox.resuming import Resuming
 from libs.common.messaging.inbox.stored import StoredPositions
+from libs.common.messaging.ordering import Read
 from libs.common.messaging.parked import Refusal
 from libs.common.messaging.reading import UNREADABLE as UNREADABLE_BATCH
 from libs.common.messaging.reading import Consumer
 from libs.common.messaging.shell import Shell
+from libs.common.messaging.sources import BUDGET
 from libs.common.messaging.waiting import GRACE_SECONDS, Waiting
 from libs.common.telemetry import Counter, Gauge
 from libs.common.telemetry.traces import trace_id_of
@@ -53,6 +56,7 @@ ROTATE_SECONDS = 3_600.0
 APPLIED = Counter("cartwright_inbox_applied_total", "Messages whose decision was committed", ["group", "topic"])
 REFUSED = Counter("cartwright_inbox_refused_total", "Messages rejected, parked or queued", ["topic", "state", "reason"])
 UNREADABLE = Counter("cartwright_inbox_unreadable_total", "Batches that nobody can read, passed over", ["group", "topic"])
+HELD_BACK = Counter("cartwright_inbox_held_back_total", "Messages passed over because their source is paused", ["topic"])
 LAG = Gauge("cartwright_inbox_lag", "Records behind the end of the partition", ["group", "topic", "partition"])
 
 log = structlog.get_logger(__name__)
@@ -71,6 +75,7 @@ class Inbox:
         park_share: float = PARK_SHARE,
         remembered_days: int = REMEMBERED_DAYS,
         grace_seconds: float = GRACE_SECONDS,
+        source_budget: int = BUDGET,
         patient: bool = False,
         adopts_new_logs: bool = False,
     ) -> None:
@@ -88,7 +93,9 @@ class Inbox:
             park_share=park_share,
             remembered_days=remembered_days,
             foreign=frozenset(map(broker.topic, EXTERNAL_TOPICS)),
+            budget=source_budget,
         )
+        self.sources = Resuming(shell, batch, self.reader, broker, self.group, committed=self._committed)
         self.waiting = Waiting(shell, self.reader, self.group, grace_seconds=grace_seconds)
         self._lanes = Lanes(
             batch,
@@ -208,6 +215,17 @@ class Inbox:
             APPLIED.labels(self.group, topic).inc(count)
         for refusal in applied.refusals:
             self._refused(refusal)
+        for stretch in applied.held_back:
+            HELD_BACK.labels(stretch.partition.topic).inc(stretch.records)
+        for source in applied.paused:
+            log.critical(
+                "inbox.source_paused",
+                group=self.group,
+                source=source.name,
+                tenant_id=str(source.tenant_id),
+                reason="it has more messages refused than it may",
+                action="./cartwright sources list; everybody else goes on",
+            )
         self._shell.committed(applied.aggregates)
 
     def _refused(self, refusal: Refusal) -> None:

@@ -13,9 +13,10 @@ import structlog
 from aiokafka import TopicPartition
 
 from libs.common.database import never_passes, passes_by_itself
-from libs.common.messaging.batch import Applied, Batch, FencedError, Found, Read, halved
+from libs.common.messaging.batch import Applied, Batch, FencedError, halved
 from libs.common.messaging.brake import TooManyFailuresError
 from libs.common.messaging.inbox.positions import Positions
+from libs.common.messaging.ordering import Found, Read
 from libs.common.telemetry import Counter, Gauge, Histogram
 
 LANES = 2

@@ -13,6 +13,7 @@ from libs.common.messaging.schema.v4 import KEEP_DECIDED, kernel_v4
 from libs.common.messaging.schema.v5 import kernel_v5
 from libs.common.messaging.schema.v6 import kernel_v6
 from libs.common.messaging.schema.v7 import kernel_v7
+from libs.common.messaging.schema.v8 import kernel_v8
 
 __all__ = [
     "KEEP_DECIDED",
@@ -25,4 +26,5 @@ __all__ = [
     "kernel_v5",
     "kernel_v6",
     "kernel_v7",
+    "kernel_v8",
 ]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from libs.common.clock import PLATFORM
 from libs.common.tenancy import SETTING, TENANT_IS_PRESENT
 
-_PLATFORM_IS_PRESENT = (
+PLATFORM_IS_PRESENT = (
     f"'{PLATFORM}'::uuid = ANY ((SELECT string_to_array(nullif(current_setting('{SETTING}', true), ''), ','))::uuid[])"
 )
 
@@ -17,7 +17,7 @@ def kernel_v5(service: str) -> Sequence[str]:
     reached by the platform's alone, as everybody's is: no request of a tenant's runs in one.
     """
     app = f"{service}_app"
-    reached = f"({TENANT_IS_PRESENT} OR {_PLATFORM_IS_PRESENT})"
+    reached = f"({TENANT_IS_PRESENT} OR {PLATFORM_IS_PRESENT})"
     return [
         "ALTER TABLE inbox_parked ENABLE ROW LEVEL SECURITY",
         "ALTER TABLE inbox_parked FORCE ROW LEVEL SECURITY",

@@ -4,8 +4,8 @@ from alembic import op
 
 from libs.common.messaging.rebuild import careful_swap
 
-revision = "0012"
-down_revision = "0009"
+revision = "0011"
+down_revision = "0010"
 
 
 def upgrade() -> None:

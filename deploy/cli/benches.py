@@ -1,0 +1,109 @@
+"""Verbs that measure: each on servers of its own, by a module that is imported only then."""
+
+from typing import Annotated
+
+import typer
+
+from deploy.cli.delegated import Json
+from deploy.cli.errors import verb
+
+
+@verb
+def bench_relay(
+    *,
+    rows: Annotated[int, typer.Option(min=1_000, help="Events a turn.")] = 100_000,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of each contender; medians count.")] = 5,
+    published: Annotated[int, typer.Option(min=1, help="Rows already published, for the flatness.")] = 1_000_000,
+    rate: Annotated[int, typer.Option(min=1, help="Events a second, for the latency.")] = 1_000,
+    seconds: Annotated[int, typer.Option(min=1, help="How long the latency is measured.")] = 30,
+    json: Json = False,
+) -> int | None:
+    """Measure outbox to Kafka.
+
+    Beside a loop of sends and faststream-outbox, in the same run; with the latency and the cost of idling.
+    """
+    from deploy.cli import bench
+
+    options = {"rows": rows, "rounds": rounds, "published": published, "rate": rate, "seconds": seconds}
+    return bench.run("relay", options, json=json)
+
+
+@verb
+def bench_inbox(
+    *,
+    rows: Annotated[int, typer.Option(min=1_000, help="Messages a turn.")] = 100_000,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of each contender; medians count.")] = 5,
+    json: Json = False,
+) -> int | None:
+    """Measure Kafka to effects.
+
+    Beside a transaction a message and a consumer that only reads, in the same run.
+    """
+    from deploy.cli import bench
+
+    return bench.run("inbox", {"rows": rows, "rounds": rounds}, json=json)
+
+
+@verb
+def bench_orders(
+    *,
+    clients: Annotated[list[int] | None, typer.Option(min=1, help="Clients at once; may be said several times.")] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="How long each turn takes orders.")] = 15,
+    history: Annotated[int, typer.Option(min=0, help="Then beside so many past orders: 1000000 take 20 GB.")] = 0,
+    json: Json = False,
+) -> int | None:
+    """Measure whole orders on the whole stack.
+
+    By 1, 8, 32 and 128 clients, then at a fixed rate of arrivals; with the CPU of every process.
+    """
+    from deploy.cli.bench.orders import run_orders
+
+    return run_orders(clients or [1, 8, 32, 128], seconds, history, json=json)
+
+
+@verb
+def bench_hot_sku(
+    *,
+    clients: Annotated[int, typer.Option(min=1, help="Clients at once.")] = 128,
+    seconds: Annotated[float, typer.Option(min=1, help="How long each turn takes orders.")] = 15,
+    json: Json = False,
+) -> int | None:
+    """Measure a product that everybody wants.
+
+    Beside baskets that hardly meet, in the same run.
+    """
+    from deploy.cli.bench.orders import run_hot_sku
+
+    return run_hot_sku(clients, seconds, json=json)
+
+
+@verb
+def bench_payments(
+    *,
+    payments: Annotated[int, typer.Option(min=100, help="Payments a turn.")] = 2_000,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of each contender; medians count.")] = 3,
+    concurrency: Annotated[int, typer.Option(min=1, help="Calls in flight at once, on either side.")] = 32,
+    json: Json = False,
+) -> int | None:
+    """Measure authorize and capture.
+
+    Beside the bare SDK making the same three calls; then with a slow provider, on ten database connections.
+    """
+    from deploy.cli import bench
+
+    return bench.run("payments", {"payments": payments, "rounds": rounds, "concurrency": concurrency}, json=json)
+
+
+@verb
+def bench_neighbours(
+    *,
+    scale: Annotated[float, typer.Option(min=0.01, max=1, help="A share of everything the loud tenant does.")] = 1.0,
+    json: Json = False,
+) -> int | None:
+    """Measure what a quiet tenant notices of a loud one.
+
+    Purchases and price changes alone, and beside each kind of noise, in turns on one stack.
+    """
+    from deploy.cli.bench.neighbours import run_neighbours
+
+    return run_neighbours(scale, json=json)
