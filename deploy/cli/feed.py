@@ -113,6 +113,8 @@ def refusal(record: Record) -> str:
     """Why consumers would refuse a record, from the reader they use; empty when they would not."""
     reader = Reader(event for event in EVENTS.values() if event.__module__ in _PUBLISHERS)
     found = reader.read(_Consumed(record.topic, record.key, record.value, record.headers))
+    if found is None:
+        return f"unknown-type: {dict(record.headers)['ce_type'].decode()}, which everybody ignores"
     return f"{found.reason}: {found.detail}" if isinstance(found, Invalid) else ""
 
 

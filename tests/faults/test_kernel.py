@@ -106,7 +106,6 @@ async def test_what_cannot_be_read_is_listed_with_its_reason_and_blocks_nobody(t
         ("undecodable-header", key, {**good, "ce_actor": b"\xff"}, value),
         ("malformed", key, {name: text for name, text in good.items() if name != "ce_id"}, value),
         ("malformed", key, {**good, "ce_sequence": b"one"}, value),
-        ("unknown-type", key, {**good, "ce_type": b"toy.unheard"}, value),
         ("unknown-version", key, {**good, "ce_dataschema": b"urn:cartwright:schema:toy.bumped:9"}, value),
         ("schema", key, good, b"not json"),
         ("schema", key, good, b'{"counter_id":"x"}'),

@@ -20,7 +20,6 @@ from libs.common.contracts import EVENTS, EXTERNAL_TOPICS, Event
 from libs.common.decision import Message, Published
 from libs.common.json_text import NotJsonError, pointer_part, read_strictly
 from libs.common.messaging.attributes import (
-    MAX_TEXT,
     Position,
     UnusableError,
     demand_bounds,
@@ -35,6 +34,9 @@ from libs.common.messaging.attributes import (
 from libs.common.messaging.belief import demand_one_subject, demand_origin
 from libs.common.messaging.headers import pack
 from libs.common.messaging.reading.notes import UNREADABLE, Place, Unreadable, note_of
+from libs.common.telemetry import Counter
+
+IGNORED = Counter("cartwright_inbox_ignored_total", "Records of a type that nobody here knows, passed over", ["topic"])
 
 MAX_EVENT_BYTES = 900_000
 """Headers and payload together; a larger event is refused at insert, before the broker could."""
@@ -249,7 +251,9 @@ class Reader:
             return Invalid(record, "malformed", "the header ce_type is missing")
         type_ = raw["ce_type"].decode()
         if (record.topic, type_) not in self._wanted_types:
-            return None if (record.topic, type_) in self._known else Invalid(record, "unknown-type", type_[:MAX_TEXT])
+            if (record.topic, type_) not in self._known:
+                IGNORED.labels(record.topic).inc()
+            return None
         demand_text(raw)
         version = version_of(raw["ce_dataschema"].decode(), type_) if "ce_dataschema" in raw else 1
         return self._wanted.get((record.topic, type_, version)) or Invalid(

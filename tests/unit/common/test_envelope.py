@@ -21,7 +21,7 @@ from libs.common.contracts import EVENTS, EXTERNAL_TOPICS, OTHERS, Event, extern
 from libs.common.contracts.cart import CartReopened
 from libs.common.contracts.catalog import PriceChanged, ProductPublished
 from libs.common.contracts.currencies import KNOWN_CURRENCIES
-from libs.common.messaging.envelope import MAX_EVENT_BYTES, EventTooLargeError, Invalid, Reader, Received
+from libs.common.messaging.envelope import IGNORED, MAX_EVENT_BYTES, EventTooLargeError, Invalid, Reader, Received
 from tests.shared.records import NOW, TENANT, Record, changed, written
 
 LANGUAGE = sorted(
@@ -178,8 +178,6 @@ REJECTED: list[tuple[str, Record]] = [
     ("malformed", changed(GOOD, ce_relayposition=b"cart/1.2")),
     ("undecodable-header", changed(GOOD, ce_actor=b"\xff")),
     ("undecodable-header", replace(GOOD, key=b"\xff\xfe")),
-    ("unknown-type", changed(GOOD, ce_type=b"price.invented")),
-    ("unknown-type", replace(GOOD, topic="cart.v1")),
     ("unknown-version", changed(GOOD, ce_dataschema=b"urn:cartwright:schema:price.changed:2")),
     ("schema", replace(GOOD, value=None)),
     ("schema", replace(GOOD, value=b"not json")),
@@ -297,3 +295,10 @@ def test_no_event_has_a_place_for_a_secret_or_for_who_somebody_is() -> None:
     assert [name for name in members if FORBIDDEN.search(name.partition(".")[2])] == []
     assert {name for name in members if name.endswith(".name")} == NAMES_OF_PRODUCTS
     assert {name for name, hint in members.items() if hint is Any or typing.get_origin(hint) is dict} == FREE_FORM
+
+
+@pytest.mark.parametrize("record", [changed(GOOD, ce_type=b"price.invented"), replace(GOOD, topic="cart.v1")])
+def test_a_type_that_nobody_knows_is_counted_and_passed_over(record: Record) -> None:
+    before = IGNORED.labels(record.topic)._value.get()
+    assert READER.read(record) is None
+    assert IGNORED.labels(record.topic)._value.get() == before + 1
