@@ -48,6 +48,12 @@ class Settings(BaseSettings):
     """Where it listens."""
     http_port: int
     """Its port."""
+    http_connections: int = 4_000
+    """So many may be connected to it at once."""
+    http_connections_per_address: int = 2_000
+    """The same from one address; for a proxy that is trusted there is no such limit."""
+    trusted_proxies: str = ""
+    """Networks of proxies whose `X-Forwarded-For` is believed, such as `10.0.0.0/8,192.0.2.7`. Nobody's, unless set."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """`debug`, `info`, `warning` or `error`."""
     log_format: Literal["json", "console"] = "json"

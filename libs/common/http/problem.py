@@ -1,5 +1,6 @@
 """Errors as RFC 9457 `application/problem+json`."""
 
+import asyncio
 from typing import Any
 
 import asyncpg
@@ -19,14 +20,19 @@ TITLES = {
     404: "Not found",
     405: "Method not allowed",
     406: "Not acceptable",
+    408: "Request too slow",
     409: "Conflict",
     412: "Precondition failed",
     413: "Body too large",
+    414: "Target too long",
     415: "Unsupported media type",
     422: "Request refused",
     429: "Too many requests",
+    431: "Headers too large",
     500: "Internal error",
+    501: "Not implemented",
     503: "Temporarily unavailable",
+    505: "HTTP version not supported",
 }
 
 log = structlog.get_logger(__name__)
@@ -53,8 +59,10 @@ def problem(status: int, code: str, detail: str, *, request_id: str, instance: s
     return Response(orjson.dumps(all_without_sensitive(body)), status_code=status, headers=headers, media_type=MEDIA_TYPE)
 
 
-def problem_of(error: Exception, *, request_id: str, instance: str) -> Response:
+def problem_of(error: BaseException, *, request_id: str, instance: str) -> Response:
     """What a caller is told of this error. Only our own errors say anything; the rest is logged and kept inside."""
+    if isinstance(error, asyncio.CancelledError):
+        error = UnavailableError("leaving", "this process leaves before it could answer; send the same request again")
     if passes_by_itself(error) and not isinstance(error, CartwrightError):
         log.warning("request.dependency_away", error=f"{type(error).__name__}: {error}", request_id=request_id)
         error = UnavailableError("dependency-unavailable", "something this needs does not answer; try again shortly")
