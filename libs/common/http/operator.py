@@ -3,6 +3,7 @@
 Whoever has a tenant is turned away, whatever a token says; a tenant repairs its own by its service's `api` (`parked.py`).
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -136,7 +137,7 @@ def _guarded(path: str, verifier: Verifier, permission: str, endpoint: Endpoint)
             _demand_keepable(unkeepable_query(request.scope["query_string"]))
             body = orjson.dumps(await endpoint(request, principal))
             return Response(body, media_type="application/json")
-        except Exception as error:  # noqa: BLE001 - the edge turns whatever it is into a problem
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the edge turns whatever it is into a problem
             note(error, request.scope, path, principal)
             return problem_of(error, request_id=str(new_id()), instance=instance_of(request.scope))
 

@@ -3,6 +3,7 @@
 The order of checks is the contract's: 401, then what cannot be read (400, 413, 415), 403, 404, 422, 412, 409.
 """
 
+import asyncio
 import hashlib
 import re
 import time
@@ -280,8 +281,8 @@ class GuardedRoute(APIRoute):
             try:
                 response = await self._answer(call)
                 response.raw_headers.append((b"x-request-id", request_id.encode()))
-            except Exception as error:  # noqa: BLE001 - the edge turns whatever it is into a problem
-                response = problem_of(error, request_id=request_id, instance=instance_of(request.scope))
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the edge turns whatever it is into a problem
+                response = problem_of(error, request_id=request_id, instance=instance_of(scope))
                 note(error, scope, self.path, call.known)
             span.answered(response.status_code)
         self._count(response.status_code, time.perf_counter() - started)
