@@ -17,6 +17,7 @@ from libs.common.auth import Verifier
 from libs.common.contracts.identity import SigningKeyUpdated
 from libs.common.database import Database
 from libs.common.http.operator import repair_routes
+from libs.common.http.rates import Rates
 from libs.common.http.reading import SLASH, path_of
 from libs.common.http.routes import GuardedRoute, Routes, Service
 from libs.common.http.server import calm_collector, closed, no_route, operator_routes, serve
@@ -58,7 +59,7 @@ def run_api(parts: ServiceParts) -> None:
             app.state.keys = keys
             reader = Reader(parts.handlers.events(), topic_prefix=settings.topic_prefix)
             parked = ParkedMessages(shell, reader, settings.topic_prefix + parts.name)
-            app.state.service = Service(parts.name, shell, hints, verifier, shared, parked)
+            app.state.service = Service(parts.name, shell, hints, verifier, shared, Rates(settings), parked)
             app.router.routes.extend(closed(repair_routes(parked, verifier)))
             following = asyncio.create_task(_follow_keys(keys, Broker(settings)), name="keys")
             stack.push_async_callback(ended, [following])
