@@ -1,4 +1,4 @@
-"""Processes that are told to leave while people use them: whoever waits is answered, and nobody sees more than a slow moment."""
+"""Processes as people meet them who use them while they leave, or who guess: nobody else sees more than a slow moment."""
 
 import asyncio
 import os
@@ -11,6 +11,8 @@ import aiohttp
 import pytest
 
 from deploy.cli.settlement import settled
+from deploy.cli.tenants import Wish, onboarded
+from libs.common.http.rates import FREE_GUESSES
 from libs.common.http.server import LINGER_SECONDS
 from services import SERVICES
 from tests.shared.market import Market
@@ -112,3 +114,24 @@ async def test_a_rolling_restart_of_everything_under_load_is_seen_by_nobody_and_
     orders = Counter([order["checkout_id"] async for order in market.shop.orders()])
     assert [(orders[checkout_id], len(charges[checkout_id])) for checkout_id in ids] == [(1, 1)] * len(ids)
     assert {checkout["id"]: [checkout["total_minor"]] for checkout in bought} == dict(money.captured)
+
+
+async def test_who_guesses_a_clients_secret_is_slowed_down_and_everybody_else_is_let_in(market: Market) -> None:
+    identity = f"{market.api.stack.services['identity'].url}/oauth/token"
+    victim = (await onboarded(market.api, Wish.of("victim"))).client
+
+    async with aiohttp.ClientSession() as session:
+
+        async def guess(secret: str) -> tuple[int, Any]:
+            form = {"grant_type": "client_credentials", "client_id": victim.client_id, "client_secret": secret}
+            async with session.post(identity, data=form) as answer:
+                told = await answer.json(content_type=None)
+                return answer.status, told.get("error") or told.get("code")
+
+        guesses = [await guess(f"wrong-{number}") for number in range(FREE_GUESSES)]
+        assert guesses == [(401, "invalid_client")] * FREE_GUESSES
+        while (refused := await guess("wrong")) == (401, "invalid_client"):
+            pass  # a pause has passed on a busy machine; the next is twice as long
+        assert refused == (429, "rate-limited")
+    assert await market.shop.token()
+    assert await (await market.another_shop("unharmed")).token()
