@@ -89,6 +89,10 @@ class Shopper:
         self._api = api
         self._tokens = tokens
 
+    async def token(self) -> str:
+        """Return a token of this shopper."""
+        return await self._tokens.token()
+
     async def new_cart(self) -> str:
         """Open a cart and return its id."""
         reply = await self._api.call("cart", "POST", "/v1/carts", token=await self._tokens.token(), body={})

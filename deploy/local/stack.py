@@ -159,6 +159,11 @@ class Stack:
         await self._start_part(name)
         self._record()
 
+    async def stop_process(self, name: str) -> None:
+        """Have one part drain and end (SIGTERM), and return when it is gone."""
+        await self._parts[name].stop()
+        self._record()
+
     async def kill(self, name: str) -> None:
         """Kill one part (SIGKILL) and return when it is gone."""
         await self._parts[name].kill()

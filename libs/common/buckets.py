@@ -33,6 +33,11 @@ class TokenBuckets:
         self._rate, self._burst, self._kept = rate, burst, kept
         self._buckets: OrderedDict[Hashable, TokenBucket] = OrderedDict()
 
+    def wait(self, key: Hashable, now: float) -> float:
+        """In how many seconds there will be a token; 0 when there is one. Takes none."""
+        bucket = self._buckets.get(key)
+        return bucket.wait(now) if bucket else 0.0
+
     def take(self, key: Hashable, now: float) -> float:
         """Take a token and answer 0; or leave it, and answer in how many seconds there will be one."""
         bucket = self._buckets.pop(key, None) or TokenBucket(self._rate, self._burst, now)

@@ -5,12 +5,15 @@ Names that nobody reads are refused by the command line, which knows what every 
 
 import os
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import SecretStr
+from pydantic import SecretStr, StringConstraints
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "CARTWRIGHT_"
+
+Rate = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,6}/[1-9][0-9]{0,6}$")]
+"""So many a second, and so many at once."""
 
 
 class SettingsError(Exception):
@@ -48,6 +51,20 @@ class Settings(BaseSettings):
     """Where it listens."""
     http_port: int
     """Its port."""
+    http_connections: int = 4_000
+    """So many may be connected to it at once."""
+    http_connections_per_address: int = 2_000
+    """The same from one address; for a proxy that is trusted there is no such limit."""
+    trusted_proxies: str = ""
+    """Networks of proxies whose `X-Forwarded-For` is believed, such as `10.0.0.0/8,192.0.2.7`. Nobody's, unless set."""
+    rate_per_address: Rate = "200/2000"
+    """Sessions, tokens and look-ups that one address may ask of a process: so many a second, and so many at once."""
+    rate_per_subject: Rate = "20/100"
+    """Carts and checkouts that one shopper may begin in it."""
+    rate_per_tenant: Rate = "1000/5000"
+    """The same of all who act in one tenant."""
+    rate_of_misses: Rate = "5/100"
+    """Times that one address may name a tenant or a client that is not there, or sign what it is not."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """`debug`, `info`, `warning` or `error`."""
     log_format: Literal["json", "console"] = "json"

@@ -175,14 +175,14 @@ async def _create(call: Call, body: NewCart | None, chosen_id: UUID | None = Non
 
 
 @ROUTES.post("/v1/carts", status_code=201, response_model=CartModel)
-@guard("carts:write")
+@guard("carts:write", costly=True)
 async def create_cart(call: Caller, body: NewCart | None = None) -> Response:
     """Make an empty cart."""
     return await _create(call, body)
 
 
 @ROUTES.put("/v1/carts/{cart_id}", response_model=CartModel, responses={201: {"model": CartModel}})
-@guard("carts:write", sees=made_by_caller)
+@guard("carts:write", sees=made_by_caller, costly=True)
 async def create_cart_with_id(call: Caller, cart_id: UUID, body: NewCart | None = None) -> Response:
     """Make an empty cart under an id of the client's choice; again, it is the same cart."""
     return await _create(call, body, cart_id)

@@ -18,6 +18,7 @@ from libs.common.contracts.catalog import PriceChanged, ProductPublished
 from libs.common.database import Database
 from libs.common.decision import Message
 from libs.common.http.operator import repair_routes
+from libs.common.http.rates import Rates
 from libs.common.http.routes import Service
 from libs.common.http.server import closed
 from libs.common.keys import ALGORITHM, Keys, thumbprint
@@ -89,7 +90,7 @@ async def shell_of(place: Place, *, size: int = 20) -> AsyncIterator[Shell]:
 
 
 @asynccontextmanager
-async def edge(place: Place) -> AsyncIterator[tuple[httpx.AsyncClient, Shell]]:
+async def edge(place: Place, rates: Rates | None = None) -> AsyncIterator[tuple[httpx.AsyncClient, Shell]]:
     """The service as clients meet it, and its shell."""
     keys = Keys("http://127.0.0.1:9/nobody-answers-here")
     keys.learn(JWK)
@@ -101,6 +102,7 @@ async def edge(place: Place) -> AsyncIterator[tuple[httpx.AsyncClient, Shell]]:
         )
         parked = ParkedMessages(shell, Reader(shell.handlers.events()), place.service)
         app.state.service.parked = parked
+        app.state.service.rates = rates or Rates()
         app.router.routes.extend(closed(repair_routes(parked, app.state.service.verifier)))
         app.state.service.shared = Shared(SHARED.get(place.service))
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service.test") as client:

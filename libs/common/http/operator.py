@@ -3,6 +3,7 @@
 Whoever has a tenant is turned away, whatever a token says; a tenant repairs its own by its service's `api` (`parked.py`).
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -16,7 +17,7 @@ from starlette.routing import Route
 from libs.common.auth import Principal, Verifier, bearer
 from libs.common.clock import new_id
 from libs.common.errors import MalformedError, RejectedError
-from libs.common.http.problem import problem_of
+from libs.common.http.problem import make_private, problem_of
 from libs.common.http.reading import NOTHING, UNKEEPABLE, headers_of, instance_of, read_json, unkeepable_query
 from libs.common.http.refusals import note
 from libs.common.messaging.repairs import FIRST, ParkedMessages, Place, place_of
@@ -134,9 +135,10 @@ def _guarded(path: str, verifier: Verifier, permission: str, endpoint: Endpoint)
             principal = await verifier.verify(bearer(request.headers.get("authorization")))
             principal.demand(permission, of_platform=True)
             _demand_keepable(unkeepable_query(request.scope["query_string"]))
-            body = orjson.dumps(await endpoint(request, principal))
-            return Response(body, media_type="application/json")
-        except Exception as error:  # noqa: BLE001 - the edge turns whatever it is into a problem
+            response = Response(orjson.dumps(await endpoint(request, principal)), media_type="application/json")
+            make_private(response)
+            return response  # noqa: TRY300 - whatever it raises, making it is part of answering
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the edge turns whatever it is into a problem
             note(error, request.scope, path, principal)
             return problem_of(error, request_id=str(new_id()), instance=instance_of(request.scope))
 

@@ -1,14 +1,16 @@
 """Errors as RFC 9457 `application/problem+json`."""
 
+import asyncio
 from typing import Any
 
 import asyncpg
 import orjson
 import structlog
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from libs.common.database import passes_by_itself
-from libs.common.errors import CartwrightError, UnauthenticatedError, UnavailableError
+from libs.common.errors import CartwrightError, MalformedError, UnauthenticatedError, UnavailableError
 from libs.common.sensitive import all_without_sensitive
 
 MEDIA_TYPE = "application/problem+json"
@@ -19,14 +21,19 @@ TITLES = {
     404: "Not found",
     405: "Method not allowed",
     406: "Not acceptable",
+    408: "Request too slow",
     409: "Conflict",
     412: "Precondition failed",
     413: "Body too large",
+    414: "Target too long",
     415: "Unsupported media type",
     422: "Request refused",
     429: "Too many requests",
+    431: "Headers too large",
     500: "Internal error",
+    501: "Not implemented",
     503: "Temporarily unavailable",
+    505: "HTTP version not supported",
 }
 
 log = structlog.get_logger(__name__)
@@ -34,7 +41,7 @@ log = structlog.get_logger(__name__)
 
 def problem(status: int, code: str, detail: str, *, request_id: str, instance: str, **members: Any) -> Response:
     """A problem document as a response."""
-    headers = {"Cache-Control": "no-store", "X-Request-Id": request_id}
+    headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "X-Request-Id": request_id}
     retry_after = members.pop("retry_after", 1 if status in {429, 503} else None)
     if retry_after is not None:
         headers["Retry-After"] = str(retry_after)
@@ -53,8 +60,19 @@ def problem(status: int, code: str, detail: str, *, request_id: str, instance: s
     return Response(orjson.dumps(all_without_sensitive(body)), status_code=status, headers=headers, media_type=MEDIA_TYPE)
 
 
-def problem_of(error: Exception, *, request_id: str, instance: str) -> Response:
+def make_private(response: Response) -> None:
+    """Have nobody keep an answer that is for one caller, nor take it for what it does not say it is."""
+    if not any(name == b"cache-control" for name, _ in response.raw_headers):
+        response.raw_headers.append((b"cache-control", b"no-store"))
+    response.raw_headers.append((b"x-content-type-options", b"nosniff"))
+
+
+def problem_of(error: BaseException, *, request_id: str, instance: str) -> Response:
     """What a caller is told of this error. Only our own errors say anything; the rest is logged and kept inside."""
+    if isinstance(error, asyncio.CancelledError):
+        error = UnavailableError("leaving", "this process leaves before it could answer; send the same request again")
+    if isinstance(error, ClientDisconnect):
+        error = MalformedError("incomplete", "the request ended before it was whole")
     if passes_by_itself(error) and not isinstance(error, CartwrightError):
         log.warning("request.dependency_away", error=f"{type(error).__name__}: {error}", request_id=request_id)
         error = UnavailableError("dependency-unavailable", "something this needs does not answer; try again shortly")

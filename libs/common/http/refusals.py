@@ -19,7 +19,7 @@ BY_CODE = {
 """Refusals for what the caller is, though the request alone is to blame by its status."""
 
 
-def note(error: Exception, scope: Scope, route: str, principal: Principal | None) -> None:
+def note(error: BaseException, scope: Scope, route: str, principal: Principal | None) -> None:
     """Tell it of this error, if it is its business."""
     found = _refusal(error)
     if found is None:
@@ -36,7 +36,7 @@ def refused(event: Refused, reason: str, scope: Scope, route: str, *, tenant_id:
     SECURITY.refused(event, reason, {**members, **known})
 
 
-def _refusal(error: Exception) -> tuple[Refused, str] | None:
+def _refusal(error: BaseException) -> tuple[Refused, str] | None:
     if not isinstance(error, CartwrightError):
         return None
     if error.status == THROTTLED:

@@ -3,6 +3,7 @@
 The order of checks is the contract's: 401, then what cannot be read (400, 413, 415), 403, 404, 422, 412, 409.
 """
 
+import asyncio
 import hashlib
 import re
 import time
@@ -25,7 +26,8 @@ from libs.common.database import Connection
 from libs.common.decision import Message, Viewer
 from libs.common.errors import CartwrightError, MalformedError, NotFoundError, RejectedError
 from libs.common.http.arguments import Arguments
-from libs.common.http.problem import problem_of
+from libs.common.http.problem import make_private, problem_of
+from libs.common.http.rates import Rates, address_of
 from libs.common.http.reading import (
     NOTHING,
     UNKEEPABLE,
@@ -80,6 +82,8 @@ class Guard:
     idempotent: bool = False
     sees: Sees | None = None
     """Raises NotFoundError when the object of the path is not for the caller: 404 goes before 422."""
+    costly: bool = False
+    """Whether it is counted how often it is asked for: by whom, or from where if nobody proves who they are."""
     platform_only: bool = False
     """Whether all but the platform's operators are turned away, whatever their permissions."""
 
@@ -93,15 +97,21 @@ def guard(
     instead: str | None = None,
     idempotent: bool = False,
     sees: Sees | None = None,
+    costly: bool = False,
     platform_only: bool = False,
 ) -> Callable[[F], F]:
     """Declare the permission a route needs, whether it needs an Idempotency-Key, and who sees the object of its path."""
-    return _declare(Guard(permission, instead, idempotent, sees, platform_only))
+    return _declare(Guard(permission, instead, idempotent, sees, costly, platform_only))
 
 
 def public(endpoint: F) -> F:
     """Declare that a route is for anybody."""
     return _declare(PUBLIC)(endpoint)
+
+
+def for_strangers(endpoint: F) -> F:
+    """Declare that a route is for anybody, and that it is counted how often an address asks."""
+    return _declare(Guard(permission=None, costly=True))(endpoint)
 
 
 def _declare(rule: Guard) -> Callable[[F], F]:
@@ -121,6 +131,7 @@ class Service:
     hints: Hints
     verifier: Verifier
     shared: Shared = field(default_factory=Shared)
+    rates: Rates = field(default_factory=Rates)
     parked: ParkedMessages | None = None
     """What its consumer group has parked, for routes that show it."""
 
@@ -146,6 +157,11 @@ class Call:
         """Find out who is calling. Raises UnauthenticatedError."""
         self._principal = await self.service.verifier.verify(bearer(header(self.headers, b"authorization")))
         self._span.of_tenant(self._principal.tenant_id)
+
+    @property
+    def address(self) -> str:
+        """Where the request comes from."""
+        return address_of(self.request.scope)
 
     @property
     def known(self) -> Principal | None:
@@ -280,8 +296,10 @@ class GuardedRoute(APIRoute):
             try:
                 response = await self._answer(call)
                 response.raw_headers.append((b"x-request-id", request_id.encode()))
-            except Exception as error:  # noqa: BLE001 - the edge turns whatever it is into a problem
-                response = problem_of(error, request_id=request_id, instance=instance_of(request.scope))
+                if call.known is not None:
+                    make_private(response)
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the edge turns whatever it is into a problem
+                response = problem_of(error, request_id=request_id, instance=instance_of(scope))
                 note(error, scope, self.path, call.known)
             span.answered(response.status_code)
         self._count(response.status_code, time.perf_counter() - started)
@@ -291,6 +309,8 @@ class GuardedRoute(APIRoute):
         rule = self.rule
         if rule.permission is not None:
             await call.authenticate()
+        if rule.costly:
+            call.service.rates.count(self.path, call.known, call.address)
         call.idempotency_key = idempotency_key(call.headers, demanded=rule.idempotent)
         body, unkeepable = NOTHING, [*unkeepable_query(call.request.scope["query_string"])]
         if self.body_field is not None:

@@ -1,21 +1,35 @@
 """The servers of both process kinds, and the operator surface they share. No FastAPI here: workers use it too."""
 
+import asyncio
 import gc
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
+from http import HTTPStatus
+from ipaddress import ip_network
+from typing import cast
 
 import orjson
 import uvicorn
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
+from libs.common.http.connection import Connection, Crowd
+from libs.common.http.problem import problem
+from libs.common.http.reading import headers_of, instance_of, request_id_of
 from libs.common.settings import Settings, SettingsError
 from libs.common.telemetry import METRICS_TYPE, metrics
 
+LINGER_SECONDS = 0.5
+"""How long a process that leaves still takes connections: who comes meanwhile is answered, not reset."""
+TICKS_PER_SECOND = 10
+"""uvicorn looks up so often."""
+CODES = {404: "not-found", 405: "method-not-allowed"}
 OPERATORS = "/ops"
 """Under it lies what is for the platform's operators and nobody else."""
 
@@ -67,22 +81,49 @@ def closed(routes: Iterable[BaseRoute]) -> list[BaseRoute]:
 
 def operator_app(ready: Sequence[Check], *more: Route, decisions: Sequence[Check] = ()) -> Starlette:
     """A worker's only HTTP face."""
-    return Starlette(routes=closed([*operator_routes(ready, decisions), *more]))
+    app = Starlette(routes=closed([*operator_routes(ready, decisions), *more]), exception_handlers={HTTPException: no_route})
+    app.router.redirect_slashes = False  # it would redirect to whatever Host says
+    return app
 
 
-async def serve(app: ASGIApp, settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, then drain."""
+async def no_route(request: Request, error: Exception) -> Response:
+    """What the router itself refuses: no such path, no such method."""
+    status = getattr(error, "status_code", 500)
+    detail = "there is nothing here for you" if status == HTTPStatus.NOT_FOUND else str(getattr(error, "detail", error))
+    request_id = request_id_of(headers_of(request.scope))
+    response = problem(status, CODES.get(status, "http"), detail, request_id=request_id, instance=instance_of(request.scope))
+    for header, value in (getattr(error, "headers", None) or {}).items():
+        response.headers[header] = value
+    return response
+
+
+def _crowd_of(settings: Settings) -> Crowd:
+    try:
+        proxies = [ip_network(each.strip()) for each in settings.trusted_proxies.split(",") if each.strip()]
+    except ValueError as error:
+        message = f"CARTWRIGHT_TRUSTED_PROXIES are networks, such as 10.0.0.0/8, with commas between: {error}"
+        raise SettingsError(message) from error
+    return Crowd(settings.http_connections, settings.http_connections_per_address, proxies)
+
+
+def _nobody_waits() -> None:
+    """Let go of nobody."""
+
+
+async def serve(app: ASGIApp, settings: Settings, leaving: Callable[[], None] = _nobody_waits) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; `leaving` lets go of whoever waits in a request."""
     config = uvicorn.Config(
         app,
         host=settings.http_host,
         port=settings.http_port,
-        http="httptools",
+        http=cast("type[asyncio.Protocol]", partial(Connection, _crowd_of(settings))),
+        ws="none",
         loop="none",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        timeout_graceful_shutdown=settings.drain_seconds,
+        timeout_graceful_shutdown=max(1, settings.drain_seconds - 1),
         timeout_keep_alive=75,
     )
     try:
@@ -92,7 +133,34 @@ async def serve(app: ASGIApp, settings: Settings) -> None:
         raise SettingsError(f"cannot listen on {where} ({error.strerror}): choose another CARTWRIGHT_HTTP_PORT") from error
     # When it has drained, uvicorn raises the signal again, which must not end the process: there is more to put away.
     signal.signal(signal.SIGTERM, lambda *_: None)
-    await uvicorn.Server(config).serve(sockets=[listening])
+    await Server(config, leaving).serve(sockets=[listening])
+
+
+class Server(uvicorn.Server):
+    """A server that leaves politely: who waits is answered, who comes is told not to come again, nobody is cut off."""
+
+    def __init__(self, config: uvicorn.Config, leaving: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._leaving = leaving
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look at everybody once a second."""
+        if counter % TICKS_PER_SECOND == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in [*self.server_state.connections]:
+                if isinstance(connection, Connection):
+                    connection.overdue(now)
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer for a moment more, each time as the last on its connection; then stop listening, and drain."""
+        self._leaving()
+        self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
+        for connection in self.server_state.connections:
+            if isinstance(connection, Connection):
+                connection.last_answer()
+        await asyncio.sleep(LINGER_SECONDS)
+        await super().shutdown(sockets)
 
 
 def calm_collector(young: int = 200_000) -> None:

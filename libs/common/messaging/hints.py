@@ -28,6 +28,8 @@ class Hints:
     def __init__(self, url: str, *, listen: bool = True) -> None:
         self.outbox = asyncio.Event()
         """Set when the outbox may have rows."""
+        self.leaves = False
+        """Whether this process has been told to leave, so that nobody may wait in it any more."""
         self.relays = False
         """Whether this process publishes the outbox: then nobody else need be called for its rows."""
         self._url = url
@@ -78,6 +80,22 @@ class Hints:
             futures.discard(future)
             if not futures:
                 del self._waiting[name]
+
+    async def comes(self, news: "asyncio.Future[None]", deadline: float) -> bool:
+        """Whether there is news before the deadline, which is now once this process leaves."""
+        if self.leaves:
+            return False
+        try:
+            async with asyncio.timeout_at(deadline):
+                await news
+        except TimeoutError:
+            return False
+        return not self.leaves
+
+    def leave(self) -> None:
+        """Let everybody go who waits, and let nobody wait again: this process is about to end."""
+        self.leaves = True
+        self._wake_everyone()
 
     def _wake(self, name: str) -> None:
         for future in self._waiting.get(name, ()):

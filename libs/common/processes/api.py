@@ -8,20 +8,19 @@ from typing import Any
 import structlog
 import uvloop
 from aiokafka.errors import KafkaError
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from libs.common.auth import Verifier
 from libs.common.contracts.identity import SigningKeyUpdated
 from libs.common.database import Database
 from libs.common.http.operator import repair_routes
-from libs.common.http.problem import problem
-from libs.common.http.reading import SLASH, headers_of, instance_of, path_of, request_id_of
+from libs.common.http.rates import Rates
+from libs.common.http.reading import SLASH, path_of
 from libs.common.http.routes import GuardedRoute, Routes, Service
-from libs.common.http.server import calm_collector, closed, operator_routes, serve
+from libs.common.http.server import calm_collector, closed, no_route, operator_routes, serve
 from libs.common.keys import Keys
 from libs.common.messaging.broker import DENIED, Broker
 from libs.common.messaging.envelope import Invalid, Reader, Received
@@ -35,7 +34,6 @@ from libs.common.telemetry import configure_logging
 POOL_SIZE = 12
 YOUNG = 20_000
 """New objects before garbage is looked for. A request leaves next to none, so it is seldom."""
-CODES = {404: "not-found", 405: "method-not-allowed"}
 
 log = structlog.get_logger(__name__)
 
@@ -61,14 +59,19 @@ def run_api(parts: ServiceParts) -> None:
             app.state.keys = keys
             reader = Reader(parts.handlers.events(), topic_prefix=settings.topic_prefix)
             parked = ParkedMessages(shell, reader, settings.topic_prefix + parts.name)
-            app.state.service = Service(parts.name, shell, hints, verifier, shared, parked)
+            app.state.service = Service(parts.name, shell, hints, verifier, shared, Rates(settings), parked)
             app.router.routes.extend(closed(repair_routes(parked, verifier)))
             following = asyncio.create_task(_follow_keys(keys, Broker(settings)), name="keys")
             stack.push_async_callback(ended, [following])
             calm_collector(YOUNG)
             yield
 
-    uvloop.run(serve(api_app(parts.name, parts.routes, lifespan), settings))
+    app = api_app(parts.name, parts.routes, lifespan)
+
+    def let_go() -> None:
+        app.state.service.hints.leave()
+
+    uvloop.run(serve(app, settings, let_go))
 
 
 class Api(FastAPI):
@@ -119,13 +122,16 @@ def api_app(name: str, routes: Routes, lifespan: Any = None) -> FastAPI:
     async def service_ready() -> str | None:
         return await database_ready(app.state.service.shell.database)()
 
+    async def stays() -> str | None:
+        return "the process leaves" if app.state.service.hints.leaves else None
+
     async def keys_ready() -> str | None:
         if not app.state.keys:
             await app.state.keys.fetch()
         return None if app.state.keys or name == "identity" else "no signing key is known yet"
 
-    app.router.routes.extend(operator_routes([service_ready, keys_ready]))
-    app.add_exception_handler(HTTPException, _http_problem)
+    app.router.routes.extend(operator_routes([stays, service_ready, keys_ready]))
+    app.add_exception_handler(HTTPException, no_route)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 
@@ -145,17 +151,6 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
                 }
         app.openapi_schema = document
     return app.openapi_schema
-
-
-async def _http_problem(request: Request, error: Exception) -> Response:
-    """What the router itself refuses: no such path, no such method."""
-    status = getattr(error, "status_code", 500)
-    detail = "there is nothing here for you" if status == 404 else str(getattr(error, "detail", error))
-    request_id = request_id_of(headers_of(request.scope))
-    response = problem(status, CODES.get(status, "http"), detail, request_id=request_id, instance=instance_of(request.scope))
-    for header, value in (getattr(error, "headers", None) or {}).items():
-        response.headers[header] = value
-    return response
 
 
 async def _follow_keys(keys: Keys, broker: Broker) -> None:

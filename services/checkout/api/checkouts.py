@@ -125,20 +125,10 @@ async def awaited(call: Call, checkout: Checkout, news: "asyncio.Future[None]", 
     """Wait until it is done, at most until the deadline, without asking the database before there is news."""
     if done(checkout) or not call.wait_seconds:
         return checkout
-    if not await comes(news, deadline):
+    if not await call.service.hints.comes(news, deadline):
         return await CHECKOUT.of(call, checkout.id)  # a hint may be lost: look once more before saying that it is not over
     with call.service.hints.expect(str(checkout.id)) as more:
         return await awaited(call, await CHECKOUT.of(call, checkout.id), more, deadline, done)
-
-
-async def comes(news: "asyncio.Future[None]", deadline: float) -> bool:
-    """Whether there is news before the deadline."""
-    try:
-        async with asyncio.timeout_at(deadline):
-            await news
-    except TimeoutError:
-        return False
-    return True
 
 
 async def read_awaited(call: Call, checkout_id: UUID, deadline: float, done: Done = is_over) -> Checkout:
@@ -164,7 +154,7 @@ def checkout_reply(call: Call, checkout: Checkout, **headers: str) -> Response:
 
 
 @ROUTES.post("/v1/checkouts", status_code=202, response_model=CheckoutModel, responses={200: {"model": CheckoutModel}})
-@guard("checkouts:write", idempotent=True)
+@guard("checkouts:write", idempotent=True, costly=True)
 async def start_checkout(call: Caller, body: NewCheckout) -> Response:
     """Buy a cart. 202 while it is under way; the outcome is the checkout's state and reason."""
     request = body.model_dump(mode="json", exclude={"email"}, exclude_none=True)

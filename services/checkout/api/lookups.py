@@ -10,7 +10,7 @@ from pydantic import Field
 from libs.common.buckets import TokenBuckets
 from libs.common.clock import new_id
 from libs.common.errors import UnavailableError
-from libs.common.http.routes import Caller, Routes, public
+from libs.common.http.routes import Caller, Routes, for_strangers
 from services.checkout import handlers, repository
 from services.checkout.api.models import Body, Email
 
@@ -39,7 +39,7 @@ class NewLookup(Body):
 
 
 @ROUTES.post("/v1/order-lookups", status_code=202, response_class=Response)
-@public
+@for_strangers
 async def look_up_order(call: Caller, body: NewLookup) -> Response:
     """Have a link sent to an order's buyer. Always 202: whether there is such an order, only its buyer learns."""
     now = time.monotonic()

@@ -14,7 +14,7 @@ from fastapi.responses import StreamingResponse
 
 from libs.common.database import PASSING
 from libs.common.http.routes import MAX_DIGITS, Call, Caller, Routes, guard
-from services.checkout.api.checkouts import CHECKOUT, checkout_model, comes
+from services.checkout.api.checkouts import CHECKOUT, checkout_model
 from services.checkout.domain.saga import Checkout, watched
 
 ROUTES = Routes()
@@ -23,6 +23,7 @@ LONGEST_SECONDS = 300
 """A stream outlives no access token; its reader comes back with a new one."""
 RETRY = b"retry: 1000\n\n"
 STILL_HERE = b": still here\n\n"
+MOVED = b": this process leaves; come back\n\n"
 
 
 @ROUTES.get(
@@ -42,11 +43,11 @@ async def follow_checkout(call: Caller, checkout_id: UUID, last_event_id: Annota
 
 
 async def _steps(call: Call, checkout_id: UUID, seen: int) -> AsyncIterator[bytes]:
-    loop = asyncio.get_running_loop()
+    loop, hints = asyncio.get_running_loop(), call.service.hints
     end = loop.time() + LONGEST_SECONDS
     yield RETRY
     while loop.time() < end:
-        with call.service.hints.expect(watched(checkout_id)) as step:
+        with hints.expect(watched(checkout_id)) as step:
             try:
                 checkout = await CHECKOUT.of(call, checkout_id)
             except PASSING:
@@ -56,8 +57,12 @@ async def _steps(call: Call, checkout_id: UUID, seen: int) -> AsyncIterator[byte
                 yield _event(checkout)
             if checkout.is_final:
                 return
-            if not await comes(step, loop.time() + HEARTBEAT_SECONDS):
-                yield STILL_HERE
+            came = await hints.comes(step, loop.time() + HEARTBEAT_SECONDS)
+        if hints.leaves:
+            yield MOVED
+            return
+        if not came:
+            yield STILL_HERE
 
 
 def _event(checkout: Checkout) -> bytes:

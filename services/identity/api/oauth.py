@@ -15,8 +15,9 @@ from libs.common.auth import CLIENT, PERMISSIONS, PLATFORM_OPERATOR, ROLES, SHOP
 from libs.common.clock import PLATFORM
 from libs.common.database import TRANSIENT
 from libs.common.errors import CartwrightError, RejectedError, UnauthenticatedError, UnavailableError
+from libs.common.http.rates import RateLimitedError
 from libs.common.http.refusals import note, refused
-from libs.common.http.routes import Call, Caller, Routes, public, reply
+from libs.common.http.routes import Call, Caller, Routes, for_strangers, public, reply
 from libs.common.json_text import is_keepable
 from libs.common.telemetry.security import Refused
 from services.identity import repository
@@ -115,12 +116,21 @@ async def _authenticate(call: Call, form: Form) -> Client:
     tenant_id = PLATFORM if client_id == PLATFORM_CLIENT else tenant_of(client_id)
     if tenant_id is None:
         raise _unknown_client("not-a-client")
+    rates, address = call.service.rates, call.address
+    rates.demand_not_made_up(client_id, address)
+    rates.demand_may_guess(client_id, address)
     async with call.shell.database.transaction([tenant_id]) as connection:
         clients = await repository.CLIENTS.load(connection, [(tenant_id, client_id)], lock=False)
         tenants = await repository.TENANTS.load(connection, [(tenant_id, tenant_id)], lock=False)
     client = clients[0] if clients else None
-    if client is None or not authenticates(client, secret):
-        raise _unknown_client("unknown-client" if client is None else "wrong-secret", tenant_id, client_id)
+    if client is None:
+        rates.missed(address)
+        raise _unknown_client("unknown-client", tenant_id, client_id)
+    is_right = authenticates(client, secret)
+    rates.found(client_id)
+    rates.guessed(client_id, address, right=is_right)
+    if not is_right:
+        raise _unknown_client("wrong-secret", tenant_id, client_id)
     if tenant_id != PLATFORM and not (tenants and tenants[0].admits_clients):
         raise _unknown_client("tenant-not-admitted", tenant_id, client_id)
     return client
@@ -145,6 +155,7 @@ async def _refresh_token(call: Call, form: Form) -> TokenAnswer:
     presented = issuer.refresh_tokens.read(form.demand("refresh_token"))
     if presented is None:
         raise _refused_refresh("made-up-refresh-token")
+    call.service.rates.subject("refresh", presented.session_id)
     successor = issuer.refresh_tokens.successor(presented)
     command = RefreshSession(session_id=presented.session_id, presented=presented.digest, successor=successor.digest)
     session, came_to = await call.execute(command, tenant_id=presented.tenant_id)
@@ -205,7 +216,7 @@ _FORM_SCHEMA: dict[str, Any] = {
     response_model=TokenAnswer,
     openapi_extra={"security": [], "requestBody": {"required": True, "content": {FORM: {"schema": _FORM_SCHEMA}}}},
 )
-@public
+@for_strangers
 async def issue_token(call: Caller) -> Response:
     """Give an access token for a client's secret or a shopper's refresh token."""
     try:
@@ -213,6 +224,8 @@ async def issue_token(call: Caller) -> Response:
     except _LoginError as error:
         refused(Refused.LOGIN, error.reason, call.request.scope, "/oauth/token", tenant_id=error.tenant_id, **error.known)
         return _oauth_error(error.told)
+    except RateLimitedError:
+        raise  # as everywhere: RFC 6749 has no word for it
     except CartwrightError as error:
         note(error, call.request.scope, "/oauth/token", None)
         return _oauth_error(error)

@@ -10,7 +10,7 @@ from libs.common.auth import ROLES, SHOPPER, Principal, bearer
 from libs.common.clock import new_id
 from libs.common.errors import NotFoundError, RejectedError
 from libs.common.http.refusals import refused
-from libs.common.http.routes import Call, Caller, Routes, public, reply
+from libs.common.http.routes import Call, Caller, Routes, for_strangers, reply
 from libs.common.telemetry.security import Refused
 from services.identity import handlers
 from services.identity.api.issuer import Issuer, TokenAnswer
@@ -53,14 +53,18 @@ def _shopper(principal: Principal | None, body: NewSession) -> tuple[UUID, UUID,
 
 async def _start(call: Call, principal: Principal | None, body: NewSession) -> Response:
     tenant_id, subject_id, is_guest = _shopper(principal, body)
+    rates = call.service.rates
+    rates.demand_not_made_up(tenant_id, call.address)
     issuer, session_id = call.service.shared(Issuer), new_id()
     refresh_token = issuer.refresh_tokens.issue(tenant_id, session_id)
     command = handlers.StartSession(session_id=session_id, subject_id=subject_id, is_guest=is_guest, digest=refresh_token.digest)
     try:
         session = await call.execute(command, tenant_id=tenant_id)
     except NotFoundError:
+        rates.missed(call.address)
         refused(Refused.LOGIN, "no-such-tenant", call.request.scope, "/v1/sessions", tenant_id=tenant_id)
         raise
+    rates.found(tenant_id)
     grant = access.of_session(session, SHOPPER, ROLES[SHOPPER])
     answer = await issuer.answer(grant, refresh_token=refresh_token, subject_id=str(subject_id))
     return reply(201, answer, Cache_Control="no-store")
@@ -72,7 +76,7 @@ async def _start(call: Call, principal: Principal | None, body: NewSession) -> R
     response_model=TokenAnswer,
     openapi_extra={"security": [{}, {"bearer": ["sessions:issue"]}]},
 )
-@public
+@for_strangers
 async def start_session(call: Caller, principal: Annotated[Principal | None, Depends(_client)], body: NewSession) -> Response:
     """Let a shopper in."""
     return await _start(call, principal, body)

@@ -1,7 +1,6 @@
 """Tenants, for the platform's operators."""
 
 import asyncio
-import time
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -140,14 +139,14 @@ async def _tenant_ids(call: Call, *, after: UUID = NIL, limit: int, slug: str | 
 
 async def _settled(call: Call, tenant_id: UUID) -> Tenant:
     """The tenant once it has left provisioning, or as it is when the caller's patience ends."""
-    deadline = time.monotonic() + call.wait_seconds
+    hints, deadline = call.service.hints, asyncio.get_running_loop().time() + call.wait_seconds
+    is_patient = call.wait_seconds > 0
     while True:
-        with call.service.hints.expect(str(tenant_id)) as hinted:
+        with hints.expect(str(tenant_id)) as hinted:
             tenant = await load_tenant(call, tenant_id)
-            patience = deadline - time.monotonic()
-            if tenant.is_news or patience <= 0:
+            if tenant.is_news or not is_patient:
                 return tenant
-            await asyncio.wait([hinted], timeout=patience)
+            is_patient = await hints.comes(hinted, deadline)
 
 
 def _remember(tenant: Tenant) -> Answer:

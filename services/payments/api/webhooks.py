@@ -66,16 +66,24 @@ async def _believed(call: Call, tenant_id: UUID, body: bytes) -> Notice:
     What does not fit the account as it is remembered is held against the account as it is now. So a new secret counts at
     once, and one that was taken away for `FRESH_SECONDS` more.
     """
-    gateways = call.service.shared(Access).gateways
+    gateways, rates = call.service.shared(Access).gateways, call.service.rates
+    rates.demand_not_made_up(tenant_id, call.address)
     try:
         return _checked(call, tenant_id, await gateways.account(tenant_id), body, alarm=False)
     except (MalformedError, NotFoundError):
+        if rates.wait_for_miss(call.address):
+            raise  # no tenant's secrets change as fast as this address tries
+    try:
         return _checked(call, tenant_id, await gateways.account(tenant_id, anew=True), body, alarm=True)
+    except (MalformedError, NotFoundError):
+        rates.missed(call.address)
+        raise
 
 
 def _checked(call: Call, tenant_id: UUID, known: TenantAccount | None, body: bytes, *, alarm: bool) -> Notice:
     if known is None:
         raise NotFoundError("tenant-not-found", "there is no such tenant")
+    call.service.rates.found(tenant_id)
     verify(body, call.request.headers.get("stripe-signature"), _secrets(call, known), now())
     notice = read_notice(body)
     _demand_for_tenant(call, tenant_id, known, notice, alarm=alarm)

@@ -1,0 +1,63 @@
+"""Cheap calls in great number: refused before the database hears of them, and an answer for one caller is kept by nobody."""
+
+import time
+from types import SimpleNamespace
+from typing import cast
+from uuid import uuid4
+
+from libs.common.http.rates import Rates
+from libs.common.settings import Settings
+from tests.shared.callers import Person, edge, onboard, problem
+from tests.shared.places import Places
+
+
+def _rates(**given: str) -> Rates:
+    every = dict.fromkeys(("rate_per_address", "rate_per_subject", "rate_per_tenant", "rate_of_misses"), "1/10000") | given
+    stands_still = time.monotonic()
+    return Rates(cast("Settings", SimpleNamespace(**every)), lambda: stands_still)
+
+
+async def test_a_guest_who_opens_carts_without_end_is_held_up_and_nobody_else(shared: Places) -> None:
+    async with edge(shared("cart"), _rates(rate_per_subject="1/5")) as (client, shell):
+        tenant_id = await onboard(shell)
+        guest, neighbour = Person(tenant_id), Person(tenant_id)
+        made = [await client.post("/v1/carts", headers=guest.authorization) for _ in range(8)]
+        assert [answer.status_code for answer in made] == [201] * 5 + [429] * 3
+        assert problem(made[-1])["code"] == "rate-limited"
+        assert int(made[-1].headers["retry-after"]) >= 1
+        chosen = [await client.put(f"/v1/carts/{uuid4()}", headers=guest.authorization) for _ in range(7)]
+        assert [answer.status_code for answer in chosen] == [201] * 5 + [429] * 2
+        assert (await client.post("/v1/carts", headers=neighbour.authorization)).status_code == 201
+        listed = await client.get("/v1/carts", headers=guest.authorization)
+        assert len(listed.json()["items"]) == 10
+
+
+async def test_one_tenants_crowd_is_held_up_and_no_other_tenant(shared: Places) -> None:
+    async with edge(shared("cart"), _rates(rate_per_tenant="1/6")) as (client, shell):
+        crowded, quiet = await onboard(shell), await onboard(shell)
+        made = [await client.post("/v1/carts", headers=Person(crowded).authorization) for _ in range(8)]
+        assert [answer.status_code for answer in made] == [201] * 6 + [429] * 2
+        assert (await client.post("/v1/carts", headers=Person(quiet).authorization)).status_code == 201
+
+
+async def test_strangers_are_counted_before_anything_of_them_is_read(shared: Places) -> None:
+    async with edge(shared("checkout"), _rates(rate_per_address="1/3")) as (client, _):
+        asked = [await client.post("/v1/order-lookups", content=b"{") for _ in range(5)]
+        assert [problem(answer)["code"] for answer in asked] == ["unsupported-media-type"] * 3 + ["rate-limited"] * 2
+
+
+async def test_an_answer_for_one_caller_is_kept_by_nobody_nor_taken_for_another_type(shared: Places) -> None:
+    async with edge(shared("cart")) as (client, shell):
+        shopper = Person(await onboard(shell))
+        answers = [
+            await client.get("/v1/carts", headers=shopper.authorization),
+            await client.post("/v1/carts", headers=shopper.authorization),
+            await client.get(f"/v1/carts/{uuid4()}", headers=shopper.authorization),
+            await client.get("/v1/carts"),
+        ]
+        assert [answer.status_code for answer in answers] == [200, 201, 404, 401]
+        for answer in answers:
+            assert answer.headers.get_list("cache-control") == ["no-store"]
+            assert answer.headers.get_list("x-content-type-options") == ["nosniff"]
+        nowhere = await client.get("/v1/nowhere")
+        assert problem(nowhere)["detail"] == "there is nothing here for you"
