@@ -41,6 +41,7 @@ class Issuer:
     async def meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.asked += 1
         try:
+            await reader.readuntil(b"\r\n\r\n")  # closed with something unread, a connection is reset
             await self._answering(reader, writer)
         except ConnectionError:
             pass
