@@ -96,11 +96,11 @@ MUTANTS: Mapping[str, Mutant] = {
         Mutant(
             "offsets are stored before the effects",
             f"{MESSAGING}.batch",
-            "answers, aggregates = await self._decide(connection, ordered, blocked, spans)",
+            "decided = await self.decided(connection, found, fence, spans)",
             "moved = self._advance(offsets, fence.marks); await connection.execute(moved.sql, *moved.arguments); "
             "await connection.execute("
             "\"SELECT set_config('cartwright.tenant_ids', current_setting('cartwright.tenant_ids'), false); COMMIT AND CHAIN\"); "
-            "answers, aggregates = await self._decide(connection, ordered, blocked, spans)",
+            "decided = await self.decided(connection, found, fence, spans)",
         ),
         Mutant(
             "there is no fence",
@@ -110,13 +110,13 @@ MUTANTS: Mapping[str, Mutant] = {
         ),
         Mutant(
             "the watermark is of all partitions together",
-            f"{MESSAGING}.batch",
+            f"{MESSAGING}.ordering",
             "seen = marks[partition]",
             "seen = marks[min(marks)]",
         ),
         Mutant(
             "the watermark lets the last message pass twice",
-            f"{MESSAGING}.batch",
+            f"{MESSAGING}.ordering",
             "if found.position <= seen.get(found.origin, NEVER):",
             "if found.position < seen.get(found.origin, NEVER):",
         ),

@@ -12,10 +12,9 @@ import pytest
 import pytest_asyncio
 
 from deploy.local.environment import child_environment
-from deploy.local.ports import HOST
+from deploy.local.ports import HOST, spare_port
 from deploy.local.state import ROOT
 from libs.common.http.connection import BODY_BYTES, HEAD_BYTES, HEADERS, PIPELINED, TARGET_BYTES
-from tests.faults.test_startup import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -95,7 +94,7 @@ class Mirror:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def mirror() -> AsyncIterator[Mirror]:
-    port = free_port()
+    port = spare_port()
     settings = {
         "DATABASE_URL": "-",
         "KAFKA_BOOTSTRAP_SERVERS": "-",

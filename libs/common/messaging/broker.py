@@ -158,7 +158,15 @@ class Broker:
                         elif isinstance(note, Unreadable):
                             _report_unreadable(record.topic, record.partition, note)
         finally:
-            await consumer.stop()
+            await _stopped(consumer)
+
+
+async def _stopped(consumer: Consumer) -> None:
+    """Stop it. What it had under way may end as canceled, which is nothing that we were told to do."""
+    stopping = asyncio.ensure_future(consumer.stop())
+    await asyncio.wait({stopping})
+    if not stopping.cancelled() and (error := stopping.exception()):
+        log.warning("follower.not_stopped", error=repr(error), action="left behind; it holds nothing")
 
 
 def _report_unreadable(topic: str, partition: int, note: Unreadable) -> None:

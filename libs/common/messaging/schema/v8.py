@@ -26,7 +26,7 @@ def kernel_v8(service: str) -> Sequence[str]:
             reason text NOT NULL,
             paused_by text NOT NULL,
             paused_at timestamptz NOT NULL DEFAULT now(),
-            CONSTRAINT inbox_source_pkey PRIMARY KEY (consumer, tenant_id, source)
+            CONSTRAINT inbox_source_pkey PRIMARY KEY (tenant_id, consumer, source)
         )""",
         """CREATE TABLE inbox_source_range (
             consumer text NOT NULL,
@@ -38,7 +38,7 @@ def kernel_v8(service: str) -> Sequence[str]:
             last_off bigint NOT NULL,
             records bigint NOT NULL,
             watermarks jsonb NOT NULL,
-            CONSTRAINT inbox_source_range_pkey PRIMARY KEY (consumer, tenant_id, source, topic, part)
+            CONSTRAINT inbox_source_range_pkey PRIMARY KEY (tenant_id, consumer, source, topic, part)
         )""",
         *(
             statement
