@@ -162,13 +162,14 @@ def services() -> str:
         (
             f"[{service}](services/{service}/README.md)",
             str(DEFAULT_PORTS[f"{service}.api"]),
+            str(DEFAULT_PORTS[f"{service}.ops"]),
             str(DEFAULT_PORTS[f"{service}.worker"]),
             _first_paragraph(ROOT / "services" / service / "README.md"),
         )
         for service in SERVICES
     ]
-    rows += [(name, str(DEFAULT_PORTS[name]), "", what) for name, what in _PARTS.items()]
-    return _table(("part", "port", "worker's port", "what it owns or is"), rows)
+    rows += [(name, str(DEFAULT_PORTS[name]), "", "", what) for name, what in _PARTS.items()]
+    return _table(("part", "port", "its operators' port", "worker's port", "what it owns or is"), rows)
 
 
 def databases() -> str:

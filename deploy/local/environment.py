@@ -56,14 +56,17 @@ class Wiring:
     kafka_sasl: SaslListener | None = None
     """None for a cluster that is the user's: what he set goes to every service."""
 
-    def serving(self, service: str, kind: ProcessKind, port: int) -> dict[str, str]:
-        """Return the environment of one service process: of what it reads, what the stack decides and what the user has set."""
+    def serving(self, service: str, kind: ProcessKind, port: int, ops_port: int) -> dict[str, str]:
+        """Return the environment of one service process: of what it reads, what the stack decides and what the user has set.
+
+        Only an API has a door for operators beside its own.
+        """
         read = setting_names(service)
-        ours = {name: value for name, value in self._values(service, kind, port).items() if name in read}
+        ours = {name: value for name, value in self._values(service, kind, port, ops_port).items() if name in read}
         given = _given(*(read - ours.keys()))
         return child_environment(given | {name: value for name, value in ours.items() if value})
 
-    def _values(self, service: str, kind: ProcessKind, port: int) -> dict[str, str]:
+    def _values(self, service: str, kind: ProcessKind, port: int, ops_port: int) -> dict[str, str]:
         """All that the stack decides for its processes, by variable; an empty one is not set at all."""
         return {
             "DATABASE_URL": self._database(service, "app"),
@@ -75,6 +78,8 @@ class Wiring:
             "JWKS_URL": variable("JWKS_URL") or f"{self.issuer}/.well-known/jwks.json",
             "HTTP_HOST": HOST,
             "HTTP_PORT": str(port),
+            "OPS_HOST": HOST if kind == "api" else "",
+            "OPS_PORT": str(ops_port) if kind == "api" else "",
             "MASTER_KEY": self.master_key,
             "STRIPE_API_BASE": self.stripe_api_base,
             "STRIPE_API_KEY": self.stripe_api_key,

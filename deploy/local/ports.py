@@ -18,6 +18,7 @@ DEFAULT_PORTS: Final = {
     "kafka.sasl": 19094,
     "stripe": 12111,
     **{f"{service}.api": 8081 + n for n, service in enumerate(SERVICES)},
+    **{f"{service}.ops": 8281 + n for n, service in enumerate(SERVICES)},
     **{f"{service}.worker": 8181 + n for n, service in enumerate(SERVICES)},
 }
 

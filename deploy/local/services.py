@@ -57,12 +57,18 @@ def service_processes(
                 name,
                 # Killed outright if `up` is: they are made to survive exactly that.
                 [*dying_with_parent("KILL"), *python("deploy.cli", "serve", service, kind)],
-                environment=wiring.serving(service, kind, ports[name]),
+                environment=wiring.serving(service, kind, ports[name], ports[f"{service}.ops"]),
                 log=home.log(name),
                 on_exit=on_exit,
             )
-            processes[name] = HttpProcess(child, f"{address(ports[name])}/startupz")
+            processes[name] = HttpProcess(child, f"{address(ports[operator_port(name)])}/startupz")
     return processes
+
+
+def operator_port(process: str) -> str:
+    """Which port answers operators of a process: a worker's only one, or the one beside an API's."""
+    service, _, kind = process.partition(".")
+    return f"{service}.ops" if kind == "api" else process
 
 
 def fake_stripe(home: Home, port: int, on_exit: Callable[[Child], None] | None) -> HttpProcess:

@@ -27,7 +27,7 @@ from deploy.local.orphans import birth, end_orphans
 from deploy.local.parts import Part
 from deploy.local.ports import choose_ports
 from deploy.local.processes import Child, in_parallel
-from deploy.local.services import address, fake_stripe, migrate_in_child, service_processes
+from deploy.local.services import address, fake_stripe, migrate_in_child, operator_port, service_processes
 from deploy.local.state import Home
 from deploy.local.topics import create_topics, declared_topics
 from services import SERVICES
@@ -226,7 +226,7 @@ class Stack:
         self.home.record(ports=self._ports, processes={}, topic_prefix=self._prefixes[1])
 
     def _ports_needed(self) -> list[str]:
-        names = [f"{service}.{kind}" for service in self._services for kind in ("api", "worker")]
+        names = [f"{service}.{kind}" for service in self._services for kind in ("api", "ops", "worker")]
         if not self._given["postgres_admin_url"]:
             names.append("postgres")
         if not self._given["kafka_bootstrap"]:
@@ -334,7 +334,7 @@ class Stack:
             url=address(self._ports[api]),
             api=(pids[api],) if api in pids else (),
             workers=(pids[worker],) if worker in pids else (),
-            ops=(address(self._ports[api]), address(self._ports[worker])),
+            ops=tuple(address(self._ports[operator_port(each)]) for each in (api, worker)),
         )
 
     def _exited(self, child: Child) -> None:

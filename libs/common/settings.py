@@ -50,7 +50,11 @@ class Settings(BaseSettings):
     http_host: str = "127.0.0.1"
     """Where it listens."""
     http_port: int
-    """Its port."""
+    """Its port. A worker has one door, which is for operators."""
+    ops_host: str = "127.0.0.1"
+    """APIs: where operators and probes are answered."""
+    ops_port: int | None = None
+    """APIs, required there: the port of that. `/ops`, `/metrics`, `/readyz`, `/livez` and `/startupz` are nowhere else."""
     http_connections: int = 4_000
     """So many may be connected to it at once."""
     http_connections_per_address: int = 2_000

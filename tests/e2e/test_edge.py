@@ -44,6 +44,13 @@ async def test_who_waits_is_answered_at_once_and_a_stream_ends_as_it_should_when
                 assert (await answer.json())["id"] == checkout["id"]
                 return answer.status, answer.headers.get("Connection")
 
+        async def says_that_it_leaves() -> bool:
+            while True:
+                async with session.get(f"{market.api.stack.services['checkout'].ops[0]}/readyz") as answer:
+                    if answer.status == 503:
+                        return bool((await answer.json())["missing"] == ["the process leaves"])
+                await asyncio.sleep(0.02)
+
         async def follows() -> bytes:
             async with session.get(f"{url}/events") as answer:
                 assert answer.status == 200
@@ -56,9 +63,11 @@ async def test_who_waits_is_answered_at_once_and_a_stream_ends_as_it_should_when
         loop = asyncio.get_running_loop()
         told = loop.time()
         leaving = asyncio.create_task(market.stack.stop_process("checkout.api"))
+        told_operators = asyncio.create_task(says_that_it_leaves())
         assert await asyncio.gather(*waiting) == [(200, "close")] * WAITERS
         answered = loop.time() - told
         assert (await stream).endswith(b"\n\n: this process leaves; come back\n\n")
+        assert await told_operators
         await leaving
     await market.stack.start_process("checkout.api")
     assert answered < 10, "far from the 30 s that they would have waited"

@@ -1,16 +1,23 @@
 """What operators see and repair, through the operator surface alone."""
 
 import json
+import re
 from typing import Any
 from uuid import uuid4
 
+import aiohttp
 import asyncpg
 import pytest
+from starlette.routing import Route
 
 from deploy.cli.api import RefusedError
 from deploy.cli.publisher import Fact, Record, publishing
 from deploy.cli.tenants import operator
+from deploy.composition import parts_of
 from deploy.local.databases import database_url
+from libs.common.http.operator import repair_routes
+from libs.common.processes.api import api_app
+from services import SERVICES
 from tests.shared.market import Market
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -33,6 +40,42 @@ async def _parked(market: Market, service: str, **filters: str) -> list[dict[str
     found = (await market.api.call(service, "GET", f"/ops/parked-messages?{query}", token=token)).body
     items: list[dict[str, Any]] = found["items"]
     return items
+
+
+def _operated(service: str) -> list[tuple[str, str]]:
+    """Every method and path that is for operators, with something in the place of its parameters."""
+    app = api_app(service, parts_of(service).routes)
+    routes = [*app.operators.routes, *repair_routes(None, None)]  # type: ignore[arg-type]  # asked for their paths alone
+    return [
+        (method, re.sub(r"\{[^}]*\}", str(uuid4()), route.path))
+        for route in routes
+        if isinstance(route, Route) and route.path != app.openapi_url
+        for method in route.methods or ()
+    ]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_what_is_for_operators_is_not_there_on_the_public_port_whoever_asks(market: Market, service: str) -> None:
+    address = market.api.stack.services[service]
+    headers = {"Authorization": f"Bearer {await operator(market.api).token()}"}
+    operated = _operated(service)
+    assert {path for _, path in operated} >= {"/livez", "/startupz", "/readyz", "/metrics", "/ops/parked-messages"}
+    async with aiohttp.ClientSession(headers=headers) as session:
+        for method, path in [*operated, ("GET", "/asyncapi.json"), ("GET", "/ops"), ("GET", "/ops/"), ("GET", "//ops/actions")]:
+            async with session.request(method, f"{address.url}{path}") as refused:
+                assert refused.status == 404, (method, path)
+                assert refused.headers["Content-Type"] == "application/problem+json"
+                assert method == "HEAD" or (await refused.json(content_type=None))["code"] == "not-found"
+        for method, path in operated:
+            async with session.request(method, f"{address.ops[0]}{path}") as answer:
+                told = await answer.text()
+                assert answer.status not in (401, 403, 405, 500), (method, path, told)
+                assert '"code":"not-found"' not in told, (method, path)
+        for path in ("/livez", "/startupz", "/readyz", "/metrics", "/openapi.json", "/ops/parked-messages", "/ops/actions"):
+            async with session.get(f"{address.ops[0]}{path}") as answer:
+                assert answer.status == 200, path
+        async with session.get(f"{address.ops[0]}/v1/anything") as answer:
+            assert answer.status == 404
 
 
 async def test_a_delta_that_came_too_early_waits_and_is_applied_in_order_when_the_missing_one_arrives(market: Market) -> None:

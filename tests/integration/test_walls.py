@@ -59,7 +59,7 @@ class Victim:
     @property
     def routes(self) -> list[Any]:
         transport: Any = self.client._transport
-        return [each for each in transport.app.router.routes if isinstance(each, GuardedRoute | OperatorRoute)]
+        return [each for each in transport.app.routes if isinstance(each, GuardedRoute | OperatorRoute)]
 
     def operations(self) -> list[Operation]:
         """Every one. A new parameter of a path without an entry in `ids` is a KeyError, and fails."""

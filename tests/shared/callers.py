@@ -10,6 +10,8 @@ import httpx
 import jwt
 import orjson
 from cryptography.hazmat.primitives.asymmetric import ec
+from starlette.routing import BaseRoute
+from starlette.types import Receive, Scope, Send
 
 from deploy.composition import parts_of
 from libs.common.auth import ROLES, SHOPPER, TOKEN_TYPE, Verifier, scope_of
@@ -19,14 +21,15 @@ from libs.common.database import Database
 from libs.common.decision import Message
 from libs.common.http.operator import repair_routes
 from libs.common.http.rates import Rates
+from libs.common.http.reading import path_of
 from libs.common.http.routes import Service
-from libs.common.http.server import closed
+from libs.common.http.server import OPERATORS, closed
 from libs.common.keys import ALGORITHM, Keys, thumbprint
 from libs.common.messaging.envelope import Reader
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.repairs import ParkedMessages
 from libs.common.messaging.shell import Shell
-from libs.common.processes.api import api_app
+from libs.common.processes.api import PublicApi, api_app
 from libs.common.shared import Shared
 from services.checkout.handlers.checkouts import Lifetime
 from tests.shared.events import stock_counted, tenant_updated
@@ -37,6 +40,9 @@ KEY = ec.generate_private_key(ec.SECP256R1())
 PUBLIC = jwt.algorithms.ECAlgorithm.to_jwk(KEY.public_key(), as_dict=True)
 JWK = {**PUBLIC, "kid": thumbprint(PUBLIC)}
 
+
+OPERATED = (OPERATORS, "/livez", "/startupz", "/readyz", "/metrics")
+"""Where the paths begin that no public port answers on."""
 
 SHARED = {"checkout": Lifetime(900)}
 """What the processes of a service share; payments is given its own by whoever tries it."""
@@ -89,6 +95,21 @@ async def shell_of(place: Place, *, size: int = 20) -> AsyncIterator[Shell]:
         await database.close()
 
 
+class BothDoors:
+    """The public's and the operators' application behind one address, for tests that ask both; `doors.public` has its own."""
+
+    def __init__(self, public: PublicApi) -> None:
+        self.public, self.state, self.openapi = public, public.state, public.openapi
+
+    @property
+    def routes(self) -> list[BaseRoute]:
+        return [*self.public.routes, *self.public.operators.routes]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_operators = path_of(scope).startswith(OPERATED)
+        await (self.public.operators if is_operators else self.public)(scope, receive, send)
+
+
 @asynccontextmanager
 async def edge(place: Place, rates: Rates | None = None) -> AsyncIterator[tuple[httpx.AsyncClient, Shell]]:
     """The service as clients meet it, and its shell."""
@@ -103,9 +124,9 @@ async def edge(place: Place, rates: Rates | None = None) -> AsyncIterator[tuple[
         parked = ParkedMessages(shell, Reader(shell.handlers.events()), place.service)
         app.state.service.parked = parked
         app.state.service.rates = rates or Rates()
-        app.router.routes.extend(closed(repair_routes(parked, app.state.service.verifier)))
+        app.operators.router.routes.extend(closed(repair_routes(parked, app.state.service.verifier)))
         app.state.service.shared = Shared(SHARED.get(place.service))
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service.test") as client:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(BothDoors(app)), base_url="http://service.test") as client:
             yield client, shell
 
 

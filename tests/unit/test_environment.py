@@ -42,8 +42,8 @@ def _ours(environment: dict[str, str]) -> dict[str, str]:
 )
 @pytest.mark.usefixtures("environment")
 def test_a_process_is_given_what_its_service_reads_and_no_more(service: str, own: set[str]) -> None:
-    assert _ours(WIRING.serving(service, "api", 1)).keys() == EVERYBODYS | own
-    assert _ours(WIRING.serving(service, "worker", 1)).keys() == EVERYBODYS | own | {"RELAY_DATABASE_URL"}
+    assert _ours(WIRING.serving(service, "api", 1, 2)).keys() == EVERYBODYS | own | {"OPS_HOST", "OPS_PORT"}
+    assert _ours(WIRING.serving(service, "worker", 1, 2)).keys() == EVERYBODYS | own | {"RELAY_DATABASE_URL"}
 
 
 def test_what_the_user_sets_goes_to_the_services_that_read_it(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -52,17 +52,19 @@ def test_what_the_user_sets_goes_to_the_services_that_read_it(environment: pytes
     environment.setenv("CARTWRIGHT_LOG_LEVEL", "debug")
     environment.setenv("CARTWRIGHT_CHECKOUT_TTL_SECONDS", "60")
     environment.setenv("CARTWRIGHT_PREVIOUS_MASTER_KEY_FILE", str(before))
-    given = {service: _ours(WIRING.serving(service, "api", 1)) for service in SERVICES}
+    given = {service: _ours(WIRING.serving(service, "api", 1, 2)) for service in SERVICES}
     assert all(each["LOG_LEVEL"] == "debug" for each in given.values())
     assert {service for service, each in given.items() if "CHECKOUT_TTL_SECONDS" in each} == {"checkout"}
     assert {service for service, each in given.items() if "PREVIOUS_MASTER_KEY" in each} == {"payments"}
     assert given["payments"]["PREVIOUS_MASTER_KEY"] == "the master key before"
 
 
-@pytest.mark.parametrize("name", ["DATABASE_URL", "HTTP_PORT", "TOPIC_PREFIX", "RELAY_DATABASE_URL", "STRIPE_API_BASE"])
+@pytest.mark.parametrize(
+    "name", ["DATABASE_URL", "HTTP_PORT", "OPS_PORT", "TOPIC_PREFIX", "RELAY_DATABASE_URL", "STRIPE_API_BASE"]
+)
 def test_what_the_stack_decides_the_user_does_not(environment: pytest.MonkeyPatch, name: str) -> None:
     environment.setenv(PREFIX + name, "the user's")
-    assert "the user's" not in WIRING.serving("payments", "api", 1).values()
+    assert "the user's" not in WIRING.serving("payments", "api", 1, 2).values()
 
 
 @pytest.mark.parametrize("serving", [None, *SERVICES])

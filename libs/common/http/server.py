@@ -4,11 +4,12 @@ import asyncio
 import gc
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from http import HTTPStatus
 from ipaddress import ip_network
-from typing import cast
+from typing import NamedTuple, cast
 
 import orjson
 import uvicorn
@@ -38,7 +39,7 @@ Check = Callable[[], Awaitable[str | None]]
 
 
 def operator_routes(ready: Sequence[Check], decisions: Sequence[Check] = ()) -> list[Route]:
-    """Liveness, start, readiness and metrics. The gateway routes none of these to customers.
+    """Liveness, start, readiness and metrics. No public port answers on these.
 
     What only an operator can decide keeps a process from being ready, not from having started: it is there to be asked.
     """
@@ -110,15 +111,52 @@ def _nobody_waits() -> None:
     """Let go of nobody."""
 
 
-async def serve(app: ASGIApp, settings: Settings, leaving: Callable[[], None] = _nobody_waits) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; `leaving` lets go of whoever waits in a request."""
-    config = uvicorn.Config(
+def listen(host: str, port: int, variable: str) -> socket.socket:
+    """A socket that listens there; `variable` is what to change if it cannot."""
+    try:
+        return socket.create_server((host, port), backlog=2048)
+    except OSError as error:
+        raise SettingsError(f"cannot listen on {host}:{port} ({error.strerror}): choose another {variable}") from error
+
+
+async def serve(app: ASGIApp, settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then drain."""
+    listening = listen(settings.http_host, settings.http_port, "CARTWRIGHT_HTTP_PORT")
+    _outlive_signals()
+    await Server(_config(app, settings)).serve(sockets=[listening])
+
+
+class Door(NamedTuple):
+    """Who answers, and where."""
+
+    app: ASGIApp
+    listening: socket.socket
+
+
+async def serve_both(public: Door, operators: Door, settings: Settings, leaving: Callable[[], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; `leaving` lets go of whoever waits in a request.
+
+    Operators are answered to the end: `/readyz` says that the process leaves while it does. A crowd at one door is none at
+    the other.
+    """
+    before, behind = Server(_config(public.app, settings), leaving), Behind(_config(operators.app, settings))
+    _outlive_signals()
+    beside = asyncio.create_task(behind.serve(sockets=[operators.listening]), name="operators")
+    beside.add_done_callback(lambda _: before.leave())  # neither goes on without the other
+    try:
+        await before.serve(sockets=[public.listening])
+    finally:
+        behind.leave_after(before)
+        await beside
+
+
+def _config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
         app,
-        host=settings.http_host,
-        port=settings.http_port,
         http=cast("type[asyncio.Protocol]", partial(Connection, _crowd_of(settings))),
         ws="none",
         loop="none",
+        lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
@@ -126,22 +164,24 @@ async def serve(app: ASGIApp, settings: Settings, leaving: Callable[[], None] = 
         timeout_graceful_shutdown=max(1, settings.drain_seconds - 1),
         timeout_keep_alive=75,
     )
-    try:
-        listening = socket.create_server((settings.http_host, settings.http_port), backlog=2048)
-    except OSError as error:
-        where = f"{settings.http_host}:{settings.http_port}"
-        raise SettingsError(f"cannot listen on {where} ({error.strerror}): choose another CARTWRIGHT_HTTP_PORT") from error
-    # When it has drained, uvicorn raises the signal again, which must not end the process: there is more to put away.
+
+
+def _outlive_signals() -> None:
+    """When it has drained, uvicorn raises the signal again, which must not end the process: there is more to put away."""
     signal.signal(signal.SIGTERM, lambda *_: None)
-    await Server(config, leaving).serve(sockets=[listening])
 
 
 class Server(uvicorn.Server):
     """A server that leaves politely: who waits is answered, who comes is told not to come again, nobody is cut off."""
 
-    def __init__(self, config: uvicorn.Config, leaving: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, leaving: Callable[[], None] = _nobody_waits) -> None:
         super().__init__(config)
         self._leaving = leaving
+        self.left_at: float | None = None
+
+    def leave(self) -> None:
+        """Leave as after a signal."""
+        self.should_exit = True
 
     async def on_tick(self, counter: int) -> bool:
         """Look at everybody once a second."""
@@ -154,6 +194,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer for a moment more, each time as the last on its connection; then stop listening, and drain."""
+        self.left_at = asyncio.get_running_loop().time()
         self._leaving()
         self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
         for connection in self.server_state.connections:
@@ -161,6 +202,22 @@ class Server(uvicorn.Server):
                 connection.last_answer()
         await asyncio.sleep(LINGER_SECONDS)
         await super().shutdown(sockets)
+
+
+class Behind(Server):
+    """The server behind another one, which alone hears signals, and after which this one leaves."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave them to the other."""
+        yield
+
+    def leave_after(self, other: Server) -> None:
+        """Leave now, in what is left of the time to drain."""
+        if other.left_at is not None:
+            spent = asyncio.get_running_loop().time() - other.left_at
+            self.config.timeout_graceful_shutdown = max(1, int((self.config.timeout_graceful_shutdown or 0) - spent))
+        self.leave()
 
 
 def calm_collector(young: int = 200_000) -> None:

@@ -1,8 +1,8 @@
 """The life of an API process: database, hints, keys, routes; no Kafka consumer with an effect, no FastStream."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 import structlog
@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
 from libs.common.auth import Verifier
@@ -20,7 +21,7 @@ from libs.common.http.operator import repair_routes
 from libs.common.http.rates import Rates
 from libs.common.http.reading import SLASH, path_of
 from libs.common.http.routes import GuardedRoute, Routes, Service
-from libs.common.http.server import calm_collector, closed, no_route, operator_routes, serve
+from libs.common.http.server import OPERATORS, Door, calm_collector, closed, listen, no_route, operator_routes, serve_both
 from libs.common.keys import Keys
 from libs.common.messaging.broker import DENIED, Broker
 from libs.common.messaging.envelope import Invalid, Reader, Received
@@ -28,6 +29,7 @@ from libs.common.messaging.hints import Hints
 from libs.common.messaging.repairs import ParkedMessages
 from libs.common.processes.parts import Process, ServiceParts
 from libs.common.processes.running import database_ready, ended
+from libs.common.settings import Settings, SettingsError
 from libs.common.shared import Shared
 from libs.common.telemetry import configure_logging
 
@@ -41,56 +43,55 @@ log = structlog.get_logger(__name__)
 def run_api(parts: ServiceParts) -> None:
     """Serve a service's API until it is told to stop."""
     settings = parts.settings.read()
+    if settings.ops_port is None:
+        message = "set CARTWRIGHT_OPS_PORT: an API process answers operators there, and on its public port nobody but customers"
+        raise SettingsError(message)
     configure_logging(settings.log_level, settings.log_format, service=parts.name, process="api")
+    uvloop.run(_run(parts, settings, settings.ops_port))
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        """Open one thing after the other; whatever happens, what was opened is closed again, the last first."""
+
+async def _run(parts: ServiceParts, settings: Settings, ops_port: int) -> None:
+    """Open one thing after the other; whatever happens, what was opened is closed again, the last first."""
+    async with AsyncExitStack() as stack:
+        public = stack.enter_context(listen(settings.http_host, settings.http_port, "CARTWRIGHT_HTTP_PORT"))
+        operators = stack.enter_context(listen(settings.ops_host, ops_port, "CARTWRIGHT_OPS_PORT"))
         url = settings.database_url.get_secret_value()
-        async with AsyncExitStack() as stack:
-            database = await Database.connect(url, application=f"{parts.name}-api", size=POOL_SIZE)
-            stack.push_async_callback(database.close)
-            hints = Hints(url)
-            await hints.start()
-            stack.push_async_callback(hints.close)
-            shell, keys = parts.shell(database, hints, "api"), Keys(settings.jwks_url)
-            shared = Shared(await stack.enter_async_context(parts.context(Process("api", shell, settings, keys))))
-            verifier = Verifier(keys, issuer=settings.issuer, audience=parts.name)
-            app.state.keys = keys
-            reader = Reader(parts.handlers.events(), topic_prefix=settings.topic_prefix)
-            parked = ParkedMessages(shell, reader, settings.topic_prefix + parts.name)
-            app.state.service = Service(parts.name, shell, hints, verifier, shared, Rates(settings), parked)
-            app.router.routes.extend(closed(repair_routes(parked, verifier)))
-            following = asyncio.create_task(_follow_keys(keys, Broker(settings)), name="keys")
-            stack.push_async_callback(ended, [following])
-            calm_collector(YOUNG)
-            yield
-
-    app = api_app(parts.name, parts.routes, lifespan)
-
-    def let_go() -> None:
-        app.state.service.hints.leave()
-
-    uvloop.run(serve(app, settings, let_go))
+        database = await Database.connect(url, application=f"{parts.name}-api", size=POOL_SIZE)
+        stack.push_async_callback(database.close)
+        hints = Hints(url)
+        await hints.start()
+        stack.push_async_callback(hints.close)
+        shell, keys = parts.shell(database, hints, "api"), Keys(settings.jwks_url)
+        shared = Shared(await stack.enter_async_context(parts.context(Process("api", shell, settings, keys))))
+        verifier = Verifier(keys, issuer=settings.issuer, audience=parts.name)
+        reader = Reader(parts.handlers.events(), topic_prefix=settings.topic_prefix)
+        parked = ParkedMessages(shell, reader, settings.topic_prefix + parts.name)
+        app = api_app(parts.name, parts.routes)
+        app.state.keys = keys
+        app.state.service = Service(parts.name, shell, hints, verifier, shared, Rates(settings), parked)
+        app.operators.router.routes.extend(closed(repair_routes(parked, verifier)))
+        following = asyncio.create_task(_follow_keys(keys, Broker(settings)), name="keys")
+        stack.push_async_callback(ended, [following])
+        calm_collector(YOUNG)
+        await serve_both(Door(app, public), Door(app.operators, operators), settings, hints.leave)
 
 
 class Api(FastAPI):
-    """A service's routes, found at once; whatever is none of them goes FastAPI's way, and is refused there or the operators'.
+    """A service's routes, found at once; whatever is none of them goes FastAPI's way, and is refused there.
 
     Our routes answer for every error themselves, so no middleware stands around them, FastAPI's five or another: with its
     matching they cost two thirds of what a route of ours does.
     """
 
-    def __init__(self, name: str, routes: Routes, lifespan: Any = None) -> None:
-        super().__init__(
-            title=f"Cartwright {name}", version="1", docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan
-        )
-        self.router.routes.extend(routes.routes)  # including a router would match every path twice
+    def __init__(self, name: str, routes: Sequence[BaseRoute]) -> None:
+        super().__init__(title=f"Cartwright {name}", version="1", docs_url=None, redoc_url=None, redirect_slashes=False)
+        self.add_exception_handler(HTTPException, no_route)
+        self.router.routes.extend(routes)  # including a router would match every path twice
         self._direct: dict[tuple[str, int], list[GuardedRoute]] = {}
         """By method and number of segments: nearly always one is left, and its expression alone decides."""
         self._open: dict[str, list[GuardedRoute]] = {}
         """Those whose last part may have any number of segments, by method."""
-        for route in routes.routes:
+        for route in routes:
             if isinstance(route, GuardedRoute):
                 for method in route.methods or ():
                     if ":" in route.path:
@@ -115,9 +116,37 @@ class Api(FastAPI):
         await super().__call__({**scope, "path": path}, receive, send)
 
 
-def api_app(name: str, routes: Routes, lifespan: Any = None) -> FastAPI:
-    """The ASGI application of a service; without a lifespan, good for reading its OpenAPI."""
-    app = Api(name, routes, lifespan)
+class PublicApi(Api):
+    """What customers reach, and apart from it what operators do, at a door of their own; both know the same."""
+
+    def __init__(self, name: str, routes: Routes) -> None:
+        apart = [route for route in routes.routes if getattr(route, "path", "").startswith(OPERATORS)]
+        super().__init__(name, [route for route in routes.routes if route not in apart])
+        self.operators = Api(name, apart)
+        self.operators.state = self.state
+        self.operators.openapi = self.openapi  # type: ignore[method-assign]
+        self._routes = routes.routes
+
+    def openapi(self) -> dict[str, Any]:
+        """FastAPI's document of both, with the security scheme and the errors that every route shares."""
+        if self.openapi_schema is None:
+            document = get_openapi(title=self.title, version=self.version, routes=self._routes)
+            schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
+            schemes["bearer"] = {"type": "http", "scheme": "bearer", "bearerFormat": "at+jwt"}
+            for path in document.get("paths", {}).values():
+                for operation in path.values():
+                    operation["responses"].pop("422", None)
+                    operation["responses"]["default"] = {
+                        "description": "A problem (RFC 9457)",
+                        "content": {"application/problem+json": {"schema": {"type": "object"}}},
+                    }
+            self.openapi_schema = document
+        return self.openapi_schema
+
+
+def api_app(name: str, routes: Routes) -> PublicApi:
+    """The ASGI applications of a service; without any state, good for reading their OpenAPI."""
+    app = PublicApi(name, routes)
 
     async def service_ready() -> str | None:
         return await database_ready(app.state.service.shell.database)()
@@ -130,27 +159,8 @@ def api_app(name: str, routes: Routes, lifespan: Any = None) -> FastAPI:
             await app.state.keys.fetch()
         return None if app.state.keys or name == "identity" else "no signing key is known yet"
 
-    app.router.routes.extend(operator_routes([stays, service_ready, keys_ready]))
-    app.add_exception_handler(HTTPException, no_route)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    app.operators.router.routes.extend(operator_routes([stays, service_ready, keys_ready]))
     return app
-
-
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    """FastAPI's document, with the security scheme and the errors that every route shares."""
-    if app.openapi_schema is None:
-        document = get_openapi(title=app.title, version=app.version, routes=app.routes)
-        schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
-        schemes["bearer"] = {"type": "http", "scheme": "bearer", "bearerFormat": "at+jwt"}
-        for path in document.get("paths", {}).values():
-            for operation in path.values():
-                operation["responses"].pop("422", None)
-                operation["responses"]["default"] = {
-                    "description": "A problem (RFC 9457)",
-                    "content": {"application/problem+json": {"schema": {"type": "object"}}},
-                }
-        app.openapi_schema = document
-    return app.openapi_schema
 
 
 async def _follow_keys(keys: Keys, broker: Broker) -> None:
