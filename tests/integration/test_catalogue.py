@@ -71,6 +71,7 @@ DEFINER_FUNCTIONS: dict[str, str | None] = {
     "webhook_events_forget": "app",
     "provider_accounts_wrapped_otherwise": "app",
     "ledger_stands": None,
+    "provider_account_is_one_tenants": None,
     "reconciliations_due": "app",
     "reconciliation_breaks_open": "app",
     "reconciliation_oldest_seconds": "app",

@@ -6,7 +6,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import stripe
 from aiohttp import ClientTimeout, TCPConnector
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from services.payments.gateway.protocol import Capture, Confirmation
 
 STRIPE_HOST = "api.stripe.com"
+CONNECT_BASE = "https://connect.stripe.com"
 _REJECTIONS: Mapping[str, str] = {
     "payment_intent_unexpected_state": "wrong-state",
     "resource_missing": "not-found",
@@ -108,6 +109,21 @@ class Stripe:
         """A client for one account, on these connections."""
         return StripeGateway._on(self, credentials, guard, share)  # noqa: SLF001 - two classes, one module
 
+    def authorize_url(self, client_id: str, state: str) -> str:
+        """Stripe's page for it; the platform's settings there say where it leads back to."""
+        asked = {"response_type": "code", "client_id": client_id, "scope": "read_write", "state": state}
+        return f"{self.connect_base}/oauth/authorize?{urlencode(asked)}"
+
+    async def exchange(self, credentials: Credentials, code: str) -> SeenAccount | Rejected | Unknown | Throttled:
+        """Exchange the code, once and without a retry: Stripe takes no code a second time."""
+        gateway = self.client(credentials, Guard("connect", self.default_limits(credentials)))
+        return await gateway._exchange(code)  # noqa: SLF001 - two classes, one module
+
+    @property
+    def connect_base(self) -> str:
+        """Where accounts are connected: Stripe has an address of its own for that."""
+        return CONNECT_BASE if urlsplit(self.api_base).hostname == STRIPE_HOST else self.api_base
+
     async def close(self) -> None:
         """Close the HTTP session."""
         if self._transport is not None:
@@ -140,7 +156,7 @@ class StripeGateway:
         self._client = stripe.StripeClient(
             credentials.api_key,
             stripe_account=credentials.on_behalf_of,
-            base_addresses={"api": provider.api_base},
+            base_addresses={"api": provider.api_base, "connect": provider.connect_base},
             http_client=provider.transport,
             max_network_retries=0,
         )
@@ -274,6 +290,11 @@ class StripeGateway:
         if isinstance(seen, Rejected) and seen.code == FORBIDDEN:
             return SeenAccount(None)
         return _no_decline(seen)
+
+    async def _exchange(self, code: str) -> SeenAccount | Rejected | Unknown | Throttled:
+        asked = {"grant_type": "authorization_code", "code": code, "base": "connect"}
+        read: Callable[[Json], SeenAccount] = lambda answer: SeenAccount(str(answer["stripe_user_id"]))  # noqa: E731
+        return _no_decline(await self._get("oauth.token", "/oauth/token", asked, read, method="post"))
 
     # --- One call -------------------------------------------------------------------------------------------------
 
