@@ -1,7 +1,9 @@
 """The databases and roles of a service on a PostgreSQL server, embedded or given.
 
 Each service has a database of its own and three roles: the owner migrates, the app works under row-level security,
-the relay reads the outbox.
+the relay reads the outbox. No statement and no lock of the last two lasts for ever: PostgreSQL lets whoever may change or delete
+rows lock their whole table, so that is bounded where it cannot be refused. A session may set other limits for itself: they are
+for whoever forgets to, not against a thief.
 """
 
 import hashlib
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from deploy.local.errors import StackError
+from deploy.local.state import Home, default_home
 
 if TYPE_CHECKING:
     import asyncpg
@@ -17,6 +20,12 @@ if TYPE_CHECKING:
 Role = Literal["owner", "app", "relay"]
 
 ROLES: Final[tuple[Role, ...]] = ("owner", "app", "relay")
+
+LIMITS: Final = {"statement_timeout": "60s", "lock_timeout": "30s", "idle_in_transaction_session_timeout": "60s"}
+"""Of a session that sets none of its own. None for the owner: a migration takes the time that it takes."""
+
+# As long as those we make: a password that a person chose could be guessed from one derived from it.
+_UNGUESSABLE: Final = 32
 
 # Roles belong to the whole server, so stacks that share one must not change them at the same time.
 _LOCK: Final = 0x63617274
@@ -32,10 +41,17 @@ def database_url(admin_url: str, service: str, role: Role, prefix: str = "") -> 
 
 
 def role_password(admin_url: str, role: str) -> str:
-    """Return the role's password, derived from the server's secret: every stack on that server finds the same."""
-    server = urlsplit(admin_url)
-    key = unquote(server.password or "") or server.netloc
-    return hmac.new(key.encode(), role.encode(), hashlib.sha256).hexdigest()
+    """Return the role's password, derived from a random secret: the server's, which every stack on it knows, or else our own.
+
+    Ours lies in the state directory. Stacks that share a server whose administrator has no long password share it too.
+    """
+    secret = unquote(urlsplit(admin_url).password or "")
+    if len(secret) < _UNGUESSABLE:
+        home = Home(default_home())
+        if not home.secret_file("database-roles").exists():
+            home.prepare()
+        secret = home.secret("database-roles")
+    return hmac.new(secret.encode(), role.encode(), hashlib.sha256).hexdigest()
 
 
 async def provision(admin_url: str, service: str, prefix: str = "") -> None:
@@ -52,6 +68,7 @@ async def provision(admin_url: str, service: str, prefix: str = "") -> None:
         for role in ROLES:
             await _make_role(connection, admin_url, f"{service}_{role}")
         await _make_database(connection, f"{prefix}{service}", service)
+        await _close_languages(admin_url, f"{prefix}{service}", service)
     except asyncpg.PostgresError as error:
         raise StackError(f"PostgreSQL refused to make the database {prefix}{service} or its roles: {error}") from error
     finally:
@@ -77,6 +94,9 @@ async def _make_role(connection: "asyncpg.Connection", admin_url: str, role: str
         f'ALTER ROLE "{role}" LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS NOREPLICATION '
         f"PASSWORD '{role_password(admin_url, role)}'"
     )
+    if not role.endswith("_owner"):
+        for name, limit in LIMITS.items():
+            await connection.execute(f"ALTER ROLE \"{role}\" SET {name} = '{limit}'")
 
 
 async def _make_database(connection: "asyncpg.Connection", database: str, service: str) -> None:
@@ -86,3 +106,18 @@ async def _make_database(connection: "asyncpg.Connection", database: str, servic
         await connection.execute(f'CREATE DATABASE "{database}" OWNER "{service}_owner"')
     await connection.execute(f'REVOKE ALL ON DATABASE "{database}" FROM PUBLIC')
     await connection.execute(f'GRANT CONNECT ON DATABASE "{database}" TO "{service}_app", "{service}_relay"')
+
+
+async def _close_languages(admin_url: str, database: str, service: str) -> None:
+    """Let nobody but the owner write programs (`DO`) in there; what the owner wrote runs for whoever may call it.
+
+    PostgreSQL only warns an administrator who is no superuser: on such a server it has to be done by who is.
+    """
+    import asyncpg
+
+    connection = await asyncpg.connect(admin_url, database=database, timeout=10)
+    try:
+        await connection.execute(f'GRANT USAGE ON LANGUAGE plpgsql TO "{service}_owner"')
+        await connection.execute("REVOKE USAGE ON LANGUAGE plpgsql FROM PUBLIC")
+    finally:
+        await connection.close()

@@ -52,6 +52,7 @@ class Wiring:
     stripe_webhook_secret: str
     platform_secret_file: Path
     database_prefix: str = ""
+    stripe_connect_client_id: str = ""
     topic_prefix: str = ""
     kafka_sasl: SaslListener | None = None
     """None for a cluster that is the user's: what he set goes to every service."""
@@ -83,6 +84,7 @@ class Wiring:
             "MASTER_KEY": self.master_key,
             "STRIPE_API_BASE": self.stripe_api_base,
             "STRIPE_API_KEY": self.stripe_api_key,
+            "STRIPE_CONNECT_CLIENT_ID": self.stripe_connect_client_id,
             "STRIPE_WEBHOOK_SECRET": self.stripe_webhook_secret,
         }
 

@@ -245,6 +245,7 @@ class Stack:
             stripe_api_key=self._stripe_api_key or secret("stripe-api-key", lambda: f"sk_test_{secrets.token_hex(16)}"),
             stripe_webhook_secret=variable("STRIPE_WEBHOOK_SECRET")
             or secret("stripe-webhook-secret", lambda: f"whsec_{secrets.token_hex(16)}"),
+            stripe_connect_client_id=variable("STRIPE_CONNECT_CLIENT_ID") or ("" if self._stripe_api_base else "ca_local"),
             platform_secret_file=self.home.secret_file("platform-client"),
             database_prefix=self._prefixes[0],
             topic_prefix=self._prefixes[1],

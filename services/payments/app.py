@@ -26,6 +26,7 @@ async def context(process: Process) -> "AsyncIterator[Access]":
         Stripe(settings.stripe_api_base, timeout_seconds=CALL_SECONDS),
         platform=Credentials(settings.stripe_api_key.get_secret_value()),
         master_keys=settings.master_keys,
+        connect_client_id=settings.stripe_connect_client_id,
     )
     try:
         yield Access(gateways, settings.master_keys, settings.stripe_webhook_secret)

@@ -13,6 +13,8 @@ class Settings(settings.Settings):
     """The account; a real one replaces the fake Stripe."""
     stripe_api_base: str = "https://api.stripe.com"
     """Where the provider is asked, once a key is set."""
+    stripe_connect_client_id: str | None = None
+    """The platform's `ca_…`, for tenants that connect their accounts; without it they give keys of their own."""
     stripe_webhook_secret: SecretStr | None = None
     """What webhooks of the platform's account are signed with; tenants with a key of their own have their own."""
     master_key: SecretStr

@@ -12,8 +12,8 @@ import structlog
 from aiokafka import AIOKafkaProducer
 
 from libs.common.errors import NotFoundError
-from tests.faults.test_parked import Ward
 from tests.shared.toy import TOPIC, Toy
+from tests.shared.ward import Ward
 
 BUDGET = 5
 ERP, OTHER = "/erp", "/wms"

@@ -11,6 +11,7 @@ from alembic import command
 from sqlalchemy import MetaData
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from deploy.local.databases import ROLES
 from libs.common import database
 from libs.common.database import alembic_config
 from tests.shared.places import MIGRATED, Place, Places
@@ -70,6 +71,7 @@ DEFINER_FUNCTIONS: dict[str, str | None] = {
     "webhook_events_forget": "app",
     "provider_accounts_wrapped_otherwise": "app",
     "ledger_stands": None,
+    "provider_account_is_one_tenants": None,
     "reconciliations_due": "app",
     "reconciliation_breaks_open": "app",
     "reconciliation_oldest_seconds": "app",
@@ -199,6 +201,22 @@ async def test_the_app_and_the_relay_own_nothing_and_have_no_power_beyond_their_
     assert {table["owner"] for table in await admin.fetch(TABLES)} == {f"{place.service}_owner"}
 
 
+async def test_no_role_of_a_service_is_the_servers_master_and_only_the_owner_may_write_programs(
+    place: Place, admin: asyncpg.Connection
+) -> None:
+    for role in ROLES:
+        name = f"{place.service}_{role}"
+        found = await admin.fetchrow(
+            """SELECT rolsuper OR rolcreaterole OR rolcreatedb OR rolbypassrls OR rolreplication AS mighty,
+                rolpassword LIKE 'SCRAM-SHA-256$%' AS scrambled,
+                ARRAY(SELECT lanname::text FROM pg_language
+                    WHERE lanpltrusted AND lanname <> 'sql' AND has_language_privilege($1, oid, 'USAGE')) AS languages
+            FROM pg_authid WHERE rolname = $1""",
+            name,
+        )
+        assert tuple(found) == (False, True, ["plpgsql"] if role == "owner" else []), name
+
+
 async def test_nothing_reads_around_the_policies_but_the_owners_listed_functions(place: Place, admin: asyncpg.Connection) -> None:
     assert (
         await admin.fetch("SELECT relname FROM pg_class WHERE relkind IN ('v', 'm') AND relnamespace = 'public'::regnamespace")
@@ -212,6 +230,7 @@ async def test_nothing_reads_around_the_policies_but_the_owners_listed_functions
         assert function["prosecdef"], function["proname"]
         assert (function["owner"], function["super"]) == (f"{place.service}_owner", False)
         assert "search_path=public, pg_temp" in function["settings"]
+        assert not await admin.fetchval("SELECT has_function_privilege('public', $1::oid, 'EXECUTE')", function["oid"])
         callers = {
             role
             for role in ("app", "relay")

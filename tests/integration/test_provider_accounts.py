@@ -1,10 +1,15 @@
 """Provider accounts: a secret goes in and never comes out, and what is one tenant's is no other's."""
 
+import asyncio
 import os
+import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
+import httpx
 import pytest
 from structlog.testing import capture_logs
 
@@ -13,7 +18,7 @@ from libs.common.clock import PLATFORM
 from libs.common.sealing import MasterKey, MasterKeys, SealError
 from services.payments.gateway.accounts import Credentials, credentials_of
 from tests.integration.till_edge import ACCOUNT, NEW, NEXT_SECRET, OLD, OWN_SECRET, SHARED_SECRET, Edge, a_key, pay, payments_edge
-from tests.shared.callers import onboard, problem
+from tests.shared.callers import Person, onboard, problem
 from tests.shared.places import Places
 
 
@@ -104,21 +109,74 @@ async def test_what_is_sealed_for_one_tenant_opens_for_no_other(payments: Edge) 
 
 async def test_a_new_key_for_the_same_account_is_taken_and_another_account_only_before_the_first_payment(payments: Edge) -> None:
     """The fake has one account a key, so another key is another account; on the platform's behalf the account has a name."""
-    assert (await payments.put(account="acct_first1", webhook_secrets=[])).status_code == 200
-    assert (await payments.put(account="acct_second2", webhook_secrets=[])).status_code == 200
+    first, second = await payments.connect(), await payments.connect()
+    assert (await payments.put(account=first, webhook_secrets=[])).status_code == 200
+    assert (await payments.put(account=second, webhook_secrets=[])).status_code == 200
     await pay(payments)
-    again = await payments.put(account="acct_second2", webhook_secrets=[NEXT_SECRET])
+    again = await payments.put(account=second, webhook_secrets=[NEXT_SECRET])
     assert (again.status_code, again.json()["webhook_secrets"]) == (200, [f"…{NEXT_SECRET[-4:]}"])
-    moved = await payments.put(account="acct_first1", webhook_secrets=[])
+    moved = await payments.put(account=first, webhook_secrets=[])
     assert (moved.status_code, problem(moved)["code"]) == (409, "provider-account-in-use")
-    assert (await payments.stored()).account_id == "acct_second2"
+    assert (await payments.stored()).account_id == second
 
 
 async def test_the_platform_acts_for_an_account_on_behalf_of_one_tenant_and_of_no_second_one(payments: Edge) -> None:
-    account, other = f"acct_{uuid4().hex}", await onboard(payments.shell)
+    account, other = await payments.connect(), await onboard(payments.shell)
     assert (await payments.put(account=account, webhook_secrets=[])).status_code == 200
+    foreign = await payments.put(other, account=account, webhook_secrets=[])
+    absent = await payments.put(other, account=f"acct_{uuid4().hex}", webhook_secrets=[])
+    unused = await payments.put(other, account=await payments.connect(), webhook_secrets=[])
+    await payments.connect(account, tenant_id=other)
     taken = await payments.put(other, account=account, webhook_secrets=[])
-    assert (taken.status_code, problem(taken)["code"]) == (409, "account-taken")
+    told = [(each.status_code, problem(each) | {"request_id": ""}) for each in (foreign, absent, unused, taken)]
+    assert (told[0][0], told[0][1]["code"]) == (422, "account-not-proven")
+    assert [each for each in told if each != told[0]] == [], "nobody learns which accounts there are"
+    assert (await payments.ask("GET", ACCOUNT, tenant_id=other)).status_code == 404
+
+
+async def test_no_key_brings_a_tenant_the_account_that_another_has_not_even_at_the_same_time(payments: Edge) -> None:
+    api_key, tenants = a_key(), [await onboard(payments.shell) for _ in range(6)]
+    answers = await asyncio.gather(
+        *(payments.put(tenant_id, api_key=api_key, webhook_secrets=[OWN_SECRET]) for tenant_id in tenants)
+    )
+    assert sorted(answer.status_code for answer in answers) == [200, *[422] * 5]
+    assert {problem(answer)["code"] for answer in answers if answer.status_code == 422} == {"account-not-proven"}
+    [owner] = [tenant_id for tenant_id, answer in zip(tenants, answers, strict=True) if answer.status_code == 200]
+    assert (await payments.put(owner, api_key=api_key, webhook_secrets=[NEXT_SECRET])).status_code == 200
+
+
+async def test_a_connection_is_its_beginners_alone_for_ten_minutes_and_one_use(payments: Edge) -> None:
+    person, other = Person(payments.tenant_id, role=CLIENT), await onboard(payments.shell)
+    begun = await payments.client.post(f"{ACCOUNT}/connections", headers=person.authorization)
+    told = begun.json()
+    assert begun.headers["cache-control"] == "no-store"
+    assert parse_qs(urlsplit(told["authorize_url"]).query)["state"] == [told["state"]]
+    async with httpx.AsyncClient() as browser:
+        page = await browser.get(told["authorize_url"])
+    [code] = re.findall(r"ac_\w+", page.text)
+    for stranger in (replace(person, tenant_id=other), Person(payments.tenant_id, role=CLIENT)):
+        refused = await payments.complete(stranger, told["state"], code)
+        assert (refused.status_code, problem(refused)["code"]) == (404, "connection-not-found")
+    connected = await payments.complete(person, told["state"], code)
+    assert (connected.status_code, connected.json()["account"][:5]) == (200, "acct_")
+    assert (await payments.complete(person, told["state"], await payments.code())).status_code == 404
+    reused = await payments.complete(person, await payments.begin(person), code)
+    assert (reused.status_code, problem(reused)["code"]) == (422, "account-not-proven")
+    late = await payments.begin(person)
+    admin = await payments.place.as_admin()
+    await admin.execute("UPDATE account_connection SET expires_at = now() WHERE used_at IS NULL")
+    kept = repr(await admin.fetch("SELECT * FROM account_connection"))
+    await admin.close()
+    assert late not in kept
+    assert (await payments.complete(person, late, await payments.code())).status_code == 404
+    shopper = await payments.ask("POST", f"{ACCOUNT}/connections", role=SHOPPER)
+    assert shopper.status_code == 403
+
+
+async def test_a_platform_without_connections_says_so(payments: Edge) -> None:
+    payments.gateways._connect_client_id = None
+    refused = await payments.ask("POST", f"{ACCOUNT}/connections")
+    assert (refused.status_code, problem(refused)["code"]) == (409, "connect-not-set-up")
 
 
 async def test_a_rotation_of_the_master_key_wraps_every_account_anew_and_nothing_stands_still(empty: Places, fake: str) -> None:

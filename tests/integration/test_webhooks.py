@@ -119,7 +119,7 @@ async def test_a_true_event_that_is_not_this_tenants_is_refused_with_an_alarm_an
 
 
 async def test_an_account_on_whose_behalf_the_platform_acts_hears_of_itself_alone(payments: Edge) -> None:
-    account = f"acct_{uuid4().hex}"
+    account = await payments.connect()
     assert (await payments.put(account=account, webhook_secrets=[])).status_code == 200
     for told, status in ((account, 200), ("acct_other1", 400), (None, 400)):
         members = {} if told is None else {"account": told}

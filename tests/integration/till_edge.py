@@ -44,6 +44,7 @@ class Edge:
     platform_key: str
     tenant_id: UUID
     place: Place
+    fake: str
 
     async def ask(
         self, method: str, path: str, *, tenant_id: UUID | None = None, role: str = CLIENT, **request: Any
@@ -53,6 +54,27 @@ class Edge:
 
     async def put(self, tenant_id: UUID | None = None, **given: Any) -> httpx.Response:
         return await self.ask("PUT", ACCOUNT, tenant_id=tenant_id, json=given)
+
+    async def code(self, account: str | None = None) -> str:
+        """An account's owner says yes on Stripe's page."""
+        async with httpx.AsyncClient() as browser:
+            said = await browser.post(f"{self.fake}/_control/connections", json={"account": account} if account else {})
+        return str(said.json()["code"])
+
+    async def begin(self, person: Person) -> str:
+        begun = await self.client.post(f"{ACCOUNT}/connections", headers=person.authorization)
+        assert begun.status_code == 201, begun.text
+        return str(begun.json()["state"])
+
+    async def complete(self, person: Person, state: str, code: str) -> httpx.Response:
+        return await self.client.post(f"{ACCOUNT}/connections/{state}", headers=person.authorization, json={"code": code})
+
+    async def connect(self, account: str | None = None, *, tenant_id: UUID | None = None) -> str:
+        """The account, proven to be the tenant's."""
+        person = Person(tenant_id or self.tenant_id, role=CLIENT)
+        done = await self.complete(person, await self.begin(person), await self.code(account))
+        assert done.status_code == 200, done.text
+        return str(done.json()["account"])
 
     async def stored(self, tenant_id: UUID | None = None) -> ProviderAccount:
         tenant_id = tenant_id or self.tenant_id
@@ -83,11 +105,17 @@ async def payments_edge(place: Place, fake: str, master_keys: MasterKeys) -> Asy
     async with AsyncExitStack() as stack:
         client, shell = await stack.enter_async_context(edge(place))
         platform_key = f"sk_test_{uuid4().hex}"
-        gateways = Gateways(loading(shell.database), Stripe(fake), platform=Credentials(platform_key), master_keys=master_keys)
+        gateways = Gateways(
+            loading(shell.database),
+            Stripe(fake),
+            platform=Credentials(platform_key),
+            master_keys=master_keys,
+            connect_client_id="ca_test",
+        )
         stack.push_async_callback(gateways.close)
         transport: Any = client._transport
         transport.app.state.service.shared = Shared(Access(gateways, master_keys, SecretStr(SHARED_SECRET)))
-        yield Edge(client, shell, gateways, platform_key, await onboard(shell), place)
+        yield Edge(client, shell, gateways, platform_key, await onboard(shell), place, fake)
 
 
 async def pay(payments: Edge, method: str = "pm_card_visa") -> Payment:

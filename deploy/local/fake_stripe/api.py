@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from deploy.local.fake_stripe import control, errors, page
+from deploy.local.fake_stripe import connect, control, errors, page
 from deploy.local.fake_stripe.accounts import Account
 from deploy.local.fake_stripe.books import Answer
 from deploy.local.fake_stripe.connection import ConnectionCutError, abort, hang_up_awaited
@@ -245,6 +245,7 @@ def application(fake: Fake) -> Starlette:
         routes=[
             *(route(served) for served in SERVED),
             *page.routes(fake),
+            *connect.routes(fake),
             *control.routes(fake),
             Route("/{path:path}", unknown, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
         ]

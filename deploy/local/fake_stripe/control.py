@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from deploy.local.fake_stripe import disputes, passing, refunds
+from deploy.local.fake_stripe.connect import new_code
 from deploy.local.fake_stripe.delivery import KnobError, Knobs, read_knobs
 from deploy.local.fake_stripe.endpoints.account import new_secret
 from deploy.local.fake_stripe.endpoints.call import Call, View, new_id
@@ -100,6 +101,11 @@ class Control:
             raise ControlError("there is no such payment intent", 404)
         authenticate(self._fake, *found, passed=asked["outcome"] == "succeed")
         return self._seen(found[0], found[0].intents.get(found[1].id))
+
+    def connect(self, _: Request, asked: Asked) -> object:
+        """Let an account say that the platform may act for it."""
+        account, code = new_code(self._fake, asked.get("account"))
+        return {"account": account, "code": code}
 
     def refund(self, request: Request, asked: Asked) -> object:
         """Let the bank decide about a refund."""
@@ -231,6 +237,7 @@ _VERBS: Mapping[str, tuple[tuple[str, ...], Verb]] = {
     "ledger": (("GET",), Control.ledger),
     "payment_intents/{id}/authentication": (("POST",), Control.authentication),
     "refunds/{id}": (("POST",), Control.refund),
+    "connections": (("POST",), Control.connect),
     "disputes": (("POST",), Control.open_dispute),
     "disputes/{id}": (("POST",), Control.dispute),
     "webhooks": (("GET", "PUT", "DELETE"), Control.webhooks),

@@ -19,6 +19,8 @@ class Fake:
         self.plan = Plan()
         self.limiter = Limiter(Rates(), time.monotonic)
         self.sender = Sender(books, lambda: self.plan)
+        self.codes: dict[str, tuple[str, int]] = {}
+        """What accounts said yes with, and until when each is good."""
         self._clock = clock
 
     def now(self) -> int:

@@ -2,7 +2,17 @@
 
 from libs.common.http.parked import parked_routes
 from libs.common.http.routes import Routes
-from services.payments.api import accounts, disputes, ledger, operations, payments, reconciliations, refunds, webhooks
+from services.payments.api import (
+    accounts,
+    connections,
+    disputes,
+    ledger,
+    operations,
+    payments,
+    reconciliations,
+    refunds,
+    webhooks,
+)
 
 ROUTES = Routes()
 for part in (
@@ -13,6 +23,7 @@ for part in (
     reconciliations.ROUTES,
     operations.ROUTES,
     accounts.ROUTES,
+    connections.ROUTES,
     webhooks.ROUTES,
     parked_routes("payments"),
 ):

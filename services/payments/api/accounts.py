@@ -16,14 +16,16 @@ from libs.common.sealing import MasterKeys
 from services.payments.domain.provider.account import (
     MAX_WEBHOOK_SECRETS,
     STRIPE,
+    AccountNotProvenError,
     ProviderAccount,
     SeenAccount,
 )
 from services.payments.domain.provider.outcome import Rejected, Throttled, Unknown
 from services.payments.gateway import reading
-from services.payments.gateway.accounts import Access, Credentials, Gateways, seal_account
+from services.payments.gateway.accounts import Access, Credentials, Gateways, SealedAccount, seal_account
 from services.payments.handlers.accounts import GiveAccount, RewrapAccount
 from services.payments.repository.provider.accounts import ACCOUNTS, newest_intent, wrapped_otherwise
+from services.payments.repository.provider.connections import is_proven
 
 ROUTES = Routes()
 REWRAPPED_AT_ONCE = 200
@@ -104,22 +106,14 @@ async def read_account(call: Caller) -> Response:
 async def put_account(call: Caller, given: AccountRequest) -> Response:
     """Take the tenant's account as given, whole, after the provider has said whose key it is."""
     credentials = _credentials(given, _gateways(call).platform)
+    await _demand_proof(call, credentials)
     seen = await _whose(_gateways(call), credentials)
     await _demand_its_payments(call, credentials)
     master_keys = call.service.shared(Access).master_keys
     secrets = [secret.get_secret_value() for secret in given.webhook_secrets]
     api_key = given.api_key.get_secret_value() if given.api_key else None
     sealed = seal_account(call.tenant_id, STRIPE, api_key, secrets, master_keys)
-    account: ProviderAccount = await call.execute(
-        GiveAccount(
-            account_id=seen.provider_id,
-            sealed_api_key=sealed.sealed_api_key,
-            api_key_hint=sealed.api_key_hint,
-            webhook_secrets=sealed.webhook_secrets,
-            envelope=sealed.envelope,
-            livemode=reading.is_live(credentials.api_key),
-        )
-    )
+    account = await _give(call, sealed, seen, livemode=reading.is_live(credentials.api_key))
     log.info(
         "provider_account.given",
         tenant_id=str(call.tenant_id),
@@ -128,6 +122,34 @@ async def put_account(call: Caller, given: AccountRequest) -> Response:
         actor=str(call.principal.subject),
     )
     return reply(200, account_model(account), ETag=f'"{account.version}"', **NO_STORE)
+
+
+async def _give(call: Call, sealed: SealedAccount, seen: SeenAccount, *, livemode: bool) -> ProviderAccount:
+    """Raises AccountNotProvenError for one that another tenant has, whoever's key opens it."""
+    given = GiveAccount(
+        account_id=seen.provider_id,
+        sealed_api_key=sealed.sealed_api_key,
+        api_key_hint=sealed.api_key_hint,
+        webhook_secrets=sealed.webhook_secrets,
+        envelope=sealed.envelope,
+        livemode=livemode,
+    )
+    try:
+        account: ProviderAccount = await call.execute(given)
+    except ConflictError as error:
+        if error.code == "account-taken":
+            raise AccountNotProvenError from None
+        raise
+    return account
+
+
+async def _demand_proof(call: Call, credentials: Credentials) -> None:
+    """A key shows its own account. One that is only named must have been connected; the provider is not asked of others."""
+    if credentials.on_behalf_of is None:
+        return
+    async with call.transaction() as connection:
+        if not await is_proven(connection, call.tenant_id, credentials.on_behalf_of):
+            raise AccountNotProvenError
 
 
 def _credentials(given: AccountRequest, platform: Credentials) -> Credentials:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 from uuid import UUID
 
+from libs.common.errors import ConflictError
 from libs.common.sealing import Envelope
 from services.payments.domain.provider.account import TenantAccount, WebhookSecret, limits_of, place_of
 from services.payments.gateway.limits import Buckets, Guard
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from libs.common.sealing import MasterKeys
-    from services.payments.domain.provider.account import Limits, ProviderAccount
+    from services.payments.domain.provider.account import Limits, ProviderAccount, SeenAccount
+    from services.payments.domain.provider.outcome import Rejected, Throttled, Unknown
     from services.payments.gateway.protocol import PaymentGateway
 
 FRESH_SECONDS = 5.0
@@ -64,6 +66,14 @@ class Provider(Protocol):
         """A client for one account. It connects with its first call."""
         ...
 
+    def authorize_url(self, client_id: str, state: str) -> str:
+        """Where an account's owner lets the platform act for it."""
+        ...
+
+    async def exchange(self, credentials: Credentials, code: str) -> SeenAccount | Rejected | Unknown | Throttled:
+        """Which account's owner has, by the code that came of it. Good once."""
+        ...
+
     async def close(self) -> None:
         """Close the connections."""
         ...
@@ -88,12 +98,14 @@ class Gateways:
         *,
         platform: Credentials,
         master_keys: MasterKeys,
+        connect_client_id: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._load = load
         self._provider = provider
         self._platform = platform
         self._master_keys = master_keys
+        self._connect_client_id = connect_client_id
         self._clock = clock
         self._known: dict[UUID, _Known] = {}
         self._asking: dict[UUID, asyncio.Task[_Known]] = {}
@@ -111,6 +123,16 @@ class Gateways:
     def trial(self, credentials: Credentials) -> PaymentGateway:
         """A client to see what a key is worth before it is stored."""
         return self._provider.client(credentials, Guard("trial", self._provider.default_limits(credentials)))
+
+    def authorize_url(self, state: str) -> str:
+        """Where an account's owner lets the platform act for it. Raises ConflictError for a platform that does not offer it."""
+        if self._connect_client_id is None:
+            raise ConflictError("connect-not-set-up", "this platform acts for no accounts of others: give an api_key")
+        return self._provider.authorize_url(self._connect_client_id, state)
+
+    async def exchange(self, code: str) -> SeenAccount | Rejected | Unknown | Throttled:
+        """Which account's owner has let the platform act for it."""
+        return await self._provider.exchange(self._platform, code)
 
     @property
     def platform(self) -> Credentials:

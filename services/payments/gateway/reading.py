@@ -53,6 +53,17 @@ _TRANSACTION_KINDS = MappingProxyType(
 )
 """By the transaction's `type`; for an `adjustment`, which may be many things, by its `reporting_category`."""
 
+FORBIDDEN = "forbidden"
+_REJECTIONS: Mapping[str, str] = {
+    "payment_intent_unexpected_state": "wrong-state",
+    "resource_missing": "not-found",
+    "amount_too_small": "amount-out-of-range",
+    "amount_too_large": "amount-out-of-range",
+    "parameter_invalid_integer": "amount-out-of-range",
+    "charge_already_refunded": "already-refunded",
+    "charge_disputed": "disputed",
+}
+
 API_KEY = re.compile(r"(sk|rk)_[A-Za-z0-9_]{8,250}")
 WEBHOOK_SECRET = re.compile(r"whsec_[A-Za-z0-9+/=_-]{8,250}")
 ACCOUNT_ID = re.compile(r"acct_[A-Za-z0-9]{4,250}")
@@ -285,3 +296,10 @@ def read_transaction(answer: Transaction) -> SeenTransaction:
 
 def _at(seconds: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
+
+
+def rejection(http_status: int | None, code: str | None) -> str:
+    """What Stripe refused, in our words."""
+    if http_status in {401, 403}:
+        return "unauthorized" if http_status == 401 else FORBIDDEN
+    return _REJECTIONS.get(code or "", "invalid-request")

@@ -6,7 +6,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import stripe
 from aiohttp import ClientTimeout, TCPConnector
@@ -43,23 +43,13 @@ if TYPE_CHECKING:
     from services.payments.gateway.limits import Buckets
     from services.payments.gateway.protocol import Capture, Confirmation
 
-STRIPE_HOST = "api.stripe.com"
-_REJECTIONS: Mapping[str, str] = {
-    "payment_intent_unexpected_state": "wrong-state",
-    "resource_missing": "not-found",
-    "amount_too_small": "amount-out-of-range",
-    "amount_too_large": "amount-out-of-range",
-    "parameter_invalid_integer": "amount-out-of-range",
-    "charge_already_refunded": "already-refunded",
-    "charge_disputed": "disputed",
-}
+STRIPE_HOST, CONNECT_BASE = "api.stripe.com", "https://connect.stripe.com"
 _REFUND_REASONS: frozenset[str] = frozenset({"duplicate", "fraudulent", "requested_by_customer"})
 """What Stripe takes as a reason; ours is kept with the refund in any case."""
 _INTENTS, _REFUNDS, _DISPUTES = "/v1/payment_intents", "/v1/refunds", "/v1/disputes"
 _TRANSACTIONS = "/v1/balance_transactions"
 _WITH_CHARGE = ["latest_charge"]
 _WITH_FEE = ["latest_charge.balance_transaction"]
-FORBIDDEN = "forbidden"
 _DEFINITE = frozenset({400, 401, 403, 404})
 _SEVERAL_CAPTURES: PaymentIntentCreateParamsPaymentMethodOptions = {"card": {"request_multicapture": "if_available"}}
 """Stripe keeps what a capture leaves (`final_capture=false`) only where this was asked for when the payment was made."""
@@ -108,6 +98,21 @@ class Stripe:
         """A client for one account, on these connections."""
         return StripeGateway._on(self, credentials, guard, share)  # noqa: SLF001 - two classes, one module
 
+    def authorize_url(self, client_id: str, state: str) -> str:
+        """Stripe's page for it; the platform's settings there say where it leads back to."""
+        asked = {"response_type": "code", "client_id": client_id, "scope": "read_write", "state": state}
+        return f"{self.connect_base}/oauth/authorize?{urlencode(asked)}"
+
+    async def exchange(self, credentials: Credentials, code: str) -> SeenAccount | Rejected | Unknown | Throttled:
+        """Exchange the code, once and without a retry: Stripe takes no code a second time."""
+        gateway = self.client(credentials, Guard("connect", self.default_limits(credentials)))
+        return await gateway._exchange(code)  # noqa: SLF001 - two classes, one module
+
+    @property
+    def connect_base(self) -> str:
+        """Where accounts are connected: Stripe has an address of its own for that."""
+        return CONNECT_BASE if urlsplit(self.api_base).hostname == STRIPE_HOST else self.api_base
+
     async def close(self) -> None:
         """Close the HTTP session."""
         if self._transport is not None:
@@ -140,7 +145,7 @@ class StripeGateway:
         self._client = stripe.StripeClient(
             credentials.api_key,
             stripe_account=credentials.on_behalf_of,
-            base_addresses={"api": provider.api_base},
+            base_addresses={"api": provider.api_base, "connect": provider.connect_base},
             http_client=provider.transport,
             max_network_retries=0,
         )
@@ -271,9 +276,14 @@ class StripeGateway:
     async def account(self) -> SeenAccount | Rejected | Unknown | Throttled:
         """Read the key's own account. A restricted key may be refused that, and is a key all the same."""
         seen = await self._get("account.retrieve", "/v1/account", {}, lambda answer: SeenAccount(str(cast("Json", answer)["id"])))
-        if isinstance(seen, Rejected) and seen.code == FORBIDDEN:
+        if isinstance(seen, Rejected) and seen.code == reading.FORBIDDEN:
             return SeenAccount(None)
         return _no_decline(seen)
+
+    async def _exchange(self, code: str) -> SeenAccount | Rejected | Unknown | Throttled:
+        asked = {"grant_type": "authorization_code", "code": code, "base": "connect"}
+        read: Callable[[Json], SeenAccount] = lambda answer: SeenAccount(str(answer["stripe_user_id"]))  # noqa: E731
+        return _no_decline(await self._get("oauth.token", "/oauth/token", asked, read, method="post"))
 
     # --- One call -------------------------------------------------------------------------------------------------
 
@@ -375,17 +385,11 @@ def _failure(error: stripe.StripeError) -> Failure:
         return Unknown("key-used-for-another-request")
     if error.http_status in _DEFINITE:
         code = error.code or (None if detail is None else detail.code)
-        return Rejected(_rejection(error.http_status, code), error.user_message or "")
+        return Rejected(reading.rejection(error.http_status, code), error.user_message or "")
     if error.http_status:
         # A replayed failure was stored under the key: the same key will say nothing else for as long as it lives.
         return Unknown(f"http-{error.http_status}", stored=(error.headers or {}).get("Idempotent-Replayed") == "true")
     return Unknown(type(error).__name__)
-
-
-def _rejection(http_status: int | None, code: str | None) -> str:
-    if http_status in {401, 403}:
-        return "unauthorized" if http_status == 401 else FORBIDDEN
-    return _REJECTIONS.get(code or "", "invalid-request")
 
 
 def _retry_after(error: stripe.StripeError) -> float | None:

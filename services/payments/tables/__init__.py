@@ -1,6 +1,7 @@
 """The payments service's tables. The tenant leads every key; the constraints say what the machine may never leave behind."""
 
 from services.payments.tables.accounts import PROVIDER_ACCOUNT
+from services.payments.tables.connections import ACCOUNT_CONNECTION
 from services.payments.tables.disputes import DISPUTE
 from services.payments.tables.ledger import LEDGER_ACCOUNT, LEDGER_ENTRY
 from services.payments.tables.metadata import METADATA
@@ -10,6 +11,7 @@ from services.payments.tables.refunds import REFUND
 from services.payments.tables.webhooks import WEBHOOK_EVENT
 
 __all__ = [
+    "ACCOUNT_CONNECTION",
     "ATTEMPT",
     "BREAK",
     "DISPUTE",

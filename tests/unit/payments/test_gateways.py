@@ -12,7 +12,17 @@ import pytest
 
 from libs.common.errors import UnavailableError
 from libs.common.sealing import MasterKey, MasterKeys, SealError
-from services.payments.domain.provider.account import LIVE, STRIPE, TEST, UNLIMITED, Limits, ProviderAccount, TenantAccount
+from services.payments.domain.provider.account import (
+    LIVE,
+    STRIPE,
+    TEST,
+    UNLIMITED,
+    Limits,
+    ProviderAccount,
+    SeenAccount,
+    TenantAccount,
+)
+from services.payments.domain.provider.outcome import Rejected, Throttled, Unknown
 from services.payments.gateway.accounts import FRESH_SECONDS, Credentials, Gateways, seal_account, webhook_secrets_of
 from services.payments.gateway.limits import Buckets, Guard
 from services.payments.gateway.protocol import PaymentGateway
@@ -60,6 +70,12 @@ class Scene:
     def client(self, credentials: Credentials, guard: Guard, share: Buckets | None = None) -> PaymentGateway:
         self.made.append((credentials, guard, share))
         return self.stripe.client(credentials, guard, share)
+
+    def authorize_url(self, client_id: str, state: str) -> str:
+        return self.stripe.authorize_url(client_id, state)
+
+    async def exchange(self, credentials: Credentials, code: str) -> SeenAccount | Rejected | Unknown | Throttled:
+        return await self.stripe.exchange(credentials, code)
 
     async def close(self) -> None:
         await self.stripe.close()

@@ -6,10 +6,18 @@ from datetime import datetime
 from typing import Any, ClassVar, Final
 
 from libs.common.decision import Aggregate
+from libs.common.errors import RejectedError
 
 STRIPE: Final = "stripe"
 MAX_WEBHOOK_SECRETS = 2
 """One to verify with, and one more while the provider's end changes over."""
+
+
+class AccountNotProvenError(RejectedError):
+    """Another's, nobody's, or this tenant's and not yet proven: the three are not to be told apart."""
+
+    def __init__(self) -> None:
+        super().__init__("account-not-proven", "nothing shows that this account is yours, and yours alone: connect it first")
 
 
 @dataclass(frozen=True, slots=True)
