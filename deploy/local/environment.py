@@ -1,6 +1,7 @@
 """The environment: what the user may set for a stack, and what each child process is given of it."""
 
 import functools
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from deploy.local.errors import StackError
 from deploy.local.ports import HOST
 from deploy.local.principals import SaslListener
 from deploy.local.state import ROOT
+from libs.common.certificates import RootKey
 from services import SERVICES
 
 ProcessKind = Literal["api", "worker"]
@@ -46,6 +48,7 @@ class Wiring:
     admin_url: str
     bootstrap_servers: str
     issuer: str
+    issuer_root_key: str
     master_key: str
     stripe_api_base: str
     stripe_api_key: str
@@ -77,6 +80,8 @@ class Wiring:
             "TOPIC_PREFIX": self.topic_prefix,
             "ISSUER": self.issuer,
             "JWKS_URL": variable("JWKS_URL") or f"{self.issuer}/.well-known/jwks.json",
+            "ISSUER_ROOT_KEY": self.issuer_root_key,
+            "ISSUER_ROOT_PUBLIC_KEY": variable("ISSUER_ROOT_PUBLIC_KEY") or _public_half(self.issuer_root_key),
             "HTTP_HOST": HOST,
             "HTTP_PORT": str(port),
             "OPS_HOST": HOST if kind == "api" else "",
@@ -150,6 +155,14 @@ def known_names() -> frozenset[str]:
 def setting_names(service: str) -> frozenset[str]:
     """The variables that a service reads: its settings, by name."""
     return frozenset(name.upper() for name in settings_of(service).model_fields)
+
+
+def _public_half(root_key: str) -> str:
+    """What all services know of the root key."""
+    try:
+        return json.dumps(RootKey.read("", root_key).public)
+    except ValueError as error:
+        raise StackError(f"{_PREFIX}ISSUER_ROOT_KEY is not usable: {error}") from error
 
 
 def _plain(name: str) -> str:

@@ -14,6 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
+
 from deploy.local import readiness
 from deploy.local.access import declared_access
 from deploy.local.databases import database_url, provision
@@ -240,6 +243,7 @@ class Stack:
             admin_url=infrastructure.admin_url,
             bootstrap_servers=infrastructure.bootstrap_servers,
             issuer=variable("ISSUER") or address(self._ports.get("identity.api", 0)),
+            issuer_root_key=variable("ISSUER_ROOT_KEY") or secret("issuer-root-key", _new_root_key),
             master_key=variable("MASTER_KEY") or secret("master-key", _random_key),
             stripe_api_base=self._stripe_api_base or address(self._ports["stripe"]),
             stripe_api_key=self._stripe_api_key or secret("stripe-api-key", lambda: f"sk_test_{secrets.token_hex(16)}"),
@@ -379,6 +383,11 @@ async def put_faults(api_base: str, faults: object) -> None:
     answer = await readiness.status(f"{api_base}/_control/faults", method="PUT", body=faults)
     if answer is None or answer >= readiness.BAD_REQUEST:
         raise StackError(f"the fake Stripe does not accept these faults (it answers {answer})")
+
+
+def _new_root_key() -> str:
+    """A private JWK: the root key of an issuer that has none yet."""
+    return str(ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP256R1())))
 
 
 def _random_key() -> str:

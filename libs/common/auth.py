@@ -13,7 +13,8 @@ import jwt
 
 from libs.common.clock import PLATFORM
 from libs.common.errors import DeniedError, UnauthenticatedError, UnavailableError
-from libs.common.keys import ALGORITHM, Keys
+from libs.common.jwk import ALGORITHM
+from libs.common.keys import Keys
 
 TOKEN_TYPE = "at+jwt"  # noqa: S105 - a media type, not a secret
 LEEWAY_SECONDS = 5

@@ -1,22 +1,22 @@
 """The public keys that tokens are checked with: learnt from identity's topic and from its JWKS, each once and for good.
 
-A key's id is its thumbprint (RFC 7638), so that nobody can put another in its place; what is no such key harms only itself.
+A key is believed with a certificate of the issuer's root key alone, wherever it comes from, and so is its end. Its id is its
+thumbprint, so that nobody can put another in its place; what is not believed harms only itself.
 """
 
 import asyncio
-import base64
-import hashlib
-import re
 import time
 import urllib.request
-from collections.abc import Mapping
 from typing import Any
 
 import jwt
 import orjson
 import structlog
 
-ALGORITHM = "ES256"
+from libs.common.certificates import Roots, UncertifiedError
+from libs.common.jwk import UnusableKeyError, key_of
+from libs.common.telemetry import Counter
+
 REFETCH_SECONDS = 5.0
 BACKOFF_SECONDS = (1.0, 2.0, 5.0, 10.0)
 """Pauses after fetches that failed one after the other."""
@@ -25,47 +25,20 @@ FETCH_SECONDS = 3.0
 MAX_JWKS_BYTES = 65_536
 CHUNK_BYTES = 4_096
 
-_COORDINATE = re.compile("[A-Za-z0-9_-]{43}")
+REFUSED = Counter("cartwright_keys_refused_total", "Signing keys, and ends of some, that were not believed", ["reason"])
 
 log = structlog.get_logger(__name__)
-
-
-class UnusableKeyError(ValueError):
-    """This is no key that tokens of ours are signed with; says why."""
-
-
-def thumbprint(jwk: Mapping[str, Any]) -> str:
-    """SHA-256 over the members that make a P-256 key what it is, in the order of their names (RFC 7638)."""
-    required = orjson.dumps({name: jwk[name] for name in ("crv", "kty", "x", "y")}, option=orjson.OPT_SORT_KEYS)
-    return base64.urlsafe_b64encode(hashlib.sha256(required).digest()).rstrip(b"=").decode()
-
-
-def key_of(jwk: Any) -> jwt.PyJWK:
-    """The ES256 signing key that a JWK is, under its own thumbprint. Raises UnusableKeyError for anything else."""
-    if not isinstance(jwk, Mapping):
-        raise UnusableKeyError("it is no object")
-    if jwk.get("kty") != "EC" or jwk.get("crv") != "P-256" or "d" in jwk:
-        raise UnusableKeyError("it is no public key on P-256")
-    if jwk.get("use", "sig") != "sig" or jwk.get("alg", ALGORITHM) != ALGORITHM:
-        raise UnusableKeyError("it is not for signatures by ES256")
-    for name in ("x", "y"):
-        if not isinstance(jwk.get(name), str) or not _COORDINATE.fullmatch(jwk[name]):
-            raise UnusableKeyError(f"its {name} is no coordinate")
-    kid = thumbprint(jwk)
-    if jwk.get("kid") != kid:
-        raise UnusableKeyError("its kid is not its thumbprint")
-    try:
-        return jwt.PyJWK({name: jwk[name] for name in ("kty", "crv", "x", "y", "kid")}, algorithm=ALGORITHM)
-    except (jwt.PyJWTError, ValueError) as error:
-        raise UnusableKeyError("its point is not on the curve") from error
 
 
 class Keys:
     """What is known of an issuer's keys, and where to ask for more."""
 
-    def __init__(self, jwks_url: str) -> None:
+    def __init__(self, jwks_url: str, roots: Roots) -> None:
         self._jwks_url = jwks_url
+        self._roots = roots
         self._keys: dict[str, jwt.PyJWK] = {}
+        self._revoked: set[str] = set()
+        """What is certified to be revoked is not learnt again, whoever repeats its certificate."""
         self._fetching: asyncio.Task[None] | None = None
         self._ask_at = -REFETCH_SECONDS
         """When identity may be asked again."""
@@ -77,17 +50,33 @@ class Keys:
     def __contains__(self, kid: str) -> bool:
         return kid in self._keys
 
-    def learn(self, jwk: Any) -> None:
-        """Take one key, unless it is known. What is none is passed over: those after it count all the same."""
+    def learn(self, jwk: Any, certificate: Any) -> None:
+        """Take one key, unless it is known. What is not believed is passed over: those after it count all the same."""
         try:
             key = key_of(jwk)
+            kid = str(key.key_id)
+            if kid in self._keys:
+                return
+            if kid in self._revoked:
+                raise UncertifiedError("revoked")  # noqa: TRY301 - one of the reasons, told like the others
+            self._roots.demand_certified(jwk, certificate)
         except UnusableKeyError as error:
-            log.warning("keys.unusable", reason=str(error), action="passed over; known keys stay valid")
-            return
-        self._keys.setdefault(str(key.key_id), key)
+            _refused("no-key", str(error))
+        except UncertifiedError as error:
+            _refused(error.reason, f"key {kid}")
+        else:
+            self._keys[kid] = key
 
-    def forget(self, kid: str) -> None:
-        """A key that may not be used any more."""
+    def forget(self, kid: str, certificate: Any) -> None:
+        """A key that may not be used any more, if the root key says so."""
+        if kid in self._revoked:
+            return
+        try:
+            self._roots.demand_revoked(kid, certificate)
+        except UncertifiedError as error:
+            _refused(error.reason, f"the end of key {kid}")
+            return
+        self._revoked.add(kid)
         self._keys.pop(kid, None)
 
     async def get(self, kid: str) -> jwt.PyJWK | None:
@@ -117,8 +106,13 @@ class Keys:
         else:
             pause, self._failures = REFETCH_SECONDS, 0
             for jwk in listed:
-                self.learn(jwk)
+                self.learn(jwk, jwk.get("certificate") if isinstance(jwk, dict) else None)
         self._ask_at, self._fetching = time.monotonic() + pause, None
+
+
+def _refused(reason: str, what: str) -> None:
+    REFUSED.labels(reason).inc()
+    log.warning("keys.refused", reason=reason, what=what, action="passed over; known keys stay valid")
 
 
 def _get(url: str) -> bytes:

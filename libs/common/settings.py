@@ -7,8 +7,10 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import SecretStr, StringConstraints
+from pydantic import SecretStr, StringConstraints, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from libs.common.certificates import Roots
 
 PREFIX = "CARTWRIGHT_"
 
@@ -47,6 +49,8 @@ class Settings(BaseSettings):
     """The `iss` of access tokens; identity's public address."""
     jwks_url: str
     """Where the keys of that issuer are."""
+    issuer_root_public_key: str
+    """The public half of its root key, which certifies those keys: a JWK, or a JSON list of several that all count."""
     http_host: str = "127.0.0.1"
     """Where it listens."""
     http_port: int
@@ -85,6 +89,17 @@ class Settings(BaseSettings):
     """Workers: how long the message ids of other publishers are kept; an older delta is refused."""
     adopt_new_log: bool = False
     """Workers: read a log that is not the one they knew without being told to, instead of waiting for an operator."""
+
+    @field_validator("issuer_root_public_key")
+    @classmethod
+    def _is_a_root(cls, value: str) -> str:
+        Roots("", value)
+        return value
+
+    @property
+    def roots(self) -> Roots:
+        """Whose word on signing keys is believed."""
+        return Roots(self.issuer, self.issuer_root_public_key)
 
     @classmethod
     def read(cls) -> Self:

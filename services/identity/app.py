@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from libs.common.certificates import RootKey
 from libs.common.clock import PLATFORM, now
 from libs.common.database import Database
 from libs.common.messaging.shell import retried
@@ -21,15 +22,15 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def context(process: Process) -> "AsyncIterator[Issuer | None]":
-    """The issuer of an API process, which has a key to sign with before it serves its first request."""
+async def context(process: Process) -> "AsyncIterator[Issuer | RootKey]":
+    """The issuer of an API process, which has a key to sign with before it serves its first request; a worker's root key."""
+    settings: Settings = process.settings
     if process.kind == "worker":
-        yield None
+        yield settings.root_key
         return
     from services.identity.api.issuer import Issuer
 
-    settings: Settings = process.settings
-    issuer = Issuer(process.shell, process.keys, address=settings.issuer, master_key=settings.master_key_bytes)
+    issuer = Issuer(process.shell, process.keys, settings.root_key, address=settings.issuer, master_key=settings.master_key_bytes)
     await issuer.start()
     yield issuer
 

@@ -114,6 +114,7 @@ class AddSigningKey:
     jwk: dict[str, str]
     sealed_private_key: bytes
     not_before: datetime
+    certificate: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +127,7 @@ class AnnounceSigningKey:
     """Publish a signing key as it is, to whoever has not heard of it."""
 
     kid: str
+    certificate: str
 
 
 def _own_tenant(message: Message[Any]) -> Ref:
@@ -270,7 +272,7 @@ def add_signing_key(world: World, message: Message[AddSigningKey]) -> SigningKey
         sealed_private_key=command.sealed_private_key,
         not_before=command.not_before,
     )
-    return world.save(key, domain.signing_key.updated(key))
+    return world.save(key, domain.signing_key.updated(key, command.certificate))
 
 
 @HANDLERS.on(AnnounceTenant, lambda m: [Ref(Tenant, m.tenant_id)])
@@ -286,4 +288,4 @@ def announce_signing_key(world: World, message: Message[AnnounceSigningKey]) -> 
     """The same for a key."""
     key = world.get(SigningKey, message.data.kid)
     if key is not None:
-        world.save(key, domain.signing_key.updated(key))
+        world.save(key, domain.signing_key.updated(key, message.data.certificate))

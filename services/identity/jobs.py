@@ -9,12 +9,16 @@ import asyncpg
 import structlog
 from aiokafka.errors import KafkaError
 
-from libs.common.clock import PLATFORM
+from libs.common.certificates import RootKey, Roots, UncertifiedError
+from libs.common.clock import PLATFORM, now
+from libs.common.contracts.identity import SigningKeyUpdated
 from libs.common.database import PASSING
 from libs.common.decision import Message
 from libs.common.messaging.broker import Broker
+from libs.common.messaging.envelope import Invalid, Reader, Received
 from libs.common.messaging.shell import Shell
 from services.identity import repository
+from services.identity.domain.signing_key import SigningKey
 from services.identity.handlers import AnnounceSigningKey, AnnounceTenant
 
 if TYPE_CHECKING:
@@ -36,47 +40,73 @@ async def announce(worker: "Worker") -> None:
 
     What is missing at one moment may be on its way; what is still missing ten seconds later is announced.
     """
-    broker = Broker(worker.settings)
+    broker, root = Broker(worker.settings), worker.shared(RootKey)
+    announcements = Announcements(worker.shell, root, worker.settings.roots)
     while True:
         try:
-            await _announce(worker.shell, broker)
+            await announcements.make(broker)
         except (KafkaError, OSError, TimeoutError, *PASSING, asyncpg.PostgresError) as error:
             log.info("announcements.interrupted", error=str(error), action="beginning again")
         await asyncio.sleep(RETRY_SECONDS)
 
 
-async def _announce(shell: Shell, broker: Broker) -> None:
-    heard: set[str] = set()
-    missing: set[str] | None = None
-    async for record in broker.follow([TENANTS, SIGNING_KEYS]):
-        if record is not None:
-            heard.add((dict(record.headers).get("ce_subject") or b"").decode(errors="replace"))
-        elif missing is None or missing:
-            owed = [each for each in await _everything(shell) if each[0] not in heard]
-            still = [each for each in owed if each[0] in (missing or set())]
-            if still:
-                await shell.execute_many([_command(shell, each) for each in still])
-                log.warning("announcements.made", count=len(still), action="none: the topics lacked them, and get them now")
-            missing = {subject for subject, *_ in owed} if missing is None else set()
+class Announcements:
+    """What the topics should say: of each tenant something, of each signing key something that is believed."""
 
+    def __init__(self, shell: Shell, root: RootKey, roots: Roots) -> None:
+        self._shell = shell
+        self._root = root
+        self._roots = roots
 
-def _command(shell: Shell, announcement: Announcement) -> Message[Any]:
-    _, tenant_id, command = announcement
-    return shell.command(command, tenant_id, actor="identity")
+    async def make(self, broker: Broker) -> None:
+        """Read the topics from their beginning, for ever; twice, where they end, say what they lack."""
+        reader = Reader([SigningKeyUpdated], topic_prefix=broker.prefix)
+        heard: set[str] = set()
+        missing: set[str] | None = None
+        async for record in broker.follow([TENANTS, SIGNING_KEYS]):
+            if record is not None:
+                subject = (dict(record.headers).get("ce_subject") or b"").decode(errors="replace")
+                if record.topic == broker.prefix + TENANTS or self._is_believed(reader.read(record)):
+                    heard.add(subject)
+                else:
+                    heard.discard(subject)
+            elif missing is None or missing:
+                owed = [each for each in await self._everything() if each[0] not in heard]
+                still = [each for each in owed if each[0] in (missing or set())]
+                if still:
+                    await self._shell.execute_many([self._command(each) for each in still])
+                    log.warning("announcements.made", count=len(still), action="none: the topics lacked them, and get them now")
+                missing = {subject for subject, *_ in owed} if missing is None else set()
 
+    def _is_believed(self, found: Received | Invalid | None) -> bool:
+        """Whether whoever reads this learns the key: what has no certificate, as of before there were any, is told again."""
+        if not isinstance(found, Received):
+            return False
+        update = found.message.data
+        try:
+            self._roots.demand_certified({**update.jwk, "kid": update.kid}, update.certificate)
+        except (UncertifiedError, KeyError):
+            return False
+        return True
 
-async def _everything(shell: Shell) -> Sequence[Announcement]:
-    """All tenants and signing keys that there are."""
-    found: list[Announcement] = []
-    after = NIL
-    while True:
-        async with shell.database.transaction([PLATFORM]) as connection:
-            page = await repository.tenant_ids(connection, after=after, limit=PAGE)
-            found += [(str(tenant_id), tenant_id, AnnounceTenant()) for tenant_id in page]
-            if len(page) < PAGE:
-                signing = await repository.signing_keys(connection)
-                return [*found, *((key.kid, PLATFORM, AnnounceSigningKey(kid=key.kid)) for key in signing)]
-        after = page[-1]
+    def _command(self, announcement: Announcement) -> Message[Any]:
+        _, tenant_id, command = announcement
+        return self._shell.command(command, tenant_id, actor="identity")
+
+    async def _everything(self) -> Sequence[Announcement]:
+        """All tenants and signing keys that there are."""
+        found: list[Announcement] = []
+        after = NIL
+        while True:
+            async with self._shell.database.transaction([PLATFORM]) as connection:
+                page = await repository.tenant_ids(connection, after=after, limit=PAGE)
+                found += [(str(tenant_id), tenant_id, AnnounceTenant()) for tenant_id in page]
+                if len(page) < PAGE:
+                    return [*found, *map(self._of_key, await repository.signing_keys(connection))]
+            after = page[-1]
+
+    def _of_key(self, key: SigningKey) -> Announcement:
+        return key.kid, PLATFORM, AnnounceSigningKey(kid=key.kid, certificate=self._root.certify(key.jwk, now()))
 
 
 JOBS = (announce,)

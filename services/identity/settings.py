@@ -1,22 +1,39 @@
 """What the identity service reads from its environment."""
 
-from pydantic import SecretStr, field_validator
+from pydantic import SecretStr, ValidationInfo, field_validator
 
 from libs.common import settings
+from libs.common.certificates import RootKey, Roots
 from libs.common.sealing import decode_key
 
 
 class Settings(settings.Settings):
-    """What every service reads, and the key that wraps stored secrets."""
+    """What every service reads, the key that wraps stored secrets, and the one that certifies signing keys."""
 
     master_key: SecretStr
     """Base64 of 32 bytes; wraps stored secrets."""
+    issuer_root_key: SecretStr
+    """The private half of the root key, on P-256: a PEM or a JWK."""
 
     @field_validator("master_key")
     @classmethod
     def _is_a_key(cls, value: SecretStr) -> SecretStr:
         decode_key(value.get_secret_value())
         return value
+
+    @field_validator("issuer_root_key")
+    @classmethod
+    def _is_believed(cls, value: SecretStr, given: ValidationInfo) -> SecretStr:
+        root = RootKey.read("", value.get_secret_value())
+        public = given.data.get("issuer_root_public_key")
+        if public is not None and root.public["kid"] not in Roots("", public):
+            raise ValueError("its public half is not in CARTWRIGHT_ISSUER_ROOT_PUBLIC_KEY")
+        return value
+
+    @property
+    def root_key(self) -> RootKey:
+        """What signing keys are certified with."""
+        return RootKey.read(self.issuer, self.issuer_root_key.get_secret_value())
 
     @property
     def master_key_bytes(self) -> bytes:

@@ -17,6 +17,7 @@ from deploy.local.ports import HOST
 from deploy.local.state import ROOT
 from libs.common.messaging.hints import CHANNEL, EVERYTHING
 from tests.shared.places import Place
+from tests.shared.roots import PUBLIC_ROOT
 
 SSL_REQUEST = 80877103
 FIELDS = (b"SFATAL", b"VFATAL", b"C57P03", b"Mthe database system is starting up")
@@ -99,6 +100,7 @@ async def worker(
         "TOPIC_PREFIX": prefix,
         "ISSUER": "http://issuer.test",
         "JWKS_URL": "http://127.0.0.1:9/jwks.json",
+        "ISSUER_ROOT_PUBLIC_KEY": PUBLIC_ROOT,
         "HTTP_HOST": HOST,
         "HTTP_PORT": str(port),
         "STRIPE_API_BASE": "http://127.0.0.1:9",

@@ -15,6 +15,7 @@ from deploy.local.environment import child_environment
 from deploy.local.ports import HOST, spare_port
 from deploy.local.state import ROOT
 from libs.common.http.connection import BODY_BYTES, HEAD_BYTES, HEADERS, PIPELINED, TARGET_BYTES
+from tests.shared.roots import PUBLIC_ROOT
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -100,6 +101,7 @@ async def mirror() -> AsyncIterator[Mirror]:
         "KAFKA_BOOTSTRAP_SERVERS": "-",
         "ISSUER": "-",
         "JWKS_URL": "-",
+        "ISSUER_ROOT_PUBLIC_KEY": PUBLIC_ROOT,
         "HTTP_PORT": str(port),
         "HTTP_CONNECTIONS_PER_ADDRESS": str(FEW),
         "TRUSTED_PROXIES": f"{PROXY}/32",

@@ -13,7 +13,6 @@ from libs.common.auth import CLIENT, Verifier
 from libs.common.contracts.cart import CartFrozen
 from libs.common.database import Database
 from libs.common.http.routes import Service
-from libs.common.keys import Keys
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.shell import Shell
 from libs.common.processes.api import api_app
@@ -26,6 +25,7 @@ from services.checkout.handlers.checkouts import Lifetime
 from tests.shared.callers import ISSUER, JWK, Person, count, message, onboard
 from tests.shared.events import cart_frozen_for, frozen_line, payment_authorized, payment_captured
 from tests.shared.places import Place
+from tests.shared.roots import keys_of
 
 PRICE = 250
 
@@ -98,8 +98,7 @@ def frozen(checkout: Checkout, quantity: int) -> CartFrozen:
 @asynccontextmanager
 async def shop_at(place: Place) -> AsyncIterator[Shop]:
     """What a process of each kind does for one tenant."""
-    keys = Keys("http://127.0.0.1:9/nobody-answers-here")
-    keys.learn(JWK)
+    keys = keys_of(ISSUER, JWK)
     async with process(place) as (shell, hints, statements), process(place) as (worker, _, _):
         app = api_app("checkout", ROUTES)
         app.state.keys = keys

@@ -24,7 +24,7 @@ from libs.common.http.rates import Rates
 from libs.common.http.reading import path_of
 from libs.common.http.routes import Service
 from libs.common.http.server import OPERATORS, closed
-from libs.common.keys import ALGORITHM, Keys, thumbprint
+from libs.common.jwk import ALGORITHM, thumbprint
 from libs.common.messaging.envelope import Reader
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.repairs import ParkedMessages
@@ -34,6 +34,7 @@ from libs.common.shared import Shared
 from services.checkout.handlers.checkouts import Lifetime
 from tests.shared.events import stock_counted, tenant_updated
 from tests.shared.places import Place
+from tests.shared.roots import keys_of
 
 ISSUER = "http://issuer.test"
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -113,8 +114,7 @@ class BothDoors:
 @asynccontextmanager
 async def edge(place: Place, rates: Rates | None = None) -> AsyncIterator[tuple[httpx.AsyncClient, Shell]]:
     """The service as clients meet it, and its shell."""
-    keys = Keys("http://127.0.0.1:9/nobody-answers-here")
-    keys.learn(JWK)
+    keys = keys_of(ISSUER, JWK)
     async with shell_of(place) as shell:
         app = api_app(place.service, parts_of(place.service).routes)
         app.state.keys = keys

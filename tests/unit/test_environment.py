@@ -4,23 +4,27 @@ import os
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
 
 from deploy.local.environment import Wiring, known_names, refuse_unknown_variables
 from deploy.local.errors import StackError
 from services import SERVICES
 
 PREFIX = "CARTWRIGHT_"
+ROOT_KEY = str(ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP256R1())))
 WIRING = Wiring(
     admin_url="postgresql://admin:hush@127.0.0.1:5432/postgres",
     bootstrap_servers="127.0.0.1:9092",
     issuer="http://127.0.0.1:8081",
+    issuer_root_key=ROOT_KEY,
     master_key="a master key",
     stripe_api_base="http://127.0.0.1:12111",
     stripe_api_key="sk_test_a",
     stripe_webhook_secret="whsec_a",
     platform_secret_file=Path("/nowhere"),
 )
-EVERYBODYS = {"DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS", "ISSUER", "JWKS_URL", "HTTP_HOST", "HTTP_PORT"}
+EVERYBODYS = {"DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS", "ISSUER", "ISSUER_ROOT_PUBLIC_KEY", "JWKS_URL", "HTTP_HOST", "HTTP_PORT"}
 STRIPES = {"STRIPE_API_BASE", "STRIPE_API_KEY", "STRIPE_WEBHOOK_SECRET"}
 
 
@@ -38,7 +42,12 @@ def _ours(environment: dict[str, str]) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("service", "own"),
-    [("cart", set()), ("checkout", set()), ("identity", {"MASTER_KEY"}), ("payments", {"MASTER_KEY", *STRIPES})],
+    [
+        ("cart", set()),
+        ("checkout", set()),
+        ("identity", {"ISSUER_ROOT_KEY", "MASTER_KEY"}),
+        ("payments", {"MASTER_KEY", *STRIPES}),
+    ],
 )
 @pytest.mark.usefixtures("environment")
 def test_a_process_is_given_what_its_service_reads_and_no_more(service: str, own: set[str]) -> None:

@@ -2,10 +2,14 @@
 
 from dataclasses import field
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
+from annotated_types import MaxLen
+
 from libs.common.contracts import Currency, Event, Text, event
+
+Certificate = Annotated[str, MaxLen(2_000)]
 
 
 @event("tenant.v1", "tenant.updated", aggregate="tenant_id")
@@ -30,3 +34,5 @@ class SigningKeyUpdated(Event):
     state: str
     not_before: datetime
     not_after: datetime | None = None
+    certificate: Certificate | None = None
+    """A JWS of the issuer's root key over this key, or its end. What has none is not believed."""

@@ -61,7 +61,7 @@ async def _run(parts: ServiceParts, settings: Settings, ops_port: int) -> None:
         hints = Hints(url)
         await hints.start()
         stack.push_async_callback(hints.close)
-        shell, keys = parts.shell(database, hints, "api"), Keys(settings.jwks_url)
+        shell, keys = parts.shell(database, hints, "api"), Keys(settings.jwks_url, settings.roots)
         shared = Shared(await stack.enter_async_context(parts.context(Process("api", shell, settings, keys))))
         verifier = Verifier(keys, issuer=settings.issuer, audience=parts.name)
         reader = Reader(parts.handlers.events(), topic_prefix=settings.topic_prefix)
@@ -189,6 +189,6 @@ def _take_key(keys: Keys, found: Received | Invalid | None) -> None:
     elif found is not None:
         update = found.message.data
         if update.state == "revoked":
-            keys.forget(update.kid)
+            keys.forget(update.kid, update.certificate)
         elif update.jwk.get("kid") == update.kid:
-            keys.learn(update.jwk)
+            keys.learn(update.jwk, update.certificate)

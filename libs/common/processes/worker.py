@@ -88,7 +88,7 @@ class _Work:
 
     def __init__(self, parts: ServiceParts, settings: Settings, database: Database, hints: Hints, relay_url: str) -> None:
         self.shell = parts.shell(database, hints, "worker")
-        self.keys = Keys(settings.jwks_url)
+        self.keys = Keys(settings.jwks_url, settings.roots)
         self._broker = broker = Broker(settings)
         self.kafka = kafka_broker(broker)
         self._parts, self._settings, self._database = parts, settings, database

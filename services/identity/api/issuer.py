@@ -9,6 +9,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import BaseModel
 
+from libs.common.certificates import RootKey
 from libs.common.clock import PLATFORM, new_id, now
 from libs.common.database import TRANSIENT
 from libs.common.errors import CartwrightError, ConflictError, UnavailableError
@@ -45,11 +46,14 @@ class TokenAnswer(BaseModel):
 class Issuer:
     """Signs what this service grants. `address` is the `iss` of its tokens."""
 
-    def __init__(self, shell: Shell, keys: Keys, *, address: str, master_key: bytes) -> None:
+    def __init__(self, shell: Shell, keys: Keys, root: RootKey, *, address: str, master_key: bytes) -> None:
         self.address = address
         self.refresh_tokens = RefreshTokens(master_key)
         self._shell = shell
         self._keys = keys
+        self._root = root
+        self._certificates: dict[str, str] = {}
+        """By key: made when they are first told."""
         self._master_key = master_key
         self._mint: TokenMint | None = None
         self._jwks: list[dict[str, str]] = []
@@ -65,7 +69,7 @@ class Issuer:
             await self._read()
 
     async def jwks(self) -> list[dict[str, str]]:
-        """Every public key that a token may be checked with."""
+        """Every public key that a token may be checked with, and the root key's word for it."""
         await self._refresh(JWKS_REREAD_SECONDS)
         return self._jwks
 
@@ -97,11 +101,17 @@ class Issuer:
         self._read_at = time.monotonic()
         async with self._shell.database.transaction([PLATFORM]) as connection:
             stored = await repository.signing_keys(connection)
-        self._jwks = [key.jwk for key in stored]
+        self._jwks = [{**key.jwk, "certificate": self._certified(key.jwk)} for key in stored]
         for jwk in self._jwks:
-            self._keys.learn(jwk)
+            self._keys.learn(jwk, jwk["certificate"])
         self._activate(stored)
         return self._mint is not None
+
+    def _certified(self, jwk: dict[str, str]) -> str:
+        kid = jwk["kid"]
+        if kid not in self._certificates:
+            self._certificates[kid] = self._root.certify(jwk, now())
+        return self._certificates[kid]
 
     def _activate(self, stored: Sequence[SigningKey]) -> None:
         active = next((key for key in stored if key.state is KeyState.ACTIVE), None)
@@ -119,6 +129,6 @@ class Issuer:
         jwk = jwk_of(private_key)
         kid = jwk["kid"]
         sealed = seal(private_key, kid, self._master_key, os.urandom(NONCE_BYTES))
-        command = AddSigningKey(kid=kid, jwk=jwk, sealed_private_key=sealed, not_before=now())
+        command = AddSigningKey(kid=kid, jwk=jwk, sealed_private_key=sealed, not_before=now(), certificate=self._certified(jwk))
         await self._shell.execute(self._shell.command(command, PLATFORM, actor=""))
         log.info("signing_key.made", kid=kid)

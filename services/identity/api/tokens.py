@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_der_private_key
 
 from libs.common.auth import TOKEN_TYPE
-from libs.common.keys import ALGORITHM, thumbprint
+from libs.common.jwk import ALGORITHM, thumbprint
 from services.identity.domain.access import Grant, claims
 
 NONCE_BYTES = 12

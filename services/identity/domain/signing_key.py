@@ -40,6 +40,13 @@ class SigningKey(Aggregate):
     not_after: datetime | None = None
 
 
-def updated(key: SigningKey) -> SigningKeyUpdated:
-    """The whole state but the private key, for everybody who verifies."""
-    return SigningKeyUpdated(kid=key.kid, jwk=key.jwk, state=str(key.state), not_before=key.not_before, not_after=key.not_after)
+def updated(key: SigningKey, certificate: str) -> SigningKeyUpdated:
+    """The whole state but the private key, for everybody who verifies; with the root key's word for it."""
+    return SigningKeyUpdated(
+        kid=key.kid,
+        jwk=key.jwk,
+        state=str(key.state),
+        not_before=key.not_before,
+        not_after=key.not_after,
+        certificate=certificate,
+    )

@@ -8,10 +8,15 @@ import jwt
 import orjson
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from libs.common.auth import Verifier
+from libs.common.certificates import RootKey, Roots
+from libs.common.clock import now
 from libs.common.errors import UnauthenticatedError, UnavailableError
-from libs.common.keys import FETCH_SECONDS, MAX_JWKS_BYTES, Keys, thumbprint
+from libs.common.jwk import thumbprint
+from libs.common.keys import FETCH_SECONDS, MAX_JWKS_BYTES, Keys
+from tests.shared.roots import certificate_of, keys_of, root_of
 
 ASKERS = 200
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n"
@@ -55,7 +60,7 @@ async def issuing(answering: Answering) -> AsyncIterator[tuple[Issuer, Keys]]:
     server = await asyncio.start_server(issuer.meet, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
     try:
-        yield issuer, Keys(f"http://{host}:{port}/jwks.json")
+        yield issuer, keys_of("i", url=f"http://{host}:{port}/jwks.json")
     finally:
         server.close()
 
@@ -105,7 +110,7 @@ async def test_many_unknown_keys_ask_an_issuer_that_is_away_once_and_disturb_nob
         with pytest.raises(UnavailableError, match="keys-unavailable"):
             await gate.verify(token(private, jwk["kid"]))
         assert issuer.asked == 1
-        keys.learn(jwk)
+        keys.learn(jwk, certificate_of(jwk, "i"))
         keys._ask_at = 0.0  # the pause is over
 
         async def forged(number: int) -> None:
@@ -125,7 +130,7 @@ async def test_many_unknown_keys_ask_an_issuer_that_is_away_once_and_disturb_nob
 
 
 async def test_the_pauses_grow_and_end_with_an_answer() -> None:
-    keys = Keys("http://127.0.0.1:9/nobody-answers-here")
+    keys = keys_of("i")
     pauses = []
     for _ in range(5):
         keys._ask_at = 0.0
@@ -136,9 +141,77 @@ async def test_the_pauses_grow_and_end_with_an_answer() -> None:
 
 async def test_what_is_no_key_in_an_answer_hides_none_that_is_and_whoever_gives_up_takes_it_from_nobody() -> None:
     private, jwk = made_key()
-    async with issuing(saying({"keys": [None, 7, {"kty": "EC", "crv": "P-256", "x": {}, "kid": "x"}, jwk]})) as (issuer, keys):
+    listed = [None, 7, {"kty": "EC", "crv": "P-256", "x": {}, "kid": "x"}, {**jwk, "certificate": certificate_of(jwk, "i")}]
+    async with issuing(saying({"keys": listed})) as (issuer, keys):
         impatient = asyncio.create_task(keys.get(jwk["kid"]))
         await asyncio.sleep(0)
         impatient.cancel()
         await Verifier(keys, issuer="i", audience="cart").verify(token(private, jwk["kid"]))
         assert issuer.asked == 1
+
+
+STRANGER = ec.generate_private_key(ec.SECP256R1())
+
+
+def _said(key: ec.EllipticCurvePrivateKey, kid: Any, claims: Any, **headers: Any) -> str:
+    return jwt.encode(claims, key, algorithm="ES256", headers={"typ": "cartwright-key+jwt", "kid": kid, **headers})
+
+
+def _not_certificates(jwk: dict[str, str]) -> list[Any]:
+    """What others, or we about something else, may say of a key."""
+    root, other = root_of("i"), made_key()[1]
+    stranger, true = RootKey("i", STRANGER), certificate_of(jwk, "i")
+    head, body, signature = true.split(".")
+    claims = {"iss": "i", "kid": jwk["kid"], "jwk": jwk, "iat": 0}
+    return [
+        *(None, "", 7, {}, [true], true[:-4], "x" * 3_000, f"{head}.{body}.", f"{head}.{other['x']}.{signature}"),
+        stranger.certify(jwk, now()),
+        _said(STRANGER, root.public["kid"], claims),
+        _said(STRANGER, jwk["kid"], claims, jwk=stranger.public),
+        jwt.encode(claims, "", algorithm="none", headers={"typ": "cartwright-key+jwt", "kid": root.public["kid"]}),
+        certificate_of(jwk, "another-issuer"),
+        certificate_of(other, "i"),
+        root.certify({**other, "kid": jwk["kid"]}, now()),
+        root.revoke(jwk["kid"], now()),
+    ]
+
+
+@pytest.mark.parametrize("number", range(17))
+async def test_a_key_is_learnt_with_the_roots_word_alone_and_forgotten_so(number: int) -> None:
+    private, jwk = made_key()
+    keys = keys_of("i")
+    gate = Verifier(keys, issuer="i", audience="cart")
+    keys.learn(jwk, _not_certificates(jwk)[number])
+    with pytest.raises(UnavailableError):
+        await gate.verify(token(private, jwk["kid"]))
+    keys.learn(jwk, certificate_of(jwk, "i"))
+    await gate.verify(token(private, jwk["kid"]))
+    keys.forget(jwk["kid"], [*_not_certificates(jwk)[:-1], certificate_of(jwk, "i")][number])
+    await gate.verify(token(private, jwk["kid"]))
+    keys.forget(jwk["kid"], root_of("i").revoke(jwk["kid"], now()))
+    keys.learn(jwk, certificate_of(jwk, "i"))
+    assert not keys, "what is revoked is not learnt again"
+
+
+async def test_who_answers_for_the_jwks_adds_no_key_of_his_own() -> None:
+    (thief, jwk), (_, genuine) = made_key(), made_key()
+    listed = [{**jwk, "certificate": RootKey("i", STRANGER).certify(jwk, now())}, jwk]
+    async with issuing(saying({"keys": [*listed, {**genuine, "certificate": certificate_of(genuine, "i")}]})) as (_, keys):
+        with pytest.raises(UnauthenticatedError, match="nobody knows its key"):
+            await Verifier(keys, issuer="i", audience="cart").verify(token(thief, jwk["kid"]))
+        assert genuine["kid"] in keys
+
+
+def test_a_root_key_is_read_from_a_pem_and_from_a_jwk_and_several_may_be_believed() -> None:
+    _, jwk = made_key()
+    pem = STRANGER.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    old, new = root_of("i"), RootKey.read("i", pem)
+    assert RootKey.read("i", str(jwt.algorithms.ECAlgorithm.to_jwk(STRANGER))).public == new.public
+    both = Roots("i", orjson.dumps([old.public, new.public]).decode())
+    for root in (old, new):
+        both.demand_certified(jwk, root.certify(jwk, now()))
+    for text in ("", "x", "{}", "[]", "7", orjson.dumps({**new.public, "x": old.public["x"]}).decode()):
+        with pytest.raises(ValueError, match=r".*"):
+            Roots("i", text)
+        with pytest.raises(ValueError, match=r"^it is n"):
+            RootKey.read("i", text)

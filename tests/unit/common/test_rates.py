@@ -8,6 +8,7 @@ from libs.common.auth import SHOPPER, Principal
 from libs.common.http import rates as subject_under_test
 from libs.common.http.rates import FREE_GUESSES, LONGEST_PAUSE_SECONDS, RateLimitedError, Rates, address_of
 from libs.common.settings import Settings, SettingsError
+from tests.shared.roots import PUBLIC_ROOT
 
 TENANT, OTHER = UUID(int=1), UUID(int=2)
 
@@ -26,7 +27,8 @@ def clock() -> Clock:
 
 
 def _rates(clock: Clock, **given: str) -> Rates:
-    settings = {"database_url": "-", "kafka_bootstrap_servers": "-", "issuer": "-", "jwks_url": "-", "http_port": 1}
+    needed = {"database_url": "-", "kafka_bootstrap_servers": "-", "issuer": "-", "jwks_url": "-", "http_port": 1}
+    settings = {**needed, "issuer_root_public_key": PUBLIC_ROOT}
     return Rates(Settings.model_validate({**settings, **given}), clock)
 
 

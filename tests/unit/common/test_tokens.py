@@ -14,9 +14,10 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from libs.common.auth import CLIENT, PERMISSIONS, PLATFORM_OPERATOR, ROLES, SHOPPER, Verifier, bearer
-from libs.common.clock import PLATFORM
+from libs.common.clock import PLATFORM, now
 from libs.common.errors import DeniedError, UnauthenticatedError, UnavailableError
-from libs.common.keys import Keys, thumbprint
+from libs.common.jwk import thumbprint
+from tests.shared.roots import certificate_of, keys_of, root_of
 
 ISSUER, AUDIENCE = "https://issuer.test", "cart"
 KEY, THIEF = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
@@ -77,9 +78,7 @@ def token(header: dict[str, Any] | None = None, *, key: Any = KEY, **changes: An
 
 
 def verifier(audience: str = AUDIENCE) -> Verifier:
-    keys = Keys("http://127.0.0.1:9/nobody-answers-here")
-    keys.learn(PUBLIC_JWK)
-    return Verifier(keys, issuer=ISSUER, audience=audience)
+    return Verifier(keys_of(ISSUER, PUBLIC_JWK), issuer=ISSUER, audience=audience)
 
 
 async def test_a_good_token_says_who_is_calling() -> None:
@@ -211,11 +210,11 @@ async def test_a_token_is_good_until_its_end_and_not_longer_also_when_it_is_know
 
 async def test_a_key_that_is_forgotten_opens_nothing_any_more_not_even_for_tokens_that_it_has_opened_for() -> None:
     gate = verifier()
-    gate.keys.learn(THIEFS_JWK)
+    gate.keys.learn(THIEFS_JWK, certificate_of(THIEFS_JWK, ISSUER))
     known = token({"kid": THIEFS_KID}, key=THIEF)
     assert (await gate.verify(known)).subject == SUBJECT
     assert await gate.verify(known) is await gate.verify(known)
-    gate.keys.forget(THIEFS_KID)
+    gate.keys.forget(THIEFS_KID, root_of(ISSUER).revoke(THIEFS_KID, now()))
     for stolen in (known, token({"kid": THIEFS_KID}, key=THIEF, jti="another")):
         with pytest.raises(UnauthenticatedError):
             await gate.verify(stolen)
@@ -247,8 +246,8 @@ NO_KEYS: list[Any] = [
 
 @pytest.mark.parametrize("jwk", NO_KEYS, ids=range(len(NO_KEYS)))
 async def test_what_is_no_key_of_ours_is_not_learned_and_fails_nobody_but_itself(jwk: Any) -> None:
-    keys = Keys("http://127.0.0.1:9/nobody-answers-here")
-    keys.learn(jwk)
+    keys = keys_of(ISSUER)
+    keys.learn(jwk, certificate_of(PUBLIC_JWK, ISSUER))
     assert not keys
     with pytest.raises(UnavailableError, match="keys-unavailable"):
         await Verifier(keys, issuer=ISSUER, audience=AUDIENCE).verify(token())
@@ -256,8 +255,8 @@ async def test_what_is_no_key_of_ours_is_not_learned_and_fails_nobody_but_itself
 
 async def test_a_key_that_is_known_is_never_replaced() -> None:
     gate = verifier()
-    gate.keys.learn({**PUBLIC_JWK, **OTHERS_POINT})
-    gate.keys.learn({**THIEFS_JWK, "kid": KID})
+    for jwk in ({**PUBLIC_JWK, **OTHERS_POINT}, {**THIEFS_JWK, "kid": KID}):
+        gate.keys.learn(jwk, certificate_of(jwk, ISSUER))
     await gate.verify(token())
     with pytest.raises(UnauthenticatedError):
         await gate.verify(token(key=THIEF))
