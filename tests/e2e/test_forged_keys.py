@@ -50,9 +50,9 @@ async def _announce(market: Market, like: Any, jwk: dict[str, str], **changes: A
     kid = jwk["kid"]
     genuine = orjson.loads(like.value)
     value = orjson.dumps({**genuine, "kid": kid, "jwk": jwk, **changes}, option=orjson.OPT_SORT_KEYS)
-    own = {"ce_id": str(uuid4()), "ce_subject": kid}
-    headers = [(name, own[name].encode() if name in own else text) for name, text in like.headers]
-    key = like.key.replace(genuine["kid"].encode(), kid.encode())
+    other = genuine["kid"].encode(), kid.encode()
+    headers = [(name, str(uuid4()).encode() if name == "ce_id" else text.replace(*other)) for name, text in like.headers]
+    key = like.key.replace(*other)
     async with AIOKafkaProducer(**client_arguments(market.api.stack)) as producer:
         await producer.send_and_wait(like.topic, value, key=key, headers=headers)
 
