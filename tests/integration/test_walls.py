@@ -118,7 +118,7 @@ async def _payments(victim: Victim) -> dict[str, str]:
     asked = payment_requested()
     await victim.shell.execute(message(asked, victim.tenant_id))
     others = {name: str(uuid4()) for name in ("refund_id", "dispute_id", "reconciliation_id")}
-    return {"payment_id": str(asked.payment_id), "tenant_id": str(victim.tenant_id), **others}
+    return {"payment_id": str(asked.payment_id), "tenant_id": str(victim.tenant_id), "state": "s" * 43, **others}
 
 
 async def _identity(victim: Victim) -> dict[str, str]:

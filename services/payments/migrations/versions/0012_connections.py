@@ -47,5 +47,5 @@ def upgrade() -> None:
     """Expand only."""
     for statement in STATEMENTS:
         op.execute(statement)
-    for statement in protect("account_connection", "payments_app"):
+    for statement in protect("account_connection", "payments_app", privileges="SELECT, INSERT, UPDATE"):
         op.execute(statement)

@@ -5,10 +5,17 @@ from uuid import UUID
 
 from libs.common.database import Connection
 
-# What nobody completed in time proves nothing: the tenant's own go with the next one that is begun.
-FORGET = "DELETE FROM account_connection WHERE tenant_id = $1 AND account_id IS NULL AND expires_at < now() - interval '1 day'"
-BEGIN = """INSERT INTO account_connection (tenant_id, state_digest, subject_id, created_at, expires_at)
-VALUES ($1, $2, $3, now(), now() + $4::interval)"""
+# What nobody completed in time proves nothing: the next one that the tenant begins takes its row.
+BEGIN = """WITH left_over AS (
+    SELECT state_digest FROM account_connection
+    WHERE tenant_id = $1 AND account_id IS NULL AND expires_at < now() - interval '1 day' LIMIT 1 FOR UPDATE SKIP LOCKED
+), taken AS (
+    UPDATE account_connection c
+    SET state_digest = $2, subject_id = $3, created_at = now(), expires_at = now() + $4::interval, used_at = NULL
+    FROM left_over l WHERE c.tenant_id = $1 AND c.state_digest = l.state_digest RETURNING true
+)
+INSERT INTO account_connection (tenant_id, state_digest, subject_id, created_at, expires_at)
+SELECT $1, $2, $3, now(), now() + $4::interval WHERE NOT EXISTS (SELECT FROM taken)"""
 USE = """UPDATE account_connection SET used_at = now()
 WHERE tenant_id = $1 AND state_digest = $2 AND subject_id = $3 AND used_at IS NULL AND expires_at > now() RETURNING true"""
 IS_OPEN = """SELECT true FROM account_connection
@@ -20,7 +27,6 @@ IS_PROVEN = """SELECT EXISTS (SELECT FROM account_connection WHERE tenant_id = $
 
 async def begin(connection: Connection, tenant_id: UUID, digest: bytes, subject_id: UUID, lifetime: timedelta) -> None:
     """Keep that this person of this tenant has begun a connection."""
-    await connection.execute(FORGET, tenant_id)
     await connection.execute(BEGIN, tenant_id, digest, subject_id, lifetime)
 
 
