@@ -18,7 +18,12 @@ from libs.common.http.routes import GuardedRoute, Routes, UndeclaredPermissionEr
 from libs.common.http.seeing import Sight
 from libs.common.http.server import OpenToTenantsError, operator_app
 from libs.common.messaging.shell import Shell
+from libs.common.sealing import MasterKey, MasterKeys
+from libs.common.shared import Shared
 from services import SERVICES
+from services.payments.gateway.accounts import Access, Credentials, Gateways
+from services.payments.gateway.stripe import Stripe
+from services.payments.repository.provider.accounts import loading
 from tests.shared.callers import Person, edge, message, problem
 from tests.shared.events import payment_requested
 from tests.shared.places import Place, Places
@@ -117,6 +122,9 @@ async def _checkout(victim: Victim) -> dict[str, str]:
 async def _payments(victim: Victim) -> dict[str, str]:
     asked = payment_requested()
     await victim.shell.execute(message(asked, victim.tenant_id))
+    nowhere, keys, ours = Stripe("http://127.0.0.1:9"), MasterKeys(MasterKey(bytes(32))), Credentials("sk_test_walls")
+    gateways = Gateways(loading(victim.shell.database), nowhere, platform=ours, master_keys=keys, connect_client_id="ca_test")
+    victim.client._transport.app.state.service.shared = Shared(Access(gateways, keys))  # type: ignore[attr-defined]
     others = {name: str(uuid4()) for name in ("refund_id", "dispute_id", "reconciliation_id")}
     return {"payment_id": str(asked.payment_id), "tenant_id": str(victim.tenant_id), "state": "s" * 43, **others}
 
