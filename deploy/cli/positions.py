@@ -1,25 +1,13 @@
 """`positions`: how far each consumer has come, and what is to be done about a log that is not the one it knew."""
 
-from typing import Any
-
-from deploy.cli.api import Api
 from deploy.cli.errors import ExitCode
 from deploy.cli.output import print_json
-from deploy.cli.repair import ASK_SECONDS, services, with_operator, worker
+from deploy.cli.repair import of_workers, with_operator
 
 
 def show(*, service: str | None, json: bool) -> int:
     """Print every position; 1 when a log waits to be adopted."""
-
-    async def run(api: Api, token: str) -> list[dict[str, Any]]:
-        found = []
-        for name in services(api.stack, service):
-            url = f"{worker(api.stack, name)}/ops/positions"
-            answer = (await api.ask(url, "GET", token=token, seconds=ASK_SECONDS)).body
-            found += [{"service": name, **each} for each in answer["items"]]
-        return found
-
-    items = with_operator(run)
+    items = with_operator(lambda api, token: of_workers(api, token, service, "GET", "/ops/positions", member="items"))
     waiting = [each for each in items if each["state"] == "other-log"]
     if json:
         print_json({"items": items})
@@ -33,16 +21,10 @@ def show(*, service: str | None, json: bool) -> int:
 
 def adopt(*, service: str | None, reason: str, json: bool) -> int:
     """Have the logs read that are not those we knew."""
-
-    async def run(api: Api, token: str) -> list[dict[str, Any]]:
-        done = []
-        for name in services(api.stack, service):
-            url = f"{worker(api.stack, name)}/ops/positions/adopt"
-            answer = (await api.ask(url, "POST", token=token, body={"reason": reason}, seconds=ASK_SECONDS)).body
-            done += [{"service": name, **each} for each in answer["adopted"]]
-        return done
-
-    adopted = with_operator(run)
+    asked = {"reason": reason}
+    adopted = with_operator(
+        lambda api, token: of_workers(api, token, service, "POST", "/ops/positions/adopt", member="adopted", body=asked)
+    )
     if json:
         print_json({"adopted": adopted})
     else:

@@ -105,6 +105,17 @@ def worker(stack: StackDescription, service: str) -> str:
     return stack.services[name].ops[-1]
 
 
+async def of_workers(
+    api: Api, token: str, service: str | None, method: str, path: str, *, member: str, body: object = None
+) -> list[dict[str, Any]]:
+    """What the worker of the one service that is meant, or of each, answers under this member, with the service's name."""
+    found: list[dict[str, Any]] = []
+    for name in services(api.stack, service):
+        answer = (await api.ask(worker(api.stack, name) + path, method, token=token, body=body, seconds=ASK_SECONDS)).body
+        found += [{"service": name, **each} for each in answer[member]]
+    return found
+
+
 def services(stack: StackDescription, service: str | None) -> Sequence[str]:
     """Name the one service that is meant, or all."""
     if service is not None and service not in stack.services:

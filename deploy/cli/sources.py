@@ -5,23 +5,14 @@ from typing import Any
 from deploy.cli.api import Api, RefusedError
 from deploy.cli.errors import CommandError, ExitCode
 from deploy.cli.output import print_json
-from deploy.cli.repair import ASK_SECONDS, services, with_operator, worker
+from deploy.cli.repair import of_workers, services, with_operator
 
 NOT_FOUND = 404
 
 
 def show(*, service: str | None, json: bool) -> int:
     """Print every source that is paused or catching up; 1 when one is paused."""
-
-    async def run(api: Api, token: str) -> list[dict[str, Any]]:
-        found = []
-        for name in services(api.stack, service):
-            url = f"{worker(api.stack, name)}/ops/sources"
-            answer = (await api.ask(url, "GET", token=token, seconds=ASK_SECONDS)).body
-            found += [{"service": name, **each} for each in answer["items"]]
-        return found
-
-    items = with_operator(run)
+    items = with_operator(lambda api, token: of_workers(api, token, service, "GET", "/ops/sources", member="items"))
     if json:
         print_json({"items": items})
     else:
@@ -40,14 +31,12 @@ def decide(*, action: str, source: str, tenant: str | None, service: str | None,
         done: list[dict[str, Any]] = []
         asked = {"source": source, **({"tenant_id": tenant} if tenant else {}), **body}
         for name in services(api.stack, service):
-            url = f"{worker(api.stack, name)}/ops/sources/{action}"
             try:
-                answer = (await api.ask(url, "POST", token=token, body=asked, seconds=ASK_SECONDS)).body
+                path, member = f"/ops/sources/{action}", f"{action}d"
+                done += await of_workers(api, token, name, "POST", path, member=member, body=asked)
             except RefusedError as error:
                 if error.status != NOT_FOUND:
                     raise
-            else:
-                done += [{"service": name, **each} for each in next(iter(answer.values()))]
         if not done:
             raise CommandError("no such source is paused: see ./cartwright sources list")
         return done

@@ -15,16 +15,22 @@ log = structlog.get_logger(__name__)
 
 
 async def poll(
-    work: Callable[[], Awaitable[object]], *, every: float, waiting: str, outlives: tuple[type[Exception], ...] = PASSING
+    work: Callable[[], Awaitable[object]],
+    *,
+    every: float,
+    waiting: str,
+    outlives: tuple[type[Exception], ...] = PASSING,
+    **about: str,
 ) -> None:
     """Do it for ever, so many seconds after it is done; at once if it answers True, for then there is more of it.
 
-    While the database is away a line of the name `waiting` says so, and it is tried again as if there had been nothing.
+    While the database is away a line of the name `waiting` says so, with what it is `about`, and it is tried again as if
+    there had been nothing.
     """
     while True:
         has_more: object = False
         try:
             has_more = await work()
         except outlives as error:
-            log.warning(waiting, error=str(error), action=f"trying again in {every:g} s")
+            log.warning(waiting, **about, error=str(error), action=f"trying again in {every:g} s")
         await asyncio.sleep(0 if has_more is True else every)

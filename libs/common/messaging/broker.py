@@ -116,6 +116,19 @@ class Broker:
             connection.close()
         return None
 
+    async def denies(self, error: BaseException, *, work: str, line: str, action: str) -> bool:
+        """Whether this error comes from what the broker denies us; then that is counted, and told by a line of this name."""
+        reason = await self.refusal(error)
+        if reason is None:
+            return False
+        DENIED.labels(work).inc()
+        log.error(line, reason=reason, action=action)
+        return True
+
+    def reader(self, *topics: str, **options: Any) -> Consumer:
+        """A consumer without a group, which has yet to be started."""
+        return Consumer(*topics, bootstrap_servers=self.bootstrap_servers, enable_auto_commit=False, **options, **self.security)
+
     async def partition_count(self, producer: AIOKafkaProducer, topic: str) -> int:
         """How many partitions a topic has. Fixed before its first use: keys would move if it changed."""
         count = self._partitions.get(topic)
@@ -130,14 +143,7 @@ class Broker:
         Raises a KafkaError when a topic is made anew: whoever follows begins again, for what it holds is not what was read.
         """
         names = [self.topic(topic) for topic in topics]
-        consumer = Consumer(
-            *names,
-            bootstrap_servers=self.bootstrap_servers,
-            auto_offset_reset="earliest",
-            enable_auto_commit=False,
-            fetch_max_wait_ms=FOLLOW_MS,
-            **self.security,
-        )
+        consumer = self.reader(*names, auto_offset_reset="earliest", fetch_max_wait_ms=FOLLOW_MS)
         try:
             await consumer.start()
             known = await consumer.topic_ids(names)
@@ -158,15 +164,7 @@ class Broker:
                         elif isinstance(note, Unreadable):
                             _report_unreadable(record.topic, record.partition, note)
         finally:
-            await _stopped(consumer)
-
-
-async def _stopped(consumer: Consumer) -> None:
-    """Stop it. What it had under way may end as canceled, which is nothing that we were told to do."""
-    stopping = asyncio.ensure_future(consumer.stop())
-    await asyncio.wait({stopping})
-    if not stopping.cancelled() and (error := stopping.exception()):
-        log.warning("follower.not_stopped", error=repr(error), action="left behind; it holds nothing")
+            await consumer.stop()
 
 
 def _report_unreadable(topic: str, partition: int, note: Unreadable) -> None:

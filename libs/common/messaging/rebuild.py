@@ -216,9 +216,7 @@ class _Run:
 
     async def _started(self, partitions: Sequence[TopicPartition]) -> Consumer:
         if self._consumer is None:
-            self._consumer = Consumer(
-                bootstrap_servers=self._broker.bootstrap_servers, enable_auto_commit=False, **self._broker.security
-            )
+            self._consumer = self._broker.reader()
             await self._consumer.start()
             self._consumer.assign(list(partitions))
             await self._consumer.seek_to_beginning()

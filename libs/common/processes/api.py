@@ -23,7 +23,7 @@ from libs.common.http.reading import SLASH, path_of
 from libs.common.http.routes import GuardedRoute, Routes, Service
 from libs.common.http.server import OPERATORS, Door, calm_collector, closed, listen, no_route, operator_routes, serve_both
 from libs.common.keys import Keys
-from libs.common.messaging.broker import DENIED, Broker
+from libs.common.messaging.broker import Broker
 from libs.common.messaging.envelope import Invalid, Reader, Received
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.repairs import ParkedMessages
@@ -172,12 +172,8 @@ async def _follow_keys(keys: Keys, broker: Broker) -> None:
                 if record is not None:
                     _take_key(keys, reader.read(record))
         except (KafkaError, OSError, TimeoutError) as error:
-            if reason := await broker.refusal(error):
-                DENIED.labels("follow").inc()
-                log.error(  # noqa: TRY400 - the reason says it all
-                    "keys.follower_refused", reason=reason, action="give this service its rights at the broker"
-                )
-            else:
+            action = "give this service its rights at the broker"
+            if not await broker.denies(error, work="follow", line="keys.follower_refused", action=action):
                 log.warning("keys.follower_interrupted", error=str(error), action="known keys stay valid; following again")
             await asyncio.sleep(2)
 

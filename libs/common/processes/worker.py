@@ -24,7 +24,7 @@ from libs.common.http.server import Check, calm_collector, operator_app, serve
 from libs.common.http.sources import source_routes
 from libs.common.keys import Keys
 from libs.common.messaging import asyncapi
-from libs.common.messaging.broker import DENIED, Broker
+from libs.common.messaging.broker import Broker
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.inbox import Inbox, kafka_broker
 from libs.common.messaging.rebuild import Rebuilder
@@ -221,12 +221,8 @@ async def _consume(kafka: KafkaBroker, broker: Broker) -> None:
         try:
             await kafka.start()
         except (KafkaError, OSError) as error:
-            if reason := await broker.refusal(error):
-                DENIED.labels("consume").inc()
-                log.error(  # noqa: TRY400 - the reason says it all
-                    "consumer.refused", reason=reason, action="give this service its rights at the broker; it is not ready before"
-                )
-            else:
+            action = "give this service its rights at the broker; it is not ready before"
+            if not await broker.denies(error, work="consume", line="consumer.refused", action=action):
                 log.warning("consumer.waiting_for_broker", error=str(error), action="trying again in a second")
             await kafka.stop()
             await asyncio.sleep(1)

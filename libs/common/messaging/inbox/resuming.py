@@ -17,7 +17,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from libs.common.clock import PLATFORM, new_id, rfc3339
-from libs.common.database import PASSING, WHATEVER_IT_SAYS, Connection, passes_by_itself, write
+from libs.common.database import WHATEVER_IT_SAYS, Connection, passes_by_itself, poll, write
 from libs.common.errors import ConflictError, MalformedError, NotFoundError
 from libs.common.messaging.batch import Applied, Batch, FencedError
 from libs.common.messaging.broker import Broker
@@ -25,6 +25,7 @@ from libs.common.messaging.catching_up import CatchUp, CaughtUp
 from libs.common.messaging.envelope import Invalid, Reader
 from libs.common.messaging.inbox.positions import MISSED
 from libs.common.messaging.ordering import Found
+from libs.common.messaging.parked import MAX_SOURCE
 from libs.common.messaging.reading import Consumer
 from libs.common.messaging.repairs import AUDIT
 from libs.common.messaging.shell import Shell
@@ -34,7 +35,7 @@ from libs.common.telemetry import Gauge
 LOOK_SECONDS = 1.0
 PAGE = 500
 STALLED_SECONDS = 30.0
-MAX_SOURCE = 500
+NOT_CAUGHT_UP = "inbox.source_not_caught_up"
 
 PAUSED = Gauge("cartwright_inbox_paused_sources", "Sources that are paused, each for one tenant", ["group"])
 HELD_BACK = Gauge("cartwright_inbox_held_back_messages", "Messages of paused sources that are not decided yet", ["group"])
@@ -127,12 +128,8 @@ class Resuming:
 
     async def run(self) -> None:
         """Look for sources that are to be resumed, again and again."""
-        while True:
-            try:
-                await self.look()
-            except (*WHATEVER_IT_SAYS, *PASSING, KafkaError, FencedError, ConflictError) as error:
-                log.warning("inbox.source_not_caught_up", group=self._group, error=str(error), action="it is tried again")
-            await asyncio.sleep(LOOK_SECONDS)
+        outlives = (*WHATEVER_IT_SAYS, KafkaError, FencedError, ConflictError)
+        await poll(self.look, every=LOOK_SECONDS, waiting=NOT_CAUGHT_UP, outlives=outlives, group=self._group)
 
     async def look(self) -> None:
         """Catch up with every source that is resuming."""
@@ -150,8 +147,7 @@ class Resuming:
 
     async def _read(self, stretch: Stretch) -> None:
         """Read one stretch from Kafka to its end, and decide it."""
-        security = self._broker.security
-        consumer = Consumer(bootstrap_servers=self._broker.bootstrap_servers, enable_auto_commit=False, **security)
+        consumer = self._broker.reader()
         await consumer.start()
         try:
             await self._through(consumer, stretch)
@@ -183,7 +179,7 @@ class Resuming:
                     return
                 rest = caught_up.rest
             elif time.monotonic() - moved_at > STALLED_SECONDS:
-                log.warning("inbox.source_not_caught_up", group=self._group, error="nothing comes", action="it is tried again")
+                log.warning(NOT_CAUGHT_UP, group=self._group, error="nothing comes", action="it is tried again")
                 return
             await asyncio.sleep(time.monotonic() - began)
 

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
+import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer import fetcher
 from aiokafka.protocol.fetch import FetchRequest
@@ -39,6 +40,8 @@ STUCK_PAUSE_SECONDS: Final = 0.5
 WITHHELD: Final = "Kafka cannot read its own log here"
 
 Send = Callable[..., Awaitable[Any]]
+
+log = structlog.get_logger(__name__)
 
 
 def _records(found: Any) -> Any:
@@ -90,6 +93,13 @@ class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
         waiting, alike = self._fetcher._records, self._polls % OWN_FIRST == 0  # noqa: SLF001 - as below
         for partition in sorted(waiting, key=lambda it: (not alike and it.topic in self._foreign, self._served.get(it, 0))):
             waiting.move_to_end(partition)
+
+    async def stop(self) -> None:
+        """Stop. What was under way may end as canceled, which is nothing that we were told to do."""
+        stopping = asyncio.ensure_future(super().stop())
+        await asyncio.wait({stopping})
+        if not stopping.cancelled() and (error := stopping.exception()):
+            log.warning("consumer.not_stopped", error=repr(error), action="left behind; it holds nothing")
 
     def log_start(self, partition: TopicPartition) -> int:
         """Where a partition began when it was last fetched."""
