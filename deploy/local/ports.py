@@ -7,7 +7,7 @@ import socket
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from services import SERVICES
 
@@ -26,9 +26,6 @@ HOST: Final = "127.0.0.1"
 
 # Below every system's range of ephemeral ports, so that no outgoing connection takes one before its owner listens.
 _SPARE: Final = range(20_000, 32_000)
-
-_HELD: Final[list[IO[str]]] = []
-"""The locks of the spare ports that were given out here; they end with the process."""
 
 
 def choose_ports(
@@ -74,11 +71,10 @@ def spare_port() -> int:
 def _reserved(port: int) -> bool:
     folder = Path(tempfile.gettempdir()) / f"cartwright-ports-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    held = (folder / str(port)).open("w")
+    held = os.open(folder / str(port), os.O_WRONLY | os.O_CREAT, 0o600)
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        held.close()
+        os.close(held)
         return False
-    _HELD.append(held)
-    return True
+    return True  # nobody closes it: the lock ends with the process
