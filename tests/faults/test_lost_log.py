@@ -66,12 +66,12 @@ async def test_a_member_that_starts_on_another_log_reads_it_only_once_it_is_adop
                 assert await _is_noticed(inbox)
                 await asyncio.sleep(2)
                 assert (await toy.totals([tenant]))["applied"] == before * PARTITIONS
-                assert {each["state"] for each in await inbox.stored.listing()} == {"other-log"}
-                adopted = await inbox.stored.adopt(actor="somebody", reason="the disk is gone")
+                assert {each["state"] for each in await inbox.stored[0].listing()} == {"other-log"}
+                adopted = await inbox.stored[0].adopt(actor="somebody", reason="the disk is gone")
                 assert [(each["was"], each["next_offset"]) for each in adopted] == [(before, 0)] * PARTITIONS
                 assert await applied(toy, tenant, expected) == expected
                 assert inbox.replaced is None
-                assert await inbox.stored.adopt(actor="somebody", reason="again") == []
+                assert await inbox.stored[0].adopt(actor="somebody", reason="again") == []
         audited = await rows(toy, "SELECT actor, action, target FROM operator_action ORDER BY target")
         group, topic = toy.prefix + GROUP, toy.prefix + TOPIC
         assert audited == [("somebody", "position.adopt", f"{group}:{topic}:{each}") for each in range(PARTITIONS)]
@@ -91,8 +91,8 @@ async def test_a_member_under_which_the_log_is_lost_says_so_and_goes_on_when_tol
         await _lose(own_kafka, tmp_path, toy)
         assert await _is_noticed(inbox)
         await _fill(toy, tenant, counter, count)
-        await until(inbox.stored.listing, lambda found: all(each["state"] == "other-log" for each in found))
-        await inbox.stored.adopt(actor="somebody", reason="the disk is gone")
+        await until(inbox.stored[0].listing, lambda found: all(each["state"] == "other-log" for each in found))
+        await inbox.stored[0].adopt(actor="somebody", reason="the disk is gone")
         assert await applied(toy, tenant, 2 * count * PARTITIONS) == 2 * count * PARTITIONS
 
 

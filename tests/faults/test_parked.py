@@ -1,5 +1,6 @@
 """Poison, and what comes too early: it stops nobody else, waits in order, and leaves in order once it is cured."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from uuid import UUID, uuid4
 
@@ -67,6 +68,20 @@ async def test_what_cannot_be_so_is_rejected_under_its_tenant_and_holds_up_nothi
     with pytest.raises(ConflictError, match="still-failing"):
         await ward.parked.replay(first["id"], actor="tester")
     assert (await ward.parked.show(first["id"]))["state"] == "rejected"
+
+
+async def test_two_who_replay_the_same_message_at_once_have_it_decided_once(ward: Ward) -> None:
+    liar, early = uuid4(), uuid4()
+    ward.unbelievable, ward.poisonous = {2}, {7}
+    await ward.send((liar, 2), (early, 7))
+    await ward.until(lambda: _count(ward, 2))
+    ward.unbelievable, ward.poisonous = set(), set()
+    for message in await ward.parked.search(limit=10):
+        both = asyncio.gather(*(ward.parked.replay(message["id"], actor="tester") for _ in range(2)), return_exceptions=True)
+        [refused] = [each for each in await both if isinstance(each, BaseException)]
+        assert isinstance(refused, ConflictError)
+        assert refused.code == "already-decided"
+    assert await ward.tallies() == {liar: (1, 2, 0), early: (1, 7, 0)}
 
 
 async def test_a_message_that_the_database_will_not_take_is_found_in_its_batch_and_holds_up_its_own_key_alone(ward: Ward) -> None:

@@ -162,7 +162,7 @@ async def test_a_consumer_put_back_behind_what_is_stored_applies_nothing_twice(
             await send(tenant, counter, HEALTHY)
         assert await _applied(toy, tenant, 3) == 3
         # As a rebalance does whose own seek comes late: the inbox knows where it stands, the consumer does not.
-        inbox._subscriber.consumer.seek(TopicPartition(f"{toy.prefix}toy.v1", 0), 0)
+        inbox.members[0]._subscriber.consumer.seek(TopicPartition(f"{toy.prefix}toy.v1", 0), 0)
         await asyncio.sleep(1)
         await send(tenant, counter, HEALTHY)
         assert await _applied(toy, tenant, 4) == 4
@@ -190,7 +190,7 @@ async def test_a_mistake_in_reading_is_tried_again_and_no_message_is_passed_over
 ) -> None:
     tenant, counter = uuid4(), uuid4()
     async with toy.shell() as shell, toy.member(shell) as inbox:
-        reader = inbox.reader = StumblingReader(shell.handlers.events(), topic_prefix=toy.prefix)
+        reader = inbox.members[0]._reader = StumblingReader(shell.handlers.events(), topic_prefix=toy.prefix)
         for _ in range(3):
             await send(tenant, counter, HEALTHY)
         assert await _applied(toy, tenant, 3) == 3

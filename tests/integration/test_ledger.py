@@ -4,7 +4,6 @@ import asyncio
 import csv
 from collections import Counter
 from collections.abc import AsyncIterator
-from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -12,14 +11,10 @@ import httpx
 import orjson
 import pytest
 
-from libs.common.clock import now
 from libs.common.messaging.shell import Shell
 from services.payments.api.ledger import EXPORTS, JSON, acceptable
 from services.payments.domain.money.ledger import Account
-from services.payments.domain.provider.outcome import (
-    DisputeStatus,
-    SeenDispute,
-)
+from services.payments.domain.provider.outcome import DisputeStatus
 from services.payments.handlers.disputes import ObserveDispute
 from tests.shared.callers import Person, edge, message, onboard, problem, shell_of
 from tests.shared.paying import (
@@ -28,6 +23,7 @@ from tests.shared.paying import (
     answer,
     balances,
     captured,
+    dispute_seen,
     entry_kinds,
     published,
     wanted,
@@ -44,31 +40,14 @@ async def payments(shared: Places) -> AsyncIterator[Shell]:
 # --- Disputes ------------------------------------------------------------------------------------------------------
 
 
-def case(status: DisputeStatus, withdrawn: int, reinstated: int, fee: int) -> SeenDispute:
-    return SeenDispute(
-        provider_id="dp_1",
-        intent_id=None,
-        charge_id=None,
-        amount_minor=AMOUNT,
-        currency="gbp",
-        status=status,
-        reason="fraudulent",
-        respond_by=now() + timedelta(days=7),
-        withdrawn_minor=withdrawn,
-        reinstated_minor=reinstated,
-        fee_minor=fee,
-        created_at=now(),
-    )
-
-
 async def test_a_dispute_heard_of_many_times_at_once_moves_its_money_once(shared: Places) -> None:
     async with edge(shared("payments")) as (client, shell):
         tenant_id = await onboard(shell)
         payment_id = await captured(shell, tenant_id)
         staff = Person(tenant_id, role="client").authorization
         for seen, left in (
-            (case(DisputeStatus.NEEDS_RESPONSE, AMOUNT, 0, 1_500), -FEE - 1_500),
-            (case(DisputeStatus.WON, AMOUNT, AMOUNT, 0), AMOUNT - FEE),
+            (dispute_seen(DisputeStatus.NEEDS_RESPONSE, AMOUNT, 0, 1_500), -FEE - 1_500),
+            (dispute_seen(DisputeStatus.WON, AMOUNT, AMOUNT, 0), AMOUNT - FEE),
         ):
             told = message(ObserveDispute(payment_id=payment_id, seen=seen), tenant_id)
             await asyncio.gather(*(shell.execute_many([told, told]) for _ in range(10)))

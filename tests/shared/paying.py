@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 from libs.common.clock import now
@@ -10,9 +11,11 @@ from libs.common.messaging.shell import Shell
 from services.payments.domain.money.ledger import Account
 from services.payments.domain.provider.operation import Operation, OperationKind
 from services.payments.domain.provider.outcome import (
+    DisputeStatus,
     IntentStatus,
     Outcome,
     RefundStatus,
+    SeenDispute,
     SeenRefund,
     Succeeded,
 )
@@ -69,6 +72,23 @@ def refund_of(operation: Operation, status: RefundStatus) -> SeenRefund:
         status=status,
         failure_code="expired_or_canceled_card" if status is RefundStatus.FAILED else None,
         metadata=operation.request["metadata"],
+        created_at=now(),
+    )
+
+
+def dispute_seen(status: DisputeStatus, withdrawn: int, reinstated: int, fee: int) -> SeenDispute:
+    return SeenDispute(
+        provider_id="dp_1",
+        intent_id=None,
+        charge_id=None,
+        amount_minor=AMOUNT,
+        currency="gbp",
+        status=status,
+        reason="fraudulent",
+        respond_by=now() + timedelta(days=7),
+        withdrawn_minor=withdrawn,
+        reinstated_minor=reinstated,
+        fee_minor=fee,
         created_at=now(),
     )
 

@@ -22,7 +22,17 @@ from libs.common.messaging.broker import Broker
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.inbox import Inbox, kafka_broker
 from libs.common.messaging.relay import Relay
-from libs.common.messaging.schema import SLOT_SECONDS, kernel_v1, kernel_v2, kernel_v4, kernel_v5, kernel_v6, kernel_v7, kernel_v8
+from libs.common.messaging.schema import (
+    SLOT_SECONDS,
+    kernel_v1,
+    kernel_v2,
+    kernel_v4,
+    kernel_v5,
+    kernel_v6,
+    kernel_v7,
+    kernel_v8,
+    kernel_v9,
+)
 from libs.common.messaging.shell import Shell
 from libs.common.settings import Settings
 from libs.common.tenancy import protect
@@ -133,7 +143,7 @@ class Toy:
     async def prepare(self, *, slot_seconds: int = SLOT_SECONDS) -> None:
         await provision(self.admin_url, SERVICE, self.prefix)
         owner = await asyncpg.connect(self.url("owner"))
-        later = (*kernel_v4(SERVICE), *kernel_v5(SERVICE), *kernel_v6(), *kernel_v7(SERVICE), *kernel_v8(SERVICE))
+        later = (*kernel_v4(SERVICE), *kernel_v5(SERVICE), *kernel_v6(), *kernel_v7(SERVICE), *kernel_v8(SERVICE), *kernel_v9())
         kernel = (*kernel_v1(SERVICE), *kernel_v2(SERVICE, slot_seconds=slot_seconds), *later)
         for statement in kernel:
             await owner.execute(statement)

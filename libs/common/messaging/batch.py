@@ -115,8 +115,10 @@ class Decided:
         return [found for found in kept if isinstance(found, Received)]
 
 
+# By tenant: what other tenants have parked is not even looked at, however much it is.
 FENCE = """SELECT p.topic, p.part, p.next_offset, p.watermarks, EXISTS (SELECT FROM inbox_parked k
-    WHERE k.consumer = p.consumer AND k.topic = p.topic AND k.state IN ('waiting', 'parked', 'queued')) AS has_parked,
+    WHERE k.tenant_id = ANY ($4::uuid[]) AND k.consumer = $1 AND k.topic = ANY ($2::text[])
+        AND k.state IN ('waiting', 'parked', 'queued')) AS has_parked,
     EXISTS (SELECT FROM inbox_source s WHERE s.consumer = p.consumer AND s.state <> 'live') AS has_paused
 FROM inbox_position p JOIN unnest($2::text[], $3::int[]) AS w(topic, part) USING (topic, part)
 WHERE p.consumer = $1 ORDER BY p.topic, p.part FOR UPDATE OF p"""
@@ -162,7 +164,7 @@ class Batch:
     async def _apply(self, read: Read, stored: Mapping[TopicPartition, int], cuts: Cuts) -> Applied:
         offsets, (tenant_ids, doubtful) = next_offsets(read), tenants_of(read)
         async with BatchSpans(self._group) as spans, self._shell.database.transaction(tenant_ids) as connection:
-            fence = await self._fence(connection, offsets, stored)
+            fence = await self._fence(connection, offsets, stored, tenant_ids)
             unknown = await self._shell.unknown(connection, doubtful)
             found = await self.sources.sort_out(connection, read, unknown, cuts, some_are_paused=fence.has_paused)
             held_back = stretches_of(found, read, fence.marks)
@@ -195,7 +197,7 @@ class Batch:
         offsets, failure = next_offsets(read), UnstorableError(error)
         named = tenants_of({partition_of(record): [(record, found or Invalid(record, failure.code, str(failure)))]})[0]
         async with self._shell.database.transaction(named) as connection:
-            fence = await self._fence(connection, offsets, stored)
+            fence = await self._fence(connection, offsets, stored, named)
             key, before = (record.topic, record.key or b""), dict(fence.marks[partition_of(record)])
             reason = (await heads(connection, self._group, {key})).get(key) if fence.has_parked else None
             refusal = given_up(record, found, failure, is_behind=reason is not None and reason != GAP)
@@ -216,11 +218,15 @@ class Batch:
         return Applied(IdentityMap(), offsets, [], [refusal])
 
     async def _fence(
-        self, connection: Connection, offsets: Mapping[TopicPartition, int], stored: Mapping[TopicPartition, int]
+        self,
+        connection: Connection,
+        offsets: Mapping[TopicPartition, int],
+        stored: Mapping[TopicPartition, int],
+        tenant_ids: Collection[UUID],
     ) -> Fence:
         """Lock the positions, which must be the ones we expect."""
         topics, parts = [partition.topic for partition in offsets], [partition.partition for partition in offsets]
-        rows = await connection.fetch(FENCE, self._group, topics, parts)
+        rows = await connection.fetch(FENCE, self._group, topics, parts, list(tenant_ids))
         found = {TopicPartition(row["topic"], row["part"]): row for row in rows}
         for partition in offsets:
             if partition not in found or found[partition]["next_offset"] != stored.get(partition):

@@ -35,6 +35,8 @@ WHERE consumer = $1 AND topic = $2 AND part = $3 AND off = $4"""
 ONE = """SELECT * FROM inbox_parked WHERE consumer = $1 AND topic = $2 AND part = $3 AND off = $4
     AND ($5::uuid IS NULL OR tenant_id = $5)"""
 
+STATE = "SELECT state FROM inbox_parked WHERE consumer = $1 AND topic = $2 AND part = $3 AND off = $4"
+
 LOCK_POSITION = "SELECT next_offset FROM inbox_position WHERE consumer = $1 AND topic = $2 AND part = $3 FOR UPDATE"
 
 LIST = """SELECT * FROM inbox_parked WHERE consumer = $1
@@ -175,11 +177,14 @@ class ParkedMessages:
         return outcome
 
     async def _line(self, connection: Connection, row: asyncpg.Record, first: Parked | Invalid) -> Sequence[Parked | Invalid]:
-        """The message and those behind it, in order. Raises ConflictError when another of its key comes first."""
-        if row["state"] == "rejected":
+        """The message and those behind it, in order. Raises ConflictError when another of its key comes first.
+
+        As they are now: somebody else may have decided it while we waited for the lock.
+        """
+        if await connection.fetchval(STATE, self._group, row["topic"], row["part"], row["off"]) == "rejected":
             return [first]
         rows = await connection.fetch(OF_KEYS, self._group, [row["topic"]], [row["key"]])
-        if not rows:
+        if _id(row) not in map(_id, rows):
             raise ConflictError("already-decided", "this message is no longer parked")
         if rows[0]["reason"] != GAP and _id(rows[0]) != _id(row):
             raise ConflictError("not-first", "an earlier message of its key is parked: decide that one first", first=_id(rows[0]))

@@ -130,7 +130,7 @@ class _Work:
         verifier = Verifier(self.keys, issuer=self._settings.issuer, audience=self._parts.name)
         apart = {each.name: each.parked for each in self._projectors}
         repairs = repair_routes(self._parked, verifier, self._rebuilder, self._outbox, apart)
-        positions = position_routes([each.stored for each in self._inboxes], verifier)
+        positions = position_routes([each for inbox in self._inboxes for each in inbox.stored], verifier)
         sources = source_routes([each.sources for each in self._inboxes], verifier)
         return operator_app(
             self._readiness(), _asyncapi(self._parts), *repairs, *positions, *sources, decisions=[self._logs_known]

@@ -10,7 +10,6 @@ from aiokafka.errors import KafkaError
 from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
-from libs.common.contracts import EXTERNAL_TOPICS
 from libs.common.messaging.broker import Broker
 from libs.common.messaging.envelope import KafkaRecord
 from libs.common.messaging.reading import Consumer
@@ -19,18 +18,16 @@ from libs.common.messaging.reading import Consumer
 class _Kafka(KafkaBroker):
     """FastStream's broker, whose subscribers read with our consumer."""
 
-    foreign: frozenset[str] = frozenset()
-
     async def _connect(self) -> Callable[..., Consumer]:
         made = await super()._connect()
         config = self.config.broker_config
-        config.builder = partial(Consumer, foreign=self.foreign, **made.keywords)  # type: ignore[attr-defined]  # it is a partial, typed as less
+        config.builder = partial(Consumer, **made.keywords)  # type: ignore[attr-defined]  # it is a partial, typed as less
         return config.builder
 
 
 def kafka_broker(broker: Broker) -> KafkaBroker:
     """FastStream's broker on our cluster. It never creates a topic, and publishes nothing: that is the relay's."""
-    made = _Kafka(
+    return _Kafka(
         broker.bootstrap_servers,
         security=_security(broker.security),
         logger=None,
@@ -41,8 +38,6 @@ def kafka_broker(broker: Broker) -> KafkaBroker:
         graceful_timeout=15,
         allow_auto_create_topics=False,
     )
-    made.foreign = frozenset(map(broker.topic, EXTERNAL_TOPICS))
-    return made
 
 
 def _security(arguments: Mapping[str, Any]) -> BaseSecurity:

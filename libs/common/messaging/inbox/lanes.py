@@ -6,7 +6,7 @@ partitions may go side by side, as they do when two members of the group have th
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 import structlog
@@ -78,8 +78,10 @@ class Lane:
             while self._waiting:
                 self._in_hand, self._waiting = self._waiting, {}
                 self._lanes.make_room()
+                began = time.perf_counter()
                 await self._carry_out(self._in_hand)
                 self._in_hand = {}
+                await self._lanes.rest(time.perf_counter() - began)
 
     async def _carry_out(self, read: Read) -> None:
         """Apply what was read, and move on only past what is committed.
@@ -159,8 +161,10 @@ class Lanes:
         batch: Batch,
         positions: Positions,
         *,
+        count: int,
         room: int,
         committed: Callable[[Applied], None],
+        rest: Callable[[float], Awaitable[None]],
         held_open: HeldOpen,
         group: str,
     ) -> None:
@@ -169,11 +173,13 @@ class Lanes:
         self.going_back = asyncio.Lock()
         """Held while a lane finds its way back after a failure."""
         self.committed = committed
+        self.rest = rest
+        """What follows a transaction that took so many seconds."""
         self.held_open = held_open
         """Entered while a lane is at work, so that nobody ends the process under it."""
         self._room = room
         self._has_room = asyncio.Event()
-        self._lanes = [Lane(self, batch, positions) for _ in range(LANES)]
+        self._lanes = [Lane(self, batch, positions) for _ in range(count)]
 
     @property
     def halted(self) -> str | None:

@@ -32,8 +32,6 @@ HELD_BYTES: Final = 33_554_432
 """What may be unpacked and not yet taken, of all partitions together, beside the one batch that is always let through."""
 FETCH_BYTES: Final = 8_388_608
 PARTITION_BYTES: Final = 1_048_576
-OWN_FIRST: Final = 4
-"""Every so many polls our own topics are not preferred, so that a flood of them starves nobody either."""
 STUCK_SECONDS: Final = 15.0
 """So long Kafka is asked again before it is believed that it cannot read its own log: a disk may hesitate."""
 STUCK_PAUSE_SECONDS: Final = 0.5
@@ -54,8 +52,8 @@ fetcher.MemoryRecords = _records
 class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
     """A consumer of committed records that no batch can stop."""
 
-    def __init__(self, *topics: str, foreign: Collection[str] = (), **options: Any) -> None:
-        """Take what an aiokafka consumer takes, except for what is decided here. `foreign`: topics that others fill."""
+    def __init__(self, *topics: str, **options: Any) -> None:
+        """Take what an aiokafka consumer takes, except for what is decided here."""
         super().__init__(
             *topics,
             **options
@@ -68,7 +66,6 @@ class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
         )
         self._ask: Send = self._client.send
         self._client.send = self._send
-        self._foreign = foreign
         self._polls = 0
         self._served: dict[TopicPartition, int] = {}
         """With which poll each partition last gave something."""
@@ -86,12 +83,12 @@ class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
         return found
 
     def _line_up(self) -> None:
-        """Who was served last comes last; and our own topics before those that others fill, three times of four.
+        """Who was served last comes last.
 
         aiokafka gives all that it has of one partition before it begins with the next: thousands of records.
         """
-        waiting, alike = self._fetcher._records, self._polls % OWN_FIRST == 0  # noqa: SLF001 - as below
-        for partition in sorted(waiting, key=lambda it: (not alike and it.topic in self._foreign, self._served.get(it, 0))):
+        waiting = self._fetcher._records  # noqa: SLF001 - as below
+        for partition in sorted(waiting, key=lambda it: self._served.get(it, 0)):
             waiting.move_to_end(partition)
 
     async def stop(self) -> None:

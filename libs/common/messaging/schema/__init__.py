@@ -14,6 +14,7 @@ from libs.common.messaging.schema.v5 import kernel_v5
 from libs.common.messaging.schema.v6 import kernel_v6
 from libs.common.messaging.schema.v7 import kernel_v7
 from libs.common.messaging.schema.v8 import kernel_v8
+from libs.common.messaging.schema.v9 import kernel_v9
 
 __all__ = [
     "KEEP_DECIDED",
@@ -27,4 +28,5 @@ __all__ = [
     "kernel_v6",
     "kernel_v7",
     "kernel_v8",
+    "kernel_v9",
 ]
