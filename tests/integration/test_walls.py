@@ -1,6 +1,7 @@
 """Nobody reaches into another tenant: every operation of every service and of `/ops`, asked for by whoever may not."""
 
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -94,6 +95,7 @@ class Victim:
     tenant_id: UUID
     shopper: Person
     ids: dict[str, str]
+    leaves: AsyncExitStack
 
     @property
     def routes(self) -> list[Any]:
@@ -194,6 +196,8 @@ async def _payments(victim: Victim) -> dict[str, str]:
         await victim.shell.execute(message(command, victim.tenant_id))
     nowhere, keys, ours = Stripe("http://127.0.0.1:9"), MasterKeys(MasterKey(bytes(32))), Credentials("sk_test_walls")
     gateways = Gateways(loading(victim.shell.database), nowhere, platform=ours, master_keys=keys, connect_client_id="ca_test")
+    victim.leaves.push_async_callback(nowhere.close)
+    victim.leaves.push_async_callback(gateways.close)
     victim.client._transport.app.state.service.shared = Shared(Access(gateways, keys))  # type: ignore[attr-defined]
     others = {"refund_id": refund.refund_id, "dispute_id": dispute_id(payment_id, case.provider_id), "reconciliation_id": run_id}
     named = {"payment_id": payment_id, "tenant_id": victim.tenant_id, "state": "s" * 43, **others}
@@ -211,9 +215,9 @@ SEEDS = {"cart": _cart, "checkout": _checkout, "payments": _payments, "identity"
 @pytest.fixture(params=SERVICES)
 async def victim(request: pytest.FixtureRequest, shared: Places) -> AsyncIterator[Victim]:
     place = shared(request.param)
-    async with edge(place) as (client, shell):
+    async with edge(place) as (client, shell), AsyncExitStack() as leaves:
         tenant_id = await tenant_of(shell, request.param)
-        victim = Victim(place, client, shell, tenant_id, Person(tenant_id), {})
+        victim = Victim(place, client, shell, tenant_id, Person(tenant_id), {}, leaves)
         victim.ids |= await SEEDS[request.param](victim)
         victim.ids |= {"parked_id": await parked(place, tenant_id), "id": await parked(place, None)}
         yield victim
