@@ -1,13 +1,16 @@
 """Poison, and what comes too early: it stops nobody else, waits in order, and leaves in order once it is cured."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 
 from libs.common.errors import ConflictError
-from tests.shared.toy import Toy
+from libs.common.messaging.batch import FENCE
+from tests.shared.toy import TOPIC, Toy
 from tests.shared.ward import Ward
 
 
@@ -159,6 +162,26 @@ async def test_a_position_that_no_column_takes_is_rejected_and_the_partition_goe
     await ward.send((well, 2))
     await ward.until(lambda: _is(ward, {well: (2, 2, 0)}))
     assert [state for state, _ in await ward.set_aside()] == ["rejected"]
+
+
+async def test_what_other_tenants_have_set_aside_is_not_read_however_much_it_is(ward: Ward) -> None:
+    admin = await ward.toy.as_admin()
+    await admin.execute(
+        """INSERT INTO inbox_parked (consumer, topic, part, off, key, headers, payload, state, reason, detail, tenant_id)
+        SELECT $1, $2, 0, 1000000 + n, n::text::bytea, '[]', '', 'waiting', 'unknown-tenant', '', gen_random_uuid()
+        FROM generate_series(1, 20000) n""",
+        *(ward.inbox.group, ward.toy.prefix + TOPIC),
+    )
+    await admin.execute("ANALYZE inbox_parked")
+    await admin.close()
+    app = await asyncpg.connect(ward.toy.url("app"))
+    try:
+        await app.execute(f"BEGIN; SET LOCAL cartwright.tenant_ids = '{ward.tenant_id}'")
+        about = ward.inbox.group, [ward.toy.prefix + TOPIC], [0], [ward.tenant_id]
+        [plan] = json.loads(await app.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {FENCE}", *about))
+    finally:
+        await app.close()
+    assert plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"] < 100, "20,000 rows are some thousand blocks"
 
 
 async def _halts_and_recovers(ward: Ward, counters: list[UUID]) -> None:
