@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaProducer
 
 from libs.common.errors import NotFoundError
 from tests.shared.toy import TOPIC, Toy
-from tests.shared.ward import Ward
+from tests.shared.ward import SOMEBODY_WAITS, Ward
 
 BUDGET = 5
 ERP, OTHER = "/erp", "/wms"
@@ -62,9 +62,12 @@ class Feeds:
         return {row["id"]: (row["applied"], row["last_sequence"], row["violations"]) for row in rows}
 
     async def until_applied(self, tenant_id: UUID, expected: dict[UUID, tuple[int, int, int]]) -> None:
-        async with asyncio.timeout(60):
-            while await self.applied(tenant_id) != expected:
-                await asyncio.sleep(0.05)
+        try:
+            async with asyncio.timeout(60):
+                while await self.applied(tenant_id) != expected:
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            pytest.fail(f"{await self.applied(tenant_id)}, {await self.paused()}, {await self.rows(tenant_id)}")
 
     async def paused(self) -> list[tuple[str, str | None, str, int]]:
         found = await self.ward.inbox.sources.listing()
@@ -198,6 +201,27 @@ async def test_a_tenant_that_is_not_here_yet_is_waited_for_however_much_is_sent_
     feeds.ward.too_early = set()
     await feeds.ward.inbox.waiting.look()
     await feeds.until_applied(early, dict.fromkeys(counters, (2, 2, 0)))
+
+
+async def test_what_is_held_back_at_the_moment_a_source_has_caught_up_is_decided_too(
+    admin_url: str, bootstrap_servers: str, fresh_prefix: Callable[[str], str]
+) -> None:
+    toy = Toy(admin_url, bootstrap_servers, fresh_prefix("caught"))
+    await toy.prepare()
+    async with Ward(toy, uuid4()).open() as ward:
+        place = ward.inbox.group, ward.tenant_id, ERP
+        consumer = await toy.as_admin()
+        await consumer.execute("INSERT INTO inbox_source VALUES ($1, $2, $3, 'resuming', 'it is cured', 'tester')", *place)
+        async with consumer.transaction():
+            await consumer.execute("SELECT FROM inbox_source FOR SHARE")
+            looking = asyncio.create_task(ward.inbox.sources.look())
+            await ward.until(lambda: consumer.fetchval(SOMEBODY_WAITS))
+            await consumer.execute(
+                "INSERT INTO inbox_source_range VALUES ($1, $2, $3, $4, 0, 7, 9, 3, '{}')", *place, toy.prefix + TOPIC
+            )
+        await looking
+        assert await consumer.fetchval("SELECT state FROM inbox_source") == "resuming", "what lies there is still to be decided"
+        await consumer.close()
 
 
 async def test_a_source_paused_by_hand_holds_back_what_comes_until_it_is_resumed(feeds: Feeds) -> None:

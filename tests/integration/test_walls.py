@@ -185,13 +185,8 @@ async def _payments(victim: Victim) -> dict[str, str]:
     payment_id = await captured(victim.shell, victim.tenant_id)
     refund, run_id = wanted(payment_id, 100), uuid4()
     case = dispute_seen(DisputeStatus.NEEDS_RESPONSE, AMOUNT, 0, 1_500)
-    compare = RequestReconciliation(
-        reconciliation_id=run_id,
-        window_from=now() - timedelta(days=1),
-        window_to=now(),
-        grace=timedelta(0),
-        requested_by=CANARY,
-    )
+    begun, ended, none = now() - timedelta(days=1), now(), timedelta(0)
+    compare = RequestReconciliation(reconciliation_id=run_id, window_from=begun, window_to=ended, grace=none, requested_by=CANARY)
     for command in (refund, ObserveDispute(payment_id=payment_id, seen=case), compare):
         await victim.shell.execute(message(command, victim.tenant_id))
     nowhere, keys, ours = Stripe("http://127.0.0.1:9"), MasterKeys(MasterKey(bytes(32))), Credentials("sk_test_walls")
@@ -199,8 +194,8 @@ async def _payments(victim: Victim) -> dict[str, str]:
     victim.leaves.push_async_callback(nowhere.close)
     victim.leaves.push_async_callback(gateways.close)
     victim.client._transport.app.state.service.shared = Shared(Access(gateways, keys))  # type: ignore[attr-defined]
-    others = {"refund_id": refund.refund_id, "dispute_id": dispute_id(payment_id, case.provider_id), "reconciliation_id": run_id}
-    named = {"payment_id": payment_id, "tenant_id": victim.tenant_id, "state": "s" * 43, **others}
+    named = {"payment_id": payment_id, "tenant_id": victim.tenant_id, "state": "s" * 43, "reconciliation_id": run_id}
+    named |= {"refund_id": refund.refund_id, "dispute_id": dispute_id(payment_id, case.provider_id)}
     return {name: str(value) for name, value in named.items()}
 
 

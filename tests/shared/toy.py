@@ -143,7 +143,14 @@ class Toy:
     async def prepare(self, *, slot_seconds: int = SLOT_SECONDS) -> None:
         await provision(self.admin_url, SERVICE, self.prefix)
         owner = await asyncpg.connect(self.url("owner"))
-        later = (*kernel_v4(SERVICE), *kernel_v5(SERVICE), *kernel_v6(), *kernel_v7(SERVICE), *kernel_v8(SERVICE), *kernel_v9())
+        later = (
+            *kernel_v4(SERVICE),
+            *kernel_v5(SERVICE),
+            *kernel_v6(),
+            *kernel_v7(SERVICE),
+            *kernel_v8(SERVICE),
+            *kernel_v9(SERVICE),
+        )
         kernel = (*kernel_v1(SERVICE), *kernel_v2(SERVICE, slot_seconds=slot_seconds), *later)
         for statement in kernel:
             await owner.execute(statement)

@@ -22,6 +22,8 @@ from libs.common.messaging.shell import Shell
 from tests.shared.toy import COUNTERS, TALLIES, TOPIC, Bumped, Tally, Toy
 
 TOO_LARGE_FOR_A_COLUMN = 2**70
+SOMEBODY_WAITS = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND transactionid = pg_current_xact_id()::xid)"
+"""For the transaction that asks."""
 
 
 class Ward:

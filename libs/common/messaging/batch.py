@@ -115,13 +115,7 @@ class Decided:
         return [found for found in kept if isinstance(found, Received)]
 
 
-# By tenant: what other tenants have parked is not even looked at, however much it is.
-FENCE = """SELECT p.topic, p.part, p.next_offset, p.watermarks, EXISTS (SELECT FROM inbox_parked k
-    WHERE k.tenant_id = ANY ($4::uuid[]) AND k.consumer = $1 AND k.topic = ANY ($2::text[])
-        AND k.state IN ('waiting', 'parked', 'queued')) AS has_parked,
-    EXISTS (SELECT FROM inbox_source s WHERE s.consumer = p.consumer AND s.state <> 'live') AS has_paused
-FROM inbox_position p JOIN unnest($2::text[], $3::int[]) AS w(topic, part) USING (topic, part)
-WHERE p.consumer = $1 ORDER BY p.topic, p.part FOR UPDATE OF p"""
+FENCE = "SELECT * FROM inbox_fence($1, $2, $3, $4)"
 
 ADVANCE = """UPDATE inbox_position p SET next_offset = w.next_offset, watermarks = w.watermarks
 FROM unnest($2::text[], $3::int[], $4::bigint[], $5::jsonb[]) AS w(topic, part, next_offset, watermarks)

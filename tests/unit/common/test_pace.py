@@ -1,7 +1,6 @@
 """A feed gives way to what is our own, and to nobody else."""
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 
@@ -9,7 +8,7 @@ from libs.common.messaging.inbox.pace import BUSY_SECONDS, LEAST_SECONDS, LONGES
 
 
 @pytest.fixture
-def rested(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+def rested(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """How long was rested, in turn; time itself stands still."""
     slept: list[float] = []
 

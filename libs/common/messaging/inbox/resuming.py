@@ -53,6 +53,9 @@ WHERE consumer = $1 AND tenant_id = $2 AND source = $3 AND state <> 'live' RETUR
 SKIP = """UPDATE inbox_source_range SET first_off = last_off + 1, records = 0
 WHERE consumer = $1 AND tenant_id = $2 AND source = $3"""
 
+LOCK = "SELECT FROM inbox_source WHERE consumer = $1 AND tenant_id = $2 AND source = $3 FOR UPDATE"
+
+# Only under that lock, and in a statement that begins after it was given: who held it before may have added a stretch.
 DONE = """UPDATE inbox_source s SET state = 'live'
 WHERE s.consumer = $1 AND s.tenant_id = $2 AND s.source = $3 AND s.state = 'resuming'
     AND NOT EXISTS (SELECT FROM inbox_source_range r
@@ -143,6 +146,7 @@ class Resuming:
                 await self._read(Stretch(source, place, row["first_off"], row["last_off"], row["records"]))
             if row["state"] == "resuming":
                 async with self._shell.database.transaction([source.tenant_id]) as connection:
+                    await connection.execute(LOCK, self._group, *source)
                     await connection.execute(DONE, self._group, *source)
 
     async def _read(self, stretch: Stretch) -> None:

@@ -1,4 +1,4 @@
-"""The kernel's next step: what a tenant has set aside is found by tenant."""
+"""The kernel's next step: the fence is locked first and looked through then."""
 
 from alembic import op
 
@@ -10,5 +10,5 @@ down_revision = "0011"
 
 def upgrade() -> None:
     """Expand only."""
-    for statement in kernel_v9():
+    for statement in kernel_v9("cart"):
         op.execute(statement)
