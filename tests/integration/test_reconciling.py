@@ -286,7 +286,9 @@ async def test_an_outcome_that_nobody_knows_is_listed_for_operators_and_looked_i
         (await provider.delete("/_control/faults")).raise_for_status()
         word = {"tenant_id": str(bank.tenant_id), "verdict": "read-again", "reason": "the provider is back"}
         path = f"/ops/payments/{asked.payment_id}/resolve"
+        gateways = bank.lend(http, fake)
         assert (await http.post(path, json=word, headers=operator)).json()["operation_ids"] == [item["operation_id"]]
         await bank.until(1, PaymentState.AUTHORIZED, [asked.payment_id])
         assert (await http.get("/ops/payments/unknown", headers=operator)).json()["items"] == []
         assert problem(await http.post(path, json=word, headers=operator))["code"] == "nothing-unknown"
+        await gateways.close()

@@ -20,7 +20,8 @@ from services.payments.domain.money.refund import (
 )
 from services.payments.domain.money.refund_asking import begun, operation_of, plan_refund
 from services.payments.domain.payment.payment import Payment
-from services.payments.domain.provider.operation import OPEN, PLANNED_LEASE, SPENT_KEY, Operation, counts, judge, settle
+from services.payments.domain.provider.concluding import judge, settle
+from services.payments.domain.provider.operation import OPEN, PLANNED_LEASE, SPENT_KEY, Operation, counts
 from services.payments.domain.provider.outcome import (
     Declined,
     Outcome,

@@ -15,15 +15,24 @@ from uuid import UUID
 import structlog
 
 from libs.common.clock import now
-from libs.common.database import PASSING, poll
+from libs.common.database import PASSING, never_passes, poll
 from libs.common.decision import Aggregate, Message
-from libs.common.messaging.shell import Failure, Shell, isolated
+from libs.common.errors import ConflictError
+from libs.common.messaging.shell import REFUSED, Failure, Shell, isolated
 from libs.common.telemetry import Counter, Gauge, bound
-from services.payments.domain.provider.operation import CLAIMED_LEASE, OPERATIONS_DUE, Operation, following
-from services.payments.domain.provider.outcome import Outcome, Succeeded, Throttled, name_of
+from services.payments.domain.provider.operation import (
+    CLAIMED_LEASE,
+    NOT_WANTED,
+    OPERATIONS_DUE,
+    Operation,
+    OperationKind,
+    following,
+)
+from services.payments.domain.provider.outcome import Outcome, Rejected, Succeeded, Throttled, name_of
 from services.payments.gateway.accounts import Access
 from services.payments.handlers.outcomes import Call, Followed, RecordOutcome
 from services.payments.jobs.provider.calling import GatewayOf, carry_out
+from services.payments.jobs.provider.wishes import Wishes
 from services.payments.repository.provider.operations import (
     claim_operations,
     due_operations,
@@ -70,6 +79,7 @@ class Executor:
         self._shell = shell
         self._gateway_of = gateway_of
         self._in_flight = in_flight
+        self._wishes = Wishes(shell.database)
         self._held: dict[UUID, Operation] = {}
         """Taken up here, and not recorded yet."""
         self._queue: deque[Operation] = deque()
@@ -105,6 +115,8 @@ class Executor:
 
     def _ended(self, call: "asyncio.Task[None]") -> None:
         self._calls.discard(call)
+        if not call.cancelled() and (error := call.exception()) is not None:
+            log.critical("operation.lost", error=repr(error), exc_info=error, action="taken up again when its lease ends")
         if not self._draining:
             self._start()
 
@@ -113,14 +125,19 @@ class Executor:
     async def _call(self, operation: Operation) -> None:
         """Carry it out as a task of its own, whose log lines are about this operation and not about what made room for it."""
         with bound(operation.traceparent, tenant_id=str(operation.tenant_id), operation_id=str(operation.id)):
-            await self._carry_out(operation)
+            try:
+                await self._carry_out(operation)
+            except Exception:
+                self._held.pop(operation.id, None)  # somebody may have it again when its lease ends
+                raise
 
     async def _carry_out(self, operation: Operation) -> None:
+        withheld = await self._withheld(operation)
         if not operation.is_held(now()):
             self._overdue.append(operation)
             return
         calls: list[Call] = []
-        outcome = await carry_out(operation, self._gateway_of, calls)
+        outcome = await carry_out(operation, self._gateway_of, calls) if withheld is None else withheld
         followed = await self._follow(operation, outcome)
         command = RecordOutcome(
             payment_id=operation.payment_id,
@@ -146,12 +163,26 @@ class Executor:
     async def _follow(self, operation: Operation, outcome: Outcome) -> Followed | None:
         """Go on to what the operation plans to follow, if there is time: one recording for both saves a transaction a payment."""
         then = None if self._draining else following(operation, outcome)
-        if then is None or not isinstance(outcome, Succeeded) or not then.is_held(now()):
+        if then is None or not isinstance(outcome, Succeeded) or await self._withheld(then) is not None:
+            return None
+        if not then.is_held(now()):
             return None
         calls: list[Call] = []
         came_to = await carry_out(then, self._gateway_of, calls)
         # Of one that was turned away nothing was sent: it is planned by itself.
         return None if isinstance(came_to, Throttled) else Followed(made=outcome, outcome=came_to, calls=tuple(calls))
+
+    async def _withheld(self, operation: Operation) -> Outcome | None:
+        """What comes of a method that is not put to its issuer, for nobody wants the money any more. None: it is wanted."""
+        if operation.kind is not OperationKind.CONFIRM:
+            return None
+        match await self._wishes.wants(operation.tenant_id, operation.payment_id):
+            case True:
+                return None
+            case False:
+                return Rejected(NOT_WANTED, "not put to its issuer, for nothing is to be held any more")
+            case None:
+                return Throttled(None)
 
     # --- Recording ------------------------------------------------------------------------------------------------
 
@@ -177,8 +208,15 @@ class Executor:
             try:
                 return await self._shell.execute_many(batch)
             except PASSING as error:
+                if never_passes(error):
+                    raise
                 log.warning("outcomes.waiting", error=str(error), outcomes=len(batch), action="recording again in a second")
                 await asyncio.sleep(1)
+            except REFUSED:
+                raise
+            except Exception as error:
+                # Whatever it is, it is one outcome's fault: it is found by halving, and the others are recorded.
+                raise ConflictError("outcome-not-recorded", f"{type(error).__name__}: {error}") from error
 
     # --- Recovering -----------------------------------------------------------------------------------------------
 
@@ -226,6 +264,7 @@ class Executor:
         for call in self._calls:
             call.cancel()
         await asyncio.gather(*self._calls, return_exceptions=True)
+        await self._wishes.close()
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
                 await self._record_waiting()
