@@ -8,7 +8,13 @@ from uuid import UUID
 import structlog
 
 from libs.common.contracts import Event
-from libs.common.contracts.checkout import OrderCanceled, OrderConfirmed, PaymentRequested, PaymentVoidRequested
+from libs.common.contracts.checkout import (
+    OrderCanceled,
+    OrderConfirmed,
+    OrderStatusTold,
+    PaymentRequested,
+    PaymentVoidRequested,
+)
 from libs.common.contracts.fulfilment import ShipmentDispatched
 from libs.common.contracts.identity import TenantUpdated
 from libs.common.contracts.payments import TenantProvisioned
@@ -18,7 +24,7 @@ from libs.common.sensitive import without_sensitive
 from libs.common.tenancy import Tenant, project_tenant, tenant_ref
 from services.payments.domain.money.ledger import of_capture
 from services.payments.domain.money.refund import Refund
-from services.payments.domain.money.refund_asking import return_for_canceled_order
+from services.payments.domain.money.refund_asking import return_for_canceled_order, return_orphaned
 from services.payments.domain.money.refund_recording import is_of
 from services.payments.domain.payment import asking, recording
 from services.payments.domain.payment.payment import Decision, OrderPayment, Payment
@@ -29,6 +35,8 @@ from services.payments.domain.provider.outcome import Outcome, SeenRefund
 from services.payments.handlers.ledger import post
 from services.payments.handlers.refunds import save_refund
 from services.payments.handlers.table import HANDLERS
+
+CANCELED = "canceled"
 
 log = structlog.get_logger(__name__)
 
@@ -141,6 +149,37 @@ def cancel_order(world: World, message: Message[OrderCanceled]) -> None:
     decision = asking.cancel_order(known_payment(world, message.data.payment_id), message.data.reason, world.now)
     if decision is not None:
         save_payment(world, message, decision)
+
+
+@HANDLERS.on(OrderStatusTold, lambda m: [Ref(Payment, m.data.payment_id)])
+def take_order_status(world: World, message: Message[OrderStatusTold]) -> None:
+    """Checkout's word on the order that was asked for: the same as its own event, should that be late or lost.
+
+    Where no order stands on the money, it goes back.
+    """
+    payment = known_payment(world, message.data.payment_id)
+    match message.data.status:
+        case "confirmed":
+            decision = asking.confirm_order(payment, world.now)
+        case "canceled":
+            decision = asking.cancel_order(payment, CANCELED, world.now)
+        case "none":
+            _return_orphaned(world, message, payment)
+            return
+    if decision is not None:
+        save_payment(world, message, decision)
+
+
+def _return_orphaned(world: World, message: Message[OrderStatusTold], payment: Payment) -> None:
+    owed = return_orphaned(payment, world.now)
+    if owed is not None:
+        save_refund(world, message, owed)
+        log.warning(
+            "orphan_money.returned",
+            payment_id=str(payment.id),
+            amount_minor=owed.refund.amount_minor,
+            action="checkout knows no order of it: a refund is planned",
+        )
 
 
 def _paid_with(world: World, message: Message[ShipmentDispatched]) -> Iterable[Ref]:
