@@ -1,4 +1,4 @@
-"""Of money without an order checkout is asked, again and again, before any of it goes back."""
+"""Of money without an order checkout is asked; and a break that nobody can mend may be closed by a person, with a reason."""
 
 from alembic import op
 
@@ -21,6 +21,13 @@ STATEMENTS = (
             AND coalesce(tried.last_at <= now() - older_than * least(power(2, least(tried.failures, 16)), 96), true)
         ORDER BY captured.since LIMIT how_many
     $$""",  # noqa: S608 - our own predicate
+    """ALTER TABLE reconciliation_break
+        ADD COLUMN closed_by text,
+        ADD COLUMN closed_reason text,
+        DROP CONSTRAINT reconciliation_break_state,
+        ADD CONSTRAINT reconciliation_break_state CHECK (state IN ('open', 'repaired', 'gone', 'settled')),
+        ADD CONSTRAINT reconciliation_break_settled CHECK (
+            (state = 'settled') = (closed_by IS NOT NULL) AND (closed_by IS NULL) = (closed_reason IS NULL))""",
 )
 
 
