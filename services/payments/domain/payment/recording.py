@@ -230,10 +230,11 @@ def authorized(payment: Payment, attempt: Attempt | None, seen: Succeeded, now: 
     held = replace(payment, authorized_minor=seen.amount_capturable_minor, expires_at=seen.expires_at, charge_id=seen.charge_id)
     if held.is_unwanted:
         return work(move(held, S.VOIDING), (), now, attempts=ended)
-    return replace(_hold(move(held, S.AUTHORIZED), (_money_held(held),), now), attempts=ended)
+    return replace(_hold(move(held, S.AUTHORIZED), (money_held(held),), now), attempts=ended)
 
 
-def _money_held(payment: Payment) -> Event:
+def money_held(payment: Payment) -> Event:
+    """What is said of money that is held."""
     return PaymentAuthorized(
         payment_id=payment.id,
         checkout_id=payment.checkout_id,
@@ -296,7 +297,7 @@ def taken_unheld(payment: Payment, attempt: Attempt | None, seen: Succeeded, now
     decision = replace(taken(held, seen, now), attempts=end_attempt(attempt, AttemptState.SUCCEEDED, charge_id=seen.charge_id))
     if payment.is_unwanted or held.authorized_minor != payment.amount_minor:
         return decision
-    return replace(decision, events=(_money_held(decision.payment), *decision.events))
+    return replace(decision, events=(money_held(decision.payment), *decision.events))
 
 
 def _money_taken(payment: Payment, amount_minor: int) -> Event:
