@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
+from libs.common.clock import now
 from libs.common.contracts.checkout import PaymentRequested, PaymentVoidRequested
 from services.payments.domain.payment.payment import PaymentState
 from services.payments.domain.provider.operation import OperationKind
@@ -185,3 +187,51 @@ def recorded(payment_id: UUID, operation_id: UUID, outcome: Outcome) -> RecordOu
     kind = OperationKind.CREATE
     about: dict[str, Any] = {"payment_id": payment_id, "operation_id": operation_id, "refund_id": None}
     return RecordOutcome(kind=kind, ordinal=1, tries=1, outcome=outcome, calls=(), **about)
+
+
+# --- What else was suspected --------------------------------------------------------------------------------------
+
+
+async def test_a_process_whose_clock_is_ahead_of_the_databases_takes_up_what_nobody_has_and_carries_it_out(
+    shared: Places, provider: Process
+) -> None:
+    async with till_at(shared("payments"), provider.url, works=False, call_seconds=PATIENT_SECONDS) as till:
+        asked = await till.request_many(3)
+        await till.as_admin("UPDATE operation SET due_at = now() WHERE tenant_id = $1", till.tenant_id)
+        executor = Executor(till.shell, till.gateways.of, clock=lambda: now() + timedelta(seconds=25))
+        tasks = [asyncio.create_task(executor.record()), asyncio.create_task(executor.recover())]
+        try:
+            await till.all_until([each.payment_id for each in asked], PaymentState.AUTHORIZED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await executor.drain()
+
+
+async def test_a_release_that_asks_for_other_parameters_under_an_old_key_makes_no_second_payment(till: Till) -> None:
+    """The provider refuses the old key for another request; what was made under it is found, and gone on with."""
+    await till.faults({"match": {"method": "POST", "path": "/v1/payment_intents"}, "fault": "reset_after", "times": 1})
+    asked = payment_requested()
+    changed = """UPDATE operation SET request = jsonb_set(request, '{metadata,quote_hash}', '"of the next release"')
+        WHERE payment_id = $1 RETURNING tries"""
+    await till.tell(asked)
+    await till.until(asked.payment_id, PaymentState.UNKNOWN)
+    assert len(await till.as_admin(changed, asked.payment_id)) == 1
+    await till.hurry()
+    await till.until(asked.payment_id, PaymentState.AUTHORIZED)
+    [seen] = await till.at_provider()
+    assert seen.metadata["quote_hash"] == asked.quote_hash, "it is the first one"
+
+
+async def test_a_tenants_own_account_is_not_taken_while_a_payment_is_being_made_in_the_platforms(till: Till) -> None:
+    await till.faults({"match": {"method": "POST", "path": "/v1/payment_intents"}, "fault": "reset_after", "times": 1})
+    asked = await till.request()
+    await till.until(asked.payment_id, PaymentState.UNKNOWN)
+    given = {"api_key": f"sk_test_{uuid4().hex}", "webhook_secrets": ["whsec_" + "o" * 32]}
+    path = "/v1/provider-accounts/stripe"
+    refused = problem(await till.client.put(path, json=given, headers=till.staff))
+    assert (refused["status"], refused["code"]) == (409, "provider-account-in-use")
+    await till.hurry()
+    await till.until(asked.payment_id, PaymentState.AUTHORIZED)
+    assert len(await till.at_provider()) == 1

@@ -19,7 +19,7 @@ from libs.common.sealing import SealError
 from services.payments.api.operations import read_unknown
 from services.payments.domain.payment.payment import Payment, PaymentState
 from services.payments.domain.provider.operation import Verdict
-from services.payments.domain.provider.outcome import Declined, IntentStatus, Succeeded, name_of
+from services.payments.domain.provider.outcome import Declined, IntentStatus, Succeeded, as_kept, name_of
 from services.payments.gateway.accounts import Access
 from services.payments.handlers.observations import ObserveIntent
 from services.payments.handlers.payments import CapturePayment, ResolvePayment, VoidPayment
@@ -155,7 +155,7 @@ async def _read_for_payer(call: Call, payment: Payment, intent_id: str) -> Respo
         gateway = await call.service.shared(Access).gateways.of(payment.tenant_id)
     except SealError as error:
         raise UnavailableError("provider-unavailable", "the payment cannot be read from the provider just now") from error
-    seen = await gateway.retrieve_intent(intent_id)
+    seen = as_kept(await gateway.retrieve_intent(intent_id))
     if not isinstance(seen, Succeeded | Declined):
         log.warning("payment.not_read", payment_id=str(payment.id), outcome=name_of(seen), action="answered without the secret")
         return reply(200, payment_model(call, payment), Cache_Control="no-store")

@@ -28,8 +28,11 @@ CLAIMED_LEASE = timedelta(seconds=30)
 """How long one that was claimed belongs to who claimed it: time to send it again, and then to read what the provider has."""
 KEY_LIFETIME = timedelta(hours=20)
 """How long a key may be sent again: the provider may forget one after 24 hours, and would then act a second time."""
-SURE_AFTER = 2
-"""So many unknown outcomes before a stored failure is believed of a call that nothing but its key keeps from repeating."""
+SURE_AFTER = 4
+"""So many unknown outcomes before a stored failure is believed of a call that nothing but its key keeps from repeating.
+
+By the ladder twelve minutes: the provider may yet carry out what it has answered with a failure.
+"""
 
 SPENT_KEY = "spent-key"
 """Under its key the provider will never do anything more, and what was asked did not happen: ask under the next one."""

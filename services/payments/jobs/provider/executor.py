@@ -7,8 +7,10 @@ the same key.
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -75,8 +77,16 @@ async def operate(worker: "Worker") -> None:
 class Executor:
     """Calls the provider for the operations of one process, so many at once, and records what it answered."""
 
-    def __init__(self, shell: Shell, gateway_of: GatewayOf, *, in_flight: int = IN_FLIGHT) -> None:
+    def __init__(
+        self,
+        shell: Shell,
+        gateway_of: GatewayOf,
+        *,
+        in_flight: int = IN_FLIGHT,
+        clock: Callable[[], datetime] = now,
+    ) -> None:
         self._shell = shell
+        self._clock = clock
         self._gateway_of = gateway_of
         self._in_flight = in_flight
         self._wishes = Wishes(shell.database)
@@ -93,7 +103,7 @@ class Executor:
     def committed(self, changed: Sequence[Aggregate]) -> None:
         """Take up what has just been planned here, if the plan says that it is ours for a while."""
         for state in changed:
-            if isinstance(state, Operation) and state.version == 1 and state.is_held(now()):
+            if isinstance(state, Operation) and state.version == 1 and state.is_held(self._clock()):
                 self._take(state)
 
     def _take(self, operation: Operation) -> None:
@@ -133,7 +143,7 @@ class Executor:
 
     async def _carry_out(self, operation: Operation) -> None:
         withheld = await self._withheld(operation)
-        if not operation.is_held(now()):
+        if not operation.is_held(self._clock()):
             self._overdue.append(operation)
             return
         calls: list[Call] = []
@@ -165,7 +175,7 @@ class Executor:
         then = None if self._draining else following(operation, outcome)
         if then is None or not isinstance(outcome, Succeeded) or await self._withheld(then) is not None:
             return None
-        if not then.is_held(now()):
+        if not then.is_held(self._clock()):
             return None
         calls: list[Call] = []
         came_to = await carry_out(then, self._gateway_of, calls)
@@ -244,6 +254,7 @@ class Executor:
         if not others and not own:
             return 0
         tenant_ids = {tenant_id for tenant_id, _ in others} | {operation.tenant_id for operation in own}
+        begun = self._clock()
         async with database.transaction(tenant_ids) as connection:
             claimed = await claim_operations(connection, others, own, CLAIMED_LEASE)
         del self._overdue[: len(own)]
@@ -251,7 +262,8 @@ class Executor:
             self._held.pop(operation.id, None)
         for operation in claimed:
             TAKEN_UP.inc()
-            self._take(operation)
+            # The lease begins by the database's clock, and is kept here by our own: the two may be apart.
+            self._take(replace(operation, due_at=begun + CLAIMED_LEASE))
         return len(claimed)
 
     # --- Leaving --------------------------------------------------------------------------------------------------
