@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,11 +12,13 @@ import pytest
 from libs.common.clock import now
 from libs.common.contracts.checkout import PaymentRequested, PaymentVoidRequested
 from services.payments.domain.payment.payment import PaymentState
-from services.payments.domain.provider.operation import OperationKind
-from services.payments.domain.provider.outcome import Declined, IntentStatus, Outcome, Succeeded
+from services.payments.domain.provider.operation import CALL_SECONDS, OperationKind, OperationState
+from services.payments.domain.provider.outcome import Declined, IntentStatus, Outcome, Succeeded, Unknown
 from services.payments.gateway.protocol import PaymentGateway
-from services.payments.handlers.outcomes import RecordOutcome
+from services.payments.handlers.outcomes import Call, RecordOutcome
+from services.payments.jobs.provider.calling import carry_out
 from services.payments.jobs.provider.executor import Executor
+from services.payments.repository.provider.operations import OPERATIONS
 from tests.shared.callers import problem
 from tests.shared.events import AMOUNT, payment_requested
 from tests.shared.fakes import Process, started
@@ -235,3 +237,32 @@ async def test_a_tenants_own_account_is_not_taken_while_a_payment_is_being_made_
     await till.hurry()
     await till.until(asked.payment_id, PaymentState.AUTHORIZED)
     assert len(await till.at_provider()) == 1
+
+
+async def test_a_list_that_is_too_long_to_be_read_within_a_lease_is_told_of_and_not_begun_again_for_ever(till: Till) -> None:
+    """As where many tenants share a busy account: a payment that may be there is looked for among all of them."""
+
+    @dataclass
+    class Busy(Garbling):
+        async def create_intent(self, *_: Any, **__: Any) -> Outcome:
+            return self.answer
+
+        async def find_intent(self, *_: Any) -> Outcome:
+            await asyncio.sleep(60)
+            return self.answer
+
+    [asked] = await till.request_many(1)
+    await till.until(asked.payment_id, PaymentState.AUTHORIZED)
+    [row] = await till.as_admin("SELECT * FROM operation WHERE payment_id = $1 AND kind = 'create'", asked.payment_id)
+    lease = timedelta(seconds=CALL_SECONDS + 0.5)
+    again = replace(OPERATIONS.decode(row), state=OperationState.SENDING, tries=2, due_at=now() + lease)
+    busy = Busy(await till.gateways.of(till.tenant_id), Unknown("reset"))
+
+    async def gateway_of(_: UUID) -> Any:
+        return busy
+
+    calls: list[Call] = []
+    async with asyncio.timeout(lease.total_seconds() + 5):
+        outcome = await carry_out(again, gateway_of, calls)
+    assert isinstance(outcome, Unknown)
+    assert "not read to its end" in outcome.reason

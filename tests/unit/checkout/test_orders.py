@@ -1,5 +1,6 @@
 """Orders after their confirmation: called off, contested, sent, taken back, written about and looked up."""
 
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -21,7 +22,7 @@ from services.checkout.domain.stock import Stock
 from services.checkout.handlers import HANDLERS
 from services.checkout.handlers.orders import CancelOrder, SendLink, WriteNote
 from tests.unit.checkout.sales import STAFF, TOTAL_MINOR, F, ask, lines, sold, told
-from tests.unit.memory import Memory
+from tests.unit.memory import TENANT, Memory
 
 # Calling it off, disputes, notes and lookups.
 
@@ -128,6 +129,19 @@ def test_goods_that_came_back_are_not_put_on_the_shelf_again_by_their_refund() -
         refund = ask(memory, order, quantities={"1": count}, restock=True)
         memory.execute(told(refund, order, RefundSucceeded))
         assert memory.get(Stock, "tea").on_hand == on_hand
+
+
+def test_goods_that_cost_nothing_go_on_the_shelf_when_they_come_back_for_there_is_no_refund_of_nothing() -> None:
+    memory = Memory(HANDLERS)
+    order = sold(memory)
+    paid, gift = order.lines
+    free = replace(gift, unit_minor=0, total_minor=0, tax_minor=0)
+    memory.rows[Order, TENANT, order.id] = replace(order, lines=(paid, free))
+    with pytest.raises(ConflictError, match="refund-exceeds-capture"):
+        ask(memory, order, quantities={"2": 1}, restock=True)
+    memory.execute(ShipmentDispatched(order_id=order.id, shipment_id="a", lines=lines(_1=3, _2=1)))
+    memory.execute(ReturnReceived(order_id=order.id, return_id="r", lines=lines(_2=1), restock=True))
+    assert (memory.get(Stock, "gin").on_hand, memory.get(Stock, "gin").sold) == (4, 0)
 
 
 def test_what_fulfilment_says_is_believed_only_as_far_as_the_order_bears_it_out() -> None:

@@ -1,6 +1,7 @@
 """Every unknown has an end: of each kind of operation, wherever the provider's object is found to stand."""
 
 from dataclasses import replace
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.payments.domain.money import refund_asking, refund_recording
-from services.payments.domain.money.refund import RefundState
+from services.payments.domain.money.refund import RefundState, refund_operation_id
 from services.payments.domain.payment.payment import PaymentState
 from services.payments.domain.payment.recording import is_as_asked
 from services.payments.domain.provider.concluding import Obstacle, conclude, obstacle, wants_reading
@@ -165,6 +166,27 @@ def test_a_refund_that_is_another_one_at_the_provider_ends_with_a_persons_word_a
     assert recorded is not None
     ends = {Verdict.READ_AGAIN: (Obstacle.ANOTHERS, RefundState.UNKNOWN), Verdict.DID_NOT_HAPPEN: (None, RefundState.FAILED)}
     assert (hindrance, recorded.decision.refund.state) == ends[verdict]
+
+
+def test_a_stored_failure_of_a_refund_is_believed_only_once_the_provider_had_time_to_carry_it_out_after_all() -> None:
+    books = money_back.Books()
+    books.apply(refund_asking.plan_refund(books.payment, UUID(int=9), PART, "r", books.now))
+    begun, stored = books.now, Unknown("http-500", stored=True)
+    while (refund := books.refunds[UUID(int=9)]).attempt == 1:
+        call = books.call_of(refund)
+        assert call is not None
+        assert books.now - begun < timedelta(hours=1), "it is not left open for ever"
+        outcome = conclude(call, stored, NOTHING_FOUND) if wants_reading(call, stored) else stored
+        recorded = refund_recording.record(books.payment, refund, call, call.tries, outcome, books.now)
+        assert recorded is not None
+        due_at = recorded.operation.due_at
+        books.operations[call.id] = replace(recorded.operation, tries=call.tries + 1) if due_at else recorded.operation
+        books.apply(recorded.decision)
+        books.now = due_at or books.now
+    assert books.now - begun >= timedelta(minutes=12)
+    second = books.call_of(refund)
+    assert second is not None
+    assert second.request == books.operations[refund_operation_id(refund.id, 1)].request
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=()), max_size=600))

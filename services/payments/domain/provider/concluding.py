@@ -99,7 +99,8 @@ def conclude(operation: Operation, outcome: Outcome, read: Outcome) -> Outcome:
         case Rejected() if read.code == NOT_FOUND:
             return _not_found(operation, outcome)
         case Rejected() | Unknown() | Throttled():
-            return Unknown(f"{name_of(outcome)}, and could not be read: {name_of(read)}")
+            why = read.reason if isinstance(read, Unknown) else name_of(read)
+            return Unknown(f"{name_of(outcome)}, and could not be read: {why}")
 
 
 def _without_effect(operation: Operation, outcome: Outcome) -> Outcome:

@@ -1,5 +1,6 @@
 """One try of an operation at the provider: send it, read what the answer leaves open, say in our words what it came to."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
@@ -68,10 +69,16 @@ def _request(operation: Operation, gateway: "PaymentGateway") -> Awaitable[Outco
 
 async def _read(operation: Operation, gateway: "PaymentGateway", calls: list[Call]) -> Outcome:
     """The object as it stands; one that the operation was to make is looked for by our own id in its metadata."""
-    if not operation.is_held(now()):
+    if operation.due_at is None or not operation.is_held(now()):
         return Unknown("no time was left to read it")
     kind, call = look_up(operation, gateway)
-    return await _timed(operation, kind, call, calls)
+    try:
+        # A list may be long. What outlasts the lease would count for nothing, and so would every try after it.
+        async with asyncio.timeout((operation.due_at - now()).total_seconds()):
+            return await _timed(operation, kind, call, calls)
+    except TimeoutError:
+        log.warning("provider.reading_too_long", kind=kind, action="its outcome is unknown; a person may look for it")
+        return Unknown(f"the provider's list was not read to its end: {kind}")
 
 
 async def _timed(operation: Operation, kind: str, call: Awaitable[Outcome], calls: list[Call]) -> Outcome:
