@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0014"
-down_revision = "0012"
+down_revision = "0013"
 
 ORPHANED = "captured_minor > refunding_minor + refunded_minor AND order_standing <> 'confirmed'"
 
