@@ -282,6 +282,23 @@ def reconcile(
 
 
 @verb
+def break_close(
+    break_id: Annotated[str, typer.Argument(metavar="BREAK")],
+    *,
+    tenant: Annotated[str, typer.Option(metavar="SLUG", help="Whose books it is in.")],
+    reason: Annotated[str, typer.Option(help="Why it cannot be mended; audited.")],
+    json: Json = False,
+) -> int | None:
+    """Close one that nobody can mend.
+
+    It stays on record, and opens anew if either side moves.
+    """
+    from deploy.cli import payments
+
+    return payments.close_break(break_id=break_id, tenant=tenant, reason=reason, json=json)
+
+
+@verb
 def unknown_list(
     *,
     tenant: Annotated[str | None, typer.Option(metavar="SLUG", help="One tenant; all of them by default.")] = None,

@@ -1,4 +1,4 @@
-"""`reconcile` and `payments unknown`: what operators see and settle of money, through payments' operator routes."""
+"""`reconcile` and `payments …`: what operators see and settle of money, through payments' operator routes."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -89,6 +89,26 @@ def resolve_unknown(*, payment_id: str, verdict: str, reason: str, json: bool) -
     return ExitCode.DONE
 
 
+def close_break(*, break_id: str, tenant: str, reason: str, json: bool) -> int:
+    """Close a break that nobody can mend; 1 when it is closed, or there is no such break."""
+
+    async def run(api: Api, token: TokenSource) -> dict[str, Any]:
+        [tenant_id] = await _tenants(api, token, tenant)
+        path, body = f"/ops/breaks/{break_id}/close", {"tenant_id": tenant_id, "reason": reason}
+        closed: dict[str, Any] = (await api.call("payments", "POST", path, token=await token.token(), body=body)).body
+        return closed
+
+    try:
+        closed = _with_operator(progress(), run)
+    except RefusedError as error:
+        raise CommandError(str(error), ExitCode.NOT_SO) from error
+    if json:
+        print_json(closed)
+    else:
+        print(f"{break_id}: {closed['state']} by {closed['closed_by']}: {closed['closed_reason']}")
+    return ExitCode.DONE
+
+
 # --- Asking -------------------------------------------------------------------------------------------------------
 
 
@@ -174,6 +194,7 @@ def _show(report: Mapping[str, Any]) -> None:
     for each in report["breaks"]:
         print(
             f"  {each['state']:<8} {each['kind']:<13} {each['subject']:<11} {each.get('provider_id') or each.get('our_id')}"
+            f" ({each['id']})"
             f"  here {_side(each.get('ours'), each)}, there {_side(each.get('theirs'), each)}; since {each['first_seen_at']}"
         )
     if report["has_more_breaks"]:

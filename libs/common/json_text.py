@@ -78,6 +78,15 @@ def is_keepable(text: str) -> bool:
     return True
 
 
+def keepable(text: str) -> str:
+    """The text as a column can keep it: what it cannot keep is told in escapes, so that a person can read what stood there."""
+    return text if is_keepable(text) else _escaped(text)
+
+
+def _escaped(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode().replace("\0", "\\u0000")
+
+
 def unkeepable(value: Any, pointer: str = "") -> Iterator[str]:
     """The JSON pointers (RFC 6901) of all texts, names among them, that cannot be kept."""
     if isinstance(value, str):
@@ -96,5 +105,4 @@ def unkeepable(value: Any, pointer: str = "") -> Iterator[str]:
 
 def pointer_part(name: str) -> str:
     """One step of a JSON pointer, in characters that anybody can show."""
-    shown = name.encode(errors="backslashreplace").decode().replace("\0", "\\u0000")
-    return shown.replace("~", "~0").replace("/", "~1")
+    return _escaped(name).replace("~", "~0").replace("/", "~1")

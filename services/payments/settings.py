@@ -22,7 +22,7 @@ class Settings(settings.Settings):
     previous_master_key: SecretStr | None = None
     """The master key before, while `./cartwright keys rotate master` has not yet wrapped everything anew. Seals nothing."""
     orphan_money_seconds: int = 900
-    """How long captured money may wait for its order before it is refunded."""
+    """How long captured money may wait for its order before checkout is asked for it, and so again."""
 
     @field_validator("master_key", "previous_master_key")
     @classmethod

@@ -76,6 +76,11 @@ async def test_books_that_agree_exit_with_0_and_a_break_that_nobody_can_repair_w
     assert code == 1
     [line] = [line for line in printed.splitlines() if "missing-here" in line]
     assert line.split()[0] == "open"
+    [lasting] = [each["id"] for each in report["breaks"] if each["state"] == "open"]
+    words = ("--tenant", "market", "--reason", "made by this test, for no order")
+    assert (await _cartwright(market, "payments", "breaks", "close", lasting, *words))[0] == 0
+    assert (await _reconcile(market))[0] == 0, "what a person has closed is no failure any more"
+    assert (await _cartwright(market, "payments", "breaks", "close", lasting, *words))[0] == 1
 
 
 async def test_where_every_outcome_is_known_the_list_is_empty_and_there_is_nothing_to_resolve(market: Market) -> None:

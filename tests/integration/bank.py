@@ -5,22 +5,29 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
+
+import httpx
 
 from libs.common.clock import new_id, now
 from libs.common.messaging.shell import Shell
+from libs.common.shared import Shared
 from services.payments.domain.payment.payment import Payment, PaymentState
 from services.payments.domain.reconciliation.reconciliation import Break, Reconciliation, RunState
+from services.payments.gateway.accounts import Access, Credentials, Gateways
 from services.payments.gateway.protocol import PaymentGateway
-from services.payments.gateway.stripe import StripeGateway
+from services.payments.gateway.stripe import Stripe, StripeGateway
 from services.payments.handlers.reconciliation import RequestReconciliation
 from services.payments.jobs.provider.executor import Executor
 from services.payments.jobs.reconciliation.audit import PAGE
 from services.payments.jobs.reconciliation.reconciler import Reconciler
 from services.payments.repository import BREAKS, PAYMENTS, RECONCILIATIONS
+from services.payments.repository.provider.accounts import loading
 from tests.shared.callers import message, onboard, shell_of
 from tests.shared.events import order_confirmed_for, payment_requested
 from tests.shared.places import Place
+from tests.shared.till import MASTER_KEYS
 
 AMOUNT, MANY = 10_000, PAGE + 5
 NOW_GRACE = timedelta(0)
@@ -34,6 +41,7 @@ class Bank:
     place: Place
     shell: Shell
     gateway: PaymentGateway
+    api_key: str
     tenant_id: UUID
 
     async def pay(self, count: int, *, confirm: bool = True, method: str = "pm_card_visa") -> list[UUID]:
@@ -81,6 +89,15 @@ class Bank:
         assert run.state is RunState.FINISHED
         return run, await self.breaks()
 
+    def lend(self, http: httpx.AsyncClient, fake: str) -> Gateways:
+        """Let the edge behind this client read the bank's account too."""
+        provider = Stripe(fake)
+        platform = Credentials(self.api_key)
+        gateways = Gateways(loading(self.shell.database), provider, platform=platform, master_keys=MASTER_KEYS)
+        transport: Any = http._transport
+        transport.app.state.service.shared = Shared(Access(gateways, MASTER_KEYS, None))
+        return gateways
+
     async def gateway_of(self, _: UUID) -> PaymentGateway:
         return self.gateway
 
@@ -103,9 +120,10 @@ class Bank:
 @asynccontextmanager
 async def bank_of(place: Place, fake: str) -> AsyncIterator[Bank]:
     async with shell_of(place) as shell:
-        gateway = StripeGateway(f"sk_test_{uuid4().hex}", fake)
+        api_key = f"sk_test_{uuid4().hex}"
+        gateway = StripeGateway(api_key, fake)
         tenant_id = await onboard(shell)
-        bank = Bank(place, shell, gateway, tenant_id)
+        bank = Bank(place, shell, gateway, api_key, tenant_id)
         executor = Executor(shell, bank.gateway_of)
         shell.after_commit.append(executor.committed)
         tasks = [asyncio.create_task(work) for work in (executor.record(), executor.recover())]

@@ -269,6 +269,36 @@ async def test_a_tenant_reads_its_own_reconciliations_and_operators_ask_for_them
         assert report["totals"][0]["ours"]["gross_minor"] == 1
 
 
+async def test_a_break_that_nobody_can_mend_is_closed_by_a_person_who_says_why_until_a_side_moves(bank: Bank) -> None:
+    [amiss] = await bank.pay(1)
+    await bank.as_admin(f"UPDATE payment SET captured_minor = 1 WHERE id = '{amiss}'")
+    run, [found] = await bank.reconcile()
+    client = Person(bank.tenant_id, role="client").authorization
+    path, word = f"/v1/reconciliations/{run.id}/breaks/{found.id}/close", {"reason": "agreed with the accountants"}
+    async with edge(bank.place) as (http, _):
+        for headers in (Person(bank.tenant_id, role="shopper").authorization, Person(uuid4(), role="client").authorization):
+            assert (await http.post(path, json=word, headers={**headers, "Idempotency-Key": "k"})).status_code in {403, 404}
+        assert problem(await http.post(path, json={}, headers={**client, "Idempotency-Key": "k1"}))["status"] == 422
+        closed = await http.post(path, json=word, headers={**client, "Idempotency-Key": "k2"})
+        assert (closed.status_code, closed.json()["state"], closed.json()["closed_reason"]) == (200, "settled", word["reason"])
+        assert closed.json()["closed_by"], "it says who"
+        again = await http.post(path, json=word, headers={**client, "Idempotency-Key": "k2"})
+        assert (again.json(), again.headers["Idempotent-Replayed"]) == (closed.json(), "true")
+        twice = await http.post(path, json=word, headers={**client, "Idempotency-Key": "k3"})
+        assert problem(twice)["code"] == "break-closed"
+    _, [seen] = await bank.reconcile()
+    assert (seen.state, seen.closed_reason, seen.seen_count) == (BreakState.SETTLED, word["reason"], 2)
+    await bank.as_admin(f"UPDATE payment SET captured_minor = 2 WHERE id = '{amiss}'")
+    _, [moved] = await bank.reconcile()
+    assert (moved.state, moved.closed_by, moved.closed_reason) == (BreakState.OPEN, None, None), "that is another difference"
+    operator = Person(PLATFORM, role="platform-operator").authorization
+    async with edge(bank.place) as (http, _):
+        body = {"tenant_id": str(bank.tenant_id), **word}
+        shown = await http.post(f"/ops/breaks/{found.id}/close", json=body, headers=operator)
+        assert (shown.status_code, shown.json()["state"]) == (200, "settled")
+        assert problem(await http.post(f"/ops/breaks/{uuid4()}/close", json=body, headers=operator))["code"] == "break-not-found"
+
+
 async def test_an_outcome_that_nobody_knows_is_listed_for_operators_and_looked_into_at_their_word(bank: Bank, fake: str) -> None:
     operator = Person(PLATFORM, role="platform-operator").authorization
     rule = {"match": {"metadata": {"tenant_id": str(bank.tenant_id)}, "path": "*/pi_*"}, "fault": "reset_before"}
@@ -286,7 +316,9 @@ async def test_an_outcome_that_nobody_knows_is_listed_for_operators_and_looked_i
         (await provider.delete("/_control/faults")).raise_for_status()
         word = {"tenant_id": str(bank.tenant_id), "verdict": "read-again", "reason": "the provider is back"}
         path = f"/ops/payments/{asked.payment_id}/resolve"
+        gateways = bank.lend(http, fake)
         assert (await http.post(path, json=word, headers=operator)).json()["operation_ids"] == [item["operation_id"]]
         await bank.until(1, PaymentState.AUTHORIZED, [asked.payment_id])
         assert (await http.get("/ops/payments/unknown", headers=operator)).json()["items"] == []
         assert problem(await http.post(path, json=word, headers=operator))["code"] == "nothing-unknown"
+        await gateways.close()

@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from libs.common.clock import now
+from libs.common.contracts.checkout import OrderStatusTold
 from libs.common.errors import ConflictError
 from libs.common.messaging.shell import Failure, Shell
 from libs.common.sealing import SealError
@@ -26,7 +27,7 @@ from services.payments.domain.provider.outcome import (
 )
 from services.payments.gateway.protocol import PaymentGateway
 from services.payments.handlers.refunds import ObserveRefund
-from services.payments.jobs.money.orphans import give_back
+from services.payments.jobs.money.orphans import ask_for_orders
 from services.payments.jobs.money.refunds import look_into_due
 from services.payments.repository import REFUNDS
 from tests.shared.callers import Person, edge, message, onboard, problem, shell_of
@@ -215,25 +216,40 @@ async def test_an_account_that_does_not_open_keeps_nobody_from_looking_into_othe
 # --- Money that belongs to no order -------------------------------------------------------------------------------
 
 
-async def test_money_that_was_captured_for_no_order_goes_back_once_and_a_confirmed_orders_stays(empty: Places) -> None:
+async def test_money_without_an_order_goes_back_once_checkout_says_that_there_is_none_and_never_upon_silence(
+    empty: Places,
+) -> None:
     async with shell_of(empty("payments")) as shell:
         tenant_id = await onboard(shell)
         kept = await captured(shell, tenant_id)
-        orphaned = await captured(shell, tenant_id, confirm=False)
+        orphaned, lagging = [await captured(shell, tenant_id, confirm=False) for _ in range(2)]
         async with shell.database.transaction([tenant_id]) as connection:
-            # As after a provider that captured of its own accord.
+            # As after a provider that captured of its own accord, or a shipment whose order is still on its way.
             change = "state = 'captured', captured_minor = authorized_minor, look_at = NULL"
-            await connection.execute(f"UPDATE payment SET {change} WHERE id = $1", orphaned)
-        assert await give_back(shell, timedelta(hours=1)) == 0, "an order may still be on its way"
-        planned = await asyncio.gather(*(give_back(shell, timedelta(0)) for _ in range(5)))
-        assert sum(planned) == 1
+            await connection.execute(f"UPDATE payment SET {change} WHERE id = ANY ($1)", [orphaned, lagging])
+        assert await ask_for_orders(shell, timedelta(hours=1)) == 0, "an order may still be on its way"
+        for _ in range(3):
+            assert await ask_for_orders(shell, timedelta(0)) == 2
+            assert await ask_for_orders(shell, timedelta(minutes=1)) == 0, "it was asked just now"
+            assert await opened(shell, tenant_id) == [], "nothing goes back upon silence"
+        await shell.execute_many([message(told(kept, "none"), tenant_id), message(told(lagging, "confirmed"), tenant_id)])
+        assert await ask_for_orders(shell, timedelta(0)) == 1
+        none = [message(told(orphaned, "none"), tenant_id) for _ in range(2)]
+        await asyncio.gather(*(shell.execute_many([each]) for each in none))
         assert await answer(shell, tenant_id, always(Rejected("invalid-request", ""))) == 1
-        assert await give_back(shell, timedelta(hours=1)) == 0, "after a failure it waits"
-        assert await give_back(shell, timedelta(0)) == 1
+        assert await ask_for_orders(shell, timedelta(hours=1)) == 0, "after a failure it waits"
+        assert await ask_for_orders(shell, timedelta(0)) == 1
+        await shell.execute_many(none[:1])
         await answer(shell, tenant_id)
-        assert await give_back(shell, timedelta(0)) == 0
+        assert await ask_for_orders(shell, timedelta(0)) == 0
         assert await numbers(shell, tenant_id, orphaned) == (AMOUNT, 0, AMOUNT)
-        assert await numbers(shell, tenant_id, kept) == (AMOUNT, 0, 0)
+        assert [await numbers(shell, tenant_id, each) for each in (kept, lagging)] == [(AMOUNT, 0, 0)] * 2
+
+
+def told(payment_id: UUID, status: Literal["confirmed", "canceled", "none"]) -> OrderStatusTold:
+    """Checkout's answer about the order of this payment."""
+    whose = {"question_id": uuid4(), "checkout_id": uuid4(), "order_id": uuid4()}
+    return OrderStatusTold(payment_id=payment_id, status=status, **whose)
 
 
 # --- Over HTTP ----------------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ class Limits:
 
 def check(facts: Facts, limits: Limits) -> list[Violation]:
     """Everything that is not as it must be."""
-    found = [*_numbers(facts), *_stuck(facts, limits), *stock_violations(facts), *_ledger(facts)]
+    found = [*_numbers(facts), *_unasked(facts), *_stuck(facts, limits), *stock_violations(facts), *_ledger(facts)]
     if facts.charges is not None:
         found += [*_money(facts, facts.charges, limits), *_told(facts, facts.charges, limits)]
     return sorted(found, key=lambda violation: (violation.invariant, violation.subject))
@@ -91,6 +91,20 @@ def _gaps(numbers: Iterable[int], expected: int) -> Iterator[tuple[int, int]]:
         if number > expected:
             yield expected, number - 1
         expected = number + 1
+
+
+def _unasked(facts: Facts) -> Iterator[Violation]:
+    """An order that stands keeps its money, unless somebody asked for it back."""
+    standing = {
+        order.payment_id: (order_id, order)
+        for order_id, order in facts.published.orders.items()
+        if _after(facts, order_id).canceled_at is None
+    }
+    for refund_id, refund in facts.published.refunds.items():
+        if refund.is_unasked and refund.payment_id in standing:
+            order_id, order = standing[refund.payment_id]
+            detail = f"{refund.amount_minor} of {order.total_minor} {order.currency} went back as no order's: {refund_id}"
+            yield _violation(facts, "refund-unasked", order_id, detail)
 
 
 # --- Money --------------------------------------------------------------------------------------------------------

@@ -37,6 +37,9 @@ from libs.common.contracts.payments import (
     RefundSucceeded,
 )
 
+NO_ORDER = "no-order"
+"""Why payments gives money back that nobody asked for."""
+
 
 @dataclass(slots=True)
 class Checkout:
@@ -104,6 +107,8 @@ class Refund:
     amount_minor: int
     succeeded_at: datetime | None = None
     failed_at: datetime | None = None
+    is_unasked: bool = False
+    """Given back of itself, as the money of no order."""
 
     @property
     def is_over(self) -> bool:
@@ -299,6 +304,7 @@ def _refund(
     refund.asked_at = min(refund.asked_at, at)
     if isinstance(event, RefundSucceeded):
         refund.succeeded_at = at
+        refund.is_unasked = event.cause == NO_ORDER
     elif isinstance(event, RefundFailed):
         refund.failed_at = at
 

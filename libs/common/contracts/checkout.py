@@ -76,6 +76,20 @@ class RefundRequested(Event):
     reason: Text
 
 
+@event("checkout.v1", "order.status-told", aggregate="question_id")
+class OrderStatusTold(Event):
+    """The answer to `order.status-asked`: whether an order stands on this payment. While that is open nothing is told.
+
+    `none`: there is no such order, and there never will be.
+    """
+
+    question_id: UUID
+    payment_id: UUID
+    checkout_id: UUID
+    order_id: UUID
+    status: Literal["confirmed", "canceled", "none"]
+
+
 @event("checkout.v1", "checkout.failed", aggregate="checkout_id")
 class CheckoutFailed(Event):
     """The checkout ended without an order; no money is held for it."""

@@ -93,6 +93,8 @@ class RefundSucceeded(Event):
     amount_minor: Minor
     currency: Currency
     refunded_minor: Minor
+    cause: Text | None = None
+    """`no-order`: nobody asked for it, but checkout told that no order stands on the payment. Absent: anything else."""
 
 
 @event("payment.v1", "refund.failed", aggregate="refund_id")
@@ -107,6 +109,19 @@ class RefundFailed(Event):
     currency: Currency
     code: Text
     refunded_minor: Minor
+
+
+@event("payment.v1", "order.status-asked", aggregate="payment_id")
+class OrderStatusAsked(Event):
+    """Money was taken, and of its order nothing was heard: what became of it? Answered with `order.status-told`.
+
+    Until it is, nothing goes back: that nothing is heard may be a lag, or a message that was parked.
+    """
+
+    question_id: UUID
+    payment_id: UUID
+    checkout_id: UUID
+    order_id: UUID
 
 
 @event("payment.v1", "dispute.opened", aggregate="dispute_id")

@@ -196,9 +196,12 @@ async def _answers(database: Database, serving: "asyncio.Task[None]") -> bool:
 
 async def _until_something_ends(tasks: Sequence["asyncio.Task[None]"]) -> None:
     """The server ends on a signal; anything else that ends is a failure, and the process must say so and die."""
-    serving, *others = tasks
-    consumer_done = [task for task in others if task.get_name() != "consumer"]
-    done, _ = await asyncio.wait([serving, *consumer_done], return_when=asyncio.FIRST_COMPLETED)
+    serving, waiting = tasks[0], {*tasks}
+    done: set[asyncio.Task[None]] = set()
+    while not done:
+        done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        # Consuming goes on by itself once it has begun, and its task is over; unless it came to grief.
+        done = {task for task in done if task.get_name() != "consumer" or task.cancelled() or task.exception() is not None}
     for task in done:
         if task is not serving:
             error = None if task.cancelled() else task.exception()

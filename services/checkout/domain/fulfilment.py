@@ -16,22 +16,28 @@ from services.checkout.domain.stock import Allocation
 
 def dispatch(order: Order, shipment_id: str, lines: Sequence[FulfilmentLine]) -> tuple[Order, OrderFulfilled] | None:
     """Goods left the house. None: this shipment is known. Raises for goods that nobody ordered, or of a canceled order."""
-    if shipment_id in order.shipments:
+    known = order.shipments.get(shipment_id, Shipment(lines=()))
+    if known.lines:
         return None
     if order.state is OrderState.CANCELED:
         raise ConflictError("order-canceled", f"{shipment_id} left although order {order.number} had been canceled")
     quantities = _quantities(order, lines, most=lambda line_id: _quantity(order, line_id) - order.progress_of(line_id).shipped)
     progress = _moved(order, quantities, lambda known, count: replace(known, shipped=known.shipped + count))
-    shipment = Shipment(lines=_as_lines(quantities))
+    shipment = replace(known, lines=_as_lines(quantities))
     shipped = replace(order, shipments={**order.shipments, shipment_id: shipment}, progress=progress)
     return _with_state(shipped), OrderFulfilled(order_id=order.id, shipment_id=shipment_id, lines=shipment.lines)
 
 
 def deliver(order: Order, shipment_id: str) -> Order:
-    """A shipment arrived. Raises NotFoundError when it never left."""
+    """A shipment arrived, perhaps before we hear that it left: then what was in it is still to be told.
+
+    Raises NotFoundError for one that cannot have left: of an order that is off, or beyond a shipment for each of its goods.
+    """
     shipment = order.shipments.get(shipment_id)
     if shipment is None:
-        raise NotFoundError("shipment-not-found", f"{shipment_id} of order {order.number} arrived and never left")
+        if order.state is OrderState.CANCELED or len(order.shipments) >= sum(line.quantity for line in order.lines):
+            raise NotFoundError("shipment-not-found", f"{shipment_id} of order {order.number} arrived and never left")
+        shipment = Shipment(lines=())
     arrived = replace(shipment, is_delivered=True)
     return _with_state(replace(order, shipments={**order.shipments, shipment_id: arrived}))
 

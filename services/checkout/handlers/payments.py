@@ -5,10 +5,11 @@ asked to be let go of, on a record of its own: a checkout that has come to its e
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
-from libs.common.contracts.checkout import FailureReason, PaymentVoidRequested
+from libs.common.contracts.checkout import FailureReason, OrderStatusTold, PaymentVoidRequested
 from libs.common.contracts.payments import (
+    OrderStatusAsked,
     PaymentActionRequired,
     PaymentAuthorized,
     PaymentCaptured,
@@ -17,6 +18,7 @@ from libs.common.contracts.payments import (
     PaymentVoided,
 )
 from libs.common.decision import Message, Ref, World
+from libs.common.errors import NotFoundError
 from services.checkout import domain
 from services.checkout.domain import saga
 from services.checkout.domain.order import Order, OrderCounter, OrderState
@@ -161,6 +163,45 @@ def _gone(world: World, message: Message[PaymentVoided] | Message[PaymentExpired
 def _end(world: World, checkout: Checkout, refused: FailureReason | None) -> None:
     stock.release_all(world, checkout.allocations)
     world.save(*saga.without_money(checkout, refused))
+
+
+def _if_none(world: World, message: Message[OrderStatusAsked]) -> Iterable[Ref]:
+    return [] if _stands_on(world, message) else [Ref(Checkout, message.data.checkout_id, shared=True)]
+
+
+def _stands_on(world: World, message: Message[OrderStatusAsked]) -> Order | None:
+    """The order that stands, or stood, on this payment."""
+    order = world.get(Order, message.data.order_id)
+    return order if order is not None and order.payment_id == message.data.payment_id else None
+
+
+@HANDLERS.on(OrderStatusAsked, lambda m: [Ref(Order, m.data.order_id, shared=True)], more=_if_none)
+def order_status_asked(world: World, message: Message[OrderStatusAsked]) -> None:
+    """Tell whether an order stands on this money, for payments has heard of none. While it may yet become one, say nothing.
+
+    Raises NotFoundError where this tenant does not have the checkout: a row was lost, and a person must see this.
+    """
+    asked, order = message.data, _stands_on(world, message)
+    if order is None:
+        checkout = world.get(Checkout, asked.checkout_id)
+        if checkout is None:
+            raise NotFoundError("checkout-not-found", f"payments asks for the order of an unknown checkout {asked.checkout_id}")
+        is_its_own = checkout.payment_id == asked.payment_id
+        if is_its_own and not checkout.is_final:
+            return
+        if is_its_own and checkout.state is CheckoutState.CONFIRMED:
+            raise NotFoundError("order-not-found", f"checkout {checkout.id} became an order that is not there")
+    status: Literal["confirmed", "canceled", "none"] = "none"
+    if order is not None:
+        status = "confirmed" if order.state is OrderState.CONFIRMED else "canceled"
+    told = OrderStatusTold(
+        question_id=asked.question_id,
+        payment_id=asked.payment_id,
+        checkout_id=asked.checkout_id,
+        order_id=asked.order_id,
+        status=status,
+    )
+    world.publish(told, 1)
 
 
 def _if_no_order(world: World, message: Message[PaymentCaptured]) -> Iterable[Ref]:

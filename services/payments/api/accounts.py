@@ -24,7 +24,7 @@ from services.payments.domain.provider.outcome import Rejected, Throttled, Unkno
 from services.payments.gateway import reading
 from services.payments.gateway.accounts import Access, Credentials, Gateways, SealedAccount, seal_account
 from services.payments.handlers.accounts import GiveAccount, RewrapAccount
-from services.payments.repository.provider.accounts import ACCOUNTS, newest_intent, wrapped_otherwise
+from services.payments.repository.provider.accounts import ACCOUNTS, makes_payment, newest_intent, wrapped_otherwise
 from services.payments.repository.provider.connections import is_proven
 
 ROUTES = Routes()
@@ -176,6 +176,10 @@ async def _demand_its_payments(call: Call, credentials: Credentials) -> None:
     """A payment's captures and refunds belong where it was made, so the newest must be found with what is given."""
     async with call.transaction() as connection:
         intent_id = await newest_intent(connection, call.tenant_id)
+        is_being_made = await makes_payment(connection, call.tenant_id)
+    if is_being_made:
+        detail = "a payment of this tenant is just being made, and belongs where that began: try again when that is over"
+        raise ConflictError("provider-account-in-use", detail, retry_after=5)
     if intent_id is None:
         return
     found = await _gateways(call).trial(credentials).retrieve_intent(intent_id)

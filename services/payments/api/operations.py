@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
+import structlog
 from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,14 +13,20 @@ from libs.common.clock import rfc3339
 from libs.common.contracts.external import WRITTEN
 from libs.common.http.paging import Limit, Page, Paging
 from libs.common.http.routes import Call, Caller, Routes, guard, reply
+from libs.common.sealing import SealError
 from services.payments.domain.payment.payment import Payment
 from services.payments.domain.provider.operation import Operation, Verdict
-from services.payments.handlers.payments import ResolvePayment
+from services.payments.domain.provider.outcome import Outcome, Throttled, as_kept
+from services.payments.gateway.accounts import Access
+from services.payments.gateway.looking import look_up
+from services.payments.handlers.payments import Reading, ResolvePayment
 from services.payments.repository.bookmark import BEGINNING, Bookmark
 from services.payments.repository.payment import PAYMENTS
 from services.payments.repository.provider.operations import OPERATIONS, unknown_of_payment, unknown_operations
 
 ROUTES = Routes()
+
+log = structlog.get_logger(__name__)
 
 
 class UnknownModel(BaseModel):
@@ -73,12 +80,33 @@ async def list_unknown(call: Caller, tenant_id: UUID | None = None, limit: Limit
 @guard("ops:repair", platform_only=True)
 async def resolve_unknown(call: Caller, payment_id: UUID, word: Word) -> Response:
     """Have a payment's unknown outcomes looked into at once, with what a person says of them."""
-    async with call.transaction(word.tenant_id) as connection:
-        keys = await unknown_of_payment(connection, word.tenant_id, payment_id)
-    command = ResolvePayment(payment_id=payment_id, operation_ids=tuple(keys), verdict=word.verdict, reason=word.reason)
+    readings = await read_unknown(call, word.tenant_id, payment_id)
+    command = ResolvePayment(payment_id=payment_id, readings=readings, verdict=word.verdict, reason=word.reason)
     payment: Payment = await call.execute(command, tenant_id=word.tenant_id)
-    state = str(payment.state)
-    return reply(202, ResolvingModel(tenant_id=word.tenant_id, payment_id=payment_id, state=state, operation_ids=list(keys)))
+    state, keys = str(payment.state), [each.operation_id for each in readings]
+    return reply(202, ResolvingModel(tenant_id=word.tenant_id, payment_id=payment_id, state=state, operation_ids=keys))
+
+
+async def read_unknown(call: Call, tenant_id: UUID, payment_id: UUID) -> tuple[Reading, ...]:
+    """How the provider's objects stand whose outcome is unknown here: whether a look can do anything follows from that."""
+    async with call.transaction(tenant_id) as connection:
+        keys = await unknown_of_payment(connection, tenant_id, payment_id)
+        unknown = await OPERATIONS.load(connection, [(tenant_id, key) for key in keys], lock=False)
+    readings = []
+    for operation in unknown:
+        seen = await _seen(call, operation)
+        readings.append(Reading(operation_id=operation.id, refund_id=operation.refund_id, seen=seen))
+    return tuple(readings)
+
+
+async def _seen(call: Call, operation: Operation) -> Outcome:
+    try:
+        gateway = await call.service.shared(Access).gateways.of(operation.tenant_id)
+    except SealError as error:
+        log.warning("provider.no_account", error=str(error), action="answered that the provider cannot be read")
+        return Throttled(None)
+    _, reading = look_up(operation, gateway)
+    return as_kept(await reading)
 
 
 async def _unknown(call: Call, tenant_id: UUID | None, after: Bookmark, limit: int) -> Sequence[tuple[Operation, Payment]]:

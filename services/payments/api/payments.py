@@ -16,14 +16,14 @@ from libs.common.http.routes import Call, Caller, Routes, guard, reply, reply_un
 from libs.common.http.seeing import Sight, code_for, listed
 from libs.common.messaging.idempotency import Answer, Replayed
 from libs.common.sealing import SealError
+from services.payments.api.operations import read_unknown
 from services.payments.domain.payment.payment import Payment, PaymentState
 from services.payments.domain.provider.operation import Verdict
-from services.payments.domain.provider.outcome import Declined, IntentStatus, Succeeded, name_of
+from services.payments.domain.provider.outcome import Declined, IntentStatus, Succeeded, as_kept, name_of
 from services.payments.gateway.accounts import Access
 from services.payments.handlers.observations import ObserveIntent
 from services.payments.handlers.payments import CapturePayment, ResolvePayment, VoidPayment
 from services.payments.repository import PAYMENTS
-from services.payments.repository.provider.operations import unknown_of_payment
 
 ROUTES = Routes()
 PAYMENT = Sight(PAYMENTS, "payment_id")
@@ -155,7 +155,7 @@ async def _read_for_payer(call: Call, payment: Payment, intent_id: str) -> Respo
         gateway = await call.service.shared(Access).gateways.of(payment.tenant_id)
     except SealError as error:
         raise UnavailableError("provider-unavailable", "the payment cannot be read from the provider just now") from error
-    seen = await gateway.retrieve_intent(intent_id)
+    seen = as_kept(await gateway.retrieve_intent(intent_id))
     if not isinstance(seen, Succeeded | Declined):
         log.warning("payment.not_read", payment_id=str(payment.id), outcome=name_of(seen), action="answered without the secret")
         return reply(200, payment_model(call, payment), Cache_Control="no-store")
@@ -187,10 +187,12 @@ async def void(call: Caller, payment_id: UUID) -> Response:
 @ROUTES.post("/v1/payments/{payment_id}/resolve", response_model=PaymentModel, status_code=202)
 @guard("payments:resolve", idempotent=True, sees=PAYMENT)
 async def resolve(call: Caller, payment_id: UUID, wanted: ResolveRequest) -> Response:
-    """Have the payment's unknown outcomes looked into now. `did-not-happen` counts if the provider's object agrees."""
-    async with call.transaction() as connection:
-        unknown = await unknown_of_payment(connection, call.tenant_id, payment_id)
-    command = ResolvePayment(payment_id=payment_id, operation_ids=tuple(unknown), verdict=wanted.verdict, reason=wanted.reason)
+    """Have the payment's unknown outcomes looked into now. `did-not-happen` counts if the provider's object agrees.
+
+    409 where no look can bring them to an end, with what is in the way and what to do about it.
+    """
+    readings = await read_unknown(call, call.tenant_id, payment_id)
+    command = ResolvePayment(payment_id=payment_id, readings=readings, verdict=wanted.verdict, reason=wanted.reason)
     return await _act(call, command)
 
 

@@ -11,21 +11,24 @@ from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.clock import new_id, now, rfc3339
+from libs.common.contracts.external import WRITTEN
 from libs.common.decision import present
 from libs.common.errors import ConflictError, NotFoundError
 from libs.common.http.paging import Limit, Page
 from libs.common.http.routes import Call, Caller, Routes, guard, reply
 from libs.common.http.seeing import Sight, listed
+from libs.common.messaging.idempotency import Answer, Replayed
 from services.payments.domain.reconciliation.comparison import COLUMNS
 from services.payments.domain.reconciliation.reconciliation import DEEP, GRACE, Break, Reconciliation
-from services.payments.handlers.reconciliation import RequestReconciliation
-from services.payments.repository import RECONCILIATIONS, TENANTS
+from services.payments.handlers.reconciliation import CloseBreak, RequestReconciliation
+from services.payments.repository import BREAKS, RECONCILIATIONS, TENANTS
 from services.payments.repository.bookmark import BEGINNING
 from services.payments.repository.reconciliation import breaks_during, open_reconciliation
 
 ROUTES = Routes()
 SHOWN_BREAKS = 200
 RECONCILIATION = Sight(RECONCILIATIONS, "reconciliation_id")
+BREAK = Sight(BREAKS, "break_id")
 
 
 class SumsModel(BaseModel):
@@ -64,6 +67,8 @@ class BreakModel(BaseModel):
     last_seen_at: str
     seen_count: int
     closed_at: str | None
+    closed_by: str | None
+    closed_reason: str | None
 
 
 class ReconciliationModel(BaseModel):
@@ -129,6 +134,8 @@ def _break_model(found: Break) -> BreakModel:
         last_seen_at=rfc3339(found.last_seen_at),
         seen_count=found.seen_count,
         closed_at=rfc3339(found.closed_at) if found.closed_at else None,
+        closed_by=found.closed_by,
+        closed_reason=found.closed_reason,
     )
 
 
@@ -147,6 +154,26 @@ async def list_reconciliations(call: Caller, limit: Limit = 50, cursor: str | No
 async def read_reconciliation(call: Caller, reconciliation_id: UUID) -> Response:
     """One comparison, with the breaks that were there while it ran."""
     return reply(200, await _report(call, call.tenant_id, reconciliation_id, for_operators=False))
+
+
+class CloseRequest(BaseModel):
+    """Why a difference that nobody can mend is looked at no more."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    reason: Annotated[str, Field(min_length=1, max_length=500), WRITTEN]
+
+
+@ROUTES.post("/v1/reconciliations/{reconciliation_id}/breaks/{break_id}/close", response_model=BreakModel)
+@guard("payments:resolve", idempotent=True, sees=RECONCILIATION)
+async def close_break(call: Caller, reconciliation_id: UUID, break_id: UUID, wanted: CloseRequest) -> Response:
+    """Close a break that nobody can mend. It stays on record with who closed it and why; it opens anew if a side moves."""
+    await RECONCILIATION.of(call, reconciliation_id)
+    command = CloseBreak(break_id=break_id, reason=wanted.reason)
+    done: Any = await call.execute_once(command, lambda closed: Answer(200, headers={"resource": str(closed.id)}))
+    if isinstance(done, Replayed):
+        return reply(200, _break_model(await BREAK.of(call, break_id)), Idempotent_Replayed="true")
+    return reply(200, _break_model(done))
 
 
 async def _report(call: Call, tenant_id: UUID, reconciliation_id: UUID, *, for_operators: bool) -> ReportModel:
@@ -210,3 +237,17 @@ async def request_reconciliation(call: Caller, wanted: ReconciliationRequest) ->
 async def show_reconciliation(call: Caller, tenant_id: UUID, reconciliation_id: UUID) -> Response:
     """What came of one."""
     return reply(200, await _report(call, tenant_id, reconciliation_id, for_operators=True))
+
+
+class OperatorsCloseRequest(CloseRequest):
+    """The same of any tenant's break."""
+
+    tenant_id: UUID
+
+
+@ROUTES.post("/ops/breaks/{break_id}/close", response_model=BreakModel)
+@guard("ops:repair", platform_only=True)
+async def close_any_break(call: Caller, break_id: UUID, wanted: OperatorsCloseRequest) -> Response:
+    """Close a tenant's break that nobody can mend."""
+    closed: Break = await call.execute(CloseBreak(break_id=break_id, reason=wanted.reason), tenant_id=wanted.tenant_id)
+    return reply(200, _break_model(closed))

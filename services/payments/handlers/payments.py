@@ -1,30 +1,42 @@
 """A payment: requested, voided, captured; by the checkout and its order, by a shipment, by hand."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID
 
 import structlog
 
 from libs.common.contracts import Event
-from libs.common.contracts.checkout import OrderCanceled, OrderConfirmed, PaymentRequested, PaymentVoidRequested
+from libs.common.contracts.checkout import (
+    OrderCanceled,
+    OrderConfirmed,
+    OrderStatusTold,
+    PaymentRequested,
+    PaymentVoidRequested,
+)
 from libs.common.contracts.fulfilment import ShipmentDispatched
 from libs.common.contracts.identity import TenantUpdated
 from libs.common.contracts.payments import TenantProvisioned
 from libs.common.decision import Message, Ref, World
-from libs.common.errors import ConflictError, NotFoundError, NotYetError
+from libs.common.errors import ConflictError, NotFoundError, NotYetError, UnavailableError
 from libs.common.sensitive import without_sensitive
 from libs.common.tenancy import Tenant, project_tenant, tenant_ref
 from services.payments.domain.money.ledger import of_capture
-from services.payments.domain.money.refund_asking import return_for_canceled_order
-from services.payments.domain.payment import asking
+from services.payments.domain.money.refund import Refund
+from services.payments.domain.money.refund_asking import return_for_canceled_order, return_orphaned
+from services.payments.domain.money.refund_recording import is_of
+from services.payments.domain.payment import asking, recording
 from services.payments.domain.payment.payment import Decision, OrderPayment, Payment
 from services.payments.domain.payment.planning import hand_over
+from services.payments.domain.provider.concluding import REMEDIES, Obstacle, obstacle
 from services.payments.domain.provider.operation import Operation, Resolution, Verdict, resolve
+from services.payments.domain.provider.outcome import Outcome, SeenRefund
 from services.payments.handlers.ledger import post
 from services.payments.handlers.refunds import save_refund
 from services.payments.handlers.table import HANDLERS
+
+CANCELED = "canceled"
 
 log = structlog.get_logger(__name__)
 
@@ -47,11 +59,20 @@ class VoidPayment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """How the object of an operation stood at the provider when somebody asked to have its outcome resolved."""
+
+    operation_id: UUID
+    refund_id: UUID | None
+    seen: Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ResolvePayment:
-    """Have unknown outcomes looked into at once, with what a person says of them."""
+    """Have unknown outcomes looked into at once, with what a person says of them, if that can bring them to an end."""
 
     payment_id: UUID
-    operation_ids: tuple[UUID, ...]
+    readings: tuple[Reading, ...]
     verdict: Verdict
     reason: str
 
@@ -130,6 +151,37 @@ def cancel_order(world: World, message: Message[OrderCanceled]) -> None:
         save_payment(world, message, decision)
 
 
+@HANDLERS.on(OrderStatusTold, lambda m: [Ref(Payment, m.data.payment_id)])
+def take_order_status(world: World, message: Message[OrderStatusTold]) -> None:
+    """Checkout's word on the order that was asked for: the same as its own event, should that be late or lost.
+
+    Where no order stands on the money, it goes back.
+    """
+    payment = known_payment(world, message.data.payment_id)
+    match message.data.status:
+        case "confirmed":
+            decision = asking.confirm_order(payment, world.now)
+        case "canceled":
+            decision = asking.cancel_order(payment, CANCELED, world.now)
+        case "none":
+            _return_orphaned(world, message, payment)
+            return
+    if decision is not None:
+        save_payment(world, message, decision)
+
+
+def _return_orphaned(world: World, message: Message[OrderStatusTold], payment: Payment) -> None:
+    owed = return_orphaned(payment, world.now)
+    if owed is not None:
+        save_refund(world, message, owed)
+        log.warning(
+            "orphan_money.returned",
+            payment_id=str(payment.id),
+            amount_minor=owed.refund.amount_minor,
+            action="checkout knows no order of it: a refund is planned",
+        )
+
+
 def _paid_with(world: World, message: Message[ShipmentDispatched]) -> Iterable[Ref]:
     order = world.get(OrderPayment, message.data.order_id)
     return [Ref(Payment, order.payment_id)] if order else []
@@ -167,32 +219,60 @@ def void_payment(world: World, message: Message[VoidPayment]) -> Payment:
 
 def _unknown_ones(message: Message[ResolvePayment]) -> Iterable[Ref]:
     yield Ref(Payment, message.data.payment_id)
-    for operation_id in message.data.operation_ids:
-        yield Ref(Operation, operation_id)
+    for reading in message.data.readings:
+        yield Ref(Operation, reading.operation_id)
+        if reading.refund_id is not None:
+            yield Ref(Refund, reading.refund_id, shared=True)
 
 
 @HANDLERS.on(ResolvePayment, _unknown_ones)
 def resolve_payment(world: World, message: Message[ResolvePayment]) -> Payment:
-    """Answers the payment, whose outcome is known once the provider has been read. Raises ConflictError if it is known."""
+    """Answers the payment, whose outcome is known once the provider has been read.
+
+    Raises ConflictError if it is known, or if no look could bring it to an end; UnavailableError if nobody can tell.
+    """
     command = message.data
     payment = known_payment(world, command.payment_id)
     resolution = Resolution(verdict=command.verdict, reason=without_sensitive(command.reason), by=message.actor)
-    asked = [each for key in command.operation_ids if (each := world.get(Operation, key)) is not None]
-    resolved = [each for operation in asked if (each := resolve(operation, resolution, world.now)) is not None]
-    if not resolved:
+    asked: list[tuple[Operation, Obstacle | None]] = []
+    for reading in command.readings:
+        operation = world.get(Operation, reading.operation_id)
+        resolved = resolve(operation, resolution, world.now) if operation else None
+        if resolved is not None:
+            as_asked = _is_as_asked(world, payment, resolved, reading.seen)
+            asked.append((resolved, obstacle(resolved, reading.seen, as_asked=as_asked)))
+    if not asked:
         raise ConflictError("nothing-unknown", "no outcome of this payment is unknown", state=str(payment.state))
-    for operation in resolved:
+    obstacles = [each for _, each in asked if each is not None]
+    if len(obstacles) == len(asked):
+        _say_what_is_in_the_way(payment, obstacles)
+    for operation in (each for each, hindrance in asked if hindrance is None):
         log.warning(
             "operation.resolution_asked",
             operation_id=str(operation.id),
             payment_id=str(payment.id),
             verdict=command.verdict,
-            reason=command.reason,
+            reason=resolution.reason,
             actor=message.actor,
             action="the provider is read before it counts",
         )
         world.save(operation)
     return payment
+
+
+def _is_as_asked(world: World, payment: Payment, operation: Operation, seen: Outcome) -> bool:
+    """Whether what was read is of the money that the operation is about."""
+    if operation.refund_id is None:
+        return recording.is_as_asked(payment, operation, seen)
+    refund = world.get(Refund, operation.refund_id)
+    return not isinstance(seen, SeenRefund) or (refund is not None and is_of(seen, payment, refund))
+
+
+def _say_what_is_in_the_way(payment: Payment, obstacles: Sequence[Obstacle]) -> NoReturn:
+    worst = min(obstacles, key=list(Obstacle).index)
+    if worst is Obstacle.UNREADABLE:
+        raise UnavailableError(str(worst), REMEDIES[worst], state=str(payment.state), retry_after=10)
+    raise ConflictError(str(worst), REMEDIES[worst], state=str(payment.state))
 
 
 # --- Tenants ------------------------------------------------------------------------------------------------------

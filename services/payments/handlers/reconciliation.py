@@ -5,8 +5,11 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import structlog
+
 from libs.common.decision import Message, Ref, World
 from libs.common.errors import ConflictError, NotFoundError
+from libs.common.sensitive import without_sensitive
 from services.payments.domain.money import ledger
 from services.payments.domain.payment.payment import Payment
 from services.payments.domain.reconciliation.comparison import Found, Totals
@@ -20,12 +23,15 @@ from services.payments.domain.reconciliation.reconciliation import (
     gone,
     hold,
     interrupt,
+    settle,
     take_up,
 )
 from services.payments.handlers.ledger import post
 from services.payments.handlers.table import HANDLERS
 
 TAKEN_OVER = "reconciliation-taken-over"
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +81,14 @@ class InterruptReconciliation:
     reconciliation_id: UUID
     tries: int
     why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloseBreak:
+    """Close a break that nobody can mend, and say why."""
+
+    break_id: UUID
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +172,26 @@ def interrupt_reconciliation(world: World, message: Message[InterruptReconciliat
     command = message.data
     run = _own(world, command.reconciliation_id, command.tries)
     return world.save(interrupt(run, command.why, world.now))
+
+
+@HANDLERS.on(CloseBreak, lambda m: [Ref(Break, m.data.break_id)])
+def close_break(world: World, message: Message[CloseBreak]) -> Break:
+    """Answers the break as it is kept, with who closed it and why. Raises ConflictError for one that is closed."""
+    known = world.get(Break, message.data.break_id)
+    if known is None:
+        raise NotFoundError("break-not-found", "there is no such break for you")
+    settled = settle(known, message.actor, without_sensitive(message.data.reason), world.now)
+    log.warning(
+        "break.settled",
+        break_id=str(settled.id),
+        kind=settled.kind,
+        subject=settled.subject,
+        provider_id=settled.provider_id,
+        payment_id=None if settled.payment_id is None else str(settled.payment_id),
+        reason=settled.closed_reason,
+        actor=message.actor,
+    )
+    return world.save(settled)
 
 
 @HANDLERS.on(PostFee, lambda m: [Ref(Payment, m.data.payment_id, shared=True)])

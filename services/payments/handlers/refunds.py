@@ -33,8 +33,8 @@ class RequestRefund:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RefundOrphan:
-    """Give back what is left of a payment that was captured for no order. It is looked at again before anything is done."""
+class AskForOrder:
+    """Ask checkout for the order of a payment whose money was taken, for nothing is heard of one."""
 
     payment_id: UUID
 
@@ -100,13 +100,13 @@ def request_refund(world: World, message: Message[RequestRefund]) -> Refund:
     return save_refund(world, message, decision)
 
 
-@HANDLERS.on(RefundOrphan, lambda m: [Ref(Payment, m.data.payment_id)])
-def refund_orphan(world: World, message: Message[RefundOrphan]) -> bool:
-    """Answers whether there was anything to give back."""
+@HANDLERS.on(AskForOrder, lambda m: [Ref(Payment, m.data.payment_id)])
+def ask_for_order(world: World, message: Message[AskForOrder]) -> bool:
+    """Answers whether there was anything to ask. What is looked at is the payment as it is now."""
     payment = world.get(Payment, message.data.payment_id)
-    decision = refund_asking.return_orphaned(payment, world.now) if payment else None
+    decision = refund_asking.ask_for_order(payment, world.new_id(), world.now) if payment else None
     if decision is not None:
-        save_refund(world, message, decision)
+        world.save(*decision)
     return decision is not None
 
 

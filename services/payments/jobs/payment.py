@@ -15,7 +15,7 @@ from libs.common.database import poll
 from libs.common.decision import Message
 from libs.common.messaging.shell import Failure, Shell
 from libs.common.telemetry import Counter, Gauge
-from services.payments.domain.provider.outcome import Declined, Outcome, Succeeded, Throttled, name_of
+from services.payments.domain.provider.outcome import Declined, Outcome, Succeeded, Throttled, as_kept, name_of
 from services.payments.gateway.accounts import Access
 from services.payments.handlers.observations import Look, LookAtPayment, ObserveIntent
 from services.payments.jobs.provider.calling import GatewayOf
@@ -95,7 +95,7 @@ def _to_read(answer: Any) -> str | None:
 async def _read(gateway_of: GatewayOf, tenant_id: UUID, payment_id: UUID, intent_id: str) -> tuple[UUID, ObserveIntent | None]:
     outcome: Outcome
     try:
-        outcome = await (await gateway_of(tenant_id)).retrieve_intent(intent_id)
+        outcome = as_kept(await (await gateway_of(tenant_id)).retrieve_intent(intent_id))
     except Exception as error:  # noqa: BLE001 - an account that cannot be read, whatever the reason
         log.warning("provider.no_account", error=f"{type(error).__name__}: {error}", action="looking again later")
         outcome = Throttled(None)

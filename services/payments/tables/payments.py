@@ -29,6 +29,7 @@ PAYMENT = aggregate(
     *required(Text, "order_standing", default="awaited"),
     *required(Boolean, "requested_capture"),
     *optional(Text, "void_reason"),
+    *optional(MOMENT, "order_asked_at"),
     *optional(Uuid, "operation_id"),
     *required(Integer, "operation_attempt", default="1"),
     *optional(MOMENT, "operation_at", "look_at"),

@@ -44,6 +44,7 @@ BREAK = aggregate(
     *required(MOMENT, "first_seen_at", "last_seen_at"),
     *required(Integer, "seen_count"),
     *optional(MOMENT, "closed_at"),
+    *optional(Text, "closed_by", "closed_reason"),
     *required(Uuid, "reconciliation_id"),
     ForeignKeyConstraint(
         ["tenant_id", "reconciliation_id"],
@@ -55,7 +56,11 @@ BREAK = aggregate(
         name="reconciliation_break_kind",
     ),
     CheckConstraint("subject IN ('payment', 'refund', 'dispute', 'transaction')", name="reconciliation_break_subject"),
-    CheckConstraint("state IN ('open', 'repaired', 'gone')", name="reconciliation_break_state"),
+    CheckConstraint("state IN ('open', 'repaired', 'gone', 'settled')", name="reconciliation_break_state"),
+    CheckConstraint(
+        "(state = 'settled') = (closed_by IS NOT NULL) AND (closed_by IS NULL) = (closed_reason IS NULL)",
+        name="reconciliation_break_settled",
+    ),
     CheckConstraint("repair IN ('observe', 'post')", name="reconciliation_break_repair"),
     CheckConstraint("(kind = 'missing-here') = (ours IS NULL)", name="reconciliation_break_here"),
     CheckConstraint("(kind = 'missing-there') = (theirs IS NULL)", name="reconciliation_break_there"),

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from libs.common.contracts import Event
 from libs.common.contracts.checkout import (
     CheckoutCanceled,
     CheckoutExpired,
@@ -23,6 +24,7 @@ from services.checkout.domain import saga
 from services.checkout.domain.order import Order, OrderState
 from services.checkout.domain.saga import Checkout, CheckoutState
 from services.checkout.domain.stock import Stock
+from services.checkout.domain.stray import StrayMoney
 from services.checkout.handlers import CancelCheckout, StartCheckout
 from services.checkout.handlers.checkouts import WakeCheckout
 from services.payments.domain.payment import asking
@@ -120,7 +122,13 @@ def test_a_payment_that_takes_too_long_is_asked_to_be_let_go_of_and_its_answer_d
 def test_payments_lets_money_that_was_held_in_time_be_and_any_other_that_is_unwanted_go(reason: Any, is_let_go: bool) -> None:
     memory = shop(tea=2)
     checkout = paying(memory)
-    payment = Payment(
+    decision = asking.void(held(checkout), TENANT, saga.void(checkout, reason), NOW)
+    assert (decision is not None and decision.payment.state is MoneyState.VOIDING) == is_let_go
+
+
+def held(checkout: Checkout) -> Payment:
+    """Payments' own row, once the money of this checkout is held."""
+    return Payment(
         tenant_id=TENANT,
         id=checkout.payment_id,
         checkout_id=checkout.id,
@@ -131,8 +139,23 @@ def test_payments_lets_money_that_was_held_in_time_be_and_any_other_that_is_unwa
         authorized_minor=500,
         created_at=NOW,
     )
-    decision = asking.void(payment, TENANT, saga.void(checkout, reason), NOW)
-    assert (decision is not None and decision.payment.state is MoneyState.VOIDING) == is_let_go
+
+
+def test_a_lost_word_of_money_that_is_held_is_said_again_to_a_checkout_that_asks_and_makes_its_one_order() -> None:
+    memory = shop(tea=2)
+    checkout = paying(memory)
+    words: list[Event] = []
+    for _ in range(2):
+        wake(memory, checkout)
+        void = memory.events(PaymentVoidRequested)[-1]
+        decision = asking.void(held(checkout), TENANT, void, NOW)
+        assert decision is not None
+        assert (decision.payment.state, decision.planned) == (MoneyState.AUTHORIZED, None)
+        words += decision.events
+    checkout = after(memory, checkout, *words)
+    assert checkout.state is S.CONFIRMED
+    assert [order.payment_id for order in memory.all(Order)] == [checkout.payment_id]
+    assert memory.all(StrayMoney) == [], "the second word changes nothing"
 
 
 def test_a_buyer_who_cancels_what_is_expiring_gets_no_order_even_if_the_money_was_held_in_time() -> None:

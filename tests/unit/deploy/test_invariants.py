@@ -23,7 +23,7 @@ from libs.common.contracts.checkout import (
 )
 from libs.common.contracts.fulfilment import FulfilmentLine, ReturnReceived, ShipmentDispatched
 from libs.common.contracts.inventory import StockAdjusted
-from libs.common.contracts.payments import PaymentAuthorized, PaymentCaptured, PaymentUnknown
+from libs.common.contracts.payments import PaymentAuthorized, PaymentCaptured, PaymentUnknown, RefundSucceeded
 from tests.shared.events import stock_counted
 from tests.unit.deploy.shop import COUNTED, DELIVERED, LONG_AGO, NOW, SKU, UNIT, Shop, id_of
 
@@ -238,6 +238,16 @@ def test_a_second_order_of_one_checkout_is_found(shop: Shop) -> None:
     assert ("capture-lost", str(id_of("bought/order"))) in found
     shop.events.reverse()
     assert _found(shop.facts()) == found, "whichever of them is read first"
+
+
+def test_an_order_whose_money_went_back_unasked_is_found_and_one_that_was_called_off_is_not(shop: Shop) -> None:
+    about: dict[str, Any] = {"order_id": id_of("bought/order"), "payment_id": id_of("bought/payment")}
+    about["checkout_id"] = id_of("bought")
+    given: dict[str, Any] = {"refund_id": id_of("unasked"), "amount_minor": 500, "currency": "GBP", "refunded_minor": 500}
+    shop.say(RefundSucceeded(cause="no-order", **given, **about))
+    assert ("refund-unasked", str(id_of("bought/order"))) in _found(shop.facts())
+    shop.say(RefundSucceeded(**given, **about))
+    assert ("refund-unasked", str(id_of("bought/order"))) not in _found(shop.facts())
 
 
 @pytest.mark.parametrize("code", ["sales", "provider_balance", "refunds"])

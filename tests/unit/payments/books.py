@@ -19,14 +19,14 @@ from services.payments.domain.payment.attempt import Attempt, AttemptState, atte
 from services.payments.domain.payment.observing import observe
 from services.payments.domain.payment.payment import OVER, TRANSITIONS, WORKING, Decision, OrderStanding, Payment, PaymentState
 from services.payments.domain.payment.planning import look_again, plan
+from services.payments.domain.provider.concluding import conclude, wants_reading
 from services.payments.domain.provider.operation import (
     CLAIMED_LEASE,
+    NOT_WANTED,
     OPEN,
     Operation,
     OperationKind,
-    conclude,
     counts,
-    wants_reading,
 )
 from services.payments.domain.provider.outcome import Declined, IntentStatus, Outcome, Rejected, Succeeded, Unknown
 from tests.shared.events import AMOUNT, payment_requested
@@ -291,13 +291,23 @@ def ask(provider: Provider, operation: Operation, now: datetime = START) -> Outc
     return conclude(operation, outcome, provider.find() if operation.intent_id is None else provider.read())
 
 
+WITHHELD = Rejected(NOT_WANTED, "")
+"""What the executor records of a confirm that it does not send."""
+
+
+def is_withheld(operation: Operation, payment: Payment) -> bool:
+    """Whether the executor, which reads the payment again before a confirm, does not send it."""
+    return operation.kind is OperationKind.CONFIRM and payment.is_unwanted
+
+
 def heal(books: Books, provider: Provider) -> None:
     """From now on every try is made and its answer arrives."""
     for _ in range(30):
         operation = books.take_up()
         if operation is None:
             return
-        books.record(operation, ask(provider, operation, books.now))
+        withheld = is_withheld(operation, books.known)
+        books.record(operation, WITHHELD if withheld else ask(provider, operation, books.now))
     raise AssertionError("it never comes to rest")
 
 

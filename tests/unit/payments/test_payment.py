@@ -22,6 +22,7 @@ from libs.common.errors import ConflictError, RejectedError
 from services.payments.domain.payment import asking
 from services.payments.domain.payment.attempt import AttemptState
 from services.payments.domain.payment.payment import WORKING, PaymentState
+from services.payments.domain.provider.concluding import conclude
 from services.payments.domain.provider.ladder import WAITS
 from services.payments.domain.provider.operation import (
     DID_NOT_HAPPEN,
@@ -31,7 +32,6 @@ from services.payments.domain.provider.operation import (
     OperationState,
     Resolution,
     Verdict,
-    conclude,
     resolve,
 )
 from services.payments.domain.provider.outcome import IntentStatus, Outcome, Rejected, Unknown

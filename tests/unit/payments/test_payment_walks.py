@@ -11,7 +11,19 @@ from services.payments.domain.payment.payment import OVER, Payment, PaymentState
 from services.payments.domain.provider.operation import OPEN, Operation, following
 from services.payments.domain.provider.outcome import Declined, IntentStatus, Outcome, Rejected, Succeeded, Throttled, Unknown
 from tests.shared.events import AMOUNT
-from tests.unit.payments.books import BY_CLIENT, INTENT, REQUEST, Books, Provider, as_asked, ask, heal, intent
+from tests.unit.payments.books import (
+    BY_CLIENT,
+    INTENT,
+    REQUEST,
+    WITHHELD,
+    Books,
+    Provider,
+    as_asked,
+    ask,
+    heal,
+    intent,
+    is_withheld,
+)
 
 STEPS = (
     *("request", "void", "confirm", "cancel order", "answered", "answered", "answered", "lost before", "lost after"),
@@ -38,11 +50,15 @@ def test_whatever_is_lost_or_late_our_verdict_is_what_the_provider_did(
     provider = Provider(declines=way == "declines", challenges=way == "challenges", client=client)
     stale: list[tuple[Operation, Outcome]] = []
     seen: list[Outcome] = []
+    tried: list[int] = []
     for step in ("request", *steps):
         take_a_step(step, books, provider, stale, seen)
+        tried += [provider.charges] if books.known.is_unwanted else []
     come_to_rest(books, provider)
     payment = books.known
     assert provider.intents == 1
+    if tried and way in {"answers", "declines"}:
+        assert provider.charges == tried[0], "no card is put to its issuer for what nobody wants any more"
     assert provider.received == payment.captured_minor
     if payment.is_unwanted:
         assert payment.state in OVER
@@ -113,6 +129,9 @@ def look(step: str, books: Books, provider: Provider, seen: list[Outcome]) -> No
 
 def call(step: str, books: Books, provider: Provider, operation: Operation, stale: list[tuple[Operation, Outcome]]) -> None:
     """One try of the open operation, and what becomes of its answer."""
+    if is_withheld(operation, books.known):
+        assert books.record(operation, WITHHELD)
+        return
     match step:
         case "answered":
             outcome = ask(provider, operation)
@@ -142,7 +161,7 @@ def call_both(step: str, books: Books, provider: Provider, operation: Operation,
     """A try that goes on to what its operation plans to follow; where nothing follows, it is recorded by itself."""
     made = ask(provider, operation)
     then = following(operation, made)
-    if then is None or not isinstance(made, Succeeded):
+    if then is None or not isinstance(made, Succeeded) or is_withheld(then, books.known):
         call("answered", books, provider, operation, stale)
         return
     outcome = ask(provider, then)

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from uuid import UUID, uuid5
 
 from libs.common.contracts.checkout import RefundRequested
+from libs.common.contracts.payments import OrderStatusAsked
 from libs.common.errors import ConflictError, RejectedError
 from libs.common.sensitive import without_sensitive
 from services.payments.domain.money.refund import (
@@ -139,9 +140,19 @@ def revive(payment: Payment, refund: Refund, call: Operation | None, now: dateti
 # --- Money that is nobody's: every capture ends in an order or in a refund -------------------------------------------
 
 
+def ask_for_order(payment: Payment, question_id: UUID, now: datetime) -> tuple[Payment, OrderStatusAsked] | None:
+    """Ask what became of the order: from silence nothing follows. None: its word is known, or nothing of the money is left."""
+    if payment.order_standing is OrderStanding.CONFIRMED or left_minor(payment) <= 0:
+        return None
+    asked = OrderStatusAsked(
+        question_id=question_id, payment_id=payment.id, checkout_id=payment.checkout_id, order_id=payment.order_id
+    )
+    return replace(payment, order_asked_at=now), asked
+
+
 def return_orphaned(payment: Payment, now: datetime) -> RefundDecision | None:
-    """Give back what belongs to no order. None: there is none of this payment."""
-    if payment.order_standing is OrderStanding.CONFIRMED:
+    """Give back what belongs to no order, by checkout's own word. None: nothing of this payment does."""
+    if payment.order_standing is OrderStanding.CONFIRMED or payment.order_asked_at is None:
         return None
     return _return_all(payment, ORPHANED, now)
 

@@ -18,9 +18,10 @@ from services.payments.domain.money.refund import (
     RefundDecision,
     failed_event,
 )
-from services.payments.domain.money.refund_asking import begun, operation_of, plan_refund
+from services.payments.domain.money.refund_asking import ORPHANED, begun, operation_of, plan_refund
 from services.payments.domain.payment.payment import Payment
-from services.payments.domain.provider.operation import OPEN, PLANNED_LEASE, SPENT_KEY, Operation, counts, judge, settle
+from services.payments.domain.provider.concluding import judge, settle
+from services.payments.domain.provider.operation import OPEN, PLANNED_LEASE, SPENT_KEY, Operation, counts
 from services.payments.domain.provider.outcome import (
     Declined,
     Outcome,
@@ -36,6 +37,8 @@ from services.payments.domain.provider.webhook import TakenNotice, Worth
 CANCELED = "canceled"
 FOUND = "found at the provider"
 DIFFERS = "refund-differs"
+NO_ORDER = "no-order"
+"""The word that others know for `ORPHANED`."""
 FACTS = {EntryKind.REFUND: "refund", EntryKind.REFUND_RETURN: "refund-return"}
 """What an entry about a refund is named after, once of each."""
 
@@ -210,4 +213,5 @@ def _succeeded(payment: Payment, refund: Refund) -> RefundSucceeded:
         amount_minor=refund.amount_minor,
         currency=refund.currency,
         refunded_minor=payment.refunded_minor,
+        cause=NO_ORDER if refund.reason == ORPHANED else None,
     )

@@ -21,6 +21,7 @@ from services.payments.domain.payment.payment import (
     release,
 )
 from services.payments.domain.payment.planning import let_go, take, work
+from services.payments.domain.payment.recording import money_held
 
 AMOUNT_NOT_PAYABLE = "amount-not-payable"
 CURRENCY_NOT_SUPPORTED = "currency-not-supported"
@@ -110,9 +111,9 @@ def void(known: Payment | None, tenant_id: UUID, asked: PaymentVoidRequested, no
         return Decision(*release(replace(never, void_reason=without_sensitive(asked.reason))))
     if known.void_reason is not None:
         return None
-    if asked.reason == TIMED_OUT and known.state is S.AUTHORIZED:
-        # It was held in time, and we have said so: that word is on its way, and the checkout will make an order of it.
-        return None
+    if asked.reason == TIMED_OUT and known.state is S.AUTHORIZED and known.order_standing is OrderStanding.AWAITED:
+        # It was held in time, and the checkout will make an order of it. We have said so, and that word may be lost: again.
+        return Decision(known, (money_held(known),))
     return _unwanted(replace(known, void_reason=without_sensitive(asked.reason)), now)
 
 

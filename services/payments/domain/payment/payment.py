@@ -117,6 +117,8 @@ class Payment(Aggregate):
     """The order is confirmed, or has left the house: the money is taken as soon as it is held."""
     void_reason: str | None = None
     """The checkout wants nothing held: what is, is let go as soon as that can be done."""
+    order_asked_at: datetime | None = None
+    """When checkout was last asked what became of the order, of which nothing was heard though its money was taken."""
     operation_id: UUID | None = None
     """The operation that it waits for. Refunds are not among these: they have operations of their own."""
     operation_attempt: int = 1

@@ -16,14 +16,14 @@ from libs.common.errors import ConflictError
 from services.payments.domain.payment.attempt import Attempt, AttemptState, end_attempt, open_attempt
 from services.payments.domain.payment.payment import Decision, Payment, PaymentState, S, Taken, decline, move, release
 from services.payments.domain.payment.planning import awaiting, let_go, look_again, take, work
+from services.payments.domain.provider.concluding import judge, settle
 from services.payments.domain.provider.operation import (
     DID_NOT_HAPPEN,
+    NOT_WANTED,
     SPENT_KEY,
     Operation,
     OperationKind,
-    judge,
     rotated,
-    settle,
 )
 from services.payments.domain.provider.outcome import (
     Declined,
@@ -62,7 +62,7 @@ class Recorded:
 
 def record(payment: Payment, operation: Operation, attempt: Attempt | None, outcome: Outcome, now: datetime) -> Recorded:
     """Decide upon the outcome of a try that counts; `attempt` is the payment attempt that the operation may end."""
-    outcome = judge(operation, outcome, as_asked=_as_asked(payment, operation, outcome))
+    outcome = judge(operation, outcome, as_asked=is_as_asked(payment, operation, outcome))
     return Recorded(settle(operation, outcome, now), _follow(payment, operation, attempt, outcome, now))
 
 
@@ -88,21 +88,25 @@ def is_whole(payment: Payment, seen: Succeeded) -> bool:
     return same and there_is and seen.currency.upper() == payment.currency and seen.amount_minor == payment.amount_minor
 
 
-def _as_asked(payment: Payment, operation: Operation, outcome: Outcome) -> bool:
-    """Whether the provider did with this payment's money what it was asked to, and to no more of it than there can be."""
+def is_as_asked(payment: Payment, operation: Operation, outcome: Outcome) -> bool:
+    """Whether the provider speaks of this payment's money, and of no more of it than there can be.
+
+    It may have done more with it than this operation asked for: somebody else can ask too.
+    """
     if not isinstance(outcome, Succeeded):
         return not isinstance(outcome, SeenRefund)
     taken_minor = outcome.amount_received_minor
+    if outcome.status is IntentStatus.CANCELED and taken_minor <= payment.captured_minor:
+        return payment.intent_id in {None, outcome.intent_id}  # nothing is held, whatever its amounts were
     match operation.kind:
         case OperationKind.CREATE:
             amounts = True
         case OperationKind.CONFIRM if outcome.status is IntentStatus.CAPTURED:
             amounts = taken_minor > 0
         case OperationKind.CONFIRM:
-            amounts = outcome.status is not IntentStatus.AUTHORIZED or outcome.amount_capturable_minor == payment.amount_minor
+            amounts = outcome.status is not IntentStatus.AUTHORIZED or taken_minor + outcome.amount_capturable_minor > 0
         case OperationKind.CAPTURE:
-            least = max(1, payment.captured_minor)
-            amounts = outcome.status is IntentStatus.CANCELED or least <= taken_minor <= (operation.total_minor or 0)
+            amounts = outcome.status is IntentStatus.CANCELED or taken_minor >= max(1, payment.captured_minor)
         case OperationKind.CANCEL:
             amounts = outcome.status is not IntentStatus.CAPTURED or 0 < taken_minor <= payment.amount_minor
         case OperationKind.REFUND:
@@ -119,7 +123,7 @@ def _follow(payment: Payment, operation: Operation, attempt: Attempt | None, out
                 return Decision(payment)
             unknown = PaymentUnknown(payment_id=payment.id, checkout_id=payment.checkout_id)
             return Decision(look_again(move(payment, S.UNKNOWN), now), (unknown,))
-        case Rejected(code=code) if code == SPENT_KEY:
+        case Rejected(code=code) if code == SPENT_KEY or (code == NOT_WANTED and not payment.is_unwanted):
             again = rotated(operation, now)
             return Decision(awaiting(_known(payment, operation.kind), again.id, again.attempt, now), (), again)
         case Succeeded() | Declined() | Rejected():
@@ -186,19 +190,28 @@ def _action_required(payment: Payment) -> Event:
 
 def _confirmed(payment: Payment, attempt: Attempt | None, ending: Ending, now: datetime) -> Decision:
     match ending:
-        case Succeeded(status=IntentStatus.CANCELED):
-            return work(*release(payment), now, attempts=end_attempt(attempt, AttemptState.ABANDONED))
-        case Succeeded(status=IntentStatus.NEEDS_ACTION):
-            if payment.is_unwanted:
-                return work(move(payment, S.VOIDING), (), now)
-            return work(move(payment, S.REQUIRES_ACTION), (_action_required(payment),), now)
         case Succeeded():
-            follow = taken_unheld if ending.status is IntentStatus.CAPTURED else authorized
-            return follow(payment, attempt, ending, now)
+            return _put_to_issuer(payment, attempt, ending, now)
         case Declined():
             return declined(payment, attempt, ending, now)
+        case Rejected(code=code) if code == NOT_WANTED:
+            # An earlier try may yet have its effect there: canceling ends that too.
+            return work(move(payment, S.VOIDING), (), now)
         case Rejected():
             return work(*decline(payment, _why(ending)), now, attempts=end_attempt(attempt, AttemptState.ABANDONED))
+
+
+def _put_to_issuer(payment: Payment, attempt: Attempt | None, seen: Succeeded, now: datetime) -> Decision:
+    if seen.status is IntentStatus.CANCELED:
+        return work(*release(payment), now, attempts=end_attempt(attempt, AttemptState.ABANDONED))
+    if seen.amount_received_minor > 0:
+        return taken_unheld(payment, attempt, seen, now)
+    if seen.status is IntentStatus.NEEDS_ACTION and not payment.is_unwanted:
+        return work(move(payment, S.REQUIRES_ACTION), (_action_required(payment),), now)
+    if seen.amount_capturable_minor == payment.amount_minor:
+        return authorized(payment, attempt, seen, now)
+    # Nobody wants it done, or less is held than an order of it costs.
+    return work(move(payment, S.VOIDING), (), now)
 
 
 def _why(rejected: Rejected) -> str:
@@ -217,10 +230,11 @@ def authorized(payment: Payment, attempt: Attempt | None, seen: Succeeded, now: 
     held = replace(payment, authorized_minor=seen.amount_capturable_minor, expires_at=seen.expires_at, charge_id=seen.charge_id)
     if held.is_unwanted:
         return work(move(held, S.VOIDING), (), now, attempts=ended)
-    return replace(_hold(move(held, S.AUTHORIZED), (_money_held(held),), now), attempts=ended)
+    return replace(_hold(move(held, S.AUTHORIZED), (money_held(held),), now), attempts=ended)
 
 
-def _money_held(payment: Payment) -> Event:
+def money_held(payment: Payment) -> Event:
+    """What is said of money that is held."""
     return PaymentAuthorized(
         payment_id=payment.id,
         checkout_id=payment.checkout_id,
@@ -277,11 +291,13 @@ def taken(payment: Payment, seen: Succeeded, now: datetime) -> Decision:
 
 
 def taken_unheld(payment: Payment, attempt: Attempt | None, seen: Succeeded, now: datetime) -> Decision:
-    """Somebody took it past us before we knew that it was held. Where all of it was, an order may come of it: that is said."""
-    decision = replace(taken(payment, seen, now), attempts=end_attempt(attempt, AttemptState.SUCCEEDED, charge_id=seen.charge_id))
-    if payment.is_unwanted or decision.payment.captured_minor != payment.amount_minor:
+    """Somebody took of it past us before we knew that it was held. Where all of it was, an order may come of it: that is said."""
+    both_minor = seen.amount_capturable_minor + seen.amount_received_minor
+    held = replace(payment, authorized_minor=both_minor, expires_at=seen.expires_at)
+    decision = replace(taken(held, seen, now), attempts=end_attempt(attempt, AttemptState.SUCCEEDED, charge_id=seen.charge_id))
+    if payment.is_unwanted or held.authorized_minor != payment.amount_minor:
         return decision
-    return replace(decision, events=(_money_held(decision.payment), *decision.events))
+    return replace(decision, events=(money_held(decision.payment), *decision.events))
 
 
 def _money_taken(payment: Payment, amount_minor: int) -> Event:

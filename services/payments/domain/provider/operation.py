@@ -1,6 +1,6 @@
 """Provider operations: one intention towards the provider, recorded with its key before anything is sent.
 
-Here is decided how long it belongs to whom, when it is looked into again, and what an answer is worth.
+Here is decided how long it belongs to whom and when it is looked into again; what an answer is worth, in `concluding.py`.
 
 Four numbers, each with its own word everywhere: a payment attempt has a `number`; of the operations of one kind each has its
 `ordinal`; the same operation asked again under its next key is its next `attempt` (`operation_attempt`, wherever an
@@ -11,23 +11,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, assert_never
+from typing import Any
 from uuid import UUID, uuid5
 
 from libs.common.decision import Aggregate
-from services.payments.domain.provider.ladder import WAITS, wait_after
-from services.payments.domain.provider.outcome import (
-    Declined,
-    IntentStatus,
-    Outcome,
-    Rejected,
-    SeenRefund,
-    Succeeded,
-    Throttled,
-    Unknown,
-    name_of,
-    summary_of,
-)
+from services.payments.domain.provider.ladder import WAITS
+from services.payments.domain.provider.outcome import IntentStatus, Outcome, Succeeded
 
 CALL_SECONDS = 10
 """How long one call to the provider may take."""
@@ -39,15 +28,19 @@ CLAIMED_LEASE = timedelta(seconds=30)
 """How long one that was claimed belongs to who claimed it: time to send it again, and then to read what the provider has."""
 KEY_LIFETIME = timedelta(hours=20)
 """How long a key may be sent again: the provider may forget one after 24 hours, and would then act a second time."""
-MAX_THROTTLED_SECONDS = 60.0
-SURE_AFTER = 2
-"""So many unknown outcomes before a stored failure is believed of a call that nothing but its key keeps from repeating."""
+SURE_AFTER = 4
+"""So many unknown outcomes before a stored failure is believed of a call that nothing but its key keeps from repeating.
+
+By the ladder twelve minutes: the provider may yet carry out what it has answered with a failure.
+"""
 
 SPENT_KEY = "spent-key"
 """Under its key the provider will never do anything more, and what was asked did not happen: ask under the next one."""
 DID_NOT_HAPPEN = "did-not-happen"
 """A person said so, and the provider's object does not contradict."""
 NOT_FOUND = "not-found"
+NOT_WANTED = "not-wanted"
+"""Its method was not put to the issuer, or not again: the checkout wants nothing held any more."""
 OPERATIONS_DUE = "operations-due"
 """What is called out when a process that makes no calls has planned one, or a person wants one looked into."""
 
@@ -197,158 +190,12 @@ def confirmation(intent_id: str | None, method: str) -> dict[str, Any]:
     return {"intent_id": intent_id, "method": method}
 
 
-# --- Where the provider's object stands ---------------------------------------------------------------------------
-
-
-def achieved(operation: Operation, seen: Succeeded) -> bool:
-    """Whether the provider's payment is as the operation wants it."""
-    match operation.kind:
-        case OperationKind.CREATE:
-            # Whatever became of it since: it is there, and its id is what creating it is for.
-            return seen.status is not IntentStatus.CANCELED
-        case OperationKind.CONFIRM:
-            return seen.status in {IntentStatus.AUTHORIZED, IntentStatus.NEEDS_ACTION, IntentStatus.CAPTURED}
-        case OperationKind.CAPTURE:
-            ended = {IntentStatus.CAPTURED} if operation.is_final else {IntentStatus.CAPTURED, IntentStatus.AUTHORIZED}
-            return seen.status in ended and seen.amount_received_minor >= (operation.total_minor or 0)
-        case OperationKind.CANCEL:
-            return seen.status is IntentStatus.CANCELED
-        case OperationKind.REFUND:
-            return False
-
-
-def foreclosed(operation: Operation, seen: Succeeded) -> bool:
-    """Whether the provider's payment has come to an end in which the operation can have no effect any more."""
-    match operation.kind:
-        case OperationKind.CREATE | OperationKind.CONFIRM:
-            return seen.status is IntentStatus.CANCELED
-        case OperationKind.CAPTURE:
-            # Canceled, or ended with less than was asked for: by its own expiry after a part, or by somebody else.
-            return seen.status in {IntentStatus.CANCELED, IntentStatus.CAPTURED} and not achieved(operation, seen)
-        case OperationKind.CANCEL:
-            return seen.status is IntentStatus.CAPTURED
-        case OperationKind.REFUND:
-            return False
-
-
-def wants_reading(operation: Operation, outcome: Outcome) -> bool:
-    """Whether the provider's object must be read before anything is concluded from this answer.
-
-    A refusal, too, says nothing of where the object stands: an earlier try may have moved it. Of a first try that was
-    to make the object there is nothing to read yet: it is sent again first.
-    """
-    match outcome:
-        case Succeeded():
-            return not achieved(operation, outcome)
-        case SeenRefund() | Throttled():
-            return False
-        case Declined():
-            return operation.kind is not OperationKind.CONFIRM
-        case Rejected() | Unknown():
-            makes_it = operation.kind in {OperationKind.CREATE, OperationKind.REFUND}
-            return not makes_it or operation.tries > 1 or (isinstance(outcome, Unknown) and outcome.stored)
-
-
-def conclude(operation: Operation, outcome: Outcome, read: Outcome) -> Outcome:
-    """What an answer and a later reading of the object come to. A reading that says nothing leaves it unknown."""
-    match read:
-        case Succeeded():
-            if achieved(operation, read) or foreclosed(operation, read):
-                return read
-            return Unknown("processing") if read.status is IntentStatus.PROCESSING else _without_effect(operation, outcome)
-        case SeenRefund():
-            return read
-        case Declined():
-            declined = operation.kind in {OperationKind.CREATE, OperationKind.CONFIRM}
-            return read if declined else _without_effect(operation, outcome)
-        case Rejected() if read.code == NOT_FOUND:
-            return _not_found(operation, outcome)
-        case Rejected() | Unknown() | Throttled():
-            return Unknown(f"{name_of(outcome)}, and could not be read: {name_of(read)}")
-
-
-def _without_effect(operation: Operation, outcome: Outcome) -> Outcome:
-    """What an answer is worth when the object is there and shows nothing of what was asked."""
-    if operation.is_ruled_out:
-        stands = operation.kind is OperationKind.CANCEL
-        return Unknown("the hold stands") if stands else Rejected(DID_NOT_HAPPEN, "a person said so")
-    if isinstance(outcome, Unknown) and outcome.stored and _is_safe_to_repeat(operation):
-        return Rejected(SPENT_KEY, outcome.reason)
-    return outcome
-
-
-def _not_found(operation: Operation, outcome: Outcome) -> Outcome:
-    """What an answer is worth when there is no object. One that was there and is not any more is for a person."""
-    if operation.is_ruled_out:
-        return Rejected(DID_NOT_HAPPEN, "a person said so")
-    if operation.kind in {OperationKind.CREATE, OperationKind.REFUND}:
-        return _without_effect(operation, outcome)
-    return Unknown(f"{name_of(outcome)}, and its object is not found")
-
-
-def _is_safe_to_repeat(operation: Operation) -> bool:
-    """Whether a second effect is refused by the state of the provider's object, or the first has had time enough to show."""
-    match operation.kind:
-        case OperationKind.CREATE | OperationKind.CONFIRM | OperationKind.CANCEL:
-            return True
-        case OperationKind.CAPTURE:
-            return operation.is_final or operation.unknown_count >= SURE_AFTER
-        case OperationKind.REFUND:
-            return operation.unknown_count >= SURE_AFTER
-
-
-def judge(operation: Operation, outcome: Outcome, *, as_asked: bool) -> Outcome:
-    """Take nothing for an end that is none. `as_asked`: the amounts and the currency are those of the payment."""
-    match outcome:
-        case Succeeded():
-            if not achieved(operation, outcome) and not foreclosed(operation, outcome):
-                return Unknown(f"the provider's payment is {outcome.status}")
-            return outcome if as_asked else Unknown("the provider's amounts are not the payment's")
-        case SeenRefund():
-            return outcome if as_asked else Unknown("the provider's refund is not this one")
-        case Declined() | Rejected():
-            # A hold that the provider will not release is still a hold.
-            stands = operation.kind is OperationKind.CANCEL and outcome.code not in {SPENT_KEY, DID_NOT_HAPPEN}
-            return Unknown(f"cancel refused: {outcome.code}") if stands else outcome
-        case Unknown() | Throttled():
-            return outcome
-
-
 def counts(operation: Operation, tries: int) -> bool:
     """Whether an outcome of this try still says anything: not if the operation is over, or in other hands."""
     return operation.state in OPEN and operation.tries == tries
 
 
 # --- What becomes of the operation --------------------------------------------------------------------------------
-
-
-def settle(operation: Operation, outcome: Outcome, now: datetime) -> Operation:
-    """The operation after a judged outcome: over, or due again."""
-    operation = replace(operation, outcome=summary_of(outcome))
-    match outcome:
-        case Succeeded():
-            done = achieved(operation, outcome)
-            return _over(operation, OperationState.SUCCEEDED if done else OperationState.REJECTED)
-        case SeenRefund():
-            return _over(operation, OperationState.SUCCEEDED)
-        case Declined():
-            return _over(operation, OperationState.DECLINED)
-        case Rejected():
-            return _over(operation, OperationState.REJECTED)
-        case Unknown():
-            count = operation.unknown_count + 1
-            # What a person said was looked into, and the provider does not bear it out.
-            unknown = replace(operation, unknown_count=count, resolution=None)
-            return replace(unknown, state=OperationState.UNKNOWN, due_at=now + wait_after(count))
-        case Throttled():
-            seconds = max(outcome.retry_after or 0.0, 2.0 ** min(operation.tries - 1, 5))
-            return replace(operation, due_at=now + timedelta(seconds=min(seconds, MAX_THROTTLED_SECONDS)))
-        case _:
-            assert_never(outcome)
-
-
-def _over(operation: Operation, state: OperationState) -> Operation:
-    return replace(operation, state=state, due_at=None)
 
 
 def rotated(operation: Operation, now: datetime) -> Operation:

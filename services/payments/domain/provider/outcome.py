@@ -1,10 +1,12 @@
 """What a call to the provider came to, in our words: what a gateway answers with, and what decisions are made of."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
+
+from libs.common.json_text import keepable
 
 SECRETS = frozenset({"client_secret", "action_url"})
 """What the payer alone may see: kept nowhere, read from the provider again when the payer asks."""
@@ -181,6 +183,37 @@ class SeenTransaction:
     net_minor: int
     currency: str
     created_at: datetime
+
+
+LONGEST_TEXT = 500
+"""Of what a provider says, so much is kept: no id, code or piece of metadata of any provider is longer."""
+MOST_MINOR = 9_000_000_000_000_000
+"""No amount is larger, in any currency."""
+
+Told = TypeVar("Told", "Succeeded", "SeenRefund", "Declined", "Rejected", "Unknown", "Throttled", Outcome)
+
+
+def as_kept(outcome: Told) -> Told | Unknown:
+    """The same in a form that a column can keep and a message carry.
+
+    Whatever else is wrong with an answer, what it comes to is recorded: text that cannot be kept is told in escapes and cut
+    where it never ends. An amount that no money comes to is no answer.
+    """
+    members = {each.name: getattr(outcome, each.name) for each in fields(outcome)}
+    if any(isinstance(value, int) and abs(value) > MOST_MINOR for value in members.values()):
+        return Unknown(f"{name_of(outcome)}, with an amount beyond all bounds")
+    kept = {name: _kept(value) for name, value in members.items() if name not in SECRETS}
+    return replace(outcome, **{name: value for name, value in kept.items() if value is not members[name]})
+
+
+def _kept(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {_kept(str(name)): _kept(str(each)) for name, each in value.items()}
+    if value is None or isinstance(value, StrEnum | bool | int | float | datetime):
+        return value
+    text = value if isinstance(value, str) else str(value)
+    kept = keepable(text)
+    return kept if len(kept) <= LONGEST_TEXT else kept[:LONGEST_TEXT]
 
 
 def name_of(outcome: Outcome) -> str:

@@ -131,12 +131,15 @@ class BreakState(StrEnum):
     REPAIRED = "repaired"
     GONE = "gone"
     """Looked for again, and both sides agreed: they came together by themselves, or a person saw to it."""
+    SETTLED = "settled"
+    """Closed by a person, who says why: it cannot be mended, and nothing more will come of it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Break(Aggregate):
     """A difference between the provider and us, for as long as it lasts and as a record afterwards."""
 
+    OWNER: ClassVar[str | None] = None
     id: UUID
     kind: BreakKind
     subject: Subject
@@ -152,12 +155,35 @@ class Break(Aggregate):
     last_seen_at: datetime
     seen_count: int
     closed_at: datetime | None = None
+    closed_by: str | None = None
+    """Of one that a person closed: who."""
+    closed_reason: str | None = None
     reconciliation_id: UUID
     """The last run that found it."""
 
 
 def found_again(known: Break | None, found: Found, run: Reconciliation, now: datetime, *, repaired: bool) -> Break:
-    """Put a difference on record. One that was still open keeps its age; one that had been closed begins anew."""
+    """Put a difference on record. One that was still open keeps its age; one that had been closed begins anew.
+
+    One that a person closed stays closed for as long as neither side has moved.
+    """
+    again = _on_record(known, found, run, now, repaired=repaired)
+    if known is None or known.state is not BreakState.SETTLED or repaired or not _says_the_same(known, again):
+        return again
+    return replace(known, last_seen_at=now, seen_count=known.seen_count + 1, reconciliation_id=run.id)
+
+
+def _says_the_same(known: Break, again: Break) -> bool:
+    """Whether each side is as it was, whenever it last began to change."""
+    ours, theirs = _but_since(known.ours), _but_since(known.theirs)
+    return (ours, theirs) == (_but_since(again.ours), _but_since(again.theirs))
+
+
+def _but_since(side: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if side is None else {name: value for name, value in side.items() if name != "since"}
+
+
+def _on_record(known: Break | None, found: Found, run: Reconciliation, now: datetime, *, repaired: bool) -> Break:
     lasting = known if known is not None and known.state is BreakState.OPEN else None
     return Break(
         tenant_id=run.tenant_id,
@@ -187,6 +213,13 @@ def gone(known: Break, now: datetime) -> Break | None:
     if known.state is not BreakState.OPEN:
         return None
     return replace(known, state=BreakState.GONE, closed_at=now)
+
+
+def settle(known: Break, by: str, reason: str, now: datetime) -> Break:
+    """Close what nobody can mend, by a person's word. Raises ConflictError for one that is closed."""
+    if known.state is not BreakState.OPEN:
+        raise ConflictError("break-closed", f"this break is {known.state}: there is nothing to close", state=str(known.state))
+    return replace(known, state=BreakState.SETTLED, closed_at=now, closed_by=by, closed_reason=reason)
 
 
 def as_found(known: Break) -> Found:

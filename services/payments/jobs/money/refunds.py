@@ -12,7 +12,7 @@ from libs.common.messaging.shell import Shell
 from libs.common.sealing import SealError
 from libs.common.telemetry import Counter
 from services.payments.domain.money.refund import ASKING, Refund
-from services.payments.domain.provider.outcome import SeenRefund, name_of
+from services.payments.domain.provider.outcome import SeenRefund, as_kept, name_of
 from services.payments.gateway.accounts import Access
 from services.payments.handlers.refunds import ObserveRefund, ReviveRefund
 from services.payments.jobs.provider.calling import GatewayOf
@@ -61,7 +61,7 @@ async def _look_into(shell: Shell, gateway_of: GatewayOf, refund: Refund) -> str
             revived = await shell.execute(shell.command(command, refund.tenant_id))
             return "revived" if revived else "underway"
         gateway = await gateway_of(refund.tenant_id)
-        seen = await gateway.retrieve_refund(refund.provider_id or "")
+        seen = as_kept(await gateway.retrieve_refund(refund.provider_id or ""))
         if not isinstance(seen, SeenRefund):
             log.info("refund.not_read", refund_id=str(refund.id), outcome=name_of(seen), action="reading it again later")
             return name_of(seen)

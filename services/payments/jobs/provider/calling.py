@@ -1,8 +1,8 @@
 """One try of an operation at the provider: send it, read what the answer leaves open, say in our words what it came to."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -10,8 +10,10 @@ import structlog
 
 from libs.common.clock import now
 from libs.common.telemetry import Counter, Gauge, Histogram, Span, call_span
-from services.payments.domain.provider.operation import Operation, OperationKind, conclude, wants_reading
-from services.payments.domain.provider.outcome import Outcome, Throttled, Unknown, name_of
+from services.payments.domain.provider.concluding import conclude, wants_reading
+from services.payments.domain.provider.operation import Operation, OperationKind
+from services.payments.domain.provider.outcome import Outcome, Throttled, Unknown, as_kept, name_of
+from services.payments.gateway.looking import look_up
 from services.payments.handlers.outcomes import Call
 
 if TYPE_CHECKING:
@@ -19,11 +21,6 @@ if TYPE_CHECKING:
 
 GatewayOf = Callable[[UUID], Awaitable["PaymentGateway"]]
 """A tenant's way to its provider account."""
-
-READ = "retrieve"
-FIND = "find"
-CLOCKS_APART = timedelta(minutes=10)
-"""By how much the provider's clock may be behind ours, when what was made since a time is looked for."""
 
 CALLS = Counter("cartwright_provider_calls_total", "Calls to the payment provider", ["kind", "outcome"])
 CALL_DURATION = Histogram("cartwright_provider_call_seconds", "From sending to the answer", ["kind"])
@@ -72,15 +69,16 @@ def _request(operation: Operation, gateway: "PaymentGateway") -> Awaitable[Outco
 
 async def _read(operation: Operation, gateway: "PaymentGateway", calls: list[Call]) -> Outcome:
     """The object as it stands; one that the operation was to make is looked for by our own id in its metadata."""
-    if not operation.is_held(now()):
+    if operation.due_at is None or not operation.is_held(now()):
         return Unknown("no time was left to read it")
-    intent_id, refund_id = operation.intent_id, operation.refund_id
-    if intent_id is None:
-        since = operation.first_send_at - CLOCKS_APART
-        return await _timed(operation, FIND, gateway.find_intent(str(operation.payment_id), since), calls)
-    if refund_id is not None:
-        return await _timed(operation, FIND, gateway.find_refund(intent_id, str(refund_id)), calls)
-    return await _timed(operation, READ, gateway.retrieve_intent(intent_id), calls)
+    kind, call = look_up(operation, gateway)
+    try:
+        # A list may be long. What outlasts the lease would count for nothing, and so would every try after it.
+        async with asyncio.timeout((operation.due_at - now()).total_seconds()):
+            return await _timed(operation, kind, call, calls)
+    except TimeoutError:
+        log.warning("provider.reading_too_long", kind=kind, action="its outcome is unknown; a person may look for it")
+        return Unknown(f"the provider's list was not read to its end: {kind}")
 
 
 async def _timed(operation: Operation, kind: str, call: Awaitable[Outcome], calls: list[Call]) -> Outcome:
@@ -88,7 +86,7 @@ async def _timed(operation: Operation, kind: str, call: Awaitable[Outcome], call
     started = time.perf_counter()
     with CALLS_IN_FLIGHT.track_inprogress(), _span(operation, kind) as span:
         try:
-            outcome = await call
+            outcome = as_kept(await call)
         except Exception as error:
             log.exception("provider.call_failed", kind=kind, action="its outcome is unknown")
             outcome = Unknown(type(error).__name__)

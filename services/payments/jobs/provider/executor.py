@@ -7,23 +7,34 @@ the same key.
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import structlog
 
 from libs.common.clock import now
-from libs.common.database import PASSING, poll
+from libs.common.database import PASSING, never_passes, poll
 from libs.common.decision import Aggregate, Message
-from libs.common.messaging.shell import Failure, Shell, isolated
+from libs.common.errors import ConflictError
+from libs.common.messaging.shell import REFUSED, Failure, Shell, isolated
 from libs.common.telemetry import Counter, Gauge, bound
-from services.payments.domain.provider.operation import CLAIMED_LEASE, OPERATIONS_DUE, Operation, following
-from services.payments.domain.provider.outcome import Outcome, Succeeded, Throttled, name_of
+from services.payments.domain.provider.operation import (
+    CLAIMED_LEASE,
+    NOT_WANTED,
+    OPERATIONS_DUE,
+    Operation,
+    OperationKind,
+    following,
+)
+from services.payments.domain.provider.outcome import Outcome, Rejected, Succeeded, Throttled, name_of
 from services.payments.gateway.accounts import Access
 from services.payments.handlers.outcomes import Call, Followed, RecordOutcome
 from services.payments.jobs.provider.calling import GatewayOf, carry_out
+from services.payments.jobs.provider.wishes import Wishes
 from services.payments.repository.provider.operations import (
     claim_operations,
     due_operations,
@@ -66,10 +77,19 @@ async def operate(worker: "Worker") -> None:
 class Executor:
     """Calls the provider for the operations of one process, so many at once, and records what it answered."""
 
-    def __init__(self, shell: Shell, gateway_of: GatewayOf, *, in_flight: int = IN_FLIGHT) -> None:
+    def __init__(
+        self,
+        shell: Shell,
+        gateway_of: GatewayOf,
+        *,
+        in_flight: int = IN_FLIGHT,
+        clock: Callable[[], datetime] = now,
+    ) -> None:
         self._shell = shell
+        self._clock = clock
         self._gateway_of = gateway_of
         self._in_flight = in_flight
+        self._wishes = Wishes(shell.database)
         self._held: dict[UUID, Operation] = {}
         """Taken up here, and not recorded yet."""
         self._queue: deque[Operation] = deque()
@@ -83,7 +103,7 @@ class Executor:
     def committed(self, changed: Sequence[Aggregate]) -> None:
         """Take up what has just been planned here, if the plan says that it is ours for a while."""
         for state in changed:
-            if isinstance(state, Operation) and state.version == 1 and state.is_held(now()):
+            if isinstance(state, Operation) and state.version == 1 and state.is_held(self._clock()):
                 self._take(state)
 
     def _take(self, operation: Operation) -> None:
@@ -105,6 +125,8 @@ class Executor:
 
     def _ended(self, call: "asyncio.Task[None]") -> None:
         self._calls.discard(call)
+        if not call.cancelled() and (error := call.exception()) is not None:
+            log.critical("operation.lost", error=repr(error), exc_info=error, action="taken up again when its lease ends")
         if not self._draining:
             self._start()
 
@@ -113,14 +135,19 @@ class Executor:
     async def _call(self, operation: Operation) -> None:
         """Carry it out as a task of its own, whose log lines are about this operation and not about what made room for it."""
         with bound(operation.traceparent, tenant_id=str(operation.tenant_id), operation_id=str(operation.id)):
-            await self._carry_out(operation)
+            try:
+                await self._carry_out(operation)
+            except Exception:
+                self._held.pop(operation.id, None)  # somebody may have it again when its lease ends
+                raise
 
     async def _carry_out(self, operation: Operation) -> None:
-        if not operation.is_held(now()):
+        withheld = await self._withheld(operation)
+        if not operation.is_held(self._clock()):
             self._overdue.append(operation)
             return
         calls: list[Call] = []
-        outcome = await carry_out(operation, self._gateway_of, calls)
+        outcome = await carry_out(operation, self._gateway_of, calls) if withheld is None else withheld
         followed = await self._follow(operation, outcome)
         command = RecordOutcome(
             payment_id=operation.payment_id,
@@ -146,12 +173,26 @@ class Executor:
     async def _follow(self, operation: Operation, outcome: Outcome) -> Followed | None:
         """Go on to what the operation plans to follow, if there is time: one recording for both saves a transaction a payment."""
         then = None if self._draining else following(operation, outcome)
-        if then is None or not isinstance(outcome, Succeeded) or not then.is_held(now()):
+        if then is None or not isinstance(outcome, Succeeded) or await self._withheld(then) is not None:
+            return None
+        if not then.is_held(self._clock()):
             return None
         calls: list[Call] = []
         came_to = await carry_out(then, self._gateway_of, calls)
         # Of one that was turned away nothing was sent: it is planned by itself.
         return None if isinstance(came_to, Throttled) else Followed(made=outcome, outcome=came_to, calls=tuple(calls))
+
+    async def _withheld(self, operation: Operation) -> Outcome | None:
+        """What comes of a method that is not put to its issuer, for nobody wants the money any more. None: it is wanted."""
+        if operation.kind is not OperationKind.CONFIRM:
+            return None
+        match await self._wishes.wants(operation.tenant_id, operation.payment_id):
+            case True:
+                return None
+            case False:
+                return Rejected(NOT_WANTED, "not put to its issuer, for nothing is to be held any more")
+            case None:
+                return Throttled(None)
 
     # --- Recording ------------------------------------------------------------------------------------------------
 
@@ -177,8 +218,15 @@ class Executor:
             try:
                 return await self._shell.execute_many(batch)
             except PASSING as error:
+                if never_passes(error):
+                    raise
                 log.warning("outcomes.waiting", error=str(error), outcomes=len(batch), action="recording again in a second")
                 await asyncio.sleep(1)
+            except REFUSED:
+                raise
+            except Exception as error:
+                # Whatever it is, it is one outcome's fault: it is found by halving, and the others are recorded.
+                raise ConflictError("outcome-not-recorded", f"{type(error).__name__}: {error}") from error
 
     # --- Recovering -----------------------------------------------------------------------------------------------
 
@@ -206,6 +254,7 @@ class Executor:
         if not others and not own:
             return 0
         tenant_ids = {tenant_id for tenant_id, _ in others} | {operation.tenant_id for operation in own}
+        begun = self._clock()
         async with database.transaction(tenant_ids) as connection:
             claimed = await claim_operations(connection, others, own, CLAIMED_LEASE)
         del self._overdue[: len(own)]
@@ -213,7 +262,8 @@ class Executor:
             self._held.pop(operation.id, None)
         for operation in claimed:
             TAKEN_UP.inc()
-            self._take(operation)
+            # The lease begins by the database's clock, and is kept here by our own: the two may be apart.
+            self._take(replace(operation, due_at=begun + CLAIMED_LEASE))
         return len(claimed)
 
     # --- Leaving --------------------------------------------------------------------------------------------------
@@ -226,6 +276,7 @@ class Executor:
         for call in self._calls:
             call.cancel()
         await asyncio.gather(*self._calls, return_exceptions=True)
+        await self._wishes.close()
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
                 await self._record_waiting()

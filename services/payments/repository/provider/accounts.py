@@ -10,6 +10,8 @@ from services.payments.repository.payment import TENANTS
 
 ACCOUNTS = Rows(tables.PROVIDER_ACCOUNT, ProviderAccount)
 
+OPEN_CREATE = "SELECT EXISTS (SELECT FROM operation WHERE tenant_id = $1 AND kind = 'create' AND due_at IS NOT NULL)"
+
 NEWEST_INTENT = """SELECT intent_id FROM payment WHERE tenant_id = $1 AND intent_id IS NOT NULL
 ORDER BY created_at DESC LIMIT 1"""
 WRAPPED_OTHERWISE = "SELECT tenant_id FROM provider_accounts_wrapped_otherwise($1, $2, $3)"
@@ -38,6 +40,12 @@ async def newest_intent(connection: Connection, tenant_id: UUID) -> str | None:
     """The provider's name for the newest payment of this tenant that reached it."""
     intent_id: str | None = await connection.fetchval(NEWEST_INTENT, tenant_id)
     return intent_id
+
+
+async def makes_payment(connection: Connection, tenant_id: UUID) -> bool:
+    """Whether a payment of this tenant is being made at the provider, or it is not known what came of that."""
+    is_open: bool = await connection.fetchval(OPEN_CREATE, tenant_id)
+    return is_open
 
 
 async def wrapped_otherwise(connection: Connection, master_key_id: str, after: UUID, how_many: int) -> Sequence[UUID]:
