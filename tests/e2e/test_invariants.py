@@ -81,7 +81,9 @@ async def test_an_order_tells_what_happened_in_every_service_why_and_how_long_it
     for item in items:
         assert "cause" not in item or item["cause"]["id"] in seen, "a cause stands before its effects"
         seen.add(item["id"])
-    assert all(item["duration_ms"] >= 0 for item in items if item["kind"] == "provider-call")
+    calls = [item for item in items if item["kind"] == "provider-call"]
+    assert [call["name"] for call in calls] == ["create", "confirm", "capture", "refund"], "as they were made"
+    assert all(call["duration_ms"] >= 0 for call in calls)
     assert {item["service"] for item in items} == {"cart", "checkout", "payments"}
     first = [item for item in items if item["name"] in {"checkout.requested", "order.confirmed", "payment.captured"}]
     assert {item["trace_id"] for item in first} == {story["trace_ids"][0]}, "one purchase is one trace"
