@@ -180,6 +180,10 @@ async def through_payments(tour: Tour) -> None:
     await tour.ask("GET", INTENTS, expand="data.latest_charge")
     await tour.ask("GET", "/v1/charges/{id}", paid["latest_charge"]["id"], expand="payment_intent")
     await tour.ask("GET", "/v1/charges", payment_intent=paid["id"])
+    await tour.ask("POST", INTENTS + "/{id}", paid["id"], description="tea")
+    await tour.ask("POST", "/v1/charges/{id}", paid["latest_charge"]["id"], description="tea")
+    for kind in ("payment_intents", "charges"):
+        await tour.ask("GET", f"/v1/{kind}/search", status=400, query="currency:'gbp'")
     several = await tour.held(form={"payment_method_options[card][request_multicapture]": "if_available"})
     await tour.ask("POST", INTENTS + "/{id}/capture", several["id"], amount_to_capture="500", final_capture="false")
     await tour.ask("POST", INTENTS + "/{id}/cancel", (await tour.held())["id"])
@@ -195,6 +199,7 @@ async def through_money(tour: Tour) -> None:
         "POST", "/v1/refunds", payment_intent=(await tour.paid())["id"], amount="50", expand="balance_transaction"
     )
     await tour.ask("GET", "/v1/refunds/{id}", refund["id"])
+    await tour.ask("POST", "/v1/refunds/{id}", refund["id"], form={"metadata[a]": "1"})
     await tour.ask("POST", "/v1/refunds/{id}/cancel", refund["id"], status=400)
     pending = await tour.ask("POST", "/v1/refunds", payment_intent=(await tour.paid("pm_card_pendingRefund"))["id"])
     await control(tour.account, "POST", f"refunds/{pending['id']}", {"status": "failed"})

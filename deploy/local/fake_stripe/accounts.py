@@ -42,6 +42,8 @@ class Account:
     def __init__(self, name: str) -> None:
         self.name = name
         self.connected = name.partition("/")[2]
+        self.platform = ""
+        """The name of the account that acts for this one, which is connected to it."""
         self.keys = Keys()
         self.intents = Shelf[Intent]("payment_intent", "customer")
         self.charges = Shelf[Charge]("charge", "payment_intent")

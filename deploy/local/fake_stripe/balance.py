@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from deploy.local.fake_stripe.cards import CARDS
 from deploy.local.fake_stripe.records import Charge, Dispute, Refund, Transaction
 
 NewId = Callable[[str], str]
@@ -32,7 +33,7 @@ def captured(charge: Charge, amount: int, *, now: int, new_id: NewId) -> Transac
         fee=charge_fee(amount),
         currency=charge.currency,
         created=now,
-        available_on=now + SETTLING_SECONDS,
+        available_on=now if CARDS[charge.payment_method].available_at_once else now + SETTLING_SECONDS,
         type="charge",
         reporting_category="charge",
         source=charge.id,

@@ -178,7 +178,7 @@ class Control:
         """Send an event again to every endpoint that wants its type, as a person at the dashboard can."""
         for account in self._fake.books.accounts():
             if (event := account.events().find(request.path_params["id"])) is not None:
-                for endpoint in account.endpoints:
+                for endpoint in self._fake.books.told(account):
                     self._fake.books.owe(account, event, endpoint)
                 return self._fake.sender.view()
         raise ControlError("there is no such event", 404)
