@@ -84,8 +84,9 @@ def gateway_calls() -> Calls:
         common: dict[str, Any] = {"amount_minor": 1250, "currency": "GBP", "method": VISA, "capture": "manual", "metadata": META}
         return lambda gateway: gateway.create_intent("k1", **(common | more))
 
-    def refund(reason: str) -> Callable[[StripeGateway], Awaitable[object]]:
-        return lambda gateway: gateway.create_refund("k2", intent_id="pi_1", amount_minor=5, reason=reason, metadata=META)
+    def refund(reason: str, **more: Any) -> Callable[[StripeGateway], Awaitable[object]]:
+        common: dict[str, Any] = {"intent_id": "pi_1", "amount_minor": 5, "reason": reason, "metadata": META}
+        return lambda gateway: gateway.create_refund("k2", **common, **more)
 
     span = (NOW - timedelta(days=1), NOW)
     return {
@@ -97,7 +98,7 @@ def gateway_calls() -> Calls:
             lambda gateway: gateway.capture_intent("k4", "pi_1", 0),
         ],
         "cancel_intent": [lambda gateway: gateway.cancel_intent("k5", "pi_1")],
-        "create_refund": [refund("requested_by_customer"), refund("of our own")],
+        "create_refund": [refund("requested_by_customer"), refund("of our own"), refund("", with_movement=True)],
         "retrieve_intent": [lambda gateway: gateway.retrieve_intent("pi_1")],
         "retrieve_refund": [lambda gateway: gateway.retrieve_refund("re_1")],
         "retrieve_dispute": [lambda gateway: gateway.retrieve_dispute("du_1")],

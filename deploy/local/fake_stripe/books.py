@@ -13,9 +13,10 @@ from typing import Any
 import orjson
 
 from deploy.local.fake_stripe.accounts import Account, Event, Happened, events_of
+from deploy.local.fake_stripe.balance import settled
 from deploy.local.fake_stripe.idempotency import LIFETIME_SECONDS, Ask, Extent, Stored
 from deploy.local.fake_stripe.journal import Journal
-from deploy.local.fake_stripe.records import Change, WebhookEndpoint
+from deploy.local.fake_stripe.records import Change, Settlement, WebhookEndpoint
 from deploy.local.fake_stripe.restoring import change_from, change_record
 
 _WORTH_COMPACTING = 10_000
@@ -98,6 +99,7 @@ class Books:
         """Make an effect and its stored answer durable, then visible, then due and owed what follows from it."""
         if change is None and answer is None:
             return
+        change = None if change is None else settled(change, account.settlement)
         happened = None
         line: dict[str, Any] = _account_record(account)
         if change is not None:
@@ -112,6 +114,11 @@ class Books:
                 self.on_owed(owed)
         if answer is not None:
             account.keys.store(Stored(answer.ask, answer.status, answer.request_id, answer.stored_at, extent))
+
+    def settle_in(self, account: Account, settlement: Settlement | None) -> None:
+        """Settle an account in one currency from now on; None: each payment in its own."""
+        account.settlement = settlement
+        self._write(_account_record(account) | {"settlement": settlement})
 
     def settle(self, owed: Owed) -> None:
         """Write down that an endpoint needs to be told of an event no more."""
@@ -225,6 +232,9 @@ class Books:
             self._let_go(*record["settled"])
         elif "ahead_seconds" in record:
             self.ahead_seconds = record["ahead_seconds"]
+        elif "settlement" in record:
+            account = self._open(record["account"], record.get("platform", ""))
+            account.settlement = None if record["settlement"] is None else Settlement(**record["settlement"])
         else:
             self._restore_account(self._open(record["account"], record.get("platform", "")), record, extent)
 
@@ -271,6 +281,8 @@ class Books:
 
     def _records(self, account: Account, now: int) -> Iterator[dict[str, Any]]:
         """Return an account's objects as they are, its endpoints after all that they were not told of."""
+        if account.settlement is not None:
+            yield {"settlement": account.settlement}
         for intent in account.intents:
             yield {"intent": intent, "at": intent.created}
         for charge in account.charges:

@@ -175,11 +175,21 @@ class Transaction:
     type: str
     reporting_category: str
     source: str
+    exchange_rate: str | None = None
+    """At what the payment's currency was exchanged for this one: a decimal number in text."""
 
     @property
     def net(self) -> int:
         """What the balance changes by."""
         return self.amount - self.fee
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """In which currency an account is settled, and what one unit of each other currency is worth in it."""
+
+    currency: str
+    rates: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,7 +108,7 @@ def transaction_object(transaction: Transaction, now: int) -> Json:
         "created": transaction.created,
         "currency": transaction.currency,
         "description": None,
-        "exchange_rate": None,
+        "exchange_rate": None if transaction.exchange_rate is None else float(transaction.exchange_rate),
         "fee": transaction.fee,
         "fee_details": [fee] if transaction.fee else [],
         "net": transaction.net,
