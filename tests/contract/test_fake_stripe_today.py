@@ -125,3 +125,19 @@ async def test_every_card_that_pays_pays_and_tells_its_country_its_risk_and_its_
     await account.ask("POST", f"{INTENTS}/{at_once}/capture")
     rows = (await account.ask("GET", "/v1/balance_transactions", {"limit": "1"})).json["data"]
     assert [(row["amount"], row["status"]) for row in rows] == [(7777, "available")]
+
+
+async def test_what_cannot_be_refunded_or_authenticated_is_refused_in_stripes_words(account: Account) -> None:
+    refused = await account.ask("POST", "/v1/refunds", {"payment_intent": await held(account)})
+    assert (refused.status, refused.error.get("code"), refused.error.get("param")) == (400, None, None)
+    assert "You must cancel the PaymentIntent" in refused.error["message"]
+    told = {}
+    for absent in ("off_session", "error_on_requires_action"):
+        form = {"confirm": "true", "payment_method": "pm_card_authenticationRequired", absent: "true"}
+        error = (await account.create(**form)).error
+        assert error["code"] == "authentication_required"
+        told[absent] = error["decline_code"]
+    assert told == {
+        "off_session": "authentication_required",
+        "error_on_requires_action": "authentication_not_handled",
+    }

@@ -133,7 +133,8 @@ def confirm(intent: Intent, card: Card | None, occasion: Occasion) -> Change:
     _require_return_url(intent, occasion.return_url)
     if _must_authenticate(intent, card, off_session=occasion.off_session):
         if occasion.off_session or occasion.refuse_challenge:
-            return _declined(intent, _attempt(intent, card, occasion), card, Verb.CONFIRM, _without_authentication(card))
+            refused = _without_authentication(card, off_session=occasion.off_session)
+            return _declined(intent, _attempt(intent, card, occasion), card, Verb.CONFIRM, refused)
         return _challenged(intent, card, occasion)
     return _put_to_issuer(intent, card, Verb.CONFIRM, occasion)
 
@@ -319,10 +320,10 @@ def _declined(intent: Intent, attempt: Charge, card: Card, verb: Verb, decline: 
     return Change(after, replace(attempt, decline=decline), events=events)
 
 
-def _without_authentication(card: Card) -> Decline:
+def _without_authentication(card: Card, *, off_session: bool) -> Decline:
     return Decline(
         code="authentication_required",
-        decline_code="authentication_required",
+        decline_code="authentication_required" if off_session else "authentication_not_handled",
         message="Your card was declined. This transaction requires authentication.",
         charge=None,
         payment_method=card.payment_method,
