@@ -167,12 +167,14 @@ class Api:
         told: dict[str, Any] = (await self._answer("provider", path, request)).body
         return told
 
-    async def provider_list(self, path: str, *, account: str | None = None) -> AsyncIterator[dict[str, Any]]:
+    async def provider_list(
+        self, path: str, *, account: str | None = None, expand: str | None = None
+    ) -> AsyncIterator[dict[str, Any]]:
         """Yield everything on one of the provider's lists, newest first; `account` is one that is connected to ours."""
         headers = {"Authorization": f"Bearer {self.stack.stripe_api_key}"}
         if account:
             headers["Stripe-Account"] = account
-        query: dict[str, str | int] = {"limit": _PROVIDER_PAGE}
+        query: dict[str, str | int] = {"limit": _PROVIDER_PAGE, **({"expand[]": f"data.{expand}"} if expand else {})}
         while True:
             asked = f"{path}?{urlencode(query)}"
             request = Request("GET", f"{self.stack.stripe_api_base}{asked}", headers, None)

@@ -318,12 +318,12 @@ class Stack:
             await self._prepare_broker()
 
     async def _have_payments_told(self) -> None:
-        """Have the fake Stripe send each tenant's events to that tenant's address at payments."""
+        """Have the fake Stripe send all events of the shared account to the one address that payments has for it."""
         assert self._wiring
         webhooks = {
             "api_key": self._wiring.stripe_api_key,
-            "url": address(self._ports["payments.api"]) + "/v1/webhooks/stripe/{tenant_id}",
-            "secret": self._wiring.stripe_webhook_secret,
+            "url": address(self._ports["payments.api"]) + "/v1/webhooks/stripe",
+            "secret": self._wiring.stripe_webhook_secret.replace(",", " ").split()[0],
             "enabled_events": _TOLD_EVENTS,
         }
         url = f"{address(self._ports['stripe'])}/_control/webhooks"

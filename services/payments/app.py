@@ -29,7 +29,7 @@ async def context(process: Process) -> "AsyncIterator[Access]":
         connect_client_id=settings.stripe_connect_client_id,
     )
     try:
-        yield Access(gateways, settings.master_keys, settings.stripe_webhook_secret)
+        yield Access(gateways, settings.master_keys, settings.stripe_webhook_secrets)
     finally:
         await gateways.close()
 

@@ -1,5 +1,7 @@
 """What the payments service reads from its environment."""
 
+import re
+
 from pydantic import SecretStr, field_validator
 
 from libs.common import settings
@@ -16,7 +18,7 @@ class Settings(settings.Settings):
     stripe_connect_client_id: str | None = None
     """The platform's `ca_…`, for tenants that connect their accounts; without it they give keys of their own."""
     stripe_webhook_secret: SecretStr | None = None
-    """What webhooks of the platform's account are signed with; tenants with a key of their own have their own."""
+    """What the platform's endpoints at Stripe sign with, its own and Connect's: one secret, or several with spaces between."""
     master_key: SecretStr
     """Base64 of 32 bytes; wraps stored secrets."""
     previous_master_key: SecretStr | None = None
@@ -30,6 +32,12 @@ class Settings(settings.Settings):
         if value is not None:
             MasterKey.decode(value.get_secret_value())
         return value
+
+    @property
+    def stripe_webhook_secrets(self) -> tuple[SecretStr, ...]:
+        """The secrets that count: one for each endpoint, and the old beside the new while one changes over."""
+        given = self.stripe_webhook_secret.get_secret_value() if self.stripe_webhook_secret else ""
+        return tuple(SecretStr(secret) for secret in re.split(r"[\s,]+", given) if secret)
 
     @property
     def master_keys(self) -> MasterKeys:

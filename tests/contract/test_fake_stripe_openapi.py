@@ -84,8 +84,9 @@ def gateway_calls() -> Calls:
         common: dict[str, Any] = {"amount_minor": 1250, "currency": "GBP", "method": VISA, "capture": "manual", "metadata": META}
         return lambda gateway: gateway.create_intent("k1", **(common | more))
 
-    def refund(reason: str) -> Callable[[StripeGateway], Awaitable[object]]:
-        return lambda gateway: gateway.create_refund("k2", intent_id="pi_1", amount_minor=5, reason=reason, metadata=META)
+    def refund(reason: str, **more: Any) -> Callable[[StripeGateway], Awaitable[object]]:
+        common: dict[str, Any] = {"intent_id": "pi_1", "amount_minor": 5, "reason": reason, "metadata": META}
+        return lambda gateway: gateway.create_refund("k2", **common, **more)
 
     span = (NOW - timedelta(days=1), NOW)
     return {
@@ -97,7 +98,7 @@ def gateway_calls() -> Calls:
             lambda gateway: gateway.capture_intent("k4", "pi_1", 0),
         ],
         "cancel_intent": [lambda gateway: gateway.cancel_intent("k5", "pi_1")],
-        "create_refund": [refund("requested_by_customer"), refund("of our own")],
+        "create_refund": [refund("requested_by_customer"), refund("of our own"), refund("", with_movement=True)],
         "retrieve_intent": [lambda gateway: gateway.retrieve_intent("pi_1")],
         "retrieve_refund": [lambda gateway: gateway.retrieve_refund("re_1")],
         "retrieve_dispute": [lambda gateway: gateway.retrieve_dispute("du_1")],
@@ -180,6 +181,10 @@ async def through_payments(tour: Tour) -> None:
     await tour.ask("GET", INTENTS, expand="data.latest_charge")
     await tour.ask("GET", "/v1/charges/{id}", paid["latest_charge"]["id"], expand="payment_intent")
     await tour.ask("GET", "/v1/charges", payment_intent=paid["id"])
+    await tour.ask("POST", INTENTS + "/{id}", paid["id"], description="tea")
+    await tour.ask("POST", "/v1/charges/{id}", paid["latest_charge"]["id"], description="tea")
+    for kind in ("payment_intents", "charges"):
+        await tour.ask("GET", f"/v1/{kind}/search", status=400, query="currency:'gbp'")
     several = await tour.held(form={"payment_method_options[card][request_multicapture]": "if_available"})
     await tour.ask("POST", INTENTS + "/{id}/capture", several["id"], amount_to_capture="500", final_capture="false")
     await tour.ask("POST", INTENTS + "/{id}/cancel", (await tour.held())["id"])
@@ -195,6 +200,7 @@ async def through_money(tour: Tour) -> None:
         "POST", "/v1/refunds", payment_intent=(await tour.paid())["id"], amount="50", expand="balance_transaction"
     )
     await tour.ask("GET", "/v1/refunds/{id}", refund["id"])
+    await tour.ask("POST", "/v1/refunds/{id}", refund["id"], form={"metadata[a]": "1"})
     await tour.ask("POST", "/v1/refunds/{id}/cancel", refund["id"], status=400)
     pending = await tour.ask("POST", "/v1/refunds", payment_intent=(await tour.paid("pm_card_pendingRefund"))["id"])
     await control(tour.account, "POST", f"refunds/{pending['id']}", {"status": "failed"})

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import stripe
 from aiohttp import web
+from stripe.params import WebhookEndpointCreateParams
 
 from deploy.local.fake_stripe import intents
 from deploy.local.fake_stripe.books import Books
@@ -20,7 +21,7 @@ from deploy.local.fake_stripe.cards import CARDS
 from deploy.local.fake_stripe.endpoints.call import new_id
 from deploy.local.fake_stripe.journal import Journal
 from deploy.local.fake_stripe.records import Change, Intent, Status, WebhookEndpoint
-from tests.shared.fakes import INTENTS, VISA, Account, Process, account_at, control
+from tests.shared.fakes import BASIC, INTENTS, VISA, Account, Process, account_at, control
 
 SECRET = "whsec_aSecretOfTheTests"
 HELD = "payment_intent.amount_capturable_updated"
@@ -243,6 +244,36 @@ async def test_endpoints_are_made_changed_and_deleted_and_show_their_secret_once
     assert [row.id for row in (await endpoints.list_async()).data] == [made.id]
     assert (await endpoints.delete_async(made.id)).deleted
     assert (await endpoints.list_async()).data == []
+
+
+async def test_a_platforms_endpoint_for_connected_accounts_is_told_of_them_and_of_nothing_else(
+    account: Account, receiver: Receiver
+) -> None:
+    connected, alone = f"acct_{new_id('c')}", f"acct_{new_id('c')}"
+    endpoints = account.sdk.webhook_endpoints
+    for path, connect in (("/connect", True), ("/own", False)):
+        await endpoints.create_async(
+            {"url": receiver.url + path, "enabled_events": ["payment_intent.created"], "connect": connect}
+        )
+    own = await account.create()
+    of = {name: await account.ask("POST", INTENTS, BASIC, headers={"Stripe-Account": name}) for name in (connected, alone)}
+    await receiver.until(lambda: len(receiver.got) == 3)
+    got = {(path, event.get("account"), event["data"]["object"]["id"]) for path, event, _, _ in receiver.got}
+    assert got == {("/own", None, own.json["id"]), *(("/connect", name, made.json["id"]) for name, made in of.items())}
+    by_hand = next(event["id"] for path, event, _, _ in receiver.got if path == "/connect")
+    await control(account, "POST", f"events/{by_hand}/resend")
+    await receiver.until(lambda: len(receiver.got) == 4)
+    assert receiver.got[-1][0] == "/connect"
+
+
+async def test_an_account_has_sixteen_endpoints_at_most(account: Account) -> None:
+    endpoints = account.sdk.webhook_endpoints
+    wanted: WebhookEndpointCreateParams = {"url": "http://127.0.0.1:9/", "enabled_events": ["*"]}
+    made = [await endpoints.create_async(wanted) for _ in range(16)]
+    with pytest.raises(stripe.InvalidRequestError, match="maximum of 16"):
+        await endpoints.create_async(wanted)
+    await endpoints.delete_async(made[3].id)
+    assert (await endpoints.create_async(wanted)).status == "enabled"
 
 
 def test_a_journal_that_shrinks_still_knows_whom_to_tell_of_what(tmp_path: Path) -> None:

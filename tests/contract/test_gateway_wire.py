@@ -212,6 +212,9 @@ async def test_a_refund_names_its_payment_and_a_reason_only_if_it_is_one_of_stri
             "metadata[refund_id]": "r",
             **sent,
         }
+    asked: dict[str, Any] = {"intent_id": "pi_1", "amount_minor": 300, "reason": "", "metadata": metadata}
+    await gateway.create_refund("refund", **asked, with_movement=True)
+    assert {name for name in wire.last.pairs if name.startswith("expand")} == {"expand[0]", "expand[1]"}
 
 
 async def test_what_is_read_is_named_in_the_path_and_no_id_leads_anywhere_else(wire: Wire, gateway: StripeGateway) -> None:

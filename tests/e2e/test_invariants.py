@@ -81,7 +81,9 @@ async def test_an_order_tells_what_happened_in_every_service_why_and_how_long_it
     for item in items:
         assert "cause" not in item or item["cause"]["id"] in seen, "a cause stands before its effects"
         seen.add(item["id"])
-    assert all(item["duration_ms"] >= 0 for item in items if item["kind"] == "provider-call")
+    calls = [item for item in items if item["kind"] == "provider-call"]
+    assert [call["name"] for call in calls] == ["create", "confirm", "capture", "refund"], "as they were made"
+    assert all(call["duration_ms"] >= 0 for call in calls)
     assert {item["service"] for item in items} == {"cart", "checkout", "payments"}
     first = [item for item in items if item["name"] in {"checkout.requested", "order.confirmed", "payment.captured"}]
     assert {item["trace_id"] for item in first} == {story["trace_ids"][0]}, "one purchase is one trace"
@@ -178,6 +180,32 @@ async def test_the_checker_finds_nothing_wrong_with_purchases_declines_refunds_a
     money = tenant["totals"]["GBP"]
     assert money["orders"] >= 8
     assert 0 < money["orders_minor"] <= money["captured_minor"]
+
+
+async def test_the_checker_agrees_with_books_of_an_account_that_is_settled_in_another_currency(market: Market) -> None:
+    await _settle(market, "PUT", {"currency": "usd", "rates": {"gbp": "1.2725"}})
+    try:
+        bought = await paid(market, "in-dollars")
+        token = await market.shop.token()
+        some = {"lines": [{"line_id": "1", "quantity": 1}], "restock": True, "reason": "came back"}
+        await post(market, token, f"/v1/orders/{bought['order_id']}/refunds", "refund-dollars", some)
+        said = await cartwright(market, "invariants", "--json", "--patience", "20")
+        assert (said.code, said.told["violations"]) == (0, [])
+        found = [each async for each in market.api.everything("payments", "/v1/ledger/accounts", token)]
+        assert {each["code"] for each in found if each["currency"] == "USD"} == {"provider_balance", "provider_fees", "exchange"}
+    finally:
+        await _settle(market, "DELETE", {})
+
+
+async def _settle(market: Market, method: str, wanted: dict[str, Any]) -> None:
+    """In which currency the shared account is settled, from now on."""
+    stack = market.api.stack
+    asked = {"api_key": stack.stripe_api_key, **wanted}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.request(method, f"{stack.stripe_api_base}/_control/settlement", json=asked) as answer,
+    ):
+        assert answer.status == 200, await answer.text()
 
 
 async def _charge(market: Market, amount: int, metadata: dict[str, str]) -> str:

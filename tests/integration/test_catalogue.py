@@ -69,6 +69,7 @@ DEFINER_FUNCTIONS: dict[str, str | None] = {
     "webhook_events_due": "app",
     "webhook_events_waiting": "app",
     "webhook_events_forget": "app",
+    "webhook_owners": "app",
     "provider_accounts_wrapped_otherwise": "app",
     "ledger_stands": None,
     "provider_account_is_one_tenants": None,

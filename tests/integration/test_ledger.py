@@ -160,7 +160,8 @@ async def test_the_ledger_reads_the_same_by_the_page_as_csv_and_as_ndjson(shared
         assert [entry["posted_at"] for entry in entries] == sorted(entry["posted_at"] for entry in entries)
         as_csv = await client.get("/v1/ledger/entries", headers={**staff, "Accept": "text/csv"})
         assert as_csv.headers["content-type"].startswith("text/csv")
-        rows = [{**row, "amount_minor": int(row["amount_minor"])} for row in csv.DictReader(as_csv.text.splitlines())]
+        told = [{name: value for name, value in row.items() if value} for row in csv.DictReader(as_csv.text.splitlines())]
+        rows = [{**row, "amount_minor": int(row["amount_minor"])} for row in told]
         assert rows == entries
         as_lines = await client.get("/v1/ledger/entries", headers={**staff, "Accept": "application/x-ndjson;q=1, */*;q=0.1"})
         assert [orjson.loads(line) for line in as_lines.text.splitlines()] == entries

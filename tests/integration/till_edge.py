@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import hmac
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +30,9 @@ from tests.shared.events import AMOUNT, order_confirmed, payment_requested
 from tests.shared.places import Place
 
 OLD, NEW = MasterKey(os.urandom(32)), MasterKey(os.urandom(32))
-SHARED_SECRET, OWN_SECRET, NEXT_SECRET = (f"whsec_{name}{uuid4().hex}" for name in ("shared", "own", "next"))
+SHARED_SECRET, CONNECT_SECRET, OWN_SECRET, NEXT_SECRET = (
+    f"whsec_{name}{uuid4().hex}" for name in ("shared", "connect", "own", "next")
+)
 ACCOUNT = "/v1/provider-accounts/stripe"
 
 
@@ -87,17 +89,24 @@ class Edge:
             [payment] = await PAYMENTS.load(connection, [(self.tenant_id, payment_id)], lock=False)
         return payment
 
-    async def notices(self) -> list[dict[str, Any]]:
-        async with self.shell.database.transaction([self.tenant_id]) as connection:
+    async def notices(self, tenant_id: UUID | None = None) -> list[dict[str, Any]]:
+        async with self.shell.database.transaction([tenant_id or self.tenant_id]) as connection:
             return [dict(row) for row in await connection.fetch("SELECT * FROM webhook_event ORDER BY id")]
 
     async def tell(self, body: bytes, *secrets: str, tenant_id: UUID | None = None, at: float | None = None) -> httpx.Response:
-        """Send an event as Stripe would."""
+        """Send an event to a tenant's address, as Stripe would."""
+        return await self._post(f"/v1/webhooks/stripe/{tenant_id or self.tenant_id}", body, secrets, at)
+
+    async def tell_platform(self, body: bytes, *secrets: str, at: float | None = None) -> httpx.Response:
+        """Send an event to the address of the whole account."""
+        return await self._post("/v1/webhooks/stripe", body, secrets, at)
+
+    async def _post(self, path: str, body: bytes, secrets: Sequence[str], at: float | None) -> httpx.Response:
         seconds = int(at or now().timestamp())
         signed = f"{seconds}.".encode() + body
         made = [hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest() for secret in secrets or [SHARED_SECRET]]
         headers = {"Stripe-Signature": ",".join([f"t={seconds}", *(f"v1={each}" for each in made)])}
-        return await self.client.post(f"/v1/webhooks/stripe/{tenant_id or self.tenant_id}", content=body, headers=headers)
+        return await self.client.post(path, content=body, headers=headers)
 
 
 @asynccontextmanager
@@ -114,7 +123,9 @@ async def payments_edge(place: Place, fake: str, master_keys: MasterKeys) -> Asy
         )
         stack.push_async_callback(gateways.close)
         transport: Any = client._transport
-        transport.app.state.service.shared = Shared(Access(gateways, master_keys, SecretStr(SHARED_SECRET)))
+        transport.app.state.service.shared = Shared(
+            Access(gateways, master_keys, [SecretStr(SHARED_SECRET), SecretStr(CONNECT_SECRET)])
+        )
         yield Edge(client, shell, gateways, platform_key, await onboard(shell), place, fake)
 
 

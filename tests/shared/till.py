@@ -225,7 +225,7 @@ async def till_at(
         running(shell, stripe_url, works=works, call_seconds=call_seconds) as (executor, gateways),
     ):
         transport: Any = client._transport
-        transport.app.state.service.shared = Shared(Access(gateways, MASTER_KEYS, SecretStr(WEBHOOK_SECRET)))
+        transport.app.state.service.shared = Shared(Access(gateways, MASTER_KEYS, [SecretStr(WEBHOOK_SECRET)]))
         till = Till(place, client, shell, executor, gateways, stripe_url, await onboard(shell))
         yield till
         await till.faults()

@@ -98,5 +98,5 @@ def _of_event(headers: dict[str, str], payload: bytes) -> Moment:
         return Moment(at, service, "event", type_)
     call = orjson.loads(payload)
     # The event tells of a call that is over; the story wants it where it began.
-    began = at - timedelta(milliseconds=call["duration_ms"])
+    began = datetime.fromisoformat(call["started_at"])
     return Moment(began, service, "provider-call", f"{call['kind']} → {call['outcome']}", call["duration_ms"])

@@ -96,23 +96,30 @@ class ProviderBooks:
 
 
 async def provider_account(api: Api, account: str | None = None) -> ProviderBooks:
-    """Read one account's payments, refunds and disputes."""
-    refunded, returning, disputed = Counter[str](), Counter[str](), Counter[str]()
+    """Read one account's payments and refunds, and what each payment has moved on its balance, whatever the currency."""
+    refunded, returning = Counter[str](), Counter[str]()
     async for refund in api.provider_list("/v1/refunds", account=account):
         sums = {"succeeded": refunded, "pending": returning}.get(refund["status"])
         if sums is not None:
             sums[refund["payment_intent"]] += refund["amount"]
-    async for dispute in api.provider_list("/v1/disputes", account=account):
-        disputed[dispute["payment_intent"]] += sum(each["amount"] for each in dispute["balance_transactions"])
+    moved: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    async for each in api.provider_list("/v1/balance_transactions", account=account, expand="source"):
+        source = each["source"]
+        if isinstance(source, dict) and not _is_on_its_way(source):
+            moved[source.get("payment_intent") or ""][each["currency"].upper()] += each["amount"]
     found = ProviderBooks()
     async for intent in api.provider_list("/v1/payment_intents", account=account):
         tenant_id = _id(intent, "tenant_id")
         if tenant_id is not None:
             charge = _charge(intent, refunded[intent["id"]], returning[intent["id"]])
             found.charges[tenant_id].append(charge)
-            net = charge.captured_minor - charge.refunded_minor + disputed[intent["id"]]
-            found.net_minor[tenant_id][charge.currency] += net
+            found.net_minor[tenant_id].update(moved[intent["id"]])
     return found
+
+
+def _is_on_its_way(source: dict[str, Any]) -> bool:
+    """A refund that has left the balance and may yet come back is in nobody's books."""
+    return source["object"] == "refund" and source["status"] in {"pending", "requires_action"}
 
 
 def _charge(intent: dict[str, Any], refunded_minor: int, returning_minor: int) -> Charge:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from deploy.local.fake_stripe.idempotency import Keys
-from deploy.local.fake_stripe.records import Change, Charge, Dispute, Intent, Refund, Transaction, WebhookEndpoint
+from deploy.local.fake_stripe.records import Change, Charge, Dispute, Intent, Refund, Settlement, Transaction, WebhookEndpoint
 from deploy.local.fake_stripe.shelf import Shelf
 
 Subject = Intent | Charge | Refund | Dispute
@@ -42,6 +42,10 @@ class Account:
     def __init__(self, name: str) -> None:
         self.name = name
         self.connected = name.partition("/")[2]
+        self.platform = ""
+        """The name of the account that acts for this one, which is connected to it."""
+        self.settlement: Settlement | None = None
+        """None: each payment is settled in its own currency."""
         self.keys = Keys()
         self.intents = Shelf[Intent]("payment_intent", "customer")
         self.charges = Shelf[Charge]("charge", "payment_intent")

@@ -196,16 +196,21 @@ class Api:
 
 _INTENTS, _DISPUTES, _ENDPOINTS = "/v1/payment_intents", "/v1/disputes", "/v1/webhook_endpoints"
 SERVED = (
+    Served("GET", _INTENTS + "/search", account.refuse_search),
+    Served("GET", "/v1/charges/search", account.refuse_search),
     Served("POST", _INTENTS, payment_intents.create_intent),
     Served("POST", _INTENTS + "/{id}/confirm", payment_intents.confirm_intent, open_to_clients=True),
     Served("POST", _INTENTS + "/{id}/capture", payment_intents.capture_intent),
     Served("POST", _INTENTS + "/{id}/cancel", payment_intents.cancel_intent),
+    Served("POST", _INTENTS + "/{id}", payment_intents.update_intent),
     Served("GET", _INTENTS, payment_intents.list_intents),
     Served("GET", _INTENTS + "/{id}", payment_intents.retrieve_intent, open_to_clients=True),
+    Served("POST", "/v1/charges/{id}", payment_intents.update_charge),
     Served("GET", "/v1/charges", payment_intents.list_charges),
     Served("GET", "/v1/charges/{id}", payment_intents.retrieve_charge),
     Served("POST", "/v1/refunds", refunds.create_refund),
     Served("POST", "/v1/refunds/{id}/cancel", refunds.cancel_refund),
+    Served("POST", "/v1/refunds/{id}", refunds.update_refund),
     Served("GET", "/v1/refunds", refunds.list_refunds),
     Served("GET", "/v1/refunds/{id}", refunds.retrieve_refund),
     Served("POST", _DISPUTES + "/{id}", disputes.update_dispute),

@@ -7,8 +7,11 @@ winning does not bring back; refunds are free, and keep the charge's fee.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from deploy.local.fake_stripe.records import Charge, Dispute, Refund, Transaction
+from deploy.local.fake_stripe.cards import CARDS
+from deploy.local.fake_stripe.currencies import exchanged
+from deploy.local.fake_stripe.records import Change, Charge, Dispute, Refund, Settlement, Transaction
 
 NewId = Callable[[str], str]
 
@@ -32,7 +35,7 @@ def captured(charge: Charge, amount: int, *, now: int, new_id: NewId) -> Transac
         fee=charge_fee(amount),
         currency=charge.currency,
         created=now,
-        available_on=now + SETTLING_SECONDS,
+        available_on=now if CARDS[charge.payment_method].available_at_once else now + SETTLING_SECONDS,
         type="charge",
         reporting_category="charge",
         source=charge.id,
@@ -58,6 +61,25 @@ def withdrawn(dispute: Dispute, *, now: int, new_id: NewId) -> Transaction:
 def reinstated(dispute: Dispute, *, now: int, new_id: NewId) -> Transaction:
     """Book what winning a dispute gave back."""
     return _at_once(dispute.id, dispute.amount, 0, dispute.currency, now, new_id, kind=("adjustment", "dispute_reversal"))
+
+
+def settled(change: Change, settlement: Settlement | None) -> Change:
+    """Bring what a change moved into the currency in which its account is settled, each movement once.
+
+    What Stripe keeps is reckoned in that currency too. A currency without a rate is settled by itself.
+    """
+    if settlement is None or not change.transactions:
+        return change
+    return replace(change, transactions=tuple(_exchanged(each, settlement) for each in change.transactions))
+
+
+def _exchanged(transaction: Transaction, settlement: Settlement) -> Transaction:
+    rate = settlement.rates.get(transaction.currency)
+    if rate is None or transaction.exchange_rate is not None or transaction.currency == settlement.currency:
+        return transaction
+    amount = exchanged(transaction.amount, transaction.currency, settlement.currency, rate)
+    fee = charge_fee(amount) if transaction.type == "charge" else transaction.fee
+    return replace(transaction, amount=amount, fee=fee, currency=settlement.currency, exchange_rate=rate)
 
 
 def _at_once(source: str, amount: int, fee: int, currency: str, now: int, new_id: NewId, *, kind: tuple[str, str]) -> Transaction:

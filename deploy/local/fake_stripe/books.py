@@ -13,9 +13,10 @@ from typing import Any
 import orjson
 
 from deploy.local.fake_stripe.accounts import Account, Event, Happened, events_of
+from deploy.local.fake_stripe.balance import settled
 from deploy.local.fake_stripe.idempotency import LIFETIME_SECONDS, Ask, Extent, Stored
 from deploy.local.fake_stripe.journal import Journal
-from deploy.local.fake_stripe.records import Change, WebhookEndpoint
+from deploy.local.fake_stripe.records import Change, Settlement, WebhookEndpoint
 from deploy.local.fake_stripe.restoring import change_from, change_record
 
 _WORTH_COMPACTING = 10_000
@@ -76,7 +77,7 @@ class Books:
             digest = blake2b(f"{api_key}\n{connected}".encode(), digest_size=9)
             name = "acct_" + digest.hexdigest() + (f"/{connected}" if connected else "")
             self._names[api_key, connected] = name
-        return self._open(name)
+        return self._open(name, self.account(api_key).name if connected else "")
 
     def accounts(self) -> list[Account]:
         """Return every account that ever made a request."""
@@ -98,8 +99,9 @@ class Books:
         """Make an effect and its stored answer durable, then visible, then due and owed what follows from it."""
         if change is None and answer is None:
             return
+        change = None if change is None else settled(change, account.settlement)
         happened = None
-        line: dict[str, Any] = {"account": account.name}
+        line: dict[str, Any] = _account_record(account)
         if change is not None:
             key = answer.ask.key if answer else None
             happened = Happened(f"evt_{token_hex(11)}", at, change, request_id, key)
@@ -113,6 +115,11 @@ class Books:
         if answer is not None:
             account.keys.store(Stored(answer.ask, answer.status, answer.request_id, answer.stored_at, extent))
 
+    def settle_in(self, account: Account, settlement: Settlement | None) -> None:
+        """Settle an account in one currency from now on; None: each payment in its own."""
+        account.settlement = settlement
+        self._write(_account_record(account) | {"settlement": settlement})
+
     def settle(self, owed: Owed) -> None:
         """Write down that an endpoint needs to be told of an event no more."""
         if self._let_go(owed.event.id, owed.endpoint_id):
@@ -121,6 +128,16 @@ class Books:
     def owe(self, account: Account, event: Event, endpoint: WebhookEndpoint) -> None:
         """Tell an endpoint of an event (again)."""
         self.on_owed(self._add(account, event, endpoint.id))
+
+    def told(self, account: Account) -> Iterator[WebhookEndpoint]:
+        """Yield the endpoints that are told of an account: its own, and its platform's for connected accounts."""
+        yield from (endpoint for endpoint in account.endpoints if not endpoint.connect)
+        platform = self._accounts.get(account.platform)
+        yield from (endpoint for endpoint in platform.endpoints if endpoint.connect) if platform else ()
+
+    def endpoint_of(self, owed: Owed) -> WebhookEndpoint | None:
+        """Return the endpoint that is to be told, unless it is gone."""
+        return next((endpoint for endpoint in self.told(owed.account) if endpoint.id == owed.endpoint_id), None)
 
     def due_at(self) -> int | None:
         """Return when time does something next."""
@@ -144,10 +161,12 @@ class Books:
         """Release the journal."""
         self._journal.close()
 
-    def _open(self, name: str) -> Account:
+    def _open(self, name: str, platform: str = "") -> Account:
         account = self._accounts.get(name)
         if account is None:
             account = self._accounts[name] = Account(name)
+        if platform:
+            account.platform = platform
         return account
 
     def _apply(self, account: Account, happened: Happened) -> list[Owed]:
@@ -157,7 +176,7 @@ class Books:
         if not change.events:
             return []
         account.history.append(happened)
-        return self._owe(account, happened) if len(account.endpoints) else []
+        return self._owe(account, happened) if len(account.endpoints) or account.platform else []
 
     def _schedule(self, account: Account, change: Change) -> None:
         charge, refund = change.charge, change.refund
@@ -171,7 +190,7 @@ class Books:
     def _owe(self, account: Account, happened: Happened) -> list[Owed]:
         return [
             self._add(account, event, endpoint.id)
-            for endpoint in account.endpoints
+            for endpoint in self.told(account)
             if endpoint.enabled
             for event in events_of(happened)
             if any(fnmatchcase(event.type, wanted) for wanted in endpoint.enabled_events)
@@ -213,8 +232,11 @@ class Books:
             self._let_go(*record["settled"])
         elif "ahead_seconds" in record:
             self.ahead_seconds = record["ahead_seconds"]
+        elif "settlement" in record:
+            account = self._open(record["account"], record.get("platform", ""))
+            account.settlement = None if record["settlement"] is None else Settlement(**record["settlement"])
         else:
-            self._restore_account(self._open(record["account"]), record, extent)
+            self._restore_account(self._open(record["account"], record.get("platform", "")), record, extent)
 
     def _restore_account(self, account: Account, record: Mapping[str, Any], extent: Extent) -> None:
         change = change_from(record)
@@ -253,12 +275,14 @@ class Books:
             yield orjson.dumps({"ahead_seconds": self.ahead_seconds}), b""
         for account in self._accounts.values():
             for record in self._records(account, now):
-                yield orjson.dumps({"account": account.name, **record}), b""
+                yield orjson.dumps(_account_record(account) | record), b""
             for stored in account.keys.living(now + self.ahead_seconds):
-                yield orjson.dumps({"account": account.name, "stored": _stored_record(stored)}), self.body_of(stored)
+                yield orjson.dumps(_account_record(account) | {"stored": _stored_record(stored)}), self.body_of(stored)
 
     def _records(self, account: Account, now: int) -> Iterator[dict[str, Any]]:
         """Return an account's objects as they are, its endpoints after all that they were not told of."""
+        if account.settlement is not None:
+            yield {"settlement": account.settlement}
         for intent in account.intents:
             yield {"intent": intent, "at": intent.created}
         for charge in account.charges:
@@ -276,6 +300,10 @@ class Books:
             owed.setdefault(event_id[:-2], []).append((event_id, endpoint_id))
         for happened in self._kept(account, now):
             yield _happened_record(happened) | {"past": owed.get(happened.id, [])}
+
+
+def _account_record(account: Account) -> dict[str, Any]:
+    return {"account": account.name} | ({"platform": account.platform} if account.platform else {})
 
 
 def _happened_record(happened: Happened) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
@@ -14,6 +15,7 @@ from starlette.routing import Route
 
 from deploy.local.fake_stripe import disputes, passing, refunds
 from deploy.local.fake_stripe.connect import new_code
+from deploy.local.fake_stripe.currencies import CURRENCIES
 from deploy.local.fake_stripe.delivery import KnobError, Knobs, read_knobs
 from deploy.local.fake_stripe.endpoints.account import new_secret
 from deploy.local.fake_stripe.endpoints.call import Call, View, new_id
@@ -23,7 +25,7 @@ from deploy.local.fake_stripe.form import Form
 from deploy.local.fake_stripe.limits import Limiter, LimitError, Rates, read_rates
 from deploy.local.fake_stripe.objects.telling import DEFAULT_VERSION, endpoint_object
 from deploy.local.fake_stripe.page import authenticate, find_intent
-from deploy.local.fake_stripe.records import Change, Charge, DisputeStatus, RefundStatus, Status, WebhookEndpoint
+from deploy.local.fake_stripe.records import Change, Charge, DisputeStatus, RefundStatus, Settlement, Status, WebhookEndpoint
 
 if TYPE_CHECKING:
     from deploy.local.fake_stripe.accounts import Account
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from deploy.local.fake_stripe.shelf import Shelf, Thing
 
 Asked = dict[str, Any]
+_RATE = re.compile(r"(?=.*[1-9])[0-9]{1,6}([.][0-9]{1,9})?")
 Verb = Callable[["Control", Request, Asked], object]
 
 
@@ -142,6 +145,14 @@ class Control:
         self._record(account, disputes.moved(dispute, to, now=self._fake.now(), new_id=new_id))
         return self._seen(account, account.disputes.get(dispute.id))
 
+    def settlement(self, request: Request, asked: Asked) -> object:
+        """Show, set or lift the currency in which an account is settled, with what others are worth in it."""
+        account = self._account(request, asked)
+        if request.method != "GET":
+            wanted = read_settlement(asked) if request.method == "PUT" else None
+            self._fake.books.settle_in(account, wanted)
+        return account.settlement or {}
+
     def webhooks(self, request: Request, asked: Asked) -> object:
         """Show how the sending goes; set or lift the template endpoint of an account, and the sender's patience."""
         sender = self._fake.sender
@@ -178,7 +189,7 @@ class Control:
         """Send an event again to every endpoint that wants its type, as a person at the dashboard can."""
         for account in self._fake.books.accounts():
             if (event := account.events().find(request.path_params["id"])) is not None:
-                for endpoint in account.endpoints:
+                for endpoint in self._fake.books.told(account):
                     self._fake.books.owe(account, event, endpoint)
                 return self._fake.sender.view()
         raise ControlError("there is no such event", 404)
@@ -228,6 +239,15 @@ class Control:
         return View(Call(account, "", Form({}), self._fake.now(), DEFAULT_VERSION)).render(thing)
 
 
+def read_settlement(asked: Asked) -> Settlement:
+    """Read `{"currency": "gbp", "rates": {"usd": "0.78"}}`: rates in text, so that none is rounded on the way."""
+    rates = asked.get("rates", {})
+    names = {asked.get("currency"), *rates} if isinstance(rates, dict) else {None}
+    if not names <= CURRENCIES or not all(isinstance(rate, str) and _RATE.fullmatch(rate) for rate in rates.values()):
+        raise ControlError('a settlement is {"currency": "gbp", "rates": {"usd": "0.78"}}, with rates above 0 in text')
+    return Settlement(asked["currency"], rates)
+
+
 _VERBS: Mapping[str, tuple[tuple[str, ...], Verb]] = {
     "readyz": (("GET",), Control.readyz),
     "reset": (("POST",), Control.reset),
@@ -240,6 +260,7 @@ _VERBS: Mapping[str, tuple[tuple[str, ...], Verb]] = {
     "connections": (("POST",), Control.connect),
     "disputes": (("POST",), Control.open_dispute),
     "disputes/{id}": (("POST",), Control.dispute),
+    "settlement": (("GET", "PUT", "DELETE"), Control.settlement),
     "webhooks": (("GET", "PUT", "DELETE"), Control.webhooks),
     "webhooks/hurry": (("POST",), Control.hurry),
     "webhook_endpoints/{id}/roll": (("POST",), Control.roll),
@@ -305,7 +326,7 @@ def _summary(books: Books, name: str) -> dict[str, Any]:
                 continue
             case = account.disputes.get(transaction.source)
             row = rows[account.name, account.metadata_of(case).get(name, ""), case.currency]
-            row["disputed_minor"] -= transaction.amount
+            row["disputed_minor"] += case.amount if transaction.amount < 0 else -case.amount
     return {
         "by": name,
         "rows": [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import ROUND_HALF_UP, Decimal
 from types import MappingProxyType
 
 CURRENCIES = frozenset(
@@ -16,6 +17,21 @@ CURRENCIES = frozenset(
 
 _SYMBOLS = MappingProxyType({"usd": "$", "gbp": "£", "eur": "€", "jpy": "¥"})
 _WITHOUT_MINOR_UNIT = frozenset("bif clp djf gnf jpy kmf krw mga pyg rwf ugx vnd vuv xaf xof xpf".split())  # noqa: SIM905 - as above
+
+
+_WITH_THOUSANDTHS = frozenset("bhd jod kwd omr tnd".split())  # noqa: SIM905 - as above
+
+
+def exchanged(amount: int, currency: str, other: str, rate: str) -> int:
+    """Return what an amount is worth in another currency, one unit of which costs `1 / rate`; halves away from zero."""
+    worth = Decimal(amount) * Decimal(rate) * Decimal(10) ** (_digits(other) - _digits(currency))
+    return int(worth.quantize(Decimal(1), rounding=ROUND_HALF_UP))
+
+
+def _digits(currency: str) -> int:
+    if currency in _WITHOUT_MINOR_UNIT:
+        return 0
+    return 3 if currency in _WITH_THOUSANDTHS else 2
 
 
 def spelled(amount: int, currency: str) -> str:

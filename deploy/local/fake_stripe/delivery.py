@@ -139,7 +139,7 @@ class Sender:
 
     async def _send(self, session: aiohttp.ClientSession, planned: _Try) -> None:
         owed = planned.owed
-        endpoint = owed.account.endpoints.find(owed.endpoint_id)
+        endpoint = self._books.endpoint_of(owed)
         if endpoint is None or not endpoint.enabled:
             self._books.settle(owed)
             return

@@ -28,6 +28,7 @@ REASONS = (
     "credit_not_processed",
     "unrecognized",
     "general",
+    "noncompliant",
 )
 
 _S = DisputeStatus

@@ -141,6 +141,13 @@ class Form:
                 raise invalid(message, param=f"metadata[{key}]")
         return {key: value for key, value in entries.items() if value is not None}
 
+    def metadata_over(self, before: dict[str, str]) -> dict[str, str]:
+        """Return an object's metadata after an update: an empty value removes its entry, and an empty whole all of them."""
+        if self._fields.get("metadata") == "":
+            return {}
+        entries, given = self.metadata(), self.nested("metadata").names()
+        return {key: value for key, value in before.items() if key not in given} | entries
+
     def is_plain(self, name: str) -> bool:
         """Tell whether the value is a text rather than an object."""
         return isinstance(self._fields.get(name), str)

@@ -131,9 +131,10 @@ def confirm(intent: Intent, card: Card | None, occasion: Occasion) -> Change:
             "or confirm it again directly with a payment method.",
         )
     _require_return_url(intent, occasion.return_url)
-    if _must_authenticate(intent, card):
+    if _must_authenticate(intent, card, off_session=occasion.off_session):
         if occasion.off_session or occasion.refuse_challenge:
-            return _declined(intent, _attempt(intent, card, occasion), card, Verb.CONFIRM, _without_authentication(card))
+            refused = _without_authentication(card, off_session=occasion.off_session)
+            return _declined(intent, _attempt(intent, card, occasion), card, Verb.CONFIRM, refused)
         return _challenged(intent, card, occasion)
     return _put_to_issuer(intent, card, Verb.CONFIRM, occasion)
 
@@ -184,11 +185,11 @@ def capture(
         amount_received=intent.amount_received + taken,
         metadata={**intent.metadata, **metadata} if metadata else intent.metadata,
     )
-    return _taken(after, charge, taken, closes=closes, released=rest if closes else 0, now=now, new_id=new_id)
+    return _taken(after, charge, taken, closes=closes, now=now, new_id=new_id)
 
 
-def cancel(intent: Intent, charge: Charge | None, *, reason: str | None, now: int) -> Change:
-    """End the intent; an amount still held is released."""
+def cancel(intent: Intent, *, reason: str | None, now: int) -> Change:
+    """End the intent; an amount still held is released, which its charge tells nothing of."""
     _require(intent, Verb.CANCEL)
     if intent.amount_received:
         raise WrongStateError(
@@ -205,19 +206,15 @@ def cancel(intent: Intent, charge: Charge | None, *, reason: str | None, now: in
         cancellation_reason=reason,
         challenge=None,
     )
-    if charge is None or intent.status is not Status.REQUIRES_CAPTURE:
-        return Change(after, events=("payment_intent.canceled",))
-    released = replace(charge, amount_released=charge.amount)
-    return Change(after, released, events=("charge.refunded", "payment_intent.canceled"))
+    return Change(after, events=("payment_intent.canceled",))
 
 
 def expire(intent: Intent, charge: Charge, *, now: int) -> Change:
     """Let the hold lapse: canceled, or closed with what was captured of it."""
     _require(intent, Verb.EXPIRE)
-    released = replace(charge, amount_released=intent.amount_capturable)
     if intent.amount_received:
         after = _moved(intent, Verb.EXPIRE, Status.SUCCEEDED, amount_capturable=0)
-        return Change(after, replace(released, captured=True), events=("charge.captured", "payment_intent.succeeded"))
+        return Change(after, replace(charge, captured=True), events=("charge.captured", "payment_intent.succeeded"))
     after = _moved(
         intent,
         Verb.EXPIRE,
@@ -226,14 +223,26 @@ def expire(intent: Intent, charge: Charge, *, now: int) -> Change:
         canceled_at=now,
         cancellation_reason="expired",
     )
-    return Change(after, released, events=("charge.expired", "payment_intent.canceled"))
+    return Change(after, charge, events=("charge.expired", "payment_intent.canceled"))
 
 
-def _must_authenticate(intent: Intent, card: Card) -> bool:
-    if intent.authenticated:
+def require_open(intent: Intent) -> None:
+    """Refuse, as Stripe does, to change the amount of what was put to the card, or is over."""
+    legal = TRANSITIONS[Verb.CONFIRM]
+    if intent.status not in legal:
+        message = (
+            f"This PaymentIntent's amount could not be updated because it has a status of {intent.status}. "
+            f"You may only update the amount of a PaymentIntent with one of the following statuses: {', '.join(legal)}."
+        )
+        raise WrongStateError(intent, message)
+
+
+def _must_authenticate(intent: Intent, card: Card, *, off_session: bool) -> bool:
+    if intent.authenticated or card.challenge == "never":
         return False
-    asked = intent.request_challenge in {"any", "challenge"}
-    return card.challenge == "always" or (asked and card.challenge == "on-request")
+    if card.challenge == "on-session":  # set up for payments without the buyer, who is asked when there
+        return not off_session
+    return card.challenge == "always" or intent.request_challenge in {"any", "challenge"}
 
 
 def _challenged(intent: Intent, card: Card, occasion: Occasion) -> Change:
@@ -273,6 +282,7 @@ def _put_to_issuer(intent: Intent, card: Card, verb: Verb, occasion: Occasion) -
             charge=None,
             payment_method=card.payment_method,
             advice_code=card.advice_code,
+            param=card.param,
             blocked=card.blocked,
         )
         return _declined(intent, _attempt(intent, card, occasion), card, verb, decline)
@@ -290,7 +300,7 @@ def _put_to_issuer(intent: Intent, card: Card, verb: Verb, occasion: Occasion) -
     )
     if held:
         return Change(after, attempt, events=("charge.succeeded", "payment_intent.amount_capturable_updated"))
-    taken = _taken(after, attempt, intent.amount, closes=True, released=0, now=occasion.now, new_id=occasion.new_id)
+    taken = _taken(after, attempt, intent.amount, closes=True, now=occasion.now, new_id=occasion.new_id)
     return replace(taken, events=("charge.succeeded", *taken.events[1:]))
 
 
@@ -310,26 +320,23 @@ def _declined(intent: Intent, attempt: Charge, card: Card, verb: Verb, decline: 
     return Change(after, replace(attempt, decline=decline), events=events)
 
 
-def _without_authentication(card: Card) -> Decline:
+def _without_authentication(card: Card, *, off_session: bool) -> Decline:
     return Decline(
         code="authentication_required",
-        decline_code="authentication_required",
+        decline_code="authentication_required" if off_session else "authentication_not_handled",
         message="Your card was declined. This transaction requires authentication.",
         charge=None,
         payment_method=card.payment_method,
     )
 
 
-def _taken(
-    intent: Intent, charge: Charge, amount: int, *, closes: bool, released: int, now: int, new_id: Callable[[str], str]
-) -> Change:
+def _taken(intent: Intent, charge: Charge, amount: int, *, closes: bool, now: int, new_id: Callable[[str], str]) -> Change:
     """Book a capture, and open the disputes that the card is there for once it is closed."""
     transactions = (balance.captured(charge, amount, now=now, new_id=new_id),) if amount else ()
     booked = replace(
         charge,
         captured=closes,
         amount_captured=charge.amount_captured + amount,
-        amount_released=released,
         capture_count=charge.capture_count + 1,
         balance_transaction=transactions[0].id if transactions else charge.balance_transaction,
     )

@@ -49,16 +49,14 @@ class Decline:
     charge: str | None
     payment_method: str
     advice_code: str | None = None
+    param: str | None = None
     kind: str = "card_error"
     blocked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """One attempt at the card: held, captured or failed.
-
-    `amount_released` was held and never taken, `amount_refunded` was taken and given back.
-    """
+    """One attempt at the card: held, captured or failed. What is only let go of is no refund, and shows nowhere."""
 
     id: str
     payment_intent: str
@@ -69,7 +67,6 @@ class Charge:
     metadata: dict[str, str]
     customer: str | None = None
     amount_captured: int = 0
-    amount_released: int = 0
     amount_refunded: int = 0
     capture_count: int = 0
     captured: bool = False
@@ -78,6 +75,8 @@ class Charge:
     authenticated: bool = False
     capture_before: int | None = None
     balance_transaction: str | None = None
+    description: str | None = None
+    receipt_email: str | None = None
     decline: Decline | None = None
 
 
@@ -176,6 +175,8 @@ class Transaction:
     type: str
     reporting_category: str
     source: str
+    exchange_rate: str | None = None
+    """At what the payment's currency was exchanged for this one: a decimal number in text."""
 
     @property
     def net(self) -> int:
@@ -184,9 +185,18 @@ class Transaction:
 
 
 @dataclass(frozen=True, slots=True)
+class Settlement:
+    """In which currency an account is settled, and what one unit of each other currency is worth in it."""
+
+    currency: str
+    rates: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class WebhookEndpoint:
     """Where events are sent. `secrets` sign, the newest first; the older ones only until `old_until`.
 
+    A `connect` endpoint is told of the accounts that are connected to this one, any other of this one itself.
     A `template` endpoint is ours and not Stripe's: its URL holds `{names}` of metadata.
     """
 
@@ -201,6 +211,7 @@ class WebhookEndpoint:
     enabled: bool = True
     old_until: int | None = None
     template: bool = False
+    connect: bool = False
     deleted: bool = False
 
 

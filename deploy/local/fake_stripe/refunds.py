@@ -104,8 +104,14 @@ def refuse_cancel(refund: Refund) -> StripeError:
 
 def _refundable(intent: Intent, charge: Charge, amount: int | None, *, withheld: bool) -> int:
     """Return the amount to give back, or refuse in Stripe's words."""
-    if charge.decline is not None or not charge.amount_captured:
+    if charge.decline is not None:
         raise _refused(f"This PaymentIntent ({intent.id}) does not have a successful charge to refund.")
+    if not charge.amount_captured:
+        message = (
+            f"This uncaptured Charge was created by a PaymentIntent ({intent.id}). You must cancel the PaymentIntent to "
+            "reverse the authorization instead of refunding the Charge directly."
+        )
+        raise _refused(message)
     if withheld:
         message = f"Charge {charge.id} has been charged back; cannot issue a refund."
         raise _refused(message, code="charge_disputed")

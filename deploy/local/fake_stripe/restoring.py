@@ -70,8 +70,8 @@ def _charge(record: Record | None) -> Charge | None:
     if record is None:
         return None
     known = dict(record)
-    if known.pop("released", False):  # as journals before multicapture put it
-        known["amount_released"] = known["amount"]
+    for gone in ("released", "amount_released"):  # of journals from when a release counted as a refund
+        known.pop(gone, None)
     return Charge(**{**known, "decline": _decline(record["decline"])})
 
 

@@ -160,6 +160,7 @@ class ProviderCalled(Event):
     attempt: int
     outcome: Text
     duration_ms: int
+    started_at: datetime | None = None
 
 
 @event("payment.v1", "tenant.provisioned", aggregate="tenant_id")

@@ -92,10 +92,13 @@ def _detail(value: Any) -> Detail:
 
 
 def _of_call(entry: TimelineEntry, call: ProviderCalled) -> TimelineEntry:
-    """The event tells of a call that is over; the story wants it where it began."""
+    """The event tells of a call that is over; the story wants it where it began.
+
+    Calls that follow each other may be recorded together, so when one began it says; older events leave that to be guessed.
+    """
     return replace(
         entry,
-        at=entry.at - timedelta(milliseconds=call.duration_ms),
+        at=call.started_at or entry.at - timedelta(milliseconds=call.duration_ms),
         kind=EntryKind.PROVIDER_CALL,
         name=call.kind,
         duration_ms=call.duration_ms,

@@ -31,6 +31,7 @@ class DisputeModel(BaseModel):
     withdrawn_minor: int
     reinstated_minor: int
     fee_minor: int
+    fee_currency: str
     created_at: str
 
 
@@ -48,6 +49,7 @@ def dispute_model(dispute: Dispute) -> DisputeModel:
         withdrawn_minor=dispute.withdrawn_minor,
         reinstated_minor=dispute.reinstated_minor,
         fee_minor=dispute.fee_minor,
+        fee_currency=dispute.fee_currency or dispute.currency,
         created_at=rfc3339(dispute.created_at),
     )
 

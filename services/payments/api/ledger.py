@@ -52,6 +52,7 @@ class EntryModel(BaseModel):
     currency: str
     payment_id: UUID
     reference: str
+    exchange_rate: str | None = None
 
 
 def account_model(balance: Balance) -> AccountModel:
@@ -77,6 +78,7 @@ def entry_model(entry: Entry) -> EntryModel:
         currency=entry.currency,
         payment_id=entry.payment_id,
         reference=entry.reference,
+        exchange_rate=entry.exchange_rate,
     )
 
 
@@ -109,7 +111,7 @@ def _csv(entries: Sequence[Entry]) -> str:
 
 
 def _ndjson(entries: Sequence[Entry]) -> str:
-    return "".join(entry_model(entry).model_dump_json() + "\n" for entry in entries)
+    return "".join(entry_model(entry).model_dump_json(exclude_none=True) + "\n" for entry in entries)
 
 
 JSON = "application/json"

@@ -52,7 +52,8 @@ class Access:
 
     gateways: Gateways
     master_keys: MasterKeys
-    platform_webhook_secret: SecretStr | None = None
+    platform_webhook_secrets: Sequence[SecretStr] = ()
+    """Of all the endpoints that the platform has at the provider."""
 
 
 class Provider(Protocol):

@@ -68,9 +68,16 @@ class PaymentGateway(Protocol):
         ...
 
     async def create_refund(
-        self, key: str, *, intent_id: str, amount_minor: int, reason: str, metadata: Mapping[str, str]
+        self,
+        key: str,
+        *,
+        intent_id: str,
+        amount_minor: int,
+        reason: str,
+        metadata: Mapping[str, str],
+        with_movement: bool = False,
     ) -> Outcome:
-        """Give money back to the payer: answers `SeenRefund`, which may still be pending."""
+        """Give money back to the payer: answers `SeenRefund`, which may still be pending, and what it moved if so asked."""
         ...
 
     async def retrieve_intent(self, intent_id: str) -> Outcome:

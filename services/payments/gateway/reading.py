@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from types import MappingProxyType
 from typing import NotRequired, TypedDict
 
 from services.payments.domain.provider.outcome import (
     Declined,
     DisputeStatus,
+    Exchange,
     IntentStatus,
     Outcome,
     RefundStatus,
@@ -84,6 +86,7 @@ class Transaction(TypedDict):
     net: int
     currency: str
     created: int
+    exchange_rate: NotRequired[float | None]
     reporting_category: NotRequired[str]
     source: NotRequired[Mapping[str, str] | str | None]
 
@@ -133,6 +136,8 @@ class Refund(TypedDict):
     payment_intent: NotRequired[str | None]
     charge: NotRequired[str | None]
     failure_reason: NotRequired[str | None]
+    balance_transaction: NotRequired[Transaction | str | None]
+    failure_balance_transaction: NotRequired[Transaction | str | None]
     metadata: NotRequired[Mapping[str, str] | None]
 
 
@@ -174,6 +179,7 @@ def read_intent(answer: Intent) -> Outcome:
         fee_minor=_fee(charge),
         transaction_id=_transaction_id(charge),
         disputed=isinstance(charge, Mapping) and bool(charge.get("disputed")),
+        exchange=_exchange(charge.get("balance_transaction"), answer["currency"]) if isinstance(charge, Mapping) else None,
     )
 
 
@@ -201,6 +207,19 @@ def _fee(charge: Charge | str | None) -> int | None:
 def _transaction_id(charge: Charge | str | None) -> str | None:
     transaction = charge.get("balance_transaction") if isinstance(charge, Mapping) else None
     return transaction["id"] if isinstance(transaction, Mapping) else transaction
+
+
+def _exchange(transaction: Transaction | str | None, currency: str) -> Exchange | None:
+    """What a movement came to, where the account is settled in another currency than this, as far as that was told."""
+    if not isinstance(transaction, Mapping) or transaction["currency"] == currency:
+        return None
+    return Exchange(transaction["id"], abs(transaction["amount"]), transaction["currency"], _rate(transaction))
+
+
+def _rate(transaction: Transaction) -> str | None:
+    """The number as Stripe writes it: the shortest that reads as this one, and never with an exponent."""
+    rate = transaction.get("exchange_rate")
+    return None if rate is None else format(Decimal(str(rate)), "f")
 
 
 def _action_url(answer: Intent) -> str | None:
@@ -253,6 +272,8 @@ def read_refund(answer: Refund) -> SeenRefund | Unknown:
         failure_code=answer.get("failure_reason"),
         metadata=answer.get("metadata") or {},
         created_at=_at(answer["created"]),
+        exchange=_exchange(answer.get("balance_transaction"), answer["currency"]),
+        return_exchange=_exchange(answer.get("failure_balance_transaction"), answer["currency"]),
     )
 
 
@@ -262,6 +283,8 @@ def read_dispute(answer: Dispute) -> SeenDispute | Unknown:
     if status is None:
         return Unknown(f"status {answer['status']}")
     moved = list(answer.get("balance_transactions", ()))
+    taken = [transaction for transaction in moved if transaction["amount"] < 0]
+    returned = [transaction for transaction in moved if transaction["amount"] > 0]
     return SeenDispute(
         provider_id=answer["id"],
         intent_id=answer.get("payment_intent"),
@@ -271,11 +294,24 @@ def read_dispute(answer: Dispute) -> SeenDispute | Unknown:
         status=status,
         reason=answer["reason"],
         respond_by=_moment((answer.get("evidence_details") or {}).get("due_by")),
-        withdrawn_minor=-sum(transaction["amount"] for transaction in moved if transaction["amount"] < 0),
-        reinstated_minor=sum(transaction["amount"] for transaction in moved if transaction["amount"] > 0),
+        withdrawn_minor=sum(_disputed(answer, transaction) for transaction in taken),
+        reinstated_minor=sum(_disputed(answer, transaction) for transaction in returned),
         fee_minor=sum(transaction["fee"] for transaction in moved),
         created_at=_at(answer["created"]),
+        fee_currency=next((each["currency"] for each in moved if each["currency"] != answer["currency"]), None),
+        withdrawals=_exchanges(answer, taken),
+        reinstatements=_exchanges(answer, returned),
     )
+
+
+def _disputed(answer: Dispute, transaction: Transaction) -> int:
+    """What a movement took or gave in the dispute's currency. In another it moves the whole disputed amount at once."""
+    return abs(transaction["amount"]) if transaction["currency"] == answer["currency"] else answer["amount"]
+
+
+def _exchanges(answer: Dispute, moved: Iterable[Transaction]) -> tuple[Exchange, ...]:
+    found = (_exchange(transaction, answer["currency"]) for transaction in moved)
+    return tuple(exchange for exchange in found if exchange is not None)
 
 
 def read_transaction(answer: Transaction) -> SeenTransaction:
@@ -291,6 +327,7 @@ def read_transaction(answer: Transaction) -> SeenTransaction:
         net_minor=answer["net"],
         currency=answer["currency"],
         created_at=_at(answer["created"]),
+        rate=_rate(answer),
     )
 
 
@@ -303,3 +340,18 @@ def rejection(http_status: int | None, code: str | None) -> str:
     if http_status in {401, 403}:
         return "unauthorized" if http_status == 401 else FORBIDDEN
     return _REJECTIONS.get(code or "", "invalid-request")
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """In how many seconds to try again, if that was said."""
+    value = headers.get("Retry-After")
+    try:
+        return None if value is None else float(value)
+    except ValueError:
+        return None
+
+
+def between(since: datetime, until: datetime | None) -> dict[str, int]:
+    """A range of whole seconds, the first included and the last not."""
+    bounds = {"gte": int(since.timestamp())}
+    return bounds if until is None else {**bounds, "lt": int(until.timestamp())}

@@ -50,6 +50,7 @@ _INTENTS, _REFUNDS, _DISPUTES = "/v1/payment_intents", "/v1/refunds", "/v1/dispu
 _TRANSACTIONS = "/v1/balance_transactions"
 _WITH_CHARGE = ["latest_charge"]
 _WITH_FEE = ["latest_charge.balance_transaction"]
+_WITH_MONEY = ["balance_transaction", "failure_balance_transaction"]
 _DEFINITE = frozenset({400, 401, 403, 404})
 _SEVERAL_CAPTURES: PaymentIntentCreateParamsPaymentMethodOptions = {"card": {"request_multicapture": "if_available"}}
 """Stripe keeps what a capture leaves (`final_capture=false`) only where this was asked for when the payment was made."""
@@ -210,7 +211,7 @@ class StripeGateway:
         """List from just before the time it was first sent, in growing windows: it was most likely made at once."""
         since = created_after - _SKEW
         for until in (*(created_after + window for window in _FIRST_WINDOWS), None):
-            created = _between(since, until)
+            created = reading.between(since, until)
             params = {"created": created, "expand": [f"data.{name}" for name in _WITH_FEE]}
             found = await self._find("intents.list", _INTENTS, params, ("payment_id", payment_id))
             if found is not None:
@@ -223,21 +224,31 @@ class StripeGateway:
     # --- Refunds and disputes -------------------------------------------------------------------------------------
 
     async def create_refund(
-        self, key: str, *, intent_id: str, amount_minor: int, reason: str, metadata: Mapping[str, str]
+        self,
+        key: str,
+        *,
+        intent_id: str,
+        amount_minor: int,
+        reason: str,
+        metadata: Mapping[str, str],
+        with_movement: bool = False,
     ) -> Outcome:
         """Create a Refund of a PaymentIntent."""
         params: RefundCreateParams = {"payment_intent": intent_id, "amount": amount_minor, "metadata": dict(metadata)}
+        if with_movement:
+            params["expand"] = _WITH_MONEY
         if reason in _REFUND_REASONS:
             params["reason"] = reason
         return await self._post("refunds.create", key, _REFUNDS, params, reading.read_refund)
 
     async def retrieve_refund(self, provider_id: str) -> Outcome:
         """Read the Refund."""
-        return await self._get("refunds.retrieve", _path(_REFUNDS, provider_id), {}, reading.read_refund)
+        return await self._get("refunds.retrieve", _path(_REFUNDS, provider_id), {"expand": _WITH_MONEY}, reading.read_refund)
 
     async def find_refund(self, intent_id: str, refund_id: str) -> Outcome:
         """List the intent's refunds: there are few."""
-        found = await self._find("refunds.list", _REFUNDS, {"payment_intent": intent_id}, ("refund_id", refund_id))
+        params = {"payment_intent": intent_id, "expand": [f"data.{name}" for name in _WITH_MONEY]}
+        found = await self._find("refunds.list", _REFUNDS, params, ("refund_id", refund_id))
         if found is None:
             return Rejected("not-found", f"no refund was made for refund {refund_id}")
         return reading.read_refund(cast("reading.Refund", found)) if isinstance(found, dict) else found
@@ -251,7 +262,7 @@ class StripeGateway:
 
     async def list_intents(self, created_from: datetime, created_to: datetime) -> AsyncIterator[SeenIntent]:
         """Every PaymentIntent made in between, newest first."""
-        params = {"created": _between(created_from, created_to), "expand": [f"data.{name}" for name in _WITH_FEE]}
+        params = {"created": reading.between(created_from, created_to), "expand": [f"data.{name}" for name in _WITH_FEE]}
         async for row in self._rows("intents.list", _INTENTS, params):
             seen = reading.seen_intent(cast("reading.Intent", row))
             if seen is None:
@@ -260,17 +271,18 @@ class StripeGateway:
 
     async def list_refunds(self, created_from: datetime, created_to: datetime) -> AsyncIterator[SeenRefund]:
         """Every Refund made in between."""
-        async for row in self._rows("refunds.list", _REFUNDS, {"created": _between(created_from, created_to)}):
+        params = {"created": reading.between(created_from, created_to), "expand": [f"data.{name}" for name in _WITH_MONEY]}
+        async for row in self._rows("refunds.list", _REFUNDS, params):
             yield _known(reading.read_refund(cast("reading.Refund", row)))
 
     async def list_disputes(self, created_from: datetime, created_to: datetime) -> AsyncIterator[SeenDispute]:
         """Every Dispute opened in between."""
-        async for row in self._rows("disputes.list", _DISPUTES, {"created": _between(created_from, created_to)}):
+        async for row in self._rows("disputes.list", _DISPUTES, {"created": reading.between(created_from, created_to)}):
             yield _known(reading.read_dispute(cast("reading.Dispute", row)))
 
     async def list_transactions(self, created_from: datetime, created_to: datetime) -> AsyncIterator[SeenTransaction]:
         """Every BalanceTransaction made in between."""
-        async for row in self._rows("transactions.list", _TRANSACTIONS, {"created": _between(created_from, created_to)}):
+        async for row in self._rows("transactions.list", _TRANSACTIONS, {"created": reading.between(created_from, created_to)}):
             yield reading.read_transaction(cast("reading.Transaction", row))
 
     async def account(self) -> SeenAccount | Rejected | Unknown | Throttled:
@@ -365,12 +377,6 @@ def _path(collection: str, object_id: str, verb: str = "") -> str:
     return f"{collection}/{quote(object_id, safe='')}{verb}"
 
 
-def _between(since: datetime, until: datetime | None) -> dict[str, int]:
-    """A range of whole seconds, the first included and the last not."""
-    bounds = {"gte": int(since.timestamp())}
-    return bounds if until is None else {**bounds, "lt": int(until.timestamp())}
-
-
 def _failure(error: stripe.StripeError) -> Failure:
     """Sort an SDK error; only what Stripe documents as leaving no effect counts as definite."""
     detail = error.error
@@ -379,7 +385,7 @@ def _failure(error: stripe.StripeError) -> Failure:
         decline_code, charge = (None, None) if detail is None else (detail.decline_code, detail.charge)
         return Declined(decline_code or error.code or "declined", None if intent is None else intent.id, charge)
     if isinstance(error, stripe.RateLimitError):
-        return Throttled(_retry_after(error))
+        return Throttled(reading.retry_after(error.headers or {}))
     if isinstance(error, stripe.IdempotencyError):
         # The first request under this key may well have moved money: nobody may take this for a clean failure.
         return Unknown("key-used-for-another-request")
@@ -390,11 +396,3 @@ def _failure(error: stripe.StripeError) -> Failure:
         # A replayed failure was stored under the key: the same key will say nothing else for as long as it lives.
         return Unknown(f"http-{error.http_status}", stored=(error.headers or {}).get("Idempotent-Replayed") == "true")
     return Unknown(type(error).__name__)
-
-
-def _retry_after(error: stripe.StripeError) -> float | None:
-    value = (error.headers or {}).get("Retry-After")
-    try:
-        return None if value is None else float(value)
-    except ValueError:
-        return None

@@ -14,6 +14,7 @@ from uuid import UUID
 
 import orjson
 
+from libs.common.clock import NIL
 from libs.common.errors import MalformedError
 from libs.common.sensitive import is_sensitive
 from services.payments.domain.provider.webhook import TOLERANCE, Notice, Subject
@@ -35,7 +36,7 @@ def verify(body: bytes, header: str | None, secrets: Sequence[str], now: datetim
     signed = b"%d.%b" % (signed_at, body)
     wanted = [hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest().encode() for secret in secrets]
     if not any(hmac.compare_digest(mine, theirs) for mine in wanted for theirs in signatures):
-        raise MalformedError("bad-signature", "no secret of this tenant's account made this signature for this body")
+        raise MalformedError("bad-signature", "no secret that counts here made this signature for this body")
     if abs(now.timestamp() - signed_at) > TOLERANCE.total_seconds():
         seconds = int(TOLERANCE.total_seconds())
         raise MalformedError("bad-time", f"it was signed more than {seconds} seconds from now, before or after")
@@ -79,7 +80,7 @@ def _notice(event: Mapping[str, Any], thing: Mapping[str, Any]) -> Notice:
         livemode=event["livemode"] is True,
         account=_short(event.get("account")),
         occurred_at=_moment(event["created"]),
-        tenant_id=_short(metadata.get("tenant_id")),
+        tenant_id=_tenant(metadata.get("tenant_id")),
     )
 
 
@@ -111,6 +112,11 @@ def _demanded(value: object) -> str:
         message = "a member that is to be kept is a card number or a secret"
         raise ValueError(message)
     return value
+
+
+def _tenant(value: object) -> UUID | None:
+    """Whose an object is by its metadata, which on a shared account may be another program's and say anything."""
+    return None if value is None else _uuid(value) or NIL
 
 
 def _uuid(value: object) -> UUID | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from uuid import UUID
 
 import structlog
@@ -25,10 +26,11 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One call that was made to the provider, and how long it took."""
+    """One call that was made to the provider, when, and how long it took."""
 
     kind: str
     outcome: str
+    started_at: datetime
     duration_ms: int
 
 
@@ -152,4 +154,5 @@ def _called(payment: Payment, operation: Operation, call: Call) -> ProviderCalle
         attempt=operation.attempt,
         outcome=call.outcome,
         duration_ms=call.duration_ms,
+        started_at=call.started_at,
     )

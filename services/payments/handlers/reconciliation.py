@@ -12,6 +12,7 @@ from libs.common.errors import ConflictError, NotFoundError
 from libs.common.sensitive import without_sensitive
 from services.payments.domain.money import ledger
 from services.payments.domain.payment.payment import Payment
+from services.payments.domain.provider.outcome import Exchange
 from services.payments.domain.reconciliation.comparison import Found, Totals
 from services.payments.domain.reconciliation.reconciliation import (
     GRACE,
@@ -92,12 +93,18 @@ class CloseBreak:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PostFee:
-    """Put a fee into the ledger that the provider's balance shows and the ledger lacks."""
+class PostMovement:
+    """Put into the ledger what the provider's balance shows of a movement and the ledger lacks: its fee, its exchange."""
 
     payment_id: UUID
-    amount_minor: int
     reference: str
+    currency: str
+    """In which the movement is."""
+    fee_minor: int
+    exchange: Exchange | None = None
+    exchanged_minor: int = 0
+    """How much of the payment's money, in its own currency, was exchanged."""
+    comes: bool = True
 
 
 def _run(message: Message[Any]) -> list[Ref]:
@@ -194,13 +201,15 @@ def close_break(world: World, message: Message[CloseBreak]) -> Break:
     return world.save(settled)
 
 
-@HANDLERS.on(PostFee, lambda m: [Ref(Payment, m.data.payment_id, shared=True)])
-def post_fee(world: World, message: Message[PostFee]) -> None:
-    """Once, however often it is found: the entry's id follows from the movement it tells of."""
-    payment = world.get(Payment, message.data.payment_id)
+@HANDLERS.on(PostMovement, lambda m: [Ref(Payment, m.data.payment_id, shared=True)])
+def post_movement(world: World, message: Message[PostMovement]) -> None:
+    """Once, however often it is found: the entries' ids follow from the movement they tell of."""
+    told = message.data
+    payment = world.get(Payment, told.payment_id)
     if payment is None:
-        raise NotFoundError("payment-not-found", f"the provider took a fee of an unknown payment: {message.data.reference}")
-    post(world, ledger.fee(payment, message.data.amount_minor, message.data.reference))
+        raise NotFoundError("payment-not-found", f"the provider moved money of an unknown payment: {told.reference}")
+    post(world, ledger.exchanged(payment, told.exchanged_minor, told.exchange, comes=told.comes))
+    post(world, ledger.fee(payment, told.fee_minor, told.reference, told.currency))
 
 
 def _own(world: World, reconciliation_id: UUID, tries: int) -> Reconciliation:

@@ -15,6 +15,7 @@ DISPUTE = aggregate(
     *required(Text, "currency", "reason", "state"),
     *optional(MOMENT, "respond_by"),
     *required(BigInteger, "withdrawn_minor", "reinstated_minor", "fee_minor"),
+    *optional(Text, "fee_currency"),
     *required(MOMENT, "created_at"),
     ForeignKeyConstraint(["tenant_id", "payment_id"], ["payment.tenant_id", "payment.id"], name="dispute_of_payment"),
     UniqueConstraint("tenant_id", "provider_id", name="dispute_of_provider"),
@@ -25,6 +26,7 @@ DISPUTE = aggregate(
     ),
     CheckConstraint("amount_minor >= 0", name="dispute_amount"),
     CheckConstraint("char_length(currency) = 3", name="dispute_currency"),
+    CheckConstraint("char_length(fee_currency) = 3", name="dispute_fee_currency"),
     CheckConstraint("withdrawn_minor >= 0 AND reinstated_minor >= 0 AND fee_minor >= 0", name="dispute_money"),
     Index("dispute_by_payment", "tenant_id", "payment_id"),
 )

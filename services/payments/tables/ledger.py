@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKeyConstraint, Index, PrimaryKeyConstraint, Table, Text, Uuid
 
-from libs.common.database.tables import MOMENT, required
+from libs.common.database.tables import MOMENT, optional, required
 from services.payments.tables.metadata import METADATA
 
 LEDGER_ACCOUNT = Table(
@@ -13,7 +13,7 @@ LEDGER_ACCOUNT = Table(
     PrimaryKeyConstraint("tenant_id", "currency", "code", name="ledger_account_pkey"),
     CheckConstraint("char_length(currency) = 3", name="ledger_account_currency"),
     CheckConstraint(
-        "code IN ('provider_balance', 'sales', 'provider_fees', 'refunds', 'chargebacks', 'dispute_fees')",
+        "code IN ('provider_balance', 'sales', 'provider_fees', 'refunds', 'chargebacks', 'dispute_fees', 'exchange')",
         name="ledger_account_code",
     ),
 )
@@ -25,6 +25,7 @@ LEDGER_ENTRY = Table(
     *required(Text, "kind", "debit", "credit"),
     *required(BigInteger, "amount_minor"),
     *required(Text, "currency", "reference"),
+    *optional(Text, "exchange_rate"),
     *required(MOMENT, "posted_at"),
     PrimaryKeyConstraint("tenant_id", "id", name="ledger_entry_pkey"),
     ForeignKeyConstraint(["tenant_id", "payment_id"], ["payment.tenant_id", "payment.id"], name="ledger_entry_of_payment"),
@@ -49,8 +50,15 @@ LEDGER_ENTRY = Table(
         " OR kind = 'chargeback' AND debit = 'chargebacks' AND credit = 'provider_balance'"
         " OR kind = 'chargeback_return' AND debit = 'provider_balance' AND credit = 'chargebacks'"
         " OR kind = 'dispute_fee' AND debit = 'dispute_fees' AND credit = 'provider_balance'"
-        " OR kind = 'dispute_fee_return' AND debit = 'provider_balance' AND credit = 'dispute_fees'",
+        " OR kind = 'dispute_fee_return' AND debit = 'provider_balance' AND credit = 'dispute_fees'"
+        " OR kind = 'exchange_out' AND debit = 'exchange' AND credit = 'provider_balance'"
+        " OR kind = 'exchange_in' AND debit = 'provider_balance' AND credit = 'exchange'",
         name="ledger_entry_kind",
+    ),
+    # A decimal number in text: what the provider said, and nothing that was rounded on the way.
+    CheckConstraint(
+        "exchange_rate IS NULL OR kind IN ('exchange_out', 'exchange_in') AND exchange_rate ~ '^[0-9]+([.][0-9]+)?$'",
+        name="ledger_entry_exchange",
     ),
     Index("ledger_entry_posted", "tenant_id", "posted_at", "id"),
     Index("ledger_entry_by_payment", "tenant_id", "payment_id", "posted_at", "id"),

@@ -72,6 +72,7 @@ PAYMENT = aggregate(
     Index("payment_of_checkout", "tenant_id", "checkout_id"),
     Index("payment_of_order", "tenant_id", "order_id"),
     Index("payment_of_intent", "tenant_id", "intent_id", unique=True),
+    Index("payment_by_intent", "intent_id", postgresql_where=text("intent_id IS NOT NULL")),
     Index("payment_of_subject", "tenant_id", "subject_id", "id"),
     Index("payment_of_time", "tenant_id", "created_at", "id"),
     Index("payment_of_charge", "tenant_id", "charge_id", postgresql_where=text("charge_id IS NOT NULL")),

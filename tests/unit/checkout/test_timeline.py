@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 
 from libs.common.contracts import Event
 from libs.common.contracts.cart import CartOrdered, CartReopened
-from libs.common.contracts.checkout import CheckoutCanceled, CheckoutRequested, OrderFulfilled, PaymentVoidRequested
+from libs.common.contracts.checkout import (
+    CheckoutCanceled,
+    CheckoutRequested,
+    OrderFulfilled,
+    PaymentRequested,
+    PaymentVoidRequested,
+)
 from libs.common.contracts.fulfilment import FulfilmentLine, ShipmentDispatched
 from libs.common.contracts.payments import PaymentAuthorized, PaymentVoided, ProviderCalled
 from libs.common.decision import Message
@@ -43,8 +49,12 @@ CANCELED = CheckoutCanceled(checkout_id=CHECKOUT, cart_id=uuid4(), reason="cance
 REOPENED = CartReopened(cart_id=uuid4(), checkout_id=CHECKOUT)
 
 
-def _call(kind: str, *, outcome: str = "succeeded", attempt: int = 1) -> ProviderCalled:
-    return ProviderCalled(payment_id=PAYMENT, checkout_id=CHECKOUT, kind=kind, attempt=attempt, outcome=outcome, duration_ms=40)
+def _call(
+    kind: str, *, outcome: str = "succeeded", attempt: int = 1, duration_ms: int = 40, began_ms: int | None = None
+) -> ProviderCalled:
+    began = None if began_ms is None else NOON + timedelta(milliseconds=began_ms)
+    named = {"payment_id": PAYMENT, "checkout_id": CHECKOUT}
+    return ProviderCalled(**named, kind=kind, attempt=attempt, outcome=outcome, duration_ms=duration_ms, started_at=began)
 
 
 def _by_name(story: Any) -> dict[str, Told]:
@@ -63,6 +73,51 @@ def test_a_call_to_the_provider_stands_where_it_began() -> None:
     entry = _entry(_call("capture"), at_ms=100, source="payments")
     assert (entry.at, entry.duration_ms) == (NOON + timedelta(milliseconds=60), 40)
     assert (entry.kind, entry.name, entry.details["outcome"]) == (EntryKind.PROVIDER_CALL, "capture", "succeeded")
+
+
+def test_calls_that_were_recorded_together_are_told_in_the_order_in_which_they_were_made() -> None:
+    """A quick create, and the slow confirm that was sent on its answer: one recording for both."""
+    requested = PaymentRequested(
+        payment_id=PAYMENT,
+        checkout_id=CHECKOUT,
+        order_id=ORDER,
+        subject_id=uuid4(),
+        amount_minor=5,
+        currency="GBP",
+        method="pm_card_visa",
+        capture="on-confirmation",
+        quote_hash="q",
+    )
+    authorized = PaymentAuthorized(payment_id=PAYMENT, checkout_id=CHECKOUT, amount_minor=5, currency="GBP")
+    calls = [("create", 20, 10), ("retrieve", 31, 5), ("confirm", 37, 400)]
+    story = tell(
+        [
+            _entry(requested, "req-1", at_ms=1),
+            *(
+                _entry(
+                    _call(kind, began_ms=began, duration_ms=took), f"{OPERATION}:1", id_=f"{place}", at_ms=440, source="payments"
+                )
+                for place, (kind, began, took) in enumerate(reversed(calls))
+            ),
+            _entry(authorized, f"{OPERATION}:1", at_ms=440, source="payments"),
+        ]
+    )
+    assert [told.entry.name for told in story[1:]] == [
+        "payment.requested",
+        "create",
+        "retrieve",
+        "confirm",
+        "payment.authorized",
+    ]
+    told = _by_name(story)
+    assert {name: each.cause.name for name, each in told.items() if each.cause} == {
+        "payment.requested": "request",
+        "create": "payment.requested",
+        "retrieve": "create",
+        "confirm": "create",
+        "payment.authorized": "confirm",
+    }
+    assert (told["create"].after_ms, told["confirm"].after_ms, told["payment.authorized"].after_ms) == (19, 7, 3)
 
 
 def test_an_event_that_names_no_checkout_is_told_of_its_order_and_a_foreign_one_by_who_published_it() -> None:

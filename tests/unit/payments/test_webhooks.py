@@ -10,7 +10,9 @@ from uuid import UUID, uuid4
 
 import orjson
 import pytest
+from pydantic import SecretStr
 
+from libs.common.clock import NIL
 from libs.common.errors import MalformedError
 from services.payments.domain.money.refund import Refund, RefundState
 from services.payments.domain.money.refund_recording import worth_of_refund
@@ -27,6 +29,7 @@ from services.payments.domain.provider.webhook import (
     refusal,
 )
 from services.payments.gateway.webhooks import read_notice, verify
+from services.payments.settings import Settings
 
 NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
 SECRET, OTHER = "whsec_first", "whsec_second"
@@ -94,6 +97,13 @@ def test_a_header_that_is_none_is_refused(header: str | None, code: str) -> None
     assert refused(BODY, header, SECRET) == code
 
 
+def test_the_platform_has_a_secret_for_each_of_its_endpoints_and_two_while_one_changes_over() -> None:
+    for given in (f"{SECRET} {OTHER}", f"{SECRET},{OTHER}", f"{SECRET}\n{OTHER}\n", f" {SECRET} , {OTHER}"):
+        settings = Settings.model_construct(stripe_webhook_secret=SecretStr(given))
+        assert [secret.get_secret_value() for secret in settings.stripe_webhook_secrets] == [SECRET, OTHER]
+    assert Settings.model_construct(stripe_webhook_secret=None).stripe_webhook_secrets == ()
+
+
 # --- What it says ---------------------------------------------------------------------------------------------------
 
 
@@ -138,7 +148,7 @@ def test_of_an_event_only_that_is_kept_which_is_needed_to_look_again() -> None:
         livemode=False,
         account=None,
         occurred_at=NOW,
-        tenant_id=str(TENANT),
+        tenant_id=TENANT,
     )
     assert not any(canary in repr(notice) for canary in ("secret", "4242", "example.com"))
     refund, dispute = read_notice(event(REFUND)), read_notice(event(DISPUTE, account="acct_1", livemode=True))
@@ -148,6 +158,13 @@ def test_of_an_event_only_that_is_kept_which_is_needed_to_look_again() -> None:
     assert read_notice(event({"id": "cus_1", "object": "customer"})).subject is Subject.OTHER
     assert read_notice(event({})).subject is Subject.OTHER
     assert read_notice(event({**INTENT, "status": "of tomorrow"})).status is None
+
+
+@pytest.mark.parametrize("theirs", ["", "shop-7", "4242424242424242", "x" * 500, 7])
+def test_what_another_program_of_the_account_writes_as_its_tenant_is_no_tenant_of_ours_and_no_fault(theirs: object) -> None:
+    notice = read_notice(event({**INTENT, "metadata": {"tenant_id": theirs}}))
+    assert notice.tenant_id == NIL
+    assert refusal(notice, TENANT, livemode=False, account=None, on_behalf=False) == "an event about another tenant's object"
 
 
 @pytest.mark.parametrize(
@@ -181,7 +198,7 @@ def test_what_is_signed_and_yet_no_event_is_refused(body: bytes) -> None:
     [
         ({}, {}, None),
         ({"tenant_id": None}, {}, None),
-        ({"tenant_id": str(uuid4())}, {}, "an event about another tenant's object"),
+        ({"tenant_id": uuid4()}, {}, "an event about another tenant's object"),
         ({"account": "acct_2"}, {}, "an event of another account"),
         ({"account": "acct_1"}, {"account": "acct_1", "on_behalf": True}, None),
         ({}, {"account": "acct_1", "on_behalf": True}, "an event of another account"),

@@ -21,7 +21,14 @@ from deploy.local.fake_stripe.objects.telling import (
 )
 from deploy.local.fake_stripe.records import Change, WebhookEndpoint
 
+MOST_ENDPOINTS = 16
+"""Of one account, in each mode."""
 _ENDPOINT = frozenset({"api_version", "connect", "description", "enabled_events", "expand", "metadata", "url"})
+
+
+def refuse_search(_: Call) -> Done:
+    """GET /v1/…/search: Stripe's index lags behind, so that nothing that must be found is found by it."""
+    raise invalid("Searching is not served by this fake: Stripe's index may be minutes behind. List, or read by the id.")
 
 
 def retrieve_account(call: Call) -> Done:
@@ -86,7 +93,10 @@ def create_endpoint(call: Call) -> Done:
         description=form.text("description"),
         metadata=form.metadata(),
         api_version=form.text("api_version"),
+        connect=form.flag("connect"),
     )
+    if sum(not each.template for each in call.account.endpoints) >= MOST_ENDPOINTS:
+        raise invalid(f"You have reached the maximum of {MOST_ENDPOINTS} test webhook endpoints.")
     if not endpoint.enabled_events:
         raise invalid("Missing required param: enabled_events.", code="parameter_missing", param="enabled_events")
     return Done(endpoint_object(endpoint, with_secret=True), 200, Change(endpoint=endpoint))

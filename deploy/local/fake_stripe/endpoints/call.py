@@ -8,6 +8,7 @@ from secrets import token_hex
 from typing import Any, TypeVar
 
 from deploy.local.fake_stripe.accounts import Account
+from deploy.local.fake_stripe.balance import settled
 from deploy.local.fake_stripe.errors import invalid
 from deploy.local.fake_stripe.form import Form
 from deploy.local.fake_stripe.listing import Listing, read_window
@@ -95,7 +96,8 @@ class View:
     """How one call sees the objects: as they are, or as the change it is about to record leaves them."""
 
     def __init__(self, call: Call, change: Change | None = None) -> None:
-        self._account, self._now, self._change = call.account, call.now, change
+        self._account, self._now = call.account, call.now
+        self._change = None if change is None else settled(change, call.account.settlement)
 
     def render(self, thing: Thing, paths: Iterable[Path] = ()) -> Json:
         """Render an object, ids replaced by objects along the paths."""

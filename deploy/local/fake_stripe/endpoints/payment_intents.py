@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from secrets import token_hex
+from typing import Any
 
 from deploy.local.fake_stripe import intents
 from deploy.local.fake_stripe.cards import CARDS, Card
@@ -34,6 +35,8 @@ _CONFIRM = frozenset(
     }
 )
 _CAPTURE = frozenset({"amount_to_capture", "expand", "final_capture", "metadata"})
+_TOLD_OF_INTENTS = ("description", "receipt_email", "statement_descriptor", "statement_descriptor_suffix")
+_UPDATE = frozenset({"amount", "expand", "metadata", *_TOLD_OF_INTENTS})
 _CANCEL = frozenset({"cancellation_reason", "expand"})
 
 
@@ -97,8 +100,22 @@ def cancel_intent(call: Call) -> Done:
     expand = expansions(form, "payment_intent")
     reason = form.one_of("cancellation_reason", ("duplicate", "fraudulent", "requested_by_customer", "abandoned"))
     intent = call.account.intents.get(call.object_id, param="intent")
-    charge = call.account.charge_of(intent)
-    return _answer(call, intents.cancel(intent, charge, reason=reason, now=call.now), expand)
+    return _answer(call, intents.cancel(intent, reason=reason, now=call.now), expand)
+
+
+def update_intent(call: Call) -> Done:
+    """POST /v1/payment_intents/{id}: what is said of it, and the amount while none is held."""
+    form = call.form
+    form.only(_UPDATE)
+    expand = expansions(form, "payment_intent")
+    amount = _amount(form) if "amount" in form else None
+    intent = call.account.intents.get(call.object_id, param="intent")
+    if amount is not None:
+        intents.require_open(intent)
+    told: dict[str, Any] = {name: form.text(name) for name in _TOLD_OF_INTENTS if name in form}
+    metadata = form.metadata_over(intent.metadata)
+    updated = replace(intent, amount=intent.amount if amount is None else amount, metadata=metadata, **told)
+    return _answer(call, Change(updated), expand)
 
 
 def retrieve_intent(call: Call) -> Done:
@@ -121,6 +138,18 @@ def retrieve_charge(call: Call) -> Done:
     call.form.only({"expand"})
     expand = expansions(call.form, "charge")
     return Done(View(call).render(call.account.charges.get(call.object_id), expand))
+
+
+def update_charge(call: Call) -> Done:
+    """POST /v1/charges/{id}: what is said of it."""
+    form = call.form
+    form.only({"description", "expand", "metadata", "receipt_email"})
+    expand = expansions(form, "charge")
+    charge = call.account.charges.get(call.object_id)
+    told: dict[str, Any] = {name: form.text(name) for name in ("description", "receipt_email") if name in form}
+    change = Change(charge=replace(charge, metadata=form.metadata_over(charge.metadata), **told), events=("charge.updated",))
+    assert change.charge
+    return Done(View(call, change).render(change.charge, expand), 200, change)
 
 
 def list_charges(call: Call) -> Done:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from deploy.local.fake_stripe import refunds
 from deploy.local.fake_stripe.disputes import is_inquiry
 from deploy.local.fake_stripe.endpoints.call import PAGE, Call, Done, View, expansions, new_id, page_of
 from deploy.local.fake_stripe.endpoints.payment_intents import MAX_AMOUNT
 from deploy.local.fake_stripe.errors import StripeError, invalid
-from deploy.local.fake_stripe.records import Charge, DisputeStatus, Intent
+from deploy.local.fake_stripe.records import Change, Charge, DisputeStatus, Intent
 
 _CREATE = frozenset({"amount", "charge", "expand", "metadata", "payment_intent", "reason"})
 
@@ -38,6 +40,17 @@ def retrieve_refund(call: Call) -> Done:
     """GET /v1/refunds/{id}."""
     call.form.only({"expand"})
     return Done(View(call).render(call.account.refunds.get(call.object_id), expansions(call.form, "refund")))
+
+
+def update_refund(call: Call) -> Done:
+    """POST /v1/refunds/{id}: its metadata, which is all that can be changed."""
+    form = call.form
+    form.only({"expand", "metadata"})
+    expand = expansions(form, "refund")
+    refund = call.account.refunds.get(call.object_id)
+    updated = replace(refund, metadata=form.metadata_over(refund.metadata))
+    change = Change(refund=updated, events=("refund.updated", "charge.refund.updated"))
+    return Done(View(call, change).render(updated, expand), 200, change)
 
 
 def list_refunds(call: Call) -> Done:

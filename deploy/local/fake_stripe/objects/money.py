@@ -7,7 +7,7 @@ from typing import Any
 
 from deploy.local.fake_stripe.cards import CARDS
 from deploy.local.fake_stripe.disputes import WAITING, is_inquiry
-from deploy.local.fake_stripe.records import Dispute, Refund, RefundStatus, Transaction
+from deploy.local.fake_stripe.records import Dispute, DisputeStatus, Refund, RefundStatus, Transaction
 
 Json = dict[str, Any]
 
@@ -72,7 +72,7 @@ def dispute_object(dispute: Dispute, transactions: Iterable[Transaction], now: i
             "past_due": now >= dispute.due_by,
             "submission_count": dispute.submission_count,
         },
-        "is_charge_refundable": inquiry,
+        "is_charge_refundable": inquiry or dispute.status is DisputeStatus.WON,
         "livemode": False,
         "metadata": dispute.metadata,
         "payment_intent": dispute.payment_intent,
@@ -108,7 +108,7 @@ def transaction_object(transaction: Transaction, now: int) -> Json:
         "created": transaction.created,
         "currency": transaction.currency,
         "description": None,
-        "exchange_rate": None,
+        "exchange_rate": None if transaction.exchange_rate is None else float(transaction.exchange_rate),
         "fee": transaction.fee,
         "fee_details": [fee] if transaction.fee else [],
         "net": transaction.net,

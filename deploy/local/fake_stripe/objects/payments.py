@@ -69,15 +69,14 @@ def intent_object(intent: Intent) -> Json:
 
 
 def charge_object(charge: Charge) -> Json:
-    """Render a Charge; what was released counts as refunded, as it does with Stripe."""
+    """Render a Charge; what was released and never taken is no refund (docs.stripe.com/changelog, 2025-03-31.basil)."""
     failed = charge.decline is not None
-    given_back = charge.amount_refunded + charge.amount_released
     return {
         "id": charge.id,
         "object": "charge",
         "amount": charge.amount,
         "amount_captured": charge.amount_captured,
-        "amount_refunded": given_back,
+        "amount_refunded": charge.amount_refunded,
         "application": None,
         "application_fee": None,
         "application_fee_amount": None,
@@ -88,7 +87,7 @@ def charge_object(charge: Charge) -> Json:
         "created": charge.created,
         "currency": charge.currency,
         "customer": charge.customer,
-        "description": None,
+        "description": charge.description,
         "disputed": charge.disputed,
         "failure_balance_transaction": None,
         "failure_code": charge.decline.code if charge.decline else None,
@@ -97,15 +96,15 @@ def charge_object(charge: Charge) -> Json:
         "livemode": False,
         "metadata": charge.metadata,
         "on_behalf_of": None,
-        "outcome": _outcome(charge.decline),
+        "outcome": _outcome(charge),
         "paid": not failed,
         "payment_intent": charge.payment_intent,
         "payment_method": charge.payment_method,
         "payment_method_details": _payment_method_details(charge),
-        "receipt_email": None,
+        "receipt_email": charge.receipt_email,
         "receipt_number": None,
         "receipt_url": None,
-        "refunded": given_back == charge.amount,
+        "refunded": 0 < charge.amount_refunded == charge.amount_captured,
         "review": None,
         "shipping": None,
         "source_transfer": None,
@@ -131,6 +130,7 @@ def decline_members(decline: Decline) -> Json:
         "decline_code": decline.decline_code,
         "doc_url": DOCS + decline.code.replace("_", "-"),
         "message": decline.message,
+        "param": decline.param,
         "payment_method": _payment_method(decline.payment_method),
         "type": decline.kind,
     }
@@ -190,7 +190,7 @@ def _card(payment_method: str) -> Json:
     card = CARDS[payment_method]
     return {
         "brand": card.brand,
-        "checks": _CHECKS,
+        "checks": _CHECKS | dict(card.checks),
         "country": card.country,
         "exp_month": 12,
         "exp_year": 2040,
@@ -230,12 +230,13 @@ def _payment_method_details(charge: Charge) -> Json:
     return {"card": card, "type": "card"}
 
 
-def _outcome(decline: Decline | None) -> Json:
+def _outcome(charge: Charge) -> Json:
+    decline = charge.decline
     return {
         "advice_code": decline.advice_code if decline else None,
         "network_status": _network_status(decline),
         "reason": decline.decline_code if decline else None,
-        "risk_level": "highest" if decline and decline.blocked else "normal",
+        "risk_level": CARDS[charge.payment_method].risk,
         "seller_message": "The bank did not return any further details with this decline." if decline else "Payment complete.",
         "type": _outcome_type(decline),
     }

@@ -12,7 +12,7 @@ from uuid import UUID, uuid5
 from libs.common.contracts import Event
 from libs.common.contracts.payments import DisputeClosed, DisputeOpened
 from libs.common.decision import Aggregate
-from services.payments.domain.money.ledger import Entry, EntryKind, transfer
+from services.payments.domain.money.ledger import Entry, EntryKind, exchanged, transfer
 from services.payments.domain.payment.payment import Payment
 from services.payments.domain.provider.outcome import DisputeStatus, SeenDispute
 
@@ -50,6 +50,8 @@ class Dispute(Aggregate):
     reinstated_minor: int = 0
     fee_minor: int = 0
     """What the provider keeps for the case; it may give that back when the case is won."""
+    fee_currency: str | None = None
+    """None: the dispute's. The provider charges in its account's."""
     created_at: datetime
 
 
@@ -115,8 +117,20 @@ def _settled(payment: Payment, dispute: Dispute, seen: SeenDispute) -> tuple[Dis
         return dispute, ()
     fee_minor = seen.fee_minor if taken or returned else max(seen.fee_minor, dispute.fee_minor)
     charged = fee_minor - dispute.fee_minor
-    settled = replace(dispute, withdrawn_minor=seen.withdrawn_minor, reinstated_minor=seen.reinstated_minor, fee_minor=fee_minor)
-    return settled, _entries(payment, settled, taken, returned, charged)
+    settled = replace(
+        dispute,
+        withdrawn_minor=seen.withdrawn_minor,
+        reinstated_minor=seen.reinstated_minor,
+        fee_minor=fee_minor,
+        fee_currency=seen.fee_currency.upper() if seen.fee_currency else dispute.fee_currency,
+    )
+    return settled, (*_entries(payment, settled, taken, returned, charged), *_exchanged(payment, settled, seen))
+
+
+def _exchanged(payment: Payment, dispute: Dispute, seen: SeenDispute) -> tuple[Entry, ...]:
+    """All exchanges of the case so far: each is one movement, so those that are in the books are not put there again."""
+    moved = [*((each, False) for each in seen.withdrawals), *((each, True) for each in seen.reinstatements)]
+    return tuple(entry for exchange, comes in moved for entry in exchanged(payment, dispute.amount_minor, exchange, comes=comes))
 
 
 def _entries(payment: Payment, settled: Dispute, taken: int, returned: int, charged: int) -> tuple[Entry, ...]:
@@ -126,14 +140,14 @@ def _entries(payment: Payment, settled: Dispute, taken: int, returned: int, char
     """
     so_far = f"{settled.withdrawn_minor}:{settled.reinstated_minor}:{settled.fee_minor}"
     moved = (
-        (EntryKind.CHARGEBACK, taken),
-        (EntryKind.CHARGEBACK_RETURN, returned),
-        (EntryKind.DISPUTE_FEE if charged >= 0 else EntryKind.DISPUTE_FEE_RETURN, abs(charged)),
+        (EntryKind.CHARGEBACK, taken, None),
+        (EntryKind.CHARGEBACK_RETURN, returned, None),
+        (EntryKind.DISPUTE_FEE if charged >= 0 else EntryKind.DISPUTE_FEE_RETURN, abs(charged), settled.fee_currency),
     )
     return tuple(
         entry
-        for kind, amount_minor in moved
-        for entry in transfer(payment, kind, uuid5(settled.id, f"{kind}:{so_far}"), amount_minor, settled.provider_id)
+        for kind, amount_minor, currency in moved
+        for entry in transfer(payment, kind, uuid5(settled.id, f"{kind}:{so_far}"), amount_minor, settled.provider_id, currency)
     )
 
 

@@ -3,15 +3,19 @@
 An entry debits one account and credits another with the same amount, so the books balance by construction. Its id is a
 function of what it tells of, so that the same fact, heard of any number of times, is one entry. Nothing is ever changed:
 what comes back is another entry, the other way round.
+
+An entry is in one currency. Where the provider settles in another than the payment's, what it exchanged is a pair of
+entries: out of its balance in the one, into it in the other. So the books balance in each currency by itself.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID, uuid5
 
 from libs.common.decision import Aggregate
 from services.payments.domain.payment.payment import Payment, Taken
+from services.payments.domain.provider.outcome import Exchange
 
 
 class Account(StrEnum):
@@ -24,6 +28,8 @@ class Account(StrEnum):
     REFUNDS = "refunds"
     CHARGEBACKS = "chargebacks"
     DISPUTE_FEES = "dispute_fees"
+    EXCHANGE = "exchange"
+    """What was given in this currency for another, less what was got in it."""
 
 
 class EntryKind(StrEnum):
@@ -38,6 +44,8 @@ class EntryKind(StrEnum):
     CHARGEBACK_RETURN = "chargeback_return"
     DISPUTE_FEE = "dispute_fee"
     DISPUTE_FEE_RETURN = "dispute_fee_return"
+    EXCHANGE_OUT = "exchange_out"
+    EXCHANGE_IN = "exchange_in"
 
 
 K, A = EntryKind, Account
@@ -51,6 +59,8 @@ TRANSFERS: dict[EntryKind, tuple[Account, Account]] = {
     K.CHARGEBACK_RETURN: (A.PROVIDER_BALANCE, A.CHARGEBACKS),
     K.DISPUTE_FEE: (A.DISPUTE_FEES, A.PROVIDER_BALANCE),
     K.DISPUTE_FEE_RETURN: (A.PROVIDER_BALANCE, A.DISPUTE_FEES),
+    K.EXCHANGE_OUT: (A.EXCHANGE, A.PROVIDER_BALANCE),
+    K.EXCHANGE_IN: (A.PROVIDER_BALANCE, A.EXCHANGE),
 }
 """What each kind debits, and what it credits."""
 
@@ -71,6 +81,8 @@ class Entry(Aggregate):
     currency: str
     reference: str
     """What the provider calls the movement or its object."""
+    exchange_rate: str | None = None
+    """Of an exchange: at what the provider exchanged, a decimal number in text, as far as it told."""
     posted_at: datetime | None = None
     """Told when it is posted."""
 
@@ -79,7 +91,11 @@ def of_capture(payment: Payment, taken: Taken | None) -> tuple[Entry, ...]:
     """Money that has just become ours, and what the provider kept of it; `payment` is as it stands afterwards."""
     if taken is None:
         return ()
-    return (*captured(payment, taken.amount_minor, taken.reference), *fee(payment, taken.fee_minor or 0, taken.reference))
+    return (
+        *captured(payment, taken.amount_minor, taken.reference),
+        *exchanged(payment, taken.amount_minor, taken.exchange, comes=True),
+        *fee(payment, taken.fee_minor or 0, taken.reference, taken.exchange.currency if taken.exchange else None),
+    )
 
 
 def captured(payment: Payment, amount_minor: int, provider_ref: str) -> tuple[Entry, ...]:
@@ -87,14 +103,39 @@ def captured(payment: Payment, amount_minor: int, provider_ref: str) -> tuple[En
     return transfer(payment, K.CAPTURE, uuid5(payment.id, f"capture:{payment.captured_minor}"), amount_minor, provider_ref)
 
 
-def fee(payment: Payment, amount_minor: int, provider_ref: str) -> tuple[Entry, ...]:
+def fee(payment: Payment, amount_minor: int, provider_ref: str, currency: str | None = None) -> tuple[Entry, ...]:
     """What the provider kept for itself in one movement of its balance, `provider_ref`; below zero, what it gave back."""
     kind = K.FEE if amount_minor >= 0 else K.FEE_RETURN
-    return transfer(payment, kind, uuid5(payment.id, f"fee:{provider_ref}"), abs(amount_minor), provider_ref)
+    return transfer(payment, kind, uuid5(payment.id, f"fee:{provider_ref}"), abs(amount_minor), provider_ref, currency)
 
 
-def transfer(payment: Payment, kind: EntryKind, identity: UUID, amount_minor: int, provider_ref: str) -> tuple[Entry, ...]:
-    """One entry about a payment, or none of nothing. `identity` is a function of the fact that it tells of."""
+def exchanged(payment: Payment, amount_minor: int, exchange: Exchange | None, *, comes: bool) -> tuple[Entry, ...]:
+    """What the provider made of so much of the payment's money, in its account's currency, when it came or went."""
+    if exchange is None or amount_minor == 0:
+        return ()
+    first, second = (K.EXCHANGE_OUT, K.EXCHANGE_IN) if comes else (K.EXCHANGE_IN, K.EXCHANGE_OUT)
+    legs = ((first, amount_minor, payment.currency), (second, exchange.amount_minor, exchange.currency))
+    return tuple(
+        replace(entry, exchange_rate=exchange.rate)
+        for kind, minor, currency in legs
+        for entry in transfer(
+            payment,
+            kind,
+            uuid5(payment.id, f"exchange:{exchange.reference}:{currency.upper()}"),
+            minor,
+            exchange.reference,
+            currency,
+        )
+    )
+
+
+def transfer(
+    payment: Payment, kind: EntryKind, identity: UUID, amount_minor: int, provider_ref: str, currency: str | None = None
+) -> tuple[Entry, ...]:
+    """One entry about a payment, in its currency unless another is said, or none of nothing.
+
+    `identity` is a function of the fact that it tells of.
+    """
     if amount_minor == 0:
         return ()
     debit, credit = TRANSFERS[kind]
@@ -106,7 +147,7 @@ def transfer(payment: Payment, kind: EntryKind, identity: UUID, amount_minor: in
         debit=debit,
         credit=credit,
         amount_minor=amount_minor,
-        currency=payment.currency,
+        currency=(currency or payment.currency).upper(),
         reference=provider_ref,
     )
     return (entry,)

@@ -122,6 +122,8 @@ def operation_of(payment: Payment, refund: Refund, now: datetime, lease: timedel
             "amount_minor": refund.amount_minor,
             "reason": refund.reason,
             "metadata": metadata,
+            # Stored with the rest: under a key of before, what is asked stays as it was.
+            "with_movement": True,
         },
         state=OperationState.SENDING,
         tries=1,

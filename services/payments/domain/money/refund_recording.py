@@ -7,7 +7,7 @@ from uuid import UUID, uuid5
 from libs.common.contracts import Event
 from libs.common.contracts.payments import RefundPending, RefundSucceeded
 from libs.common.errors import ConflictError
-from services.payments.domain.money.ledger import Entry, EntryKind, transfer
+from services.payments.domain.money.ledger import Entry, EntryKind, exchanged, transfer
 from services.payments.domain.money.refund import (
     RESERVING,
     STANDS,
@@ -125,7 +125,15 @@ def follow(payment: Payment, refund: Refund, seen: SeenRefund) -> RefundDecision
         failure_code=_failure_code(seen) if state in {R.FAILED, R.CANCELED} else None,
         due_at=refund.due_at if state in RESERVING else None,
     )
-    return _account_for(_count(payment, refund, moved), refund, moved)
+    decision = _account_for(_count(payment, refund, moved), refund, moved)
+    return replace(decision, entries=decision.entries + _exchanged(payment, moved, seen)) if decision.entries else decision
+
+
+def _exchanged(payment: Payment, refund: Refund, seen: SeenRefund) -> tuple[Entry, ...]:
+    """What the provider took from its account's currency for what has just gone back, or put there of what came back."""
+    comes = refund.state is not R.SUCCEEDED
+    exchange = seen.return_exchange if comes else seen.exchange
+    return exchanged(payment, refund.amount_minor, exchange, comes=comes)
 
 
 def fail(payment: Payment, refund: Refund, code: str) -> RefundDecision:

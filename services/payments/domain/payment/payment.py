@@ -17,6 +17,7 @@ from libs.common.decision import Aggregate
 from libs.common.errors import ConflictError
 from services.payments.domain.payment.attempt import Attempt
 from services.payments.domain.provider.operation import Operation
+from services.payments.domain.provider.outcome import Exchange
 
 CaptureMode: TypeAlias = Literal["on-confirmation", "on-shipment"]
 Confirmation: TypeAlias = Literal["server", "client"]
@@ -165,6 +166,8 @@ class Taken:
     """What the provider kept of it, if it said."""
     reference: str
     """What the provider calls the movement or, while it has not said, its object."""
+    exchange: Exchange | None = None
+    """What it came to in the account's own currency, if that is another; the fee is in that, then."""
 
 
 @dataclass(frozen=True, slots=True)

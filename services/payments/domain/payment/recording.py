@@ -287,7 +287,7 @@ def taken(payment: Payment, seen: Succeeded, now: datetime) -> Decision:
     else:
         decision = _hold(after if after.state is S.AUTHORIZED else move(after, S.AUTHORIZED), events, now)
     reference = seen.transaction_id or after.charge_id or seen.intent_id
-    return replace(decision, taken=Taken(amount_minor, seen.fee_minor, reference))
+    return replace(decision, taken=Taken(amount_minor, seen.fee_minor, reference, seen.exchange))
 
 
 def taken_unheld(payment: Payment, attempt: Attempt | None, seen: Succeeded, now: datetime) -> Decision:

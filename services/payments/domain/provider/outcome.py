@@ -60,6 +60,20 @@ class TransactionKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Exchange:
+    """What a movement of the balance came to in the account's own currency, where that is not the payment's."""
+
+    reference: str
+    """What the provider calls the movement."""
+    amount_minor: int
+    """In minor units of `currency`, without a sign."""
+    currency: str
+    """In lower case, as everywhere at the provider's."""
+    rate: str | None
+    """What the provider exchanged at: a decimal number in text."""
+
+
+@dataclass(frozen=True, slots=True)
 class Succeeded:
     """The provider did as asked (or was read); amounts in minor units of the lower-case ISO 4217 `currency`."""
 
@@ -76,10 +90,12 @@ class Succeeded:
     action_url: str | None = field(default=None, repr=False)
     """Where the payer completes a challenge, while the status is `needs_action`."""
     fee_minor: int | None = None
-    """What the provider kept of the money it took, when the answer told."""
+    """What the provider kept of the money it took, when the answer told; in the currency of `exchange`, if there is one."""
     transaction_id: str | None = None
     """The movement of the provider's balance that says so."""
     disputed: bool = False
+    exchange: Exchange | None = None
+    """What the newest capture came to in another currency."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +112,10 @@ class SeenRefund:
     failure_code: str | None
     metadata: Mapping[str, str]
     created_at: datetime
+    exchange: Exchange | None = None
+    """What it took in another currency."""
+    return_exchange: Exchange | None = None
+    """What came back, in another currency, when it failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +189,12 @@ class SeenDispute:
     reinstated_minor: int
     fee_minor: int
     created_at: datetime
+    fee_currency: str | None = None
+    """None: that of the dispute."""
+    withdrawals: tuple[Exchange, ...] = ()
+    """What the whole disputed amount came to in another currency, each time it was taken."""
+    reinstatements: tuple[Exchange, ...] = ()
+    """The same, each time it was given back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +209,8 @@ class SeenTransaction:
     net_minor: int
     currency: str
     created_at: datetime
+    rate: str | None = None
+    """What the provider exchanged at, if the payment is in another currency."""
 
 
 LONGEST_TEXT = 500

@@ -62,8 +62,8 @@ class Notice:
     livemode: bool
     account: str | None
     occurred_at: datetime
-    tenant_id: str | None = field(default=None)
-    """As the object's metadata has it. It was checked when the notice came, and is not kept."""
+    tenant_id: UUID | None = field(default=None)
+    """As the object's metadata has it; `NIL` where it names what is no tenant of ours. It is not kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,10 +87,10 @@ def refusal(notice: Notice, tenant_id: UUID, *, livemode: bool, account: str | N
     `account` is the tenant's own, if it is known. Notices of an account say whose they are only when they reach the
     platform on its behalf, and then they must.
     """
-    if notice.livemode is not livemode:
-        return "a test-mode event for a live account" if livemode else "a live event for a test account"
+    if notice.tenant_id not in {None, tenant_id}:
+        return "an event about another tenant's object"
     if notice.account != account and (on_behalf or notice.account is not None):
         return "an event of another account"
-    if notice.tenant_id is not None and notice.tenant_id != str(tenant_id):
-        return "an event about another tenant's object"
+    if notice.livemode is not livemode:
+        return "a test-mode event for a live account" if livemode else "a live event for a test account"
     return None

@@ -53,6 +53,8 @@ class Side:
     """What is held, or on its way."""
     fee_minor: int | None = None
     """What the provider kept. None: this side does not say."""
+    fee_currency: str | None = None
+    """Of a dispute whose fee is in another currency than itself: that."""
     currency: str
     made_at: datetime
     since: datetime
@@ -61,6 +63,10 @@ class Side:
     """Nothing has come of it, but its payer may yet bring something about without us."""
     source_id: str | None = None
     """Of a movement on the provider's balance: the provider's object that caused it."""
+    exchange_rate: str | None = None
+    """Of a movement in another currency than its payment's: at what the provider exchanged, as far as it told."""
+    exchanged_minor: int | None = None
+    """Of the same as our ledger has it: so much of the payment's money, in its own currency."""
 
     def as_json(self) -> dict[str, Any]:
         """What a report shows, and all that is needed to compare it again."""
@@ -73,6 +79,9 @@ class Side:
             "made_at": self.made_at.isoformat(),
             "since": self.since.isoformat(),
             "source_id": self.source_id,
+            "fee_currency": self.fee_currency,
+            "exchange_rate": self.exchange_rate,
+            "exchanged_minor": self.exchanged_minor,
         }
         return {name: value for name, value in values.items() if value is not None}
 
@@ -211,8 +220,8 @@ def _difference(ours: Side, theirs: Side) -> Found | None:
         provable = _is_provable(ours, theirs)
         return Found(kind=BreakKind.STATE, ours=ours, theirs=theirs, repair=Repair.OBSERVE if provable else None)
     if (ours.currency, ours.amount_minor, ours.held_minor) != (theirs.currency, theirs.amount_minor, theirs.held_minor):
-        provable = _is_more(ours, theirs)
-        return Found(kind=BreakKind.AMOUNT, ours=ours, theirs=theirs, repair=Repair.OBSERVE if provable else None)
+        repair = Repair.OBSERVE if _is_more(ours, theirs) else Repair.POST if _is_unexchanged(ours) else None
+        return Found(kind=BreakKind.AMOUNT, ours=ours, theirs=theirs, repair=repair)
     if None not in {ours.fee_minor, theirs.fee_minor} and ours.fee_minor != theirs.fee_minor:
         unposted = ours.fee_minor == 0
         return Found(kind=BreakKind.FEE, ours=ours, theirs=theirs, repair=Repair.POST if unposted else None)
@@ -241,6 +250,11 @@ def _is_more(ours: Side, theirs: Side) -> bool:
     return ours.currency == theirs.currency and (partly or ours.subject is Subject.DISPUTE)
 
 
+def _is_unexchanged(ours: Side) -> bool:
+    """Whether our ledger has the payment's money in its own currency alone, and the provider has exchanged it."""
+    return ours.subject is Subject.TRANSACTION and bool(ours.exchanged_minor) and ours.amount_minor == 0
+
+
 def _since(found: Found) -> datetime:
     return max(side.since for side in (found.ours, found.theirs) if side is not None)
 
@@ -256,11 +270,15 @@ COLUMN: Mapping[Subject, str] = {Subject.PAYMENT: "gross", Subject.REFUND: "refu
 
 def count_in(totals: Totals, which: str, side: Side) -> None:
     """Add an object to one side's sums: what payments took, and what refunds, disputes and fees took away again."""
-    both = totals.setdefault(side.currency, {each: dict.fromkeys(COLUMNS, 0) for each in ("ours", "theirs")})
-    sums, fee_minor = both[which], side.fee_minor or 0
-    sums["fees"] += fee_minor
-    sums["net"] -= fee_minor
+    sums, fee_minor = _sums(totals, side.currency, which), side.fee_minor or 0
+    of_fees = _sums(totals, side.fee_currency or side.currency, which) if fee_minor else sums
+    of_fees["fees"] += fee_minor
+    of_fees["net"] -= fee_minor
     # A movement of the balance tells of a payment's or a refund's amount again: only its fee is news.
     if side.subject is not Subject.TRANSACTION:
         sums[COLUMN[side.subject]] += side.amount_minor
         sums["net"] += side.amount_minor if side.subject is Subject.PAYMENT else -side.amount_minor
+
+
+def _sums(totals: Totals, currency: str, which: str) -> dict[str, int]:
+    return totals.setdefault(currency, {each: dict.fromkeys(COLUMNS, 0) for each in ("ours", "theirs")})[which]

@@ -245,4 +245,7 @@ def _side(known: Break, kept: Mapping[str, Any] | None) -> Side | None:
         made_at=datetime.fromisoformat(kept["made_at"]),
         since=datetime.fromisoformat(kept["since"]),
         source_id=kept.get("source_id"),
+        fee_currency=kept.get("fee_currency"),
+        exchange_rate=kept.get("exchange_rate"),
+        exchanged_minor=kept.get("exchanged_minor"),
     )

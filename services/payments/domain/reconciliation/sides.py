@@ -31,6 +31,7 @@ PRINCIPAL: dict[TransactionKind, frozenset[EntryKind]] = {
     TransactionKind.OTHER: frozenset(),
 }
 """The entries of our ledger that tell of each kind of movement on the provider's balance."""
+EXCHANGES = frozenset({K.EXCHANGE_IN, K.EXCHANGE_OUT})
 FEES: dict[EntryKind, int] = {K.FEE: 1, K.FEE_RETURN: -1}
 DISPUTED = frozenset({TransactionKind.DISPUTE, TransactionKind.DISPUTE_REVERSAL})
 """Their fees are the dispute's, and are compared with it."""
@@ -195,6 +196,7 @@ def of_dispute(dispute: Dispute) -> Side:
         state=str(dispute.state),
         amount_minor=dispute.withdrawn_minor - dispute.reinstated_minor,
         fee_minor=dispute.fee_minor,
+        fee_currency=dispute.fee_currency,
         currency=dispute.currency,
         made_at=dispute.created_at,
         since=dispute.created_at,
@@ -212,6 +214,7 @@ def of_seen_dispute(seen: SeenDispute, payment_id: UUID | None) -> Side:
         state=str(seen.status),
         amount_minor=seen.withdrawn_minor - seen.reinstated_minor,
         fee_minor=seen.fee_minor,
+        fee_currency=seen.fee_currency.upper() if seen.fee_currency else None,
         currency=seen.currency.upper(),
         made_at=seen.created_at,
         since=seen.created_at,
@@ -251,24 +254,32 @@ def of_transaction(seen: SeenTransaction, payment_id: UUID) -> Side:
         made_at=seen.created_at,
         since=seen.created_at,
         source_id=seen.source_id,
+        exchange_rate=seen.rate,
     )
 
 
 def of_entries(their: Side, entries: Iterable[Entry]) -> Side | None:
-    """What our ledger has of that movement, out of all its entries of the payment. None: nothing."""
+    """What our ledger has of that movement, out of all its entries of the payment. None: nothing.
+
+    Of a movement in another currency than the payment's, its amount is what the exchange has in that currency.
+    """
     own = [entry for entry in entries if entry.reference in {their.provider_id, their.source_id}]
     kinds = PRINCIPAL[TransactionKind(their.state)]
     principal = _told(their, [(entry, entry.amount_minor) for entry in own if entry.kind in kinds], their.amount_minor)
     if not principal:
         return None
-    fees = _told(their, [(e, e.amount_minor * FEES[e.kind]) for e in own if e.kind in FEES], their.fee_minor or 0)
+    there = [entry for entry in own if entry.currency == their.currency]
+    fees = _told(their, [(e, e.amount_minor * FEES[e.kind]) for e in there if e.kind in FEES], their.fee_minor or 0)
+    moved_minor = sum(amount for _, amount in principal)
+    is_exchanged = principal[0][0].currency != their.currency
     return replace(
         their,
         our_id=principal[0][0].id,
         state=str(principal[0][0].kind),
-        amount_minor=sum(amount for _, amount in principal),
+        amount_minor=sum(entry.amount_minor for entry in there if entry.kind in EXCHANGES) if is_exchanged else moved_minor,
         fee_minor=None if their.fee_minor is None else sum(amount for _, amount in fees),
-        currency=principal[0][0].currency,
+        # Of several captures that only name their charge nobody can say which of them this is.
+        exchanged_minor=None if not is_exchanged else moved_minor if len(principal) == 1 else 0,
     )
 
 
@@ -278,4 +289,5 @@ def _told(their: Side, entries: list[tuple[Entry, int]], amount_minor: int) -> l
     Several captures of one payment have one source, so the source alone does not tell them apart.
     """
     named = [each for each in entries if each[0].reference == their.provider_id]
-    return named or [each for each in entries if each[1] == amount_minor][:1] or entries
+    alike = [each for each in entries if each[1] == amount_minor and each[0].currency == their.currency]
+    return named or alike[:1] or entries

@@ -83,7 +83,7 @@ async def _read(operation: Operation, gateway: "PaymentGateway", calls: list[Cal
 
 async def _timed(operation: Operation, kind: str, call: Awaitable[Outcome], calls: list[Call]) -> Outcome:
     """Make a call and measure it. Whatever else it may raise, the provider may have acted."""
-    started = time.perf_counter()
+    started_at, started = now(), time.perf_counter()
     with CALLS_IN_FLIGHT.track_inprogress(), _span(operation, kind) as span:
         try:
             outcome = as_kept(await call)
@@ -96,7 +96,7 @@ async def _timed(operation: Operation, kind: str, call: Awaitable[Outcome], call
     seconds = time.perf_counter() - started
     CALLS.labels(kind, name_of(outcome)).inc()
     CALL_DURATION.labels(kind).observe(seconds)
-    calls.append(Call(kind=kind, outcome=name_of(outcome), duration_ms=round(seconds * 1000)))
+    calls.append(Call(kind=kind, outcome=name_of(outcome), started_at=started_at, duration_ms=round(seconds * 1000)))
     return outcome
 
 

@@ -173,7 +173,7 @@ class Audit:
     async def _repair(self, kind: Kind, provable: Sequence[Found], told: Sequence[Told]) -> None:
         """Tell our machines what the provider shows; they decide, as they would upon a webhook."""
         by_id = {each.side.provider_id: each for each in told}
-        commands = [kind.repair(found.payment_id or NIL, by_id[found.provider_id]) for found in provable]
+        commands = [kind.repair(found, by_id[found.provider_id]) for found in provable]
         answers = await self.shell.execute_many([self._message(command) for command in commands])
         for found, answer in zip(provable, answers, strict=True):
             if isinstance(answer, Failure):

@@ -11,6 +11,7 @@ from libs.common.clock import NIL
 from libs.common.database import Connection
 from services.payments.domain.provider.outcome import (
     Declined,
+    Exchange,
     IntentStatus,
     Outcome,
     Rejected,
@@ -20,9 +21,10 @@ from services.payments.domain.provider.outcome import (
     SeenTransaction,
     Succeeded,
     Throttled,
+    TransactionKind,
     Unknown,
 )
-from services.payments.domain.reconciliation.comparison import Side, Subject
+from services.payments.domain.reconciliation.comparison import Found, Side, Subject
 from services.payments.domain.reconciliation.sides import (
     metadata_id,
     of_entries,
@@ -34,7 +36,7 @@ from services.payments.domain.reconciliation.sides import (
 from services.payments.gateway.protocol import GatewayUnavailableError, PaymentGateway
 from services.payments.handlers.disputes import ObserveDispute
 from services.payments.handlers.observations import ObserveIntent
-from services.payments.handlers.reconciliation import PostFee
+from services.payments.handlers.reconciliation import PostMovement
 from services.payments.handlers.refunds import ObserveRefund
 from services.payments.repository.bookmark import Bookmark
 from services.payments.repository.reconciliation import (
@@ -54,6 +56,8 @@ READS = 5
 """How often one object is asked for while the account's limit holds us back."""
 LONGEST_WAIT_SECONDS = 5.0
 NOT_FOUND = "not-found"
+COMES: frozenset[str] = frozenset({TransactionKind.CHARGE, TransactionKind.REFUND_FAILURE, TransactionKind.DISPUTE_REVERSAL})
+"""The movements by which money comes to us."""
 
 R = TypeVar("R")
 
@@ -80,8 +84,8 @@ class Kind:
     """One page of what we made in a window."""
     read: Callable[[PaymentGateway, Side], Awaitable[Told | None]]
     """The provider's object as it stands now. None: it has none. Raises GatewayUnavailableError."""
-    repair: Callable[[UUID, Told], Any]
-    """The command that tells our machine of this payment what the provider proves."""
+    repair: Callable[[Found, Told], Any]
+    """The command that tells our machine of this difference what the provider proves."""
 
 
 # --- Payments, beside the provider's payments that name one in their metadata ---------------------------------------
@@ -199,8 +203,19 @@ async def _same_transaction(_: PaymentGateway, known: Side) -> Told:
     return Told(known, None)
 
 
-def _post_fee(payment_id: UUID, told: Told) -> PostFee:
-    return PostFee(payment_id=payment_id, amount_minor=told.side.fee_minor or 0, reference=told.side.provider_id or "")
+def _post(found: Found, told: Told) -> PostMovement:
+    ours, theirs, reference = found.ours, told.side, told.side.provider_id or ""
+    exchange = Exchange(reference, theirs.amount_minor, theirs.currency, theirs.exchange_rate)
+    is_missing = ours is not None and ours.exchanged_minor is not None and ours.amount_minor == 0
+    return PostMovement(
+        payment_id=found.payment_id or NIL,
+        reference=reference,
+        currency=theirs.currency,
+        fee_minor=theirs.fee_minor or 0,
+        exchange=exchange if is_missing else None,
+        exchanged_minor=(ours.exchanged_minor or 0) if ours else 0,
+        comes=theirs.state in COMES,
+    )
 
 
 KINDS: Mapping[Subject, Kind] = MappingProxyType(
@@ -211,7 +226,7 @@ KINDS: Mapping[Subject, Kind] = MappingProxyType(
             ours=_our_payments,
             ours_in=payment_sides_in,
             read=_read_payment,
-            repair=lambda payment_id, told: ObserveIntent(payment_id=payment_id, seen=told.seen),
+            repair=lambda found, told: ObserveIntent(payment_id=found.payment_id or NIL, seen=told.seen),
         ),
         Subject.REFUND: Kind(
             listed=lambda gateway, window: gateway.list_refunds(*window),
@@ -219,7 +234,7 @@ KINDS: Mapping[Subject, Kind] = MappingProxyType(
             ours=_our_refunds,
             ours_in=refund_sides_in,
             read=_read_refund,
-            repair=lambda payment_id, told: ObserveRefund(payment_id=payment_id, seen=told.seen),
+            repair=lambda found, told: ObserveRefund(payment_id=found.payment_id or NIL, seen=told.seen),
         ),
         Subject.DISPUTE: Kind(
             listed=lambda gateway, window: gateway.list_disputes(*window),
@@ -227,7 +242,7 @@ KINDS: Mapping[Subject, Kind] = MappingProxyType(
             ours=_our_disputes,
             ours_in=dispute_sides_in,
             read=_read_dispute,
-            repair=lambda payment_id, told: ObserveDispute(payment_id=payment_id, seen=told.seen),
+            repair=lambda found, told: ObserveDispute(payment_id=found.payment_id or NIL, seen=told.seen),
         ),
         Subject.TRANSACTION: Kind(
             listed=lambda gateway, window: gateway.list_transactions(*window),
@@ -235,7 +250,7 @@ KINDS: Mapping[Subject, Kind] = MappingProxyType(
             ours=_our_entries,
             ours_in=_no_entries,
             read=_same_transaction,
-            repair=_post_fee,
+            repair=_post,
         ),
     }
 )

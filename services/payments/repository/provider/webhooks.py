@@ -41,6 +41,7 @@ JOIN unnest($1::uuid[], $2::text[]) AS k(tenant_id, intent_id) ON p.tenant_id = 
 REFUNDS_BY_NAME = """SELECT r.* FROM refund r
 JOIN unnest($1::uuid[], $2::text[]) AS k(tenant_id, provider_id) ON r.tenant_id = k.tenant_id AND r.provider_id = k.provider_id"""
 
+OWNERS = "SELECT tenant_id FROM webhook_owners($1, $2)"
 WAITING = "SELECT waiting_count, oldest_seconds FROM webhook_events_waiting()"
 FORGET = "SELECT webhook_events_forget($1, $2)"
 
@@ -94,6 +95,11 @@ async def store(connection: Connection, tenant_id: UUID, notice: Notice) -> bool
         result,
     )
     return bool(stored)
+
+
+async def owners_of(connection: Connection, notice: Notice) -> Sequence[UUID]:
+    """Whose account a notice of the platform names; if it names none, whose payment it is about."""
+    return [row["tenant_id"] for row in await connection.fetch(OWNERS, notice.account, notice.intent_id)]
 
 
 async def due_notices(connection: Connection, how_many: int) -> Sequence[tuple[UUID, str]]:
