@@ -95,7 +95,7 @@ class Bank:
         platform = Credentials(self.api_key)
         gateways = Gateways(loading(self.shell.database), provider, platform=platform, master_keys=MASTER_KEYS)
         transport: Any = http._transport
-        transport.app.state.service.shared = Shared(Access(gateways, MASTER_KEYS, None))
+        transport.app.state.service.shared = Shared(Access(gateways, MASTER_KEYS))
         return gateways
 
     async def gateway_of(self, _: UUID) -> PaymentGateway:
