@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import ClassVar
 from uuid import UUID
 
-from libs.common.contracts.checkout import FailureReason, OrderCanceled, OrderLine, OrderQuantity
+from libs.common.contracts.checkout import FailureReason, OrderCanceled, OrderConfirmed, OrderLine, OrderQuantity, Totals
 from libs.common.decision import Aggregate
 from libs.common.errors import ConflictError
 from services.checkout.domain.quote import Address
@@ -142,6 +142,22 @@ class OrderCounter(Aggregate):
 
 OPEN_DISPUTE = "open"
 LOST_DISPUTE = "lost"
+
+
+def placed(order: Order, totals: Totals) -> OrderConfirmed:
+    """There is an order."""
+    return OrderConfirmed(
+        order_id=order.id,
+        number=order.number,
+        checkout_id=order.checkout_id,
+        cart_id=order.cart_id,
+        payment_id=order.payment_id,
+        subject_id=order.subject_id,
+        currency=order.currency,
+        lines=order.lines,
+        totals=totals,
+        placed_at=order.placed_at,
+    )
 
 
 def count_order(counter: OrderCounter) -> OrderCounter:

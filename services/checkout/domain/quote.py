@@ -8,7 +8,9 @@ from datetime import datetime
 import orjson
 
 from libs.common.contracts.cart import CartFrozen, FrozenLine
+from libs.common.contracts.checkout import OrderLine, Totals
 from libs.common.errors import ConflictError
+from libs.common.money import step_minor
 from services.checkout.domain.shipping import ShippingMethod
 from services.checkout.domain.tax import SHIPPING_CATEGORY, TaxRate, TaxRounding, TaxTable, apportion, taxes
 
@@ -94,6 +96,35 @@ class Quote:
     expires_at: datetime | None = None
 
     @property
+    def order_lines(self) -> tuple[OrderLine, ...]:
+        """The lines, as everybody knows them."""
+        return tuple(
+            OrderLine(
+                line_id=line.line_id,
+                sku=line.sku,
+                name=line.name,
+                quantity=line.quantity,
+                unit_minor=line.unit_minor,
+                total_minor=line.total_minor,
+                discount_minor=line.discount_minor,
+                tax_minor=line.tax_minor,
+            )
+            for line in self.lines
+        )
+
+    @property
+    def totals(self) -> Totals:
+        """The sums, as everybody knows them."""
+        return Totals(
+            subtotal_minor=self.subtotal_minor,
+            discount_minor=self.discount_minor,
+            shipping_minor=self.shipping_minor,
+            tax_minor=self.tax_minor,
+            total_minor=self.total_minor,
+            tax_included=self.tax_included,
+        )
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the whole quote: what the provider, the order and the buyer agree on."""
         return _digest(self)
@@ -162,13 +193,19 @@ def quote(frozen: CartFrozen, terms: Terms = NOTHING_CONFIGURED) -> Quote:
         shipping=_delivery(terms.shipping, owed[-1], shipping_rate),
         country=terms.country,
         address_digest=_digest(terms.shipping_address) if terms.shipping_address else None,
-        expires_at=terms.expires_at,
+        expires_at=min((at for at in (terms.expires_at, frozen.prices_valid_until) if at), default=None),
     )
 
 
 def may_be_free(frozen: CartFrozen) -> bool:
     """Whether nothing may be left to pay, if sending it costs nothing either."""
-    return sum(line.unit_minor * line.quantity for line in frozen.lines) <= sum(each.amount_minor for each in frozen.discounts)
+    goods = sum(line.unit_minor * line.quantity for line in frozen.lines)
+    return goods - sum(each.amount_minor for each in frozen.discounts) < step_minor(frozen.currency)
+
+
+def has_risen(frozen: CartFrozen) -> bool:
+    """Whether something costs more than when its buyer put it in the cart."""
+    return any(line.price_was_minor is not None and line.price_was_minor < line.unit_minor for line in frozen.lines)
 
 
 def _basket(frozen: CartFrozen) -> _Basket:
