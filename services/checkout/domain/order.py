@@ -51,12 +51,14 @@ ORDER_TRANSITIONS: dict[OrderState, frozenset[OrderState]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """What became of the goods of one line so far: none of the numbers is above the line's quantity."""
+    """What became of the goods of one line so far: none of the counts is above the line's quantity."""
 
     shipped: int = 0
     returned: int = 0
     refunded: int = 0
     """For which the money went back, or is on its way."""
+    refunded_minor: int | None = None
+    """What these cost. None: they were refunded before that was written down."""
     shelved_by_returns: int = 0
     """Of which fulfilment says that they came back and may be sold again."""
     shelved_by_refunds: int = 0

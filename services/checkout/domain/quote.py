@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import orjson
@@ -16,6 +16,9 @@ from services.checkout.domain.tax import SHIPPING_CATEGORY, TaxRate, TaxRounding
 
 MAX_TOTAL_MINOR = 9_000_000_000_000_000
 """What an event can say (`contracts.Minor`): a dearer order could be quoted, and never be paid."""
+
+ROUNDING = "rounding"
+"""The discount that leaves an amount which the provider moves, in a currency of which it moves no single minor units."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -163,7 +166,7 @@ class _Basket:
 
 
 def quote(frozen: CartFrozen, terms: Terms = NOTHING_CONFIGURED) -> Quote:
-    """Fix what the cart costs under these terms.
+    """Fix what the cart costs under these terms, in an amount that the provider moves: what is above that is taken off.
 
     Raises UnquotableError when the chosen method cannot send it, or no amount is so large.
     """
@@ -175,9 +178,12 @@ def quote(frozen: CartFrozen, terms: Terms = NOTHING_CONFIGURED) -> Quote:
     owed = taxes(
         [*zip(amounts, rates, strict=True), (shipping_minor, shipping_rate)], terms.tax_rounding, included=terms.tax_included
     )
-    total = basket.subtotal_minor - basket.discount_minor + shipping_minor + (0 if terms.tax_included else sum(owed))
+    added = [0] * len(owed) if terms.tax_included else owed
+    total = sum(amounts) + shipping_minor + sum(added)
     if total > MAX_TOTAL_MINOR:
         raise UnquotableError("total-too-large", f"an order comes to {MAX_TOTAL_MINOR} minor units at most")
+    rounding = total % step_minor(frozen.currency)
+    basket = _rounded(basket, [amount + tax for amount, tax in zip(amounts, added, strict=False)], rounding)
     return Quote(
         currency=frozen.currency,
         lines=_lines(basket, owed, rates),
@@ -185,11 +191,9 @@ def quote(frozen: CartFrozen, terms: Terms = NOTHING_CONFIGURED) -> Quote:
         discount_minor=basket.discount_minor,
         shipping_minor=shipping_minor,
         tax_minor=sum(owed),
-        total_minor=total,
+        total_minor=total - rounding,
         tax_included=terms.tax_included,
-        discounts=tuple(
-            QuoteDiscount(code=each.code, amount_minor=each.amount_minor) for each in frozen.discounts if each.amount_minor
-        ),
+        discounts=_discounts(frozen, rounding),
         shipping=_delivery(terms.shipping, owed[-1], shipping_rate),
         country=terms.country,
         address_digest=_digest(terms.shipping_address) if terms.shipping_address else None,
@@ -213,6 +217,18 @@ def _basket(frozen: CartFrozen) -> _Basket:
     totals = [line.unit_minor * line.quantity for line in frozen.lines]
     discount = min(sum(totals), sum(each.amount_minor for each in frozen.discounts))
     return _Basket(frozen.lines, totals, apportion(discount, totals), sum(totals), discount)
+
+
+def _rounded(basket: _Basket, paid: Sequence[int], rounding: int) -> _Basket:
+    """The basket with so much less to pay: a discount on its lines, as far as anything is paid for them, else on the whole."""
+    parts = apportion(min(rounding, sum(paid)), paid)
+    shares = [share + part for share, part in zip(basket.shares, parts, strict=True)]
+    return replace(basket, shares=shares, discount_minor=basket.discount_minor + rounding)
+
+
+def _discounts(frozen: CartFrozen, rounding: int) -> tuple[QuoteDiscount, ...]:
+    given = [QuoteDiscount(code=each.code, amount_minor=each.amount_minor) for each in frozen.discounts]
+    return tuple(each for each in (*given, QuoteDiscount(code=ROUNDING, amount_minor=rounding)) if each.amount_minor)
 
 
 def _shipping(frozen: CartFrozen, basket: _Basket, terms: Terms) -> int:
