@@ -17,7 +17,7 @@ from libs.common.decision import Aggregate
 from libs.common.errors import ConflictError, RejectedError
 from libs.common.money import step_minor
 from services.checkout.domain.order import Order, shelve, with_money
-from services.checkout.domain.stock import Allocation
+from services.checkout.domain.stock import Returned
 from services.checkout.domain.worth import worths
 
 
@@ -255,7 +255,7 @@ def _told_of(order: Order, refund: Refund) -> dict[str, Any]:
     }
 
 
-def put_back(order: Order, refund: Refund) -> tuple[Order, Refund, list[Allocation]]:
+def put_back(order: Order, refund: Refund) -> tuple[Order, Refund, list[Returned]]:
     """The goods go back on the shelf, if that was asked for: once, for a refund succeeds once."""
     if not refund.restock:
         return order, refund, []

@@ -197,6 +197,8 @@ def _take(shop: Shop, model: Model, step: str, sku: str, rest: list[Any]) -> Non
             shop.now += HOUR
         case "freeze":
             _assert_frozen_as(shop, model)
+        case _:
+            assert step == "remove", "there is nothing to remove"
 
 
 def _put(shop: Shop, model: Model, sku: str, quantity: int | None) -> None:
