@@ -21,7 +21,7 @@ from services.checkout.domain.quote import Quote, Terms, may_be_free, quote
 from services.checkout.domain.refund import Refund, RefundWish
 from services.checkout.domain.shipping import ShippingKind, ShippingMethod, ShippingRate
 from services.checkout.domain.tax import TaxRate, TaxRounding, TaxTable
-from services.checkout.domain.worth import worths
+from services.checkout.domain.worth import Worth, worths
 from services.payments.domain.payment.asking import is_payable
 from tests.shared.events import cart_frozen, frozen_line
 from tests.unit.memory import NOW, TENANT
@@ -229,16 +229,46 @@ def test_a_unit_refunded_again_after_an_earlier_one_failed_is_not_asked_for_beyo
     assert (first.amount_minor, rest.amount_minor, again.amount_minor) == (33, 67, 33)
 
 
-def test_refunds_from_before_their_lines_worth_was_written_down_count_for_their_even_part() -> None:
-    at = Till(ordered(quote(cart_frozen(frozen_line("tea", 1, 100)))))
+@given(st.integers(1, 12), st.integers(0, 60), st.sampled_from([1, 10]), st.data())
+@settings(max_examples=300, deadline=None)
+def test_some_of_a_line_cost_as_near_to_their_even_part_as_leaves_the_rest_of_it_whole(
+    quantity: int, steps: int, step: int, data: st.DataObject
+) -> None:
+    price, large_count = divmod(steps, quantity)
+    large = data.draw(st.integers(0, large_count))
+    refunded = large + data.draw(st.integers(0, quantity - large_count))
+    if refunded == quantity:
+        return
+    count = data.draw(st.integers(1, quantity - refunded))
+    gone = price * refunded + large
+    found = Worth(step, steps, quantity, refunded, gone * step).of(count)
+    # So many of the large and the small as there are left, of which those are best that come nearest to the even part.
+    small_left = quantity - refunded - (large_count - large)
+    possible = range(max(count - small_left, 0), min(count, large_count - large) + 1)
+    even = steps * (refunded + count) // quantity
+    nearest = min(possible, key=lambda each: abs(gone + price * count + each - even))
+    least = min(possible[-1], 1) if not price else 0
+    assert found == (price * count + max(nearest, least)) * step
+
+
+@pytest.mark.parametrize(("currency", "step"), [("GBP", 1), ("BHD", 10)])
+def test_refunds_from_before_their_lines_worth_was_written_down_count_for_their_even_part(currency: str, step: int) -> None:
+    at = Till(ordered(quote(cart_frozen(frozen_line("tea", 1, 100 * step), currency=currency))))
     at.order = replace(at.order, lines=(replace(at.order.lines[0], quantity=3),))
     old = at.ask(quantities={"1": 1})
     at.given[old.id] = replace(at.given[old.id], lines=(till.RefundLine(line_id="1", quantity=1),))
     at.order = replace(at.order, progress={"1": orders.Progress(refunded=1)})
-    assert at.ask(quantities={"1": 1}).amount_minor == 33
+    assert at.ask(quantities={"1": 1}).amount_minor == 33 * step
+    assert at.order.progress_of("1").refunded_minor == 66 * step
     at.fail(old.id)
-    assert at.ask(quantities={"1": 2}).amount_minor == 67
-    assert at.order.refunded_minor == 100
+    assert at.ask(quantities={"1": 2}).amount_minor == 67 * step
+    assert at.order.refunded_minor == 100 * step
+
+
+def test_a_line_whose_discount_nobody_told_is_refunded_in_amounts_that_can_be_paid() -> None:
+    order = ordered(quote(cart_frozen(frozen_line("tea", 1, 1_255), discount_minor=500, currency="BHD")))
+    at = Till(replace(order, lines=(replace(order.lines[0], discount_minor=None),), captured_minor=2_000))
+    assert at.ask(quantities={"1": 1}).amount_minor == 1_250
 
 
 def test_a_refund_that_the_provider_could_not_pay_is_refused_at_the_door_with_the_step_it_may_be_given_in() -> None:
