@@ -88,6 +88,26 @@ def test_what_is_given_up_unsent_is_free_and_what_comes_back_is_so_once() -> Non
     assert tea(memory).on_hand == 9 - 1, "one of the second order still lies there"
 
 
+def test_what_leaves_leaves_the_place_that_it_was_sold_from() -> None:
+    memory = shop(tea=2)
+    first = order(memory, 2)
+    memory.execute(counted(2, location="annex"), sequence=2, now=NOW + SECOND)
+    order(memory, 2)
+    memory.execute(sent(first, 2), now=NOW + 2 * SECOND)
+    assert {place: level.unsent for place, level in tea(memory).levels.items()} == {"main": 0, "annex": 2}
+
+
+@pytest.mark.parametrize("is_count_first", [True, False])
+def test_what_left_at_the_very_moment_of_a_count_is_taken_to_have_been_in_it(is_count_first: bool) -> None:
+    memory = shop(tea=10)
+    memory.execute(counted(10), sequence=2, now=NOW)
+    bought, at = order(memory, 3), NOW + SECOND
+    facts: list[tuple[Any, int]] = [(counted(10), 3), (sent(bought, 3), 1)]
+    for fact, sequence in facts if is_count_first else reversed(facts):
+        memory.execute(fact, sequence=sequence, now=at)
+    assert tea(memory).on_hand == 7, "too few are free until the next count, and none is sold twice"
+
+
 @dataclass
 class House:
     """What really lies there, what is told of it, and what of that has been heard: each topic in its own time."""
