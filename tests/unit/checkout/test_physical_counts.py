@@ -88,6 +88,17 @@ def test_what_is_given_up_unsent_is_free_and_what_comes_back_is_so_once() -> Non
     assert tea(memory).on_hand == 9 - 1, "one of the second order still lies there"
 
 
+def test_where_a_count_found_too_few_what_is_given_up_is_for_those_they_are_missing_for_first() -> None:
+    memory = shop(tea=10)
+    bought = [order(memory, 3) for _ in range(3)]
+    memory.execute(counted(4), sequence=2, now=NOW + SECOND)  # of nine that are sold
+    free = [tea(memory).on_hand]
+    for each in bought[:2]:
+        memory.execute(CancelOrder(order_id=each.id, caller=STAFF))
+        free.append(tea(memory).on_hand)
+    assert free == [0, 0, 1]
+
+
 def test_what_leaves_leaves_the_place_that_it_was_sold_from() -> None:
     memory = shop(tea=2)
     first = order(memory, 2)
