@@ -1,23 +1,27 @@
 """HTTP in: carts for shoppers, and the products that may go in them."""
 
+import hashlib
+from collections.abc import Sequence
 from typing import Annotated, Any
 from urllib.parse import quote
 from uuid import UUID
 
+import orjson
 from fastapi import Path, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.clock import new_id, now, rfc3339
 from libs.common.contracts.external import Sku
+from libs.common.database import Connection
 from libs.common.errors import RejectedError
 from libs.common.http.paging import Limit, Page, Paging
 from libs.common.http.parked import parked_routes
 from libs.common.http.routes import Call, Caller, Routes, guard, replay, reply, reply_unless_known
-from libs.common.http.seeing import Sight, listed, made_by_caller
+from libs.common.http.seeing import Sight, made_by_caller
 from libs.common.messaging.idempotency import Answer, Replayed
 from libs.common.money import CURRENCIES
-from services.cart import handlers, repository
-from services.cart.domain import MAX_LINES, MAX_QUANTITY, Cart, Line, Product
+from services.cart import domain, handlers, repository
+from services.cart.domain import MAX_LINES, MAX_QUANTITY, Cart, CartState, Line, Product
 
 ROUTES = Routes()
 ROUTES.include_router(parked_routes("cart"))
@@ -64,6 +68,7 @@ class LineModel(BaseModel):
     name: str
     quantity: int
     unit_minor: int
+    price_was_minor: Annotated[int | None, Field(description="What one cost when it was put in, while that is another price")]
     discount_minor: int
     total_minor: int
     price_sequence: int
@@ -115,6 +120,7 @@ def line_model(line: Line) -> LineModel:
         name=line.name,
         quantity=line.quantity,
         unit_minor=line.unit_minor,
+        price_was_minor=line.was_minor,
         discount_minor=0,
         total_minor=line.total_minor,
         price_sequence=line.price_sequence,
@@ -159,19 +165,44 @@ def _currency(body: NewCart | None) -> str | None:
     return currency
 
 
+async def _priced(connection: Connection, call: Call, carts: Sequence[Cart]) -> list[Cart]:
+    """Carts as they are shown: an open one at the prices of this moment."""
+    opened = [cart for cart in carts if cart.state is CartState.OPEN]
+    products = await repository.products_of(connection, call.tenant_id, opened)
+    return [domain.repriced(cart, products, now()) if cart.state is CartState.OPEN else cart for cart in carts]
+
+
+def _tag(stored: Cart, shown: Cart) -> str:
+    """What tells one sight of a cart from another: its version, and its prices if they are others by now."""
+    if shown == stored:
+        return str(stored.version)
+    prices = orjson.dumps([(line.unit_minor, line.was_minor) for line in shown.lines])
+    return f"{stored.version}-{hashlib.sha256(prices).hexdigest()[:16]}"
+
+
 def _cart_reply(call: Call, cart: Cart, status: int = 200, **headers: str) -> Response:
+    """A cart as it was just written, each line at the price of when it was last put."""
     etag = f'"{cart.version}"'
     if call.preferences.get("return") == "minimal":
         return reply(204, None, ETag=etag, **headers)
     return reply(status, cart_model(cart), ETag=etag, **headers)
 
 
+async def _priced_reply(call: Call, cart: Cart, status: int = 200) -> Response:
+    """A cart of which not every line was just put."""
+    if call.preferences.get("return") == "minimal":
+        return _cart_reply(call, cart)
+    async with call.transaction() as connection:
+        [shown] = await _priced(connection, call, [cart])
+    return reply(status, cart_model(shown), ETag=f'"{_tag(cart, shown)}"')
+
+
 async def _create(call: Call, body: NewCart | None, chosen_id: UUID | None = None) -> Response:
     cart_id = chosen_id or new_id()
     command = handlers.CreateCart(cart_id=cart_id, caller=call.viewer, currency=_currency(body), is_new_id=chosen_id is None)
     cart, is_new = await call.execute(command)
-    headers = {"Location": f"/v1/carts/{cart_id}"} if is_new else {}
-    return _cart_reply(call, cart, 201 if is_new else 200, **headers)
+    headers = {"Location": f"/v1/carts/{cart_id}"}
+    return _cart_reply(call, cart, 201, **headers) if is_new else await _priced_reply(call, cart)
 
 
 @ROUTES.post("/v1/carts", status_code=201, response_model=CartModel)
@@ -191,16 +222,24 @@ async def create_cart_with_id(call: Caller, cart_id: UUID, body: NewCart | None 
 @ROUTES.get("/v1/carts", response_model=Page[CartModel])
 @guard("carts:read")
 async def list_carts(call: Caller, limit: Limit = 50, cursor: str | None = None) -> Response:
-    """The caller's own carts."""
-    return await listed(call, repository.CARTS, cart_model, limit, cursor, where={"subject_id": call.principal.subject})
+    """The caller's own carts, those that are open at the prices of this moment."""
+    asked = Paging(limit, cursor, UUID)
+    async with call.transaction() as connection:
+        found = await repository.CARTS.judged_page(
+            connection, call.tenant_id, after=asked.after, limit=asked.most, where={"subject_id": call.principal.subject}
+        )
+        priced = iter(await _priced(connection, call, [cart for cart in found if isinstance(cart, Cart)]))
+    return asked.reply([next(priced) if isinstance(each, Cart) else each for each in found], cart_model, lambda cart: [cart.id])
 
 
 @ROUTES.get("/v1/carts/{cart_id}", response_model=CartModel)
 @guard("carts:read", sees=CART)
 async def read_cart(call: Caller, cart_id: UUID) -> Response:
-    """One cart."""
-    cart = await CART.of(call, cart_id)
-    return reply_unless_known(call, lambda: cart_model(cart), cart.version)
+    """One cart; while it is open, at the prices of this moment."""
+    async with call.transaction() as connection:
+        cart = await CART.within(connection, call, cart_id)
+        [shown] = await _priced(connection, call, [cart])
+    return reply_unless_known(call, lambda: cart_model(shown), _tag(cart, shown))
 
 
 @ROUTES.put("/v1/carts/{cart_id}/lines", response_model=CartModel)
@@ -239,7 +278,10 @@ async def put_line(call: Caller, cart_id: UUID, sku: SkuPath, body: LineQuantity
     """Put so many of a SKU, in the place of what stood there."""
     command = handlers.PutLines(cart_id=cart_id, caller=call.viewer, quantities={sku: body.quantity}, if_match=call.if_match())
     cart, is_new = await call.execute(command)
-    return line_answer(call, cart, sku, 201 if is_new else 200)
+    status = 201 if is_new else 200
+    if call.preferences.get("return") == "representation":
+        return await _priced_reply(call, cart, status)
+    return line_answer(call, cart, sku, status)
 
 
 @ROUTES.post("/v1/carts/{cart_id}/lines", response_model=LineAnswer)

@@ -1,6 +1,6 @@
 """Carts and the products in them: what may happen, decided without I/O."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -95,7 +95,7 @@ class Product(Aggregate):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Line:
-    """A quantity of one product, at the price it had when it was put."""
+    """A quantity of one product, at the price it has: when it was put, and anew whenever the cart is read or frozen."""
 
     sku: str
     name: str
@@ -103,7 +103,14 @@ class Line:
     quantity: int
     unit_minor: int
     price_sequence: int
+    was_minor: int | None = None
+    """The price it was put at, while that is another: what its shopper knows of, until they accept a higher one."""
     weight_grams: int | None = None
+
+    @property
+    def put_minor(self) -> int:
+        """The price it was put at."""
+        return self.unit_minor if self.was_minor is None else self.was_minor
 
     @property
     def total_minor(self) -> int:
@@ -165,8 +172,13 @@ def demand_changeable(cart: Cart, if_match: int | None) -> None:
         raise ConflictError("cart-not-open", f"the cart is {cart.state} and cannot change", state=str(cart.state), **checkout)
 
 
-def priced_line(product: Product | None, sku: str, quantity: int, currency: str, now: datetime) -> Line:
-    """A line at the price of this moment. Raises RejectedError for what cannot be sold."""
+def priced_line(
+    product: Product | None, sku: str, quantity: int, currency: str, now: datetime, known: Line | None = None
+) -> Line:
+    """A line at the price of this moment. Raises RejectedError for what cannot be sold.
+
+    `known` is the line it replaces. Another quantity is no word on a price that rose since that was put; a fall is taken.
+    """
     if not is_sku(sku):
         detail = "a SKU is 1 to 64 characters of any Unicode but controls, in NFC, without white space around it"
         raise RejectedError("bad-sku", detail, sku=sku)
@@ -175,6 +187,7 @@ def priced_line(product: Product | None, sku: str, quantity: int, currency: str,
     price = product.price_in(currency, now) if product else None
     if product is None or price is None:
         raise RejectedError("product-unavailable", f"{sku!r} is not sold in {currency} at present", sku=sku)
+    put_minor = price.unit_minor if known is None else min(known.put_minor, price.unit_minor)
     return Line(
         sku=sku,
         name=product.name,
@@ -182,8 +195,32 @@ def priced_line(product: Product | None, sku: str, quantity: int, currency: str,
         quantity=quantity,
         unit_minor=price.unit_minor,
         price_sequence=price.sequence,
+        was_minor=_if_other(put_minor, price),
         weight_grams=product.weight_grams,
     )
+
+
+def _if_other(put_minor: int, price: Price) -> int | None:
+    return None if put_minor == price.unit_minor else put_minor
+
+
+def repriced(cart: Cart, products: Mapping[str, Product], now: datetime) -> Cart:
+    """The cart at the prices of this moment. A line of what is not sold at present stays as it is, and keeps it from sale."""
+    return replace(cart, lines=tuple(_repriced(line, products.get(line.sku), cart.currency, now) for line in cart.lines))
+
+
+def _repriced(line: Line, product: Product | None, currency: str, now: datetime) -> Line:
+    price = product.price_in(currency, now) if product else None
+    if price is None:
+        return line
+    was_minor = _if_other(line.put_minor, price)
+    return replace(line, unit_minor=price.unit_minor, price_sequence=price.sequence, was_minor=was_minor)
+
+
+def prices_valid_until(cart: Cart, products: Iterable[Product]) -> datetime | None:
+    """When the first price of these products in the cart's currency is over. None: they are for good."""
+    prices = [product.prices.get(cart.currency) for product in products]
+    return min((price.valid_until for price in prices if price and price.valid_until), default=None)
 
 
 def put_line(cart: Cart, line: Line) -> Cart:
@@ -227,8 +264,8 @@ def freeze_refusal(cart: Cart | None, subject_id: UUID, unavailable: bool, attem
         return "cart-unavailable"
     if not cart.lines:
         return "cart-empty"
-    if told_bytes(cart.lines) > MAX_TOLD_BYTES:
-        return "cart-unavailable"  # filled before there was a limit
+    if told_bytes(cart.lines) > MAX_TOLD_BYTES or cart.total_minor > MAX_TOTAL_MINOR:
+        return "cart-unavailable"  # filled before there was a limit, or before its prices rose
     return "product-unavailable" if unavailable else None
 
 
@@ -250,8 +287,8 @@ def release(cart: Cart) -> tuple[Cart, Sequence[CartReopened]]:
     return opened, (event,)
 
 
-def freeze(cart: Cart, checkout_id: UUID, attempt: int = 0) -> tuple[Cart, CartFrozen]:
-    """Give the cart to a checkout."""
+def freeze(cart: Cart, checkout_id: UUID, attempt: int = 0, valid_until: datetime | None = None) -> tuple[Cart, CartFrozen]:
+    """Give the cart to a checkout, at the prices it has (`repriced`), which are over at that moment."""
     frozen = replace(move(cart, CartState.FROZEN), checkout_id=checkout_id, checkout_attempt=max(attempt, cart.checkout_attempt))
     return frozen, CartFrozen(
         cart_id=cart.id,
@@ -268,11 +305,13 @@ def freeze(cart: Cart, checkout_id: UUID, attempt: int = 0) -> tuple[Cart, CartF
                 unit_minor=line.unit_minor,
                 total_minor=line.total_minor,
                 weight_grams=line.weight_grams,
+                price_was_minor=line.was_minor,
             )
             for line in cart.lines
         ),
         discounts=(),
         total_minor=cart.total_minor,
+        prices_valid_until=valid_until,
     )
 
 

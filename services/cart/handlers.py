@@ -99,7 +99,7 @@ def put_lines(world: World, message: Message[PutLines]) -> tuple[Cart, bool]:
     command = message.data
     cart = command.caller.demand(Cart, world.get(Cart, command.cart_id))
     lines = [
-        domain.priced_line(world.get(Product, sku), sku, quantity, cart.currency, world.now)
+        domain.priced_line(world.get(Product, sku), sku, quantity, cart.currency, world.now, cart.line(sku))
         for sku, quantity in command.quantities.items()
     ]
     changed = domain.replace_lines(cart, lines) if command.replace_all else cart
@@ -119,7 +119,7 @@ def add_quantity(world: World, message: Message[AddQuantity]) -> Cart:
     cart = command.caller.demand(Cart, world.get(Cart, command.cart_id))
     present = cart.line(command.sku)
     quantity = command.quantity + (present.quantity if present else 0)
-    line = domain.priced_line(world.get(Product, command.sku), command.sku, quantity, cart.currency, world.now)
+    line = domain.priced_line(world.get(Product, command.sku), command.sku, quantity, cart.currency, world.now, present)
     changed = domain.put_line(cart, line)
     domain.demand_changeable(cart, None)
     return world.save(changed)
@@ -145,7 +145,7 @@ def _products_of_cart(world: World, message: Message[CheckoutRequested]) -> Iter
 
 @HANDLERS.on(CheckoutRequested, lambda m: [Ref(Cart, m.data.cart_id)], more=_products_of_cart)
 def freeze_cart(world: World, message: Message[CheckoutRequested]) -> None:
-    """Freeze the cart for a checkout, or say why not."""
+    """Freeze the cart for a checkout at the prices of this moment, or say why not."""
     request = message.data
     try:
         cart = world.get(Cart, request.cart_id)
@@ -154,15 +154,21 @@ def freeze_cart(world: World, message: Message[CheckoutRequested]) -> None:
         return
     if cart is not None and cart.checkout_id == request.checkout_id:
         return
-    unavailable = cart is not None and any(_is_gone(world, line.sku, cart.currency) for line in cart.lines)
-    attempt = request.attempt or 0
-    reason = domain.freeze_refusal(cart, request.subject_id, unavailable, attempt)
-    if cart is not None and reason is None:
-        opened, given_back = domain.release(cart)
-        frozen, event = domain.freeze(opened, request.checkout_id, attempt)
-        world.save(frozen, *given_back, event)
+    if cart is None:
+        _refuse(world, request, "cart-not-found")
         return
-    _refuse(world, request, reason or "cart-not-found")
+    attempt = request.attempt or 0
+    products = _for_sale(world, cart)
+    unavailable = any(line.sku not in products for line in cart.lines)
+    priced = domain.repriced(cart, products, world.now)
+    reason = domain.freeze_refusal(priced, request.subject_id, unavailable, attempt)
+    if reason is not None:
+        _refuse(world, request, reason)
+        return
+    opened, given_back = domain.release(priced)
+    valid_until = domain.prices_valid_until(opened, products.values())
+    frozen, event = domain.freeze(opened, request.checkout_id, attempt, valid_until)
+    world.save(frozen, *given_back, event)
 
 
 def _refuse(world: World, request: CheckoutRequested, reason: FreezeRefusal) -> None:
@@ -171,12 +177,17 @@ def _refuse(world: World, request: CheckoutRequested, reason: FreezeRefusal) -> 
     world.publish(refused, 1, by="checkout_id")
 
 
-def _is_gone(world: World, sku: str, currency: str) -> bool:
-    try:
-        product = world.get(Product, sku)
-    except UnreadableError:
-        return True
-    return product is None or product.price_in(currency, world.now) is None
+def _for_sale(world: World, cart: Cart) -> dict[str, Product]:
+    """The cart's products that are sold in its currency at present."""
+    found: dict[str, Product] = {}
+    for line in cart.lines:
+        try:
+            product = world.get(Product, line.sku)
+        except UnreadableError:
+            continue
+        if product is not None and product.price_in(cart.currency, world.now) is not None:
+            found[line.sku] = product
+    return found
 
 
 def _cart_of_checkout(message: Message[Any]) -> list[Ref]:

@@ -1,6 +1,10 @@
 """All SQL of the cart service."""
 
-from libs.common.database import Projection, Rows
+from collections.abc import Iterable
+from uuid import UUID
+
+from libs.common.database import Connection, Projection, Rows
+from libs.common.database.statements import select
 from libs.common.tenancy import Tenant
 from services.cart import tables
 from services.cart.domain import Cart, Product
@@ -15,3 +19,12 @@ PROJECTIONS = (Projection("products", PRODUCTS, Rows(tables.PRODUCT_REBUILD, Pro
 
 ROWS = (TENANTS, CARTS, PRODUCTS)
 """Every aggregate of this service, in the order in which they are locked."""
+
+
+async def products_of(connection: Connection, tenant_id: UUID, carts: Iterable[Cart]) -> dict[str, Product]:
+    """What stands on the carts' lines, by SKU. What cannot be read is left out."""
+    skus = sorted({line.sku for cart in carts for line in cart.lines})
+    if not skus:
+        return {}
+    [found] = await select(connection, [PRODUCTS.wanted([(tenant_id, sku) for sku in skus], lock=False)])
+    return {each.sku: each for each in PRODUCTS.judged(found) if isinstance(each, Product)}

@@ -1,6 +1,7 @@
 """Events of the cart service (`cart.v1`)."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
@@ -9,7 +10,7 @@ from libs.common.contracts import Currency, Event, KeptSku, Minor, Quantity, Tex
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FrozenLine:
-    """One line of a frozen cart, at the price the shopper saw."""
+    """One line of a frozen cart, at the price of the moment it froze."""
 
     sku: KeptSku
     name: Text
@@ -18,6 +19,8 @@ class FrozenLine:
     unit_minor: Minor
     total_minor: Minor
     weight_grams: int | None = None
+    price_was_minor: Minor | None = None
+    """The unit price at which the shopper put it in the cart. Absent: the same."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +43,8 @@ class CartFrozen(Event):
     lines: tuple[FrozenLine, ...]
     discounts: tuple[Discount, ...]
     total_minor: Minor
+    prices_valid_until: datetime | None = None
+    """When the first of its prices is over, after which none may be charged. Absent: they have no end."""
 
 
 FreezeRefusal = Literal["cart-not-found", "cart-empty", "cart-unavailable", "product-unavailable"]

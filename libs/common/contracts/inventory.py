@@ -1,5 +1,7 @@
 """Events of the inventory system (`inventory.v1`), which is not ours: its input is not to be trusted."""
 
+from typing import Literal
+
 from libs.common.contracts import Event, event
 from libs.common.contracts.external import Count, Delta, Line, Name, Sku
 
@@ -11,6 +13,8 @@ class StockCounted(Event):
     sku: Sku
     location: Name
     quantity: Count
+    basis: Literal["free", "physical"] | None = None
+    """`physical`: all that lay there, with what is sold and has not been sent yet. Absent: `free`, without what is sold."""
 
 
 @event("inventory.v1", "stock.adjusted", aggregate="sku")

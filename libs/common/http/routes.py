@@ -204,13 +204,14 @@ class Call:
         return {"Preference-Applied": f"wait={self.wait_seconds}"} if self.wait_seconds else {}
 
     def if_match(self) -> int | None:
-        """The version that the caller decided on, from `If-Match`."""
+        """The version that the caller decided on, from `If-Match`. What stands behind it in a tag is of no matter here."""
         tag = header(self.headers, b"if-match")
         if tag is None or tag == "*":
             return None
-        if not re.fullmatch(r'"\d{1,18}"', tag):
+        version = re.fullmatch(r'"(\d{1,18})(-[0-9a-f]{16})?"', tag)
+        if version is None:
             raise MalformedError("bad-if-match", 'If-Match takes the ETag you were given, such as "7"')
-        return int(tag.strip('"'))
+        return int(version[1])
 
     def message(self, command: Any, *, tenant_id: UUID | None = None, correlation_id: str = "") -> Message[Any]:
         """A command of this caller, in its tenant."""
@@ -232,21 +233,19 @@ class Call:
         command: Any,
         remember: Callable[[Any], Answer],
         *,
-        fingerprint_body: Any = None,
         tenant_id: UUID | None = None,
     ) -> "Any | Replayed":
         """Carry out a command under the caller's idempotency key; `remember` makes the answer that is replayed."""
-        claim = self.claim(remember, fingerprint_body)
-        return await self.shell.execute(self.message(command, tenant_id=tenant_id), claim)
+        return await self.shell.execute(self.message(command, tenant_id=tenant_id), self.claim(remember))
 
-    def claim(self, remember: Callable[[Any], Answer], fingerprint_body: Any = None) -> Claim[Any]:
+    def claim(self, remember: Callable[[Any], Answer]) -> Claim[Any]:
         """The caller's idempotency key, to be claimed in the transaction that does what is asked."""
         return Claim(
             tenant_id=self.tenant_id,
             subject=str(self.principal.subject),
             operation=f"{self.request.method} {self.request.scope['route'].path}",
             key=self.idempotency_key or "",
-            fingerprint=self.fingerprint(self.body if fingerprint_body is None else fingerprint_body),
+            fingerprint=self.fingerprint(self.body),
             remember=remember,
         )
 
@@ -384,7 +383,7 @@ def reply(status: int, model: BaseModel | None, **headers: str) -> Response:
     return Response(body, status_code=status, headers=names, media_type="application/json" if body else None)
 
 
-def reply_unless_known(call: Call, model: Callable[[], BaseModel], version: int, **headers: str) -> Response:
+def reply_unless_known(call: Call, model: Callable[[], BaseModel], version: int | str, **headers: str) -> Response:
     """Answer a reader: 200, or 304 to one who has this version already (`If-None-Match`, RFC 9110), for whom no model is made."""
     etag = f'"{version}"'
     known = [each.strip().removeprefix("W/") for each in (header(call.headers, b"if-none-match") or "").split(",")]

@@ -70,6 +70,9 @@ class NewCheckout(Body):
     shipping_method: Annotated[str, Field(max_length=64), NAMED] | None = None
     shipping_address: AddressModel | None = None
     billing_address: AddressModel | None = None
+    accept_price_changes: Annotated[
+        bool, Field(description="Buy also at prices that rose since the goods were put in the cart; else it ends `price-changed`")
+    ] = False
 
 
 class CheckoutModel(BaseModel):
@@ -156,8 +159,11 @@ def checkout_reply(call: Call, checkout: Checkout, **headers: str) -> Response:
 @ROUTES.post("/v1/checkouts", status_code=202, response_model=CheckoutModel, responses={200: {"model": CheckoutModel}})
 @guard("checkouts:write", idempotent=True, costly=True)
 async def start_checkout(call: Caller, body: NewCheckout) -> Response:
-    """Buy a cart. 202 while it is under way; the outcome is the checkout's state and reason."""
-    request = body.model_dump(mode="json", exclude={"email"}, exclude_none=True)
+    """Buy a cart. 202 while it is under way; the outcome is the checkout's state and reason.
+
+    Asked again under another key, a checkout that is under way is the same, and takes another `email`.
+    """
+    request = body.model_dump(mode="json", exclude={"email"}, exclude_defaults=True)
     checkout_id, deadline = new_id(), _deadline(call)
     command = handlers.StartCheckout(
         checkout_id=checkout_id,
@@ -170,11 +176,12 @@ async def start_checkout(call: Caller, body: NewCheckout) -> Response:
         shipping_method=body.shipping_method,
         shipping_address=address_of(body.shipping_address),
         billing_address=address_of(body.billing_address),
+        accept_price_changes=body.accept_price_changes,
         body_digest=hashlib.sha256(orjson.dumps(request, option=orjson.OPT_SORT_KEYS)).hexdigest(),
         ttl_seconds=call.service.shared(handlers.checkouts.Lifetime).seconds,
     )
     with call.service.hints.expect(str(checkout_id)) as news:
-        started: Any = await call.execute_once(command, _as_resource, fingerprint_body=request)
+        started: Any = await call.execute_once(command, _as_resource)
         if isinstance(started, Checkout) and started.id == checkout_id:
             return checkout_reply(call, await awaited(call, started, news, deadline, is_over_or_up_to_payer))
     return await _shown(call, started, deadline, is_over_or_up_to_payer)

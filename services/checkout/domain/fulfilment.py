@@ -10,12 +10,17 @@ from dataclasses import replace
 from libs.common.contracts.checkout import OrderFulfilled, OrderQuantity
 from libs.common.contracts.fulfilment import FulfilmentLine
 from libs.common.errors import ConflictError, NotFoundError, RejectedError
-from services.checkout.domain.order import FulfilmentState, Order, OrderState, Progress, Shipment, shelve
-from services.checkout.domain.stock import Allocation
+from services.checkout.domain.order import FulfilmentState, Order, OrderState, Progress, Shipment, shelve, unsent
+from services.checkout.domain.stock import Allocation, Returned, leaving
 
 
-def dispatch(order: Order, shipment_id: str, lines: Sequence[FulfilmentLine]) -> tuple[Order, OrderFulfilled] | None:
-    """Goods left the house. None: this shipment is known. Raises for goods that nobody ordered, or of a canceled order."""
+def dispatch(
+    order: Order, shipment_id: str, lines: Sequence[FulfilmentLine]
+) -> tuple[Order, OrderFulfilled, list[Allocation]] | None:
+    """Goods left the house; also says which. None: this shipment is known.
+
+    Raises for goods that nobody ordered, or of a canceled order.
+    """
     known = order.shipments.get(shipment_id, Shipment(lines=()))
     if known.lines:
         return None
@@ -25,7 +30,19 @@ def dispatch(order: Order, shipment_id: str, lines: Sequence[FulfilmentLine]) ->
     progress = _moved(order, quantities, lambda known, count: replace(known, shipped=known.shipped + count))
     shipment = replace(known, lines=_as_lines(quantities))
     shipped = replace(order, shipments={**order.shipments, shipment_id: shipment}, progress=progress)
-    return _with_state(shipped), OrderFulfilled(order_id=order.id, shipment_id=shipment_id, lines=shipment.lines)
+    event = OrderFulfilled(order_id=order.id, shipment_id=shipment_id, lines=shipment.lines)
+    return _with_state(shipped), event, _gone(order, shipped)
+
+
+def _gone(before: Order, after: Order) -> list[Allocation]:
+    """The goods that lay in the house before and do not now."""
+    ordered, lay, lie = Counter[str](), Counter[str](), Counter[str]()
+    for line in before.lines:
+        ordered[line.sku] += line.quantity
+        lay[line.sku] += unsent(line, before.progress_of(line.line_id))
+        lie[line.sku] += unsent(line, after.progress_of(line.line_id))
+    found = [leaving(before.allocations, sku, lay[sku] - lie[sku], ordered[sku] - lay[sku]) for sku in ordered]
+    return [each for goods in found for each in goods]
 
 
 def deliver(order: Order, shipment_id: str) -> Order:
@@ -44,7 +61,7 @@ def deliver(order: Order, shipment_id: str) -> Order:
 
 def take_back(
     order: Order, return_id: str, lines: Sequence[FulfilmentLine], *, wants_restock: bool
-) -> tuple[Order, list[Allocation]] | None:
+) -> tuple[Order, list[Returned]] | None:
     """Goods came back; also says which of them go on the shelf. None: this return is known."""
     if return_id in order.returns:
         return None
@@ -57,7 +74,8 @@ def take_back(
             known, returned=known.returned + count, shelved_by_returns=known.shelved_by_returns + count * shelved
         ),
     )
-    returned, goods = shelve(replace(order, returns={**order.returns, return_id: _as_lines(quantities)}, progress=progress))
+    known = replace(order, returns={**order.returns, return_id: _as_lines(quantities)}, progress=progress)
+    returned, goods = shelve(known, were_sent=True)
     return _with_state(returned), goods
 
 

@@ -1,16 +1,17 @@
 """Orders: checkouts that came true. Their numbers, their money, and how they are called off."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar
 from uuid import UUID
 
-from libs.common.contracts.checkout import FailureReason, OrderCanceled, OrderLine, OrderQuantity
+from libs.common.contracts.checkout import FailureReason, OrderCanceled, OrderConfirmed, OrderLine, OrderQuantity, Totals
 from libs.common.decision import Aggregate
 from libs.common.errors import ConflictError
 from services.checkout.domain.quote import Address
-from services.checkout.domain.stock import Allocation, returning
+from services.checkout.domain.stock import Allocation, Returned, returning
 
 
 class OrderState(StrEnum):
@@ -51,18 +52,22 @@ ORDER_TRANSITIONS: dict[OrderState, frozenset[OrderState]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """What became of the goods of one line so far: none of the numbers is above the line's quantity."""
+    """What became of the goods of one line so far: none of the counts is above the line's quantity."""
 
     shipped: int = 0
     returned: int = 0
     refunded: int = 0
     """For which the money went back, or is on its way."""
+    refunded_minor: int | None = None
+    """What these cost. None: they were refunded before that was written down."""
     shelved_by_returns: int = 0
     """Of which fulfilment says that they came back and may be sold again."""
     shelved_by_refunds: int = 0
     """Of which a refund says so."""
     restocked: int = 0
     """Of which it was done. Both speak of the same goods: whichever says more counts."""
+    kept: int = 0
+    """Of the restocked, those that had never been sent."""
 
 
 NOTHING_YET = Progress()
@@ -144,6 +149,22 @@ OPEN_DISPUTE = "open"
 LOST_DISPUTE = "lost"
 
 
+def placed(order: Order, totals: Totals) -> OrderConfirmed:
+    """There is an order."""
+    return OrderConfirmed(
+        order_id=order.id,
+        number=order.number,
+        checkout_id=order.checkout_id,
+        cart_id=order.cart_id,
+        payment_id=order.payment_id,
+        subject_id=order.subject_id,
+        currency=order.currency,
+        lines=order.lines,
+        totals=totals,
+        placed_at=order.placed_at,
+    )
+
+
 def count_order(counter: OrderCounter) -> OrderCounter:
     """One more."""
     return replace(counter, last_number=counter.last_number + 1)
@@ -201,7 +222,7 @@ def demand_cancelable(order: Order) -> None:
         raise ConflictError("order-shipped", "goods of the order have left the house", **facts)
 
 
-def cancel(order: Order, reason: FailureReason) -> tuple[Order, OrderCanceled, list[Allocation]]:
+def cancel(order: Order, reason: FailureReason) -> tuple[Order, OrderCanceled, list[Returned]]:
     """Call it off; also says which goods go back on the shelf: all that have not left the house."""
     if OrderState.CANCELED not in ORDER_TRANSITIONS[order.state]:
         raise ConflictError("order-state", f"an order that is {order.state} cannot be canceled", state=str(order.state))
@@ -224,23 +245,37 @@ def _outside(progress: Progress) -> int:
     return progress.shipped - progress.shelved_by_returns
 
 
-def restock(order: Order, wanted: dict[str, int]) -> tuple[Order, list[Allocation]]:
-    """Have so many of each line back on the shelf in all, and no good twice; says from where they had been sold."""
-    goods: list[Allocation] = []
+def restock(order: Order, wanted: dict[str, int], *, were_sent: bool = False) -> tuple[Order, list[Returned]]:
+    """Have so many of each line back on the shelf in all, and no good twice; says from where they had been sold.
+
+    `were_sent`: they came back to the house. Else they never left, as far as they could still be there.
+    """
+    goods: list[Returned] = []
     progress = dict(order.progress)
     for line in order.lines:
         known = progress.get(line.line_id, NOTHING_YET)
         missing = min(wanted.get(line.line_id, 0), line.quantity) - known.restocked
         if missing > 0:
             already = sum(progress.get(each.line_id, NOTHING_YET).restocked for each in order.lines if each.sku == line.sku)
-            goods.extend(returning(order.allocations, line.sku, missing, already))
-            progress[line.line_id] = replace(known, restocked=known.restocked + missing)
+            kept = 0 if were_sent else min(missing, unsent(line, known))
+            goods.extend(_back(returning(order.allocations, line.sku, missing, already), kept))
+            progress[line.line_id] = replace(known, restocked=known.restocked + missing, kept=known.kept + kept)
     return replace(order, progress=progress), goods
 
 
-def shelve(order: Order) -> tuple[Order, list[Allocation]]:
+def unsent(line: OrderLine, known: Progress) -> int:
+    """How many of a line still lie in the house for its buyer."""
+    return max(line.quantity - known.shipped - known.kept, 0)
+
+
+def _back(goods: Iterable[Allocation], kept: int) -> Iterator[Returned]:
+    for each in goods:
+        of_these = min(kept, each.quantity)
+        kept -= of_these
+        yield Returned(sku=each.sku, location=each.location, quantity=each.quantity, unsent=of_these)
+
+
+def shelve(order: Order, *, were_sent: bool = False) -> tuple[Order, list[Returned]]:
     """Put on the shelf what fulfilment or refunds say belongs there, and is not there yet."""
-    return restock(
-        order,
-        {line_id: max(known.shelved_by_returns, known.shelved_by_refunds) for line_id, known in order.progress.items()},
-    )
+    wanted = {line_id: max(known.shelved_by_returns, known.shelved_by_refunds) for line_id, known in order.progress.items()}
+    return restock(order, wanted, were_sent=were_sent)

@@ -2,18 +2,23 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import orjson
 
 from libs.common.contracts.cart import CartFrozen, FrozenLine
+from libs.common.contracts.checkout import OrderLine, Totals
 from libs.common.errors import ConflictError
+from libs.common.money import step_minor
 from services.checkout.domain.shipping import ShippingMethod
 from services.checkout.domain.tax import SHIPPING_CATEGORY, TaxRate, TaxRounding, TaxTable, apportion, taxes
 
 MAX_TOTAL_MINOR = 9_000_000_000_000_000
 """What an event can say (`contracts.Minor`): a dearer order could be quoted, and never be paid."""
+
+ROUNDING = "rounding"
+"""The discount that leaves an amount which the provider moves, in a currency of which it moves no single minor units."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,6 +99,35 @@ class Quote:
     expires_at: datetime | None = None
 
     @property
+    def order_lines(self) -> tuple[OrderLine, ...]:
+        """The lines, as everybody knows them."""
+        return tuple(
+            OrderLine(
+                line_id=line.line_id,
+                sku=line.sku,
+                name=line.name,
+                quantity=line.quantity,
+                unit_minor=line.unit_minor,
+                total_minor=line.total_minor,
+                discount_minor=line.discount_minor,
+                tax_minor=line.tax_minor,
+            )
+            for line in self.lines
+        )
+
+    @property
+    def totals(self) -> Totals:
+        """The sums, as everybody knows them."""
+        return Totals(
+            subtotal_minor=self.subtotal_minor,
+            discount_minor=self.discount_minor,
+            shipping_minor=self.shipping_minor,
+            tax_minor=self.tax_minor,
+            total_minor=self.total_minor,
+            tax_included=self.tax_included,
+        )
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the whole quote: what the provider, the order and the buyer agree on."""
         return _digest(self)
@@ -132,7 +166,7 @@ class _Basket:
 
 
 def quote(frozen: CartFrozen, terms: Terms = NOTHING_CONFIGURED) -> Quote:
-    """Fix what the cart costs under these terms.
+    """Fix what the cart costs under these terms, in an amount that the provider moves: what is above that is taken off.
 
     Raises UnquotableError when the chosen method cannot send it, or no amount is so large.
     """
@@ -144,9 +178,12 @@ def quote(frozen: CartFrozen, terms: Terms = NOTHING_CONFIGURED) -> Quote:
     owed = taxes(
         [*zip(amounts, rates, strict=True), (shipping_minor, shipping_rate)], terms.tax_rounding, included=terms.tax_included
     )
-    total = basket.subtotal_minor - basket.discount_minor + shipping_minor + (0 if terms.tax_included else sum(owed))
+    added = [0] * len(owed) if terms.tax_included else owed
+    total = sum(amounts) + shipping_minor + sum(added)
     if total > MAX_TOTAL_MINOR:
         raise UnquotableError("total-too-large", f"an order comes to {MAX_TOTAL_MINOR} minor units at most")
+    rounding = total % step_minor(frozen.currency)
+    basket = _rounded(basket, [amount + tax for amount, tax in zip(amounts, added, strict=False)], rounding)
     return Quote(
         currency=frozen.currency,
         lines=_lines(basket, owed, rates),
@@ -154,21 +191,25 @@ def quote(frozen: CartFrozen, terms: Terms = NOTHING_CONFIGURED) -> Quote:
         discount_minor=basket.discount_minor,
         shipping_minor=shipping_minor,
         tax_minor=sum(owed),
-        total_minor=total,
+        total_minor=total - rounding,
         tax_included=terms.tax_included,
-        discounts=tuple(
-            QuoteDiscount(code=each.code, amount_minor=each.amount_minor) for each in frozen.discounts if each.amount_minor
-        ),
+        discounts=_discounts(frozen, rounding),
         shipping=_delivery(terms.shipping, owed[-1], shipping_rate),
         country=terms.country,
         address_digest=_digest(terms.shipping_address) if terms.shipping_address else None,
-        expires_at=terms.expires_at,
+        expires_at=min((at for at in (terms.expires_at, frozen.prices_valid_until) if at), default=None),
     )
 
 
 def may_be_free(frozen: CartFrozen) -> bool:
     """Whether nothing may be left to pay, if sending it costs nothing either."""
-    return sum(line.unit_minor * line.quantity for line in frozen.lines) <= sum(each.amount_minor for each in frozen.discounts)
+    goods = sum(line.unit_minor * line.quantity for line in frozen.lines)
+    return goods - sum(each.amount_minor for each in frozen.discounts) < step_minor(frozen.currency)
+
+
+def has_risen(frozen: CartFrozen) -> bool:
+    """Whether something costs more than when its buyer put it in the cart."""
+    return any(line.price_was_minor is not None and line.price_was_minor < line.unit_minor for line in frozen.lines)
 
 
 def _basket(frozen: CartFrozen) -> _Basket:
@@ -176,6 +217,18 @@ def _basket(frozen: CartFrozen) -> _Basket:
     totals = [line.unit_minor * line.quantity for line in frozen.lines]
     discount = min(sum(totals), sum(each.amount_minor for each in frozen.discounts))
     return _Basket(frozen.lines, totals, apportion(discount, totals), sum(totals), discount)
+
+
+def _rounded(basket: _Basket, paid: Sequence[int], rounding: int) -> _Basket:
+    """The basket with so much less to pay: a discount on its lines, as far as anything is paid for them, else on the whole."""
+    parts = apportion(min(rounding, sum(paid)), paid)
+    shares = [share + part for share, part in zip(basket.shares, parts, strict=True)]
+    return replace(basket, shares=shares, discount_minor=basket.discount_minor + rounding)
+
+
+def _discounts(frozen: CartFrozen, rounding: int) -> tuple[QuoteDiscount, ...]:
+    given = [QuoteDiscount(code=each.code, amount_minor=each.amount_minor) for each in frozen.discounts]
+    return tuple(each for each in (*given, QuoteDiscount(code=ROUNDING, amount_minor=rounding)) if each.amount_minor)
 
 
 def _shipping(frozen: CartFrozen, basket: _Basket, terms: Terms) -> int:

@@ -4,7 +4,7 @@ A refund that fails, also one that had succeeded, frees its amount and its lines
 put back on the shelf for it stay there. What payments says is written down whatever it comes to: money that went back went back.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -15,8 +15,10 @@ from libs.common.contracts.checkout import OrderQuantity, OrderRefunded, OrderRe
 from libs.common.contracts.payments import RefundFailed, RefundPending, RefundSucceeded
 from libs.common.decision import Aggregate
 from libs.common.errors import ConflictError, RejectedError
+from libs.common.money import step_minor
 from services.checkout.domain.order import Order, shelve, with_money
-from services.checkout.domain.stock import Allocation
+from services.checkout.domain.stock import Returned
+from services.checkout.domain.worth import worths
 
 
 class RefundState(StrEnum):
@@ -41,6 +43,16 @@ Told = RefundPending | RefundSucceeded | RefundFailed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RefundLine:
+    """So many of one line of an order, and what they cost: their part of the line, whatever is given back for them."""
+
+    line_id: str
+    quantity: int
+    worth_minor: int | None = None
+    """None: from before that was written down."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Refund(Aggregate):
     """So much of an order's money that goes back to the buyer."""
 
@@ -52,7 +64,7 @@ class Refund(Aggregate):
     """Why it failed."""
     amount_minor: int
     currency: str
-    lines: tuple[OrderQuantity, ...] = ()
+    lines: tuple[RefundLine, ...] = ()
     restock: bool = False
     is_restocked: bool = False
     reason: str
@@ -83,9 +95,13 @@ def beyond_minor(order: Order) -> int:
 
 
 def request(order: Order, refund_id: UUID, wish: RefundWish, now: datetime) -> tuple[Order, Refund, RefundRequested]:
-    """Set the amount and the lines aside, and ask payments. Raises ConflictError for more than there is left."""
-    quantities = _quantities(order, wish)
-    amount = _amount(order, wish, quantities)
+    """Set the amount and the lines aside, and ask payments.
+
+    Raises RejectedError for no amount that the provider moves, and ConflictError for more than there is left.
+    """
+    _demand_payable(order, wish)
+    lines = _lines(order, _quantities(order, wish))
+    amount = _amount(order, wish, lines)
     left = refundable_minor(order)
     if not order.captured_minor:
         detail = "no money of this order was taken yet: cancel it instead"
@@ -101,7 +117,7 @@ def request(order: Order, refund_id: UUID, wish: RefundWish, now: datetime) -> t
         state=R.REQUESTED,
         amount_minor=amount,
         currency=order.currency,
-        lines=tuple(OrderQuantity(line_id=line_id, quantity=count) for line_id, count in quantities.items()),
+        lines=lines,
         restock=wish.restock,
         reason=wish.reason,
         requested_at=now,
@@ -121,6 +137,14 @@ def _asked(order: Order, refund: Refund) -> RefundRequested:
     )
 
 
+def _demand_payable(order: Order, wish: RefundWish) -> None:
+    """Refuse at once what would only fail at the provider."""
+    step = step_minor(order.currency)
+    if wish.amount_minor is not None and wish.amount_minor % step:
+        detail = f"{wish.amount_minor} of {order.currency} cannot be paid: give a multiple of {step}"
+        raise RejectedError("amount-not-payable", detail, step_minor=step)
+
+
 def _quantities(order: Order, wish: RefundWish) -> dict[str, int]:
     """Of which lines, and how many: with neither lines nor amount, all that have not been refunded."""
     if wish.restock and wish.amount_minor is not None and not wish.quantities:
@@ -138,26 +162,30 @@ def _quantities(order: Order, wish: RefundWish) -> dict[str, int]:
     return dict(wish.quantities)
 
 
-def _amount(order: Order, wish: RefundWish, quantities: Mapping[str, int]) -> int:
+def _amount(order: Order, wish: RefundWish, lines: Sequence[RefundLine]) -> int:
     """What was asked for; else what the lines cost; else all that is left. Line by line it comes to no more than the line."""
     if wish.amount_minor is not None:
         return wish.amount_minor
     if not wish.quantities:
         return refundable_minor(order)
-    amount = 0
-    for line in order.lines:
-        paid, before = order.paid_minor(line), order.progress_of(line.line_id).refunded
-        after = before + quantities.get(line.line_id, 0)
-        amount += paid * after // line.quantity - paid * before // line.quantity
-    return amount
+    return sum(line.worth_minor or 0 for line in lines)
+
+
+def _lines(order: Order, quantities: Mapping[str, int]) -> tuple[RefundLine, ...]:
+    known = worths(order) if quantities else {}
+    return tuple(
+        RefundLine(line_id=line_id, quantity=count, worth_minor=known[line_id].of(count)) for line_id, count in quantities.items()
+    )
 
 
 def _set_aside(order: Order, refund: Refund, sign: int) -> Order:
     """Take a refund's lines and amount into account as under way, or no longer."""
-    progress = dict(order.progress)
+    progress, known_worths = dict(order.progress), worths(order) if refund.lines else {}
     for line in refund.lines:
-        known = order.progress_of(line.line_id)
-        progress[line.line_id] = replace(known, refunded=known.refunded + sign * line.quantity)
+        known, worth, gone_minor = order.progress_of(line.line_id), known_worths.get(line.line_id), None
+        if worth is not None and line.worth_minor is not None:
+            gone_minor = worth.gone_minor + sign * line.worth_minor
+        progress[line.line_id] = replace(known, refunded=known.refunded + sign * line.quantity, refunded_minor=gone_minor)
     return replace(order, progress=progress, refunding_minor=order.refunding_minor + sign * refund.amount_minor)
 
 
@@ -223,11 +251,11 @@ def _told_of(order: Order, refund: Refund) -> dict[str, Any]:
         "amount_minor": refund.amount_minor,
         "currency": refund.currency,
         "refunded_minor": order.refunded_minor,
-        "lines": refund.lines,
+        "lines": tuple(OrderQuantity(line_id=line.line_id, quantity=line.quantity) for line in refund.lines),
     }
 
 
-def put_back(order: Order, refund: Refund) -> tuple[Order, Refund, list[Allocation]]:
+def put_back(order: Order, refund: Refund) -> tuple[Order, Refund, list[Returned]]:
     """The goods go back on the shelf, if that was asked for: once, for a refund succeeds once."""
     if not refund.restock:
         return order, refund, []

@@ -21,15 +21,13 @@ from libs.common.contracts.checkout import (
     CheckoutRequested,
     FailureReason,
     OrderConfirmed,
-    OrderLine,
     PaymentRequested,
     PaymentVoidRequested,
-    Totals,
 )
 from libs.common.contracts.payments import PaymentAuthorized
 from libs.common.decision import Aggregate
 from libs.common.errors import ConflictError
-from services.checkout.domain.order import Order, OrderState, PaymentState
+from services.checkout.domain.order import Order, OrderState, PaymentState, placed
 from services.checkout.domain.quote import Address, Quote
 from services.checkout.domain.stock import Allocation
 
@@ -72,9 +70,10 @@ TRANSITIONS: dict[CheckoutState, frozenset[CheckoutState]] = {
     S.CANCELED: frozenset(),
     S.EXPIRED: frozenset(),
 }
-Reason = FailureReason | Literal["reservation-limit"]
-"""Why a checkout ended. The last is for its buyer: others are told that there was none for them."""
+Reason = FailureReason | Literal["reservation-limit", "price-changed"]
+"""Why a checkout ended. The last two are for its buyer: others are told that there was none for them."""
 RESERVATION_LIMIT: Literal["reservation-limit"] = "reservation-limit"
+PRICE_CHANGED: Literal["price-changed"] = "price-changed"
 BEFORE_PAYMENT = frozenset({S.STARTED, S.RESERVED})
 """Where a checkout rests before payments is asked for anything: it can end at once."""
 FINAL = frozenset(state for state, onward in TRANSITIONS.items() if not onward)
@@ -107,6 +106,8 @@ class Checkout(Aggregate):
     shipping_method: str | None = None
     shipping_address: Address | None = None
     billing_address: Address | None = None
+    accept_price_changes: bool = False
+    """The buyer takes the prices as they are, also those that rose since they put the goods in their cart."""
     body_digest: str
     currency: str | None = None
     total_minor: int | None = None
@@ -138,7 +139,8 @@ class Checkout(Aggregate):
     @property
     def asks_for_money(self) -> bool:
         """Whether payments was asked to hold its money, now or before its end."""
-        return self.quote is not None and self.is_payable and not self.is_free and self.state is not S.RESERVED
+        is_quoted = self.quote is not None and self.state is not S.RESERVED and self.reason != PRICE_CHANGED
+        return is_quoted and self.is_payable and not self.is_free
 
     @property
     def is_waiting_for_payer(self) -> bool:
@@ -182,6 +184,7 @@ def new_checkout(
     shipping_method: str | None,
     shipping_address: Address | None,
     billing_address: Address | None,
+    accept_price_changes: bool,
     body_digest: str,
     now: datetime,
     expires_at: datetime,
@@ -199,6 +202,7 @@ def new_checkout(
         shipping_method=shipping_method,
         shipping_address=shipping_address,
         billing_address=billing_address,
+        accept_price_changes=accept_price_changes,
         body_digest=body_digest,
         order_id=uuid5(checkout_id, "order"),
         payment_id=uuid5(checkout_id, "payment:1"),
@@ -217,12 +221,27 @@ def move(checkout: Checkout, to: CheckoutState) -> Checkout:
 
 
 def reserve(checkout: Checkout, priced: Quote, allocations: Iterable[Allocation]) -> Checkout:
-    """Frozen, quoted and reserved in one decision: what it costs is fixed, and the goods are there."""
-    for step in (S.FROZEN, S.QUOTED, S.RESERVED):
-        checkout = move(checkout, step)
-    return replace(
-        checkout, quote=priced, currency=priced.currency, total_minor=priced.total_minor, allocations=tuple(allocations)
-    )
+    """Frozen, quoted and reserved in one decision: what it costs is fixed, and the goods are there.
+
+    Who has not said with what they pay may take no longer over it than the quote is good for.
+    """
+    reserved = replace(move(_quoted(checkout, priced), S.RESERVED), allocations=tuple(allocations))
+    return reserved if checkout.method else replace(reserved, expires_at=priced.expires_at or checkout.expires_at)
+
+
+def _quoted(checkout: Checkout, priced: Quote) -> Checkout:
+    quoted = move(move(checkout, S.FROZEN), S.QUOTED)
+    return replace(quoted, quote=priced, currency=priced.currency, total_minor=priced.total_minor)
+
+
+def tell_prices(checkout: Checkout, priced: Quote) -> tuple[Checkout, Event]:
+    """Prices rose since the buyer put the goods in their cart: end without asking for money, and show what it costs now."""
+    return _end(_quoted(checkout, priced), S.FAILED, PRICE_CHANGED)
+
+
+def correct_email(checkout: Checkout, email: str | None) -> Checkout:
+    """The buyer gives another address to write to. Who gives none takes none back, and what is over stays as it is."""
+    return checkout if email is None or checkout.is_final else replace(checkout, email=email)
 
 
 def choose_payment(checkout: Checkout, method: str, confirmation: Confirmation) -> Checkout:
@@ -288,7 +307,13 @@ def void_mismatch(checkout: Checkout) -> tuple[Checkout, Event]:
 
 def told(reason: Reason) -> FailureReason:
     """The word that others know for it."""
-    return "out-of-stock" if reason == RESERVATION_LIMIT else reason
+    match reason:
+        case "reservation-limit":
+            return "out-of-stock"
+        case "price-changed":
+            return "product-unavailable"
+        case _:
+            return reason
 
 
 def void(checkout: Checkout, reason: FailureReason) -> PaymentVoidRequested:
@@ -340,27 +365,7 @@ def confirm(checkout: Checkout, priced: Quote, number: int, now: datetime) -> tu
     if checkout.state is S.RESERVED and not checkout.is_free:
         raise ConflictError("checkout-state", "money is owed for it and was not asked for", state=str(checkout.state))
     confirmed = replace(move(checkout, S.CONFIRMED), reason=None, action_required=False)
-    lines = tuple(
-        OrderLine(
-            line_id=line.line_id,
-            sku=line.sku,
-            name=line.name,
-            quantity=line.quantity,
-            unit_minor=line.unit_minor,
-            total_minor=line.total_minor,
-            discount_minor=line.discount_minor,
-            tax_minor=line.tax_minor,
-        )
-        for line in priced.lines
-    )
-    totals = Totals(
-        subtotal_minor=priced.subtotal_minor,
-        discount_minor=priced.discount_minor,
-        shipping_minor=priced.shipping_minor,
-        tax_minor=priced.tax_minor,
-        total_minor=priced.total_minor,
-        tax_included=priced.tax_included,
-    )
+    totals = priced.totals
     order = Order(
         tenant_id=checkout.tenant_id,
         id=checkout.order_id,
@@ -372,7 +377,7 @@ def confirm(checkout: Checkout, priced: Quote, number: int, now: datetime) -> tu
         cart_id=checkout.cart_id,
         payment_id=checkout.payment_id,
         currency=priced.currency,
-        lines=lines,
+        lines=priced.order_lines,
         shipping_method=checkout.shipping_method,
         shipping_address=checkout.shipping_address,
         quote_hash=priced.digest,
@@ -380,19 +385,4 @@ def confirm(checkout: Checkout, priced: Quote, number: int, now: datetime) -> tu
         placed_at=now,
         **asdict(totals),
     )
-    return confirmed, order, _confirmed(order, totals)
-
-
-def _confirmed(order: Order, totals: Totals) -> OrderConfirmed:
-    return OrderConfirmed(
-        order_id=order.id,
-        number=order.number,
-        checkout_id=order.checkout_id,
-        cart_id=order.cart_id,
-        payment_id=order.payment_id,
-        subject_id=order.subject_id,
-        currency=order.currency,
-        lines=order.lines,
-        totals=totals,
-        placed_at=order.placed_at,
-    )
+    return confirmed, order, placed(order, totals)

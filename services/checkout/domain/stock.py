@@ -5,15 +5,19 @@ being paid for, `owed` once it is an order. Goods that arrive go to the orders t
 they on hand. A product that is `untracked` has no books: everybody who wants some gets some.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import ClassVar
 
 from libs.common.contracts.external import MAX_STEP, is_next
 from libs.common.decision import Aggregate
 from libs.common.errors import ConflictError, UnbelievableError
+
+REMEMBERED = timedelta(hours=1)
+"""How long it is known when goods were sent, for counts that were taken before and are heard of after."""
+MOST_REMEMBERED = 100
 
 
 class StockPolicy(StrEnum):
@@ -38,6 +42,17 @@ class Allocation:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Counted:
+    """The last count of all that lay at a location. What was sent meanwhile is told of by others, earlier or later."""
+
+    at: datetime
+    missing: int = 0
+    """By how many there were fewer than are reserved, or sold and unsent: the next that would be free are for these."""
+    sent: tuple[tuple[datetime, int], ...] = ()
+    """What was sent since and when, in the last hour: a count that was taken before had it in it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Level:
     """A product's stock at one location."""
 
@@ -45,6 +60,18 @@ class Level:
     """Free to sell."""
     reserved: int = 0
     sold: int = 0
+    unsent: int = 0
+    """Of those sold, how many still lie there, as far as fulfilment tells."""
+    counted: Counted | None = None
+    """None: never so, or free goods alone were counted since."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Returned(Allocation):
+    """So many of a product, sold from one location, that are back there."""
+
+    unsent: int = 0
+    """Of these, how many had never left."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,7 +203,8 @@ def sell(stock: Stock, allocation: Allocation) -> Stock:
     """What was held is sold."""
     if allocation.location is None:
         return _settle(replace(stock, promised=stock.promised - allocation.quantity, owed=stock.owed + allocation.quantity))
-    return _shift(stock, allocation.location, reserved=-allocation.quantity, sold=allocation.quantity)
+    quantity = allocation.quantity
+    return _shift(stock, allocation.location, reserved=-quantity, sold=quantity, unsent=quantity)
 
 
 def release(stock: Stock, allocation: Allocation) -> Stock:
@@ -186,14 +214,16 @@ def release(stock: Stock, allocation: Allocation) -> Stock:
     return _settle(_shift(stock, allocation.location, reserved=-allocation.quantity, on_hand=allocation.quantity))
 
 
-def restock(stock: Stock, location: str | None, quantity: int) -> Stock:
+def restock(stock: Stock, location: str | None, quantity: int, unsent: int = 0) -> Stock:
     """What was sold from a location is back there and free again; of what was still to come, first what is owed is waived.
 
-    Goods that came for a backorder came anywhere, so the other locations answer for what this one cannot. Raises
-    ConflictError when fewer were sold in all: something would come back twice.
+    `unsent`: so many of them were never sent. Goods that came for a backorder came anywhere, so the other locations answer
+    for what this one cannot. Raises ConflictError when fewer were sold in all: something would come back twice.
     """
     waived = min(quantity, stock.owed) if location is None else 0
     stock, missing = replace(stock, owed=stock.owed - waived), quantity - waived
+    for place, kept in _lying(stock, location, max(unsent - waived, 0)):
+        stock = _shift(stock, place, unsent=-kept)
     for place in sorted(stock.levels, key=lambda name: (name != location, name)):
         returned = min(missing, stock.levels[place].sold)
         stock, missing = _shift(stock, place, sold=-returned, on_hand=returned), missing - returned
@@ -202,10 +232,62 @@ def restock(stock: Stock, location: str | None, quantity: int) -> Stock:
     return _settle(stock)
 
 
+def send(stock: Stock, location: str | None, quantity: int, at: datetime) -> Stock:
+    """What was sold from a location left it at that moment. What was sent before it came lies nowhere.
+
+    What had left before the last count, which had it deducted all the same, is made up for.
+    """
+    for place, gone in _lying(stock, location, quantity):
+        stock = _shift(stock, place, unsent=-gone)
+        counted = stock.levels[place].counted
+        if counted is None:
+            continue
+        if at < counted.at:
+            stock = _shift(replace(stock, adjusted=stock.adjusted + gone), place, on_hand=gone)
+        else:
+            remembered = replace(counted, sent=_remembered([*counted.sent, (at, gone)]))
+            stock = _with(stock, place, replace(stock.levels[place], counted=remembered))
+    return _settle(stock)
+
+
+def _remembered(sent: list[tuple[datetime, int]]) -> tuple[tuple[datetime, int], ...]:
+    """What was sent in the last hour. Of very much the oldest is put together: later than it was, so that too few are free."""
+    recent = [each for each in sorted(sent) if each[0] > max(sent)[0] - REMEMBERED]
+    while len(recent) > MOST_REMEMBERED:
+        (_, first), (at, second), *rest = recent
+        recent = [(at, first + second), *rest]
+    return tuple(recent)
+
+
+def _lying(stock: Stock, location: str | None, quantity: int) -> list[tuple[str, int]]:
+    """Where so many lie that were sold from a location: there, or where goods came to for a backorder."""
+    found: list[tuple[str, int]] = []
+    for place in sorted(stock.levels, key=lambda name: (name != location, name)):
+        if lying := min(quantity, stock.levels[place].unsent):
+            found.append((place, lying))
+            quantity -= lying
+    return found
+
+
 def returning(allocations: Iterable[Allocation], sku: str, quantity: int, already: int) -> list[Allocation]:
     """Which of an order's goods come back when so many of a product do, after `already` have: those still to come first."""
+    return _some(sorted(_of(allocations, sku), key=lambda each: each.location or ""), quantity, already)
+
+
+def leaving(allocations: Iterable[Allocation], sku: str, quantity: int, already: int) -> list[Allocation]:
+    """Which of an order's goods are sent when so many of a product are, after `already` were: those still to come last."""
+    in_order = sorted(_of(allocations, sku), key=lambda each: (each.location is None, each.location or ""))
+    return _some(in_order, quantity, already)
+
+
+def _of(allocations: Iterable[Allocation], sku: str) -> Iterator[Allocation]:
+    return (each for each in allocations if each.sku == sku)
+
+
+def _some(allocations: Iterable[Allocation], quantity: int, already: int) -> list[Allocation]:
+    """So many of these in their order, behind as many others."""
     found: list[Allocation] = []
-    for allocation in sorted((each for each in allocations if each.sku == sku), key=lambda each: each.location or ""):
+    for allocation in allocations:
         skipped = min(already, allocation.quantity)
         taken = min(quantity, allocation.quantity - skipped)
         if taken:
@@ -219,14 +301,21 @@ def set_policy(stock: Stock, policy: StockPolicy) -> Stock:
     return replace(stock, policy=policy)
 
 
-def count(stock: Stock, location: str, quantity: int, sequence: int) -> Stock:
-    """Take an absolute count as the adjustment it implies. Fewer than are reserved leaves nothing free to sell."""
+def count(stock: Stock, location: str, quantity: int, sequence: int, physical_at: datetime | None = None) -> Stock:
+    """Take an absolute count as the adjustment it implies. Fewer than are reserved leaves nothing free to sell.
+
+    `physical_at`: it was taken then, of all that lay there, also of what is sold and had not been sent.
+    """
     if sequence <= stock.inventory_sequence:
         return stock
     _demand_next(stock, sequence)
-    level = stock.levels.get(location, Level())
-    delta = max(quantity - level.reserved, 0) - level.on_hand
-    return _adjust(stock, location, delta, sequence)
+    level, counted = stock.levels.get(location, Level()), None
+    free = quantity - level.reserved
+    if physical_at is not None:
+        since = [each for each in (level.counted.sent if level.counted else ()) if each[0] >= physical_at]
+        free -= level.unsent + sum(gone for _, gone in since)
+        counted = Counted(at=physical_at, missing=max(-free, 0), sent=tuple(since))
+    return _adjust(_with(stock, location, replace(level, counted=counted)), location, max(free, 0) - level.on_hand, sequence)
 
 
 def adjust(stock: Stock, location: str, delta: int, sequence: int) -> Stock:
@@ -258,21 +347,31 @@ def _adjust(stock: Stock, location: str, delta: int, sequence: int) -> Stock:
 
 
 def _settle(stock: Stock) -> Stock:
-    """Goods that are on hand go to the orders they are owed to."""
+    """Goods that are on hand go to those they were missing for when they were counted, then to the orders they are owed to."""
+    for place, level in stock.levels.items():
+        if level.counted is not None and (lost := min(level.counted.missing, level.on_hand)):
+            counted = replace(level.counted, missing=level.counted.missing - lost)
+            stock = _with(replace(stock, adjusted=stock.adjusted - lost), place, replace(level, counted=counted))
+            stock = _shift(stock, place, on_hand=-lost)
     for location, quantity in _pick(stock, stock.owed):
-        stock = _shift(stock, location, on_hand=-quantity, sold=quantity)
+        stock = _shift(stock, location, on_hand=-quantity, sold=quantity, unsent=quantity)
         stock = replace(stock, owed=stock.owed - quantity)
     return stock
 
 
-def _shift(stock: Stock, location: str, *, on_hand: int = 0, reserved: int = 0, sold: int = 0) -> Stock:
-    """Move goods between a location's three columns, and the product's totals with them."""
+def _shift(stock: Stock, location: str, *, on_hand: int = 0, reserved: int = 0, sold: int = 0, unsent: int = 0) -> Stock:
+    """Move goods between a location's columns, and the product's totals with them."""
     level = stock.levels.get(location, Level())
-    moved = Level(on_hand=level.on_hand + on_hand, reserved=level.reserved + reserved, sold=level.sold + sold)
-    return replace(
-        stock,
-        on_hand=stock.on_hand + on_hand,
-        reserved=stock.reserved + reserved,
-        sold=stock.sold + sold,
-        levels={**stock.levels, location: moved},
+    moved = replace(
+        level,
+        on_hand=level.on_hand + on_hand,
+        reserved=level.reserved + reserved,
+        sold=level.sold + sold,
+        unsent=level.unsent + unsent,
     )
+    stock = replace(stock, on_hand=stock.on_hand + on_hand, reserved=stock.reserved + reserved, sold=stock.sold + sold)
+    return _with(stock, location, moved)
+
+
+def _with(stock: Stock, location: str, level: Level) -> Stock:
+    return replace(stock, levels={**stock.levels, location: level})

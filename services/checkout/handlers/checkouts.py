@@ -55,6 +55,7 @@ class StartCheckout:
     shipping_method: str | None = None
     shipping_address: Address | None = None
     billing_address: Address | None = None
+    accept_price_changes: bool = False
     is_guest: bool = False
 
 
@@ -102,7 +103,8 @@ def start_checkout(world: World, message: Message[StartCheckout]) -> Checkout:
     existing = world.get(Checkout, claim.checkout_id) if claim else None
     stands = existing is not None and (not existing.is_final or existing.state is CheckoutState.CONFIRMED)
     if stands and existing is not None and existing.body_digest == command.body_digest:
-        return existing
+        corrected = saga.correct_email(existing, command.email)
+        return existing if corrected == existing else world.save(corrected)
     quoting.demand_deliverable(world, command.shipping_method, command.shipping_address)
     _demand_may_pay_later(world, command)
     if stands and existing is not None:
@@ -119,6 +121,7 @@ def start_checkout(world: World, message: Message[StartCheckout]) -> Checkout:
         shipping_method=command.shipping_method,
         shipping_address=command.shipping_address,
         billing_address=command.billing_address,
+        accept_price_changes=command.accept_price_changes,
         body_digest=command.body_digest,
         now=world.now,
         expires_at=world.now + timedelta(seconds=command.ttl_seconds),
@@ -179,24 +182,38 @@ def cart_frozen(world: World, message: Message[CartFrozen]) -> None:
         return
     try:
         quote = domain.quote.quote(message.data, quoting.terms(world, checkout))
+        refused = _refused_at(world, checkout, message.data, quote)
+        if refused is not None:
+            world.save(*refused)
+            return
         demand = domain.quote.demand(quote.lines)
         is_within = checkout.is_payable or stock.may_hold_all(world, demand, _buyers(checkout), _bounds(world))
         allocations = stock.reserve_all(world, demand) if is_within else None
     except (domain.quote.UnquotableError, UnreadableError):  # terms or stock that nobody can read: nothing can be agreed on
         world.save(*saga.fail(checkout, "cart-unavailable"))
         return
-    if not quote.lines:
-        world.save(*saga.fail(checkout, "cart-empty"))  # else it would be an order of nothing, for nothing
-        return
     if allocations is None:
         world.save(*saga.fail(checkout, "out-of-stock" if is_within else saga.RESERVATION_LIMIT))
         return
     reserved = saga.reserve(checkout, quote, allocations)
+    if reserved.expires_at != checkout.expires_at:
+        world.remind(TIMER, reserved.id, reserved.expires_at)
     if reserved.is_payable:
         _go_on(world, reserved, quote)
         return
     stock.hold_all(world, reserved.id, allocations, reserved.expires_at, _buyers(reserved))
     world.save(reserved)
+
+
+def _refused_at(world: World, checkout: Checkout, frozen: CartFrozen, quote: Quote) -> tuple[Checkout, Event] | None:
+    """The end of a checkout whose cart nobody may be asked to pay at these prices, if so."""
+    if not quote.lines:
+        return saga.fail(checkout, "cart-empty")  # else it would be an order of nothing, for nothing
+    if frozen.prices_valid_until is not None and frozen.prices_valid_until <= world.now:
+        return saga.expire(checkout)  # heard of too late: nobody may be charged these prices any more
+    if domain.quote.has_risen(frozen) and not checkout.accept_price_changes:
+        return saga.tell_prices(checkout, quote)
+    return None
 
 
 def _go_on(world: World, reserved: Checkout, quote: Quote) -> Checkout:

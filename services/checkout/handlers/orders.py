@@ -148,13 +148,15 @@ def _demand_order(world: World, order_id: UUID) -> Order:
     return order
 
 
-@HANDLERS.on(ShipmentDispatched, order_ref)
+@HANDLERS.on(ShipmentDispatched, order_ref, more=stock_of_order)
 def shipment_dispatched(world: World, message: Message[ShipmentDispatched]) -> None:
     """Goods left the house."""
     order = _demand_order(world, message.data.order_id)
     dispatched = fulfilment.dispatch(order, message.data.shipment_id, message.data.lines)
     if dispatched is not None:
-        world.save(*dispatched)
+        shipped, event, goods = dispatched
+        stock.send_all(world, goods, message.time)
+        world.save(shipped, event)
 
 
 @HANDLERS.on(ShipmentDelivered, order_ref)

@@ -10,7 +10,7 @@ from libs.common.decision import Message, Ref, World
 from libs.common.errors import ConflictError, NotYetError
 from libs.common.tenancy import Tenant, tenant_ref
 from services.checkout import domain
-from services.checkout.domain.stock import Allocation, Bounds, Stock, StockPolicy
+from services.checkout.domain.stock import Allocation, Bounds, Returned, Stock, StockPolicy
 from services.checkout.handlers.table import HANDLERS
 
 
@@ -32,7 +32,8 @@ def _stocked(world: World, sku: str) -> Stock:
 def stock_counted(world: World, message: Message[StockCounted]) -> None:
     """Take a count."""
     fact = message.data
-    world.save(domain.stock.count(_stocked(world, fact.sku), fact.location, fact.quantity, message.sequence))
+    physical_at = message.time if fact.basis == "physical" else None
+    world.save(domain.stock.count(_stocked(world, fact.sku), fact.location, fact.quantity, message.sequence, physical_at))
 
 
 @HANDLERS.on(StockAdjusted, lambda m: [Ref(Stock, m.data.sku), tenant_ref(m)], is_delta=True)
@@ -147,10 +148,19 @@ def sell_all(world: World, allocations: Iterable[Allocation]) -> None:
         world.save(domain.stock.sell(_stock(world, allocation.sku), allocation))
 
 
-def restock_all(world: World, allocations: Iterable[Allocation]) -> None:
+def restock_all(world: World, goods: Iterable[Returned]) -> None:
     """What was sold is free again: of an order that is off, or for goods that came back (`stock.returning`)."""
-    for allocation in allocations:
-        world.save(domain.stock.restock(_stock(world, allocation.sku), allocation.location, allocation.quantity))
+    for back in goods:
+        world.save(domain.stock.restock(_stock(world, back.sku), back.location, back.quantity, back.unsent))
+
+
+def send_all(world: World, goods: Iterable[Allocation], at: datetime) -> None:
+    """What was sold left the house at that moment."""
+    for gone in goods:
+        known = _stock(world, gone.sku)
+        sent = domain.stock.send(known, gone.location, gone.quantity, at)
+        if sent != known:
+            world.save(sent)
 
 
 def _stock(world: World, sku: str) -> Stock:

@@ -21,6 +21,7 @@ CHECKOUT = aggregate(
     *required(Text, "confirmation", default="server"),
     *optional(Text, "email", "shipping_method"),
     *optional(JSONB, "shipping_address", "billing_address"),
+    *required(Boolean, "accept_price_changes", default="false"),
     *required(Text, "body_digest"),
     *optional(Text, "currency"),
     *optional(BigInteger, "total_minor"),
