@@ -239,7 +239,7 @@ def resolve_payment(world: World, message: Message[ResolvePayment]) -> Payment:
         operation = world.get(Operation, reading.operation_id)
         resolved = resolve(operation, resolution, world.now) if operation else None
         if resolved is not None:
-            as_asked = _is_as_asked(world, payment, resolved, reading.seen)
+            as_asked = _is_as_asked(world, payment, resolved, reading)
             asked.append((resolved, obstacle(resolved, reading.seen, as_asked=as_asked)))
     if not asked:
         raise ConflictError("nothing-unknown", "no outcome of this payment is unknown", state=str(payment.state))
@@ -260,12 +260,12 @@ def resolve_payment(world: World, message: Message[ResolvePayment]) -> Payment:
     return payment
 
 
-def _is_as_asked(world: World, payment: Payment, operation: Operation, seen: Outcome) -> bool:
+def _is_as_asked(world: World, payment: Payment, operation: Operation, reading: Reading) -> bool:
     """Whether what was read is of the money that the operation is about."""
-    if operation.refund_id is None:
-        return recording.is_as_asked(payment, operation, seen)
-    refund = world.get(Refund, operation.refund_id)
-    return not isinstance(seen, SeenRefund) or (refund is not None and is_of(seen, payment, refund))
+    if reading.refund_id is None:
+        return recording.is_as_asked(payment, operation, reading.seen)
+    refund = world.get(Refund, reading.refund_id)
+    return not isinstance(reading.seen, SeenRefund) or (refund is not None and is_of(reading.seen, payment, refund))
 
 
 def _say_what_is_in_the_way(payment: Payment, obstacles: Sequence[Obstacle]) -> NoReturn:

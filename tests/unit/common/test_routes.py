@@ -19,6 +19,7 @@ PUBLIC = {
     ("identity", "/oauth/introspect"),
     ("identity", "/v1/sessions"),
     ("checkout", "/v1/order-lookups"),
+    ("payments", "/v1/webhooks/stripe"),
     ("payments", "/v1/webhooks/stripe/{tenant_id}"),
 }
 """Every route that anybody may call."""
