@@ -60,6 +60,7 @@ DEFINER_FUNCTIONS: dict[str, str | None] = {
     "operations_due": "app",
     "timers_due": "app",
     "timers_forget": "app",
+    "declines_forget": "app",
     "operations_open": "app",
     "payments_due": "app",
     "payments_watched": "app",
