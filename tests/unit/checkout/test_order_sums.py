@@ -84,7 +84,7 @@ def test_two_lines_of_one_product_give_back_to_each_shelf_what_was_taken_from_it
     twice = replace(order, lines=lines, allocations=places)
     first, some = restock(twice, {"1": 2})
     _, rest = restock(first, {"1": 2, "2": 2})
-    found: dict[str, int] = {}
+    found: dict[str | None, int] = {}
     for each in (*some, *rest):
         found[each.location] = found.get(each.location, 0) + each.quantity
     assert found == {"east": 3, "west": 1}

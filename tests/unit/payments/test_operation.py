@@ -15,6 +15,7 @@ from services.payments.domain.provider.operation import (
     KEY_LIFETIME,
     MAX_THROTTLED_SECONDS,
     NOT_FOUND,
+    OPERATIONS_DUE,
     PLANNED_LEASE,
     SPENT_KEY,
     SURE_AFTER,
@@ -296,6 +297,10 @@ def test_what_nobody_knows_is_looked_into_at_once_when_asked_and_nothing_else_is
     assert hurry(unknown, START) == replace(unknown, due_at=START)
     assert hurry(replace(unknown, due_at=None), START) is None
     assert hurry(replace(unknown, due_at=START), START) is None
+
+
+def test_who_makes_calls_is_told_of_what_is_due_and_of_nothing_that_is_over() -> None:
+    assert [tuple(operation(K.CREATE, due_at=due_at).news) for due_at in (START, None)] == [(OPERATIONS_DUE,), ()]
 
 
 def test_each_intention_has_its_own_key_for_ever() -> None:
