@@ -24,7 +24,8 @@ Entered = tuple[str, Key]
 SURVIVED, KILLED, NOT_APPLICABLE = 0, 1, 3
 MOST_CALLS = 500_000
 """After so many a test has entered all that it enters, nearly always."""
-LEAST_SECONDS, TIMES = 10.0, 10
+AT_ONCE = 2 * (os.cpu_count() or 1)
+LEAST_SECONDS, TIMES = 20.0, 3
 """How long a mutant may take: so many times as long as its tests took as they are, and this besides."""
 
 
@@ -98,16 +99,20 @@ class Play:
         self._report.say(f"{len(items)} tests, {time.monotonic() - begun:.0f} s as they are")
 
     def all(self) -> None:
-        """Play every mutant, as many at once as there are cores."""
+        """Play every mutant, a few more at once than there are cores: some of their tests only wait."""
         waiting, games = [*self._report.mutants][::-1], dict[int, Game]()
-        while waiting or games:
-            while waiting and len(games) < (os.cpu_count() or 1):
-                game = self._begin(waiting.pop())
-                games[game.pid] = game
-            for game in [*games.values()]:
-                if self._ended(game):
-                    del games[game.pid]
-            time.sleep(0.005)
+        try:
+            while waiting or games:
+                while waiting and len(games) < AT_ONCE:
+                    game = self._begin(waiting.pop())
+                    games[game.pid] = game
+                for game in [*games.values()]:
+                    if self._ended(game):
+                        del games[game.pid]
+                time.sleep(0.005)
+        finally:
+            for group in games:
+                _end_all_of(group)
 
     def _run(self, item: pytest.Item, following: pytest.Item | None) -> None:
         # What the whole session shares stays after the last one too, which is told that a test of another module follows.

@@ -5,7 +5,7 @@ from alembic import op
 from libs.common.tenancy import protect
 
 revision = "0015"
-down_revision = "0012"
+down_revision = "0013"
 
 OLD = "last_at < now() - interval '2 hours' AND sequence = 0"
 STATEMENTS = (
