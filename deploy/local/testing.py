@@ -27,7 +27,7 @@ _MUTANTS: Final = (
 )
 _BRIEFLY, _AT_LENGTH = 40, 400
 """So many mutants are played."""
-_WITHOUT_SERVERS: Final = tuple(ROOT / "tests" / folder for folder in ("unit", "docs", "contract"))
+_WITHOUT_SERVERS: Final = tuple(ROOT / "tests" / folder for folder in ("unit", "docs", "contract", "mutation"))
 
 
 def needs_stack(arguments: Sequence[str]) -> bool:
