@@ -36,17 +36,23 @@ AREAS = (
             "services/payments/jobs/provider/calling.py",
             "services/payments/repository/provider/operations.py",
         ),
-        ("tests/unit/payments", "tests/integration/test_payments.py", "tests/integration/test_refunds.py"),
+        (
+            "tests/unit/payments",
+            "tests/integration/test_claims.py",
+            "tests/integration/test_payments.py",
+            "tests/integration/test_refunds.py",
+        ),
     ),
     Area(
         ("services/payments/jobs/provider/webhooks.py", "services/payments/repository/provider/webhooks.py"),
-        ("tests/unit/payments/test_webhooks.py", "tests/integration/test_webhooks.py"),
+        ("tests/unit/payments/test_webhooks.py", "tests/integration/test_claims.py", "tests/integration/test_webhooks.py"),
     ),
     Area(
         ("libs/common/messaging/shell.py", "libs/common/messaging/idempotency.py", "libs/common/decision.py"),
         (
             "tests/integration/test_idempotency.py",
             "tests/integration/test_concurrency.py",
+            "tests/integration/test_shell.py",
             "tests/unit/common/test_shell.py",
             "tests/unit/common/test_decision.py",
         ),

@@ -22,6 +22,8 @@ from tests.mutation.sites import Mutant
 Entered = tuple[str, Key]
 """A function: its file, and what it is called and where it begins in it."""
 SURVIVED, KILLED, NOT_APPLICABLE = 0, 1, 3
+CONTROLS = 30
+"""So many tests are run in a fork as it is, before any mutant is."""
 MOST_CALLS = 500_000
 """After so many a test has entered all that it enters, nearly always."""
 AT_ONCE = 2 * (os.cpu_count() or 1)
@@ -55,9 +57,9 @@ class Failed:
 
 @dataclass
 class Game:
-    """A mutant that is being played."""
+    """A mutant that is being played; or none, to see that a fork as it is fails no test."""
 
-    mutant: Mutant
+    mutant: Mutant | None
     pid: int
     pipe: int
     ends_at: float
@@ -96,7 +98,19 @@ class Play:
             raise pytest.UsageError(f"not played: these tests fail as they are: {', '.join(failed.nodes)}")
         self._session.config.pluginmanager.unregister(failed)
         self._knows_all = not briefly
+        self._demand_that_nothing_fails_by_being_forked([item.nodeid for item in items])
         self._report.say(f"{len(items)} tests, {time.monotonic() - begun:.0f} s as they are")
+
+    def _demand_that_nothing_fails_by_being_forked(self, tests: Sequence[str]) -> None:
+        quick = sorted(tests, key=lambda test: self._seconds[test])[:CONTROLS]
+        dear = [test for test in tests if not test.startswith("tests/unit/")][:: max(1, len(tests) // CONTROLS)]
+        game = self._begin(None, [*quick, *dear])
+        _, status = os.waitpid(game.pid, 0)
+        _end_all_of(game.pid)
+        noticed = os.read(game.pipe, 10_000).decode()
+        os.close(game.pipe)
+        if os.waitstatus_to_exitcode(status) != SURVIVED:
+            raise pytest.UsageError(f"not played: in a fork this fails as it is: {noticed}")
 
     def all(self) -> None:
         """Play every mutant, a few more at once than there are cores: some of their tests only wait."""
@@ -104,7 +118,8 @@ class Play:
         try:
             while waiting or games:
                 while waiting and len(games) < AT_ONCE:
-                    game = self._begin(waiting.pop())
+                    mutant = waiting.pop()
+                    game = self._begin(mutant, self.tests_for(mutant))
                     games[game.pid] = game
                 for game in [*games.values()]:
                     if self._ended(game):
@@ -136,8 +151,7 @@ class Play:
         is_dear = not test.startswith("tests/unit/")
         return test.partition("::")[0] if is_dear else "", self._seconds.get(test, 0.0)
 
-    def _begin(self, mutant: Mutant) -> Game:
-        tests = self.tests_for(mutant)
+    def _begin(self, mutant: Mutant | None, tests: Sequence[str]) -> Game:
         limit = LEAST_SECONDS + TIMES * sum(self._seconds.get(test, 1.0) for test in tests)
         mine, its = os.pipe()
         pid = os.fork()
@@ -148,14 +162,15 @@ class Play:
         os.close(its)
         return Game(mutant, pid, mine, time.monotonic() + limit)
 
-    def _play(self, mutant: Mutant, tests: Sequence[str], pipe: int) -> None:
+    def _play(self, mutant: Mutant | None, tests: Sequence[str], pipe: int) -> None:
         """In the fork: this never returns."""
         try:
             nowhere = os.open(os.devnull, os.O_RDWR)
             for each in (1, 2):
                 os.dup2(nowhere, each)
             try:
-                write(mutant)
+                if mutant is not None:
+                    write(mutant)
             except NotApplicableError:
                 os._exit(NOT_APPLICABLE)
             self._session.config.pluginmanager.register(Noticed(pipe))
@@ -172,6 +187,7 @@ class Play:
         if pid == 0 and time.monotonic() < game.ends_at:
             return False
         _end_all_of(game.pid)
+        assert game.mutant is not None
         if pid == 0:
             os.waitpid(game.pid, 0)
             self._report.hung(game.mutant)
