@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from uuid import UUID
 
 import asyncpg
@@ -11,8 +12,11 @@ import pytest
 
 from libs.common.clock import now
 from libs.common.messaging.shell import Shell
+from libs.common.processes.parts import Worker
+from libs.common.telemetry import REGISTRY
 from services.payments.domain.provider.operation import Operation
 from services.payments.domain.provider.webhook import Notice, Result, Subject, TakenNotice
+from services.payments.jobs.provider.webhooks import WAITING, settle_webhooks
 from services.payments.repository.provider.operations import OPERATIONS, claim_operations, give_back_operations
 from services.payments.repository.provider.webhooks import Settled, settle_notices, store, take_notices
 from tests.shared.callers import message, onboard, shell_of
@@ -169,3 +173,20 @@ async def test_a_notice_is_stored_once_taken_up_once_and_settled_by_whoever_took
     await settle(Settled(third, Result.OF_NO_INTEREST))
     await settle(Settled(third, wait=timedelta(0)))
     assert await take() == [], "what is over is not taken up again"
+
+
+async def test_a_worker_that_settles_also_shows_what_waits(shell: Shell) -> None:
+    tenant_id = await onboard(shell)
+    async with shell.database.transaction([tenant_id]) as connection:
+        await store(connection, tenant_id, notice("evt_1"))
+        await connection.execute("UPDATE webhook_event SET due_at = now() + interval '1 hour' WHERE tenant_id = $1", tenant_id)
+    WAITING.set(0)
+    worker = SimpleNamespace(shell=shell, shared=lambda _kind: SimpleNamespace(gateways=None))
+    settling = asyncio.create_task(settle_webhooks(cast("Worker", worker)))
+    try:
+        async with asyncio.timeout(20):
+            while (REGISTRY.get_sample_value("cartwright_webhooks_waiting") or 0) < 1:
+                await asyncio.sleep(0.05)
+    finally:
+        settling.cancel()
+        await asyncio.gather(settling, return_exceptions=True)

@@ -45,7 +45,7 @@ AREAS = (
     ),
     Area(
         ("services/payments/jobs/provider/webhooks.py", "services/payments/repository/provider/webhooks.py"),
-        ("tests/unit/payments/test_webhooks.py", "tests/integration/test_claims.py", "tests/integration/test_webhooks.py"),
+        ("tests/unit/payments", "tests/integration/test_claims.py", "tests/integration/test_webhooks.py"),
     ),
     Area(
         ("libs/common/messaging/shell.py", "libs/common/messaging/idempotency.py", "libs/common/decision.py"),

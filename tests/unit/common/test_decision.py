@@ -12,6 +12,7 @@ from libs.common.contracts.checkout import CheckoutRequested, PaymentVoidRequest
 from libs.common.decision import (
     Aggregate,
     Entry,
+    Handlers,
     IdentityMap,
     Message,
     NotLoadedError,
@@ -116,3 +117,27 @@ def test_a_thing_is_its_owners_and_its_tenants_staffs_and_to_everybody_else_as_a
         assert (error.code, error.detail) == ("shop-thing-not-found", "there is no such shop thing for you")
     assert isinstance(foreign(ShopThing), ForeignError)
     assert (tuple(MINE.news), MINE.is_news, MINE.key) == ((str(THING),), True, THING)
+
+
+def test_what_is_registered_for_a_message_is_what_decides_upon_it_and_upon_its_discard() -> None:
+    handlers = Handlers()
+
+    def refs(_message: Message[Any]) -> list[Ref]:
+        return [Ref(ShopThing, THING)]
+
+    @handlers.on(CheckoutRequested, refs, is_delta=True)
+    def decide(_world: World, _message: Message[CheckoutRequested]) -> str:
+        return "decided"
+
+    @handlers.on_discard(CheckoutRequested, refs)
+    def forget(_world: World, _message: Message[CheckoutRequested]) -> None:
+        """It will never come."""
+
+    @handlers.on(str, refs)
+    def carry_out(_world: World, _message: Message[str]) -> None:
+        """A command."""
+
+    assert (handlers[CheckoutRequested].decide, handlers[CheckoutRequested].refs) == (decide, refs)
+    assert (handlers[CheckoutRequested].is_delta, handlers[str].is_delta, handlers[str].more) == (True, False, None)
+    assert (handlers.discards[CheckoutRequested].decide, handlers.discards[CheckoutRequested].refs) == (forget, refs)
+    assert (handlers[str].decide, handlers.events()) == (carry_out, [CheckoutRequested])
