@@ -25,7 +25,7 @@ _MUTANTS: Final = (
     "-q",
     "--import-mode=importlib",
 )
-_BRIEFLY, _AT_LENGTH = 40, 400
+_BRIEFLY, _AT_LENGTH = 40, 300
 """So many mutants are played."""
 _WITHOUT_SERVERS: Final = tuple(ROOT / "tests" / folder for folder in ("unit", "docs", "contract", "mutation"))
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -42,6 +42,16 @@ class Noticed:
         if report.failed:
             os.write(self.pipe, report.nodeid.encode())
             os._exit(KILLED)
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """What is said to follow the last test: it shares with it what the whole session does, and no folder, so that any may."""
+
+    session: pytest.Session
+
+    def listchain(self) -> list[pytest.Session]:
+        return [self.session]
 
 
 class Failed:
@@ -130,9 +140,7 @@ class Play:
                 _end_all_of(group)
 
     def _run(self, item: pytest.Item, following: pytest.Item | None) -> None:
-        # What the whole session shares stays after the last one too, which is told that a test of another module follows.
-        following = following or next((each for each in self._session.items if each.path != item.path), None)
-        item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
+        item.ihook.pytest_runtest_protocol(item=item, nextitem=following or cast("pytest.Item", Elsewhere(self._session)))
 
     def tests_for(self, mutant: Mutant) -> Sequence[str]:
         """Those that enter what is changed: the one that noticed it last time first, then the quick ones."""

@@ -17,6 +17,9 @@ KILLERS = HERE / "killers.json"
 """Which test noticed a mutant last: it is tried first."""
 
 
+HUNG = "its time was over"
+
+
 class Report:
     """Counts, and knows which survivors are known."""
 
@@ -37,12 +40,14 @@ class Report:
 
     def killed(self, mutant: Mutant, by: str) -> None:
         self._killed[mutant.name] = by
+        if "::" not in by and by != HUNG:
+            self.say(f"{by}: {_told(mutant)}")
         self._progress()
 
     def hung(self, mutant: Mutant) -> None:
         """Its tests came to no end."""
         self._hung += 1
-        self.killed(mutant, "its time was over")
+        self.killed(mutant, HUNG)
 
     def survived(self, mutant: Mutant) -> None:
         self._survived.append(mutant)
