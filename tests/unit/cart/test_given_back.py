@@ -1,4 +1,4 @@
-"""A cart whose checkout came to nothing is its shopper's again, whatever that nothing is called; and it is no other checkout's."""
+"""A cart whose checkout came to nothing is its shopper's again, whatever that nothing is called, and no other's."""
 
 from typing import Any
 from uuid import UUID
