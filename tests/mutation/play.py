@@ -31,7 +31,7 @@ LEAST_SECONDS, TIMES = 20.0, 3
 """How long a mutant may take: so many times as long as its tests took as they are, and this besides."""
 
 
-@dataclass
+@dataclass(eq=False)  # pytest keeps its plugins in sets
 class Noticed:
     """Ends the process at the first failure, and says whose it was."""
 
@@ -186,7 +186,7 @@ class Play:
                 assert test is not None
                 self._run(test, following)
         except BaseException as error:  # noqa: BLE001 - whatever the bug comes to, somebody would notice
-            os.write(pipe, f"{type(error).__name__}".encode())
+            os.write(pipe, f"{type(error).__name__}: {error}".encode())
             os._exit(KILLED)
         os._exit(SURVIVED)
 
