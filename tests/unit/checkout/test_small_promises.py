@@ -1,0 +1,61 @@
+"""Small promises of checkout that nothing else holds: what a refund leaves alone, and who is answered that there is nothing."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+
+from libs.common.contracts.checkout import OrderRefunded
+from libs.common.contracts.payments import PaymentVoided, RefundSucceeded
+from libs.common.decision import Message, Viewer
+from libs.common.errors import NotFoundError
+from services.checkout.domain import refund as till
+from services.checkout.domain.stock import Stock
+from services.checkout.domain.timeline import entry_of
+from services.checkout.handlers import HANDLERS, CancelCheckout, ResumeCheckout
+from services.checkout.handlers.checkouts import WakeCheckout
+from tests.unit.checkout.sales import TOTAL_MINOR, ask, sold, told
+from tests.unit.checkout.shop import shop
+from tests.unit.memory import TENANT, Memory
+
+CALLER = Viewer(subject_id=uuid4(), sees_all=False)
+
+
+def test_a_refund_that_does_not_say_so_puts_no_goods_on_the_shelf() -> None:
+    memory = Memory(HANDLERS)
+    order = sold(memory)
+    refund = ask(memory, order, quantities={"1": 3})
+    memory.execute(told(refund, order, RefundSucceeded))
+    assert (memory.get(Stock, "tea").sold, memory.get(Stock, "tea").on_hand) == (3, 7)
+    after = memory.get(till.Refund, refund.id)
+    assert (after.state, after.is_restocked) == (till.RefundState.SUCCEEDED, False)
+    assert [event.restock for event in memory.events(OrderRefunded)] == [False]
+
+
+@pytest.mark.parametrize(("captured", "refunded", "beyond"), [(10, 10, 0), (10, 0, 0), (10, 12, 2), (0, TOTAL_MINOR, 0)])
+def test_what_went_back_beyond_what_was_taken_is_told_to_the_penny(captured: int, refunded: int, beyond: int) -> None:
+    order = replace(sold(Memory(HANDLERS), is_captured=False), captured_minor=captured, refunded_minor=refunded)
+    assert till.beyond_minor(order) == beyond
+
+
+def test_whoever_names_a_checkout_that_is_not_there_is_told_so_and_a_timer_of_one_has_nothing_to_do() -> None:
+    memory = shop(tea=1)
+    for command in (CancelCheckout(checkout_id=uuid4(), caller=CALLER), ResumeCheckout(checkout_id=uuid4(), caller=CALLER)):
+        with pytest.raises(NotFoundError, match="checkout-not-found"):
+            memory.execute(command)
+    assert memory.execute(WakeCheckout(checkout_id=uuid4())) == "over"
+
+
+@pytest.mark.parametrize(
+    ("traceparent", "trace_id"),
+    [(None, None), ("", None), ("garbage", None), ("00-ab-cd", None), ("00-ab-cd-01", "ab")],
+)
+def test_a_trace_is_told_of_where_there_is_a_whole_one(traceparent: str | None, trace_id: str | None) -> None:
+    event = PaymentVoided(payment_id=uuid4(), checkout_id=uuid4())
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    entry = entry_of(
+        Message(data=event, tenant_id=TENANT, id="m", time=at, source="/cartwright/payments", traceparent=traceparent)
+    )
+    assert entry is not None
+    assert entry.trace_id == trace_id
