@@ -7,16 +7,17 @@ from uuid import uuid4
 import pytest
 
 from libs.common.contracts.checkout import OrderRefunded
-from libs.common.contracts.payments import PaymentVoided, RefundSucceeded
+from libs.common.contracts.payments import PaymentExpired, PaymentVoided, RefundSucceeded
 from libs.common.decision import Message, Viewer
 from libs.common.errors import NotFoundError
 from services.checkout.domain import refund as till
+from services.checkout.domain.order import Order, OrderState
 from services.checkout.domain.stock import Stock
 from services.checkout.domain.timeline import entry_of
 from services.checkout.handlers import HANDLERS, CancelCheckout, ResumeCheckout
 from services.checkout.handlers.checkouts import WakeCheckout
 from tests.unit.checkout.sales import TOTAL_MINOR, ask, sold, told
-from tests.unit.checkout.shop import shop
+from tests.unit.checkout.shop import after, authorized, paying, shop
 from tests.unit.memory import TENANT, Memory
 
 CALLER = Viewer(subject_id=uuid4(), sees_all=False)
@@ -59,3 +60,15 @@ def test_a_trace_is_told_of_where_there_is_a_whole_one(traceparent: str | None, 
     )
     assert entry is not None
     assert entry.trace_id == trace_id
+
+
+@pytest.mark.parametrize("kind", [PaymentVoided, PaymentExpired])
+def test_what_becomes_of_another_payment_or_of_nobodys_moves_nothing(kind: type[PaymentVoided] | type[PaymentExpired]) -> None:
+    memory = shop(tea=5)
+    checkout = paying(memory)
+    confirmed = after(memory, checkout, authorized(checkout))
+    rows, told_before = dict(memory.rows), len(memory.outbox)
+    memory.execute(kind(payment_id=uuid4(), checkout_id=checkout.id))
+    memory.execute(kind(payment_id=checkout.payment_id, checkout_id=uuid4()))
+    assert (memory.rows, len(memory.outbox)) == (rows, told_before)
+    assert memory.get(Order, confirmed.order_id).state is OrderState.CONFIRMED
