@@ -8,7 +8,7 @@ import pytest
 
 from services.payments.domain.payment import asking
 from services.payments.domain.payment.payment import Payment, PaymentState
-from services.payments.domain.payment.planning import STRANDED, awaiting, hand_over, is_look_due
+from services.payments.domain.payment.planning import STRANDED, awaiting, first_look, hand_over, is_look_due, look_again
 from services.payments.domain.payment.recording import is_whole
 from services.payments.domain.provider.operation import NO_LEASE, PLANNED_LEASE, OperationKind, operation_id
 from services.payments.domain.provider.outcome import IntentStatus, Succeeded
@@ -80,3 +80,42 @@ def test_what_a_process_without_calls_plans_is_anybodys_at_once() -> None:
     assert handed is not None
     assert (handed.due_at, timedelta(0)) == (START, NO_LEASE)
     assert hand_over(replace(decision, planned=None), START).planned is None
+
+
+def _looks(payment: Payment, state: PaymentState, count: int) -> list[float | None]:
+    """When it is looked at first, and each time that nothing has changed, in seconds from then."""
+    looked = replace(payment, state=state, look_count=0, look_at=first_look(replace(payment, state=state), START))
+    waits = []
+    for _ in range(count):
+        waits.append(None if looked.look_at is None else (looked.look_at - START).total_seconds())
+        looked = look_again(looked, START)
+    return waits
+
+
+def test_who_waits_is_looked_at_later_each_time_and_never_less_often_than_it_may_be(payment: Payment) -> None:
+    assert _looks(payment, PaymentState.REQUIRES_ACTION, 7) == [2, 4, 8, 16, 32, 60, 60]
+    for state in (PaymentState.AUTHORIZING, PaymentState.CAPTURING, PaymentState.VOIDING, PaymentState.UNKNOWN):
+        assert _looks(payment, state, 9) == [60, 120, 240, 480, 960, 1_920, 3_600, 3_600, 3_600]
+    day = 86_400.0
+    assert _looks(replace(payment, expires_at=None), PaymentState.AUTHORIZED, 2) == [day, day]
+    for ends_in, waits in ((3_600, 3_660), (-3_600, 60)):
+        ending = replace(payment, expires_at=START + timedelta(seconds=ends_in))
+        assert _looks(ending, PaymentState.AUTHORIZED, 1) == [waits]
+    for over in (PaymentState.CAPTURED, PaymentState.VOIDED, PaymentState.DECLINED, PaymentState.EXPIRED):
+        assert _looks(payment, over, 2) == [None, None]
+
+
+def test_the_first_method_that_is_put_to_its_issuer_is_the_first(payment: Payment) -> None:
+    books = Books()
+    books.request()
+    assert books.open is not None
+    created = replace(SEEN, status=IntentStatus.NEEDS_CONFIRMATION, amount_capturable_minor=0)
+    books.record(books.open, created)
+    confirm = books.open
+    assert confirm is not None
+    assert (books.known.attempt_count, confirm.kind, confirm.ordinal) == (1, OperationKind.CONFIRM, 1)
+    assert (confirm.id, [each.number for each in books.attempts.values()]) == (
+        operation_id(PAYMENT, OperationKind.CONFIRM, 1, 1),
+        [1],
+    )
+    assert payment.attempt_count == 0
