@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from services.payments.domain.payment import asking
+from services.payments.domain.payment.observing import observe
 from services.payments.domain.payment.payment import Payment, PaymentState
 from services.payments.domain.payment.planning import STRANDED, awaiting, first_look, hand_over, is_look_due, look_again
 from services.payments.domain.payment.recording import is_whole
@@ -60,6 +61,10 @@ def test_what_cannot_be_paid_is_declined_at_once_and_kept_as_far_as_it_can_be(
     assert (decision.payment.state, decision.planned) == (PaymentState.DECLINED, None)
     assert [getattr(event, "code", None) for event in decision.events] == [code]
     assert (decision.payment.currency, decision.payment.amount_minor) == (currency, amount)
+    assert decision.payment.method == REQUEST.method
+    other = asking.request(None, TENANT, replace(REQUEST, **changes, method="4242424242424242"), START)
+    assert other is not None
+    assert other.payment.method == "", "what is no method is not kept"
 
 
 def test_a_payment_is_looked_at_again_when_nothing_was_heard_of_what_it_waits_for(payment: Payment) -> None:
@@ -119,3 +124,13 @@ def test_the_first_method_that_is_put_to_its_issuer_is_the_first(payment: Paymen
         [1],
     )
     assert payment.attempt_count == 0
+
+
+@pytest.mark.parametrize("state", [PaymentState.AUTHORIZED, PaymentState.REQUIRES_ACTION, PaymentState.DECLINED])
+def test_nothing_is_taken_of_which_the_provider_says_that_none_was(payment: Payment, state: PaymentState) -> None:
+    ours = replace(payment, state=state, attempt_count=1, operation_id=None)
+    none = replace(SEEN, status=IntentStatus.CAPTURED, amount_capturable_minor=0)
+    assert observe(ours, None, none, START) is None
+    some = observe(ours, None, replace(none, amount_received_minor=1), START)
+    assert some is not None
+    assert (some.payment.state, some.payment.captured_minor) == (PaymentState.CAPTURED, 1)
