@@ -92,7 +92,8 @@ def test_what_is_owed_is_the_first_to_be_given_what_comes_and_the_first_to_be_wa
     promised = shelf.reserve(stock(BACKORDER), 5)
     assert promised is not None
     owed = shelf.sell(promised[0], promised[1][0])
-    assert (owed.promised, owed.owed) == (0, 5)
+    assert (owed.promised, owed.owed, owed.backordered) == (0, 5, 5)
+    assert replace(owed, promised=2).backordered == 7
     came = shelf.count(owed, "a", 3, 2)
     assert (came.on_hand, came.sold, came.owed) == (0, 3, 2)
     waived = shelf.restock(came, None, 3)

@@ -4,7 +4,7 @@ import pytest
 
 from libs.common.errors import NotFoundError
 from libs.common.sealing import Envelope, MasterKey, MasterKeys, SealError
-from services.payments.domain.provider.account import STRIPE, ProviderAccount, place_of
+from services.payments.domain.provider.account import STRIPE, Limits, ProviderAccount, limits_of, place_of
 from services.payments.handlers import HANDLERS
 from services.payments.handlers.accounts import GiveAccount, RewrapAccount
 from tests.shared.events import tenant_updated
@@ -48,3 +48,23 @@ def test_no_account_is_given_to_a_tenant_that_is_not_known() -> None:
     _, envelope = MasterKeys(NEW).new_data_key(PLACE)
     with pytest.raises(NotFoundError, match="tenant-not-found"):
         Memory(HANDLERS).execute(_given(envelope))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "limits"),
+    [
+        ({"per_second": 10}, Limits(10, 10)),
+        ({"per_second": 10, "endpoint_per_second": 4}, Limits(10, 4)),
+        ({"per_second": 100_000}, Limits(100_000, 100_000)),
+        ({"per_second": 100_001}, None),
+        ({"per_second": 0}, None),
+        ({"per_second": True}, None),
+        ({"per_second": 10, "endpoint_per_second": "4"}, None),
+        ({"per_second": "10", "endpoint_per_second": 4}, None),
+        ({}, None),
+        (5, None),
+    ],
+)
+def test_a_tenants_limits_are_taken_whole_or_not_at_all(chosen: object, limits: Limits | None) -> None:
+    assert limits_of({"provider_limits": chosen}) == limits
+    assert limits_of({}) is None
