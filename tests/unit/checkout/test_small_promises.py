@@ -16,8 +16,9 @@ from services.checkout.domain.stock import Stock
 from services.checkout.domain.timeline import entry_of
 from services.checkout.handlers import HANDLERS, CancelCheckout, ResumeCheckout
 from services.checkout.handlers.checkouts import WakeCheckout
+from services.checkout.handlers.orders import SendLink
 from tests.unit.checkout.sales import TOTAL_MINOR, ask, sold, told
-from tests.unit.checkout.shop import after, authorized, paying, shop
+from tests.unit.checkout.shop import after, authorized, frozen, paying, shop
 from tests.unit.memory import TENANT, Memory
 
 CALLER = Viewer(subject_id=uuid4(), sees_all=False)
@@ -72,3 +73,19 @@ def test_what_becomes_of_another_payment_or_of_nobodys_moves_nothing(kind: type[
     memory.execute(kind(payment_id=checkout.payment_id, checkout_id=uuid4()))
     assert (memory.rows, len(memory.outbox)) == (rows, told_before)
     assert memory.get(Order, confirmed.order_id).state is OrderState.CONFIRMED
+
+
+def test_a_cart_that_answers_a_checkout_that_nobody_has_or_that_has_gone_on_moves_nothing() -> None:
+    memory = shop(tea=5)
+    checkout = paying(memory)
+    rows, told_before = dict(memory.rows), len(memory.outbox)
+    memory.execute(frozen(checkout, [("tea", 2)]))
+    memory.execute(frozen(replace(checkout, id=uuid4()), [("tea", 2)]))
+    assert (memory.rows, len(memory.outbox)) == (rows, told_before)
+
+
+def test_a_link_is_the_first_and_only_thing_told_of_its_lookup() -> None:
+    memory = Memory(HANDLERS)
+    order = sold(memory)
+    memory.execute(SendLink(order_id=order.id, lookup_id=uuid4()))
+    assert memory.outbox[-1].sequence == 1

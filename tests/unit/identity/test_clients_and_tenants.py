@@ -106,3 +106,15 @@ def test_shoppers_come_in_where_it_is_open_and_machines_where_it_is_being_set_up
     assert set(of_machines.values()) == {"", "tenant-status"}
     assert refusal(tenant.demand_active, None) == refusal(tenant.demand_admitting, None, TENANT) == "tenant-not-found"
     assert {status for status in S if replace(SHOP, status=status).is_news} == set(S) - {S.PROVISIONING}
+
+
+def test_a_tenant_goes_these_ways_and_no_others() -> None:
+    ways = {(S.PROVISIONING, S.ACTIVE), (S.PROVISIONING, S.CLOSING), (S.ACTIVE, S.SUSPENDED), (S.ACTIVE, S.CLOSING)}
+    ways |= {(S.SUSPENDED, S.ACTIVE), (S.SUSPENDED, S.CLOSING), (S.CLOSING, S.CLOSED)}
+    for start in S:
+        for to in S:
+            if (start, to) in ways:
+                assert tenant.move(replace(SHOP, status=start), to).status is to
+            else:
+                with pytest.raises(ConflictError, match="tenant-status"):
+                    tenant.move(replace(SHOP, status=start), to)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from services.payments.domain.payment import asking
+from services.payments.domain.payment.attempt import AttemptState, end_attempt, open_attempt
 from services.payments.domain.payment.observing import observe
 from services.payments.domain.payment.payment import Payment, PaymentState
 from services.payments.domain.payment.planning import STRANDED, awaiting, first_look, hand_over, is_look_due, look_again
@@ -134,3 +135,11 @@ def test_nothing_is_taken_of_which_the_provider_says_that_none_was(payment: Paym
     some = observe(ours, None, replace(none, amount_received_minor=1), START)
     assert some is not None
     assert (some.payment.state, some.payment.captured_minor) == (PaymentState.CAPTURED, 1)
+
+
+def test_an_attempt_ends_once_with_how_and_why() -> None:
+    begun = open_attempt(TENANT, PAYMENT, 1, "pm_card_visa", START)
+    [ended] = end_attempt(begun, AttemptState.DECLINED, code="card_declined", charge_id="ch_1")
+    assert (ended.state, ended.decline_code, ended.charge_id) == (AttemptState.DECLINED, "card_declined", "ch_1")
+    assert (ended.number, ended.method, begun.decline_code) == (1, "pm_card_visa", None)
+    assert end_attempt(None, AttemptState.DECLINED) == ()
