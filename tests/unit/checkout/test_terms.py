@@ -1,12 +1,16 @@
 """What a tenant sets of shipping and taxes: said again it is no news, and gone it is offered no more."""
 
 from decimal import Decimal
+from uuid import uuid4
 
 import pytest
 
 from libs.common.errors import NotFoundError, RejectedError
+from services.checkout.domain.quote import Address
+from services.checkout.domain.saga import Checkout
 from services.checkout.domain.shipping import ShippingKind, ShippingMethod, ShippingRate
 from services.checkout.domain.tax import TaxRate, TaxTable
+from services.checkout.handlers import StartCheckout
 from services.checkout.handlers.quoting import DeleteShippingMethod, DeleteTaxRate, PutShippingMethod, PutTaxRate
 from tests.unit.checkout.shop import shop
 from tests.unit.memory import NOW
@@ -68,3 +72,30 @@ def test_two_rates_for_the_same_are_refused_and_so_is_a_flat_one_with_a_limit() 
     ):
         with pytest.raises(RejectedError, match=code):
             shop().execute(PutShippingMethod(code="x", name="X", kind=kind, currency="GBP", rates=rates))
+
+
+def test_what_goes_by_country_is_taken_with_an_address_it_goes_to_and_refused_at_once_without() -> None:
+    memory = shop(tea=1)
+    memory.execute(PutShippingMethod(code="gb", name="Post", kind=ShippingKind.WEIGHT, currency="GBP", rates=RATES[:2]))
+
+    def start(country: str | None) -> Checkout:
+        address = Address(name="A", line1="1 Street", country=country) if country else None
+        started: Checkout = memory.execute(
+            StartCheckout(
+                checkout_id=uuid4(),
+                cart_id=uuid4(),
+                subject_id=uuid4(),
+                method="pm_card_visa",
+                email=None,
+                body_digest="body",
+                ttl_seconds=900,
+                shipping_method="gb",
+                shipping_address=address,
+            )
+        )
+        return started
+
+    assert start("GB").shipping_method == "gb"
+    for country, code in ((None, "shipping-address-required"), ("FR", "shipping-unavailable")):
+        with pytest.raises(RejectedError, match=code):
+            start(country)
