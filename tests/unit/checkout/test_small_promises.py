@@ -7,8 +7,9 @@ from uuid import uuid4
 import pytest
 
 from libs.common.contracts.checkout import OrderRefunded
-from libs.common.contracts.payments import PaymentExpired, PaymentVoided, RefundSucceeded
-from libs.common.decision import Message, Viewer
+from libs.common.contracts.inventory import StockAdjusted
+from libs.common.contracts.payments import PaymentActionRequired, PaymentExpired, PaymentVoided, RefundSucceeded
+from libs.common.decision import Message, Ref, Viewer
 from libs.common.errors import NotFoundError
 from services.checkout.domain import refund as till
 from services.checkout.domain.order import Order, OrderState
@@ -89,3 +90,17 @@ def test_a_link_is_the_first_and_only_thing_told_of_its_lookup() -> None:
     order = sold(memory)
     memory.execute(SendLink(order_id=order.id, lookup_id=uuid4()))
     assert memory.outbox[-1].sequence == 1
+
+
+def test_an_order_waits_for_its_payer_no_more() -> None:
+    memory = shop(tea=5)
+    checkout = paying(memory)
+    challenged = after(memory, checkout, PaymentActionRequired(payment_id=checkout.payment_id, checkout_id=checkout.id))
+    assert challenged.action_required
+    assert not after(memory, challenged, authorized(challenged)).action_required
+
+
+def test_an_adjustment_that_is_given_up_is_one_of_its_own_product() -> None:
+    adjusted = StockAdjusted(sku="tea", location="main", delta=1, reason="found")
+    message = Message(data=adjusted, tenant_id=TENANT, id="m", time=datetime(2026, 1, 1, tzinfo=UTC))
+    assert Ref(Stock, "tea") in [*HANDLERS.discards[StockAdjusted].refs(message)]
