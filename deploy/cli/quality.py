@@ -49,6 +49,8 @@ def run_tests(
     *,
     long: Annotated[bool, typer.Option("--long", help="The long proofs too.")] = False,
     crash_points: Annotated[bool, typer.Option("--crash-points", help="Kill at every step, not at a sample.")] = False,
+    mutants: Annotated[bool, typer.Option("--mutants", help="Test the tests: PATH is code, changed a line at a time.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="With --mutants: one JSON object on stdout.")] = False,
 ) -> int:
     """Run the tests.
 
@@ -56,6 +58,8 @@ def run_tests(
     """
     from deploy.local import testing
 
+    if mutants:
+        return asyncio.run(testing.play_mutants(paths or [], is_long=long, is_json=json, say=progress()))
     options = [*(["--long"] if long else []), *(["--crash-points"] if crash_points else [])]
     chosen = list(paths or [])
     return asyncio.run(testing.run_tests([*options, *chosen], with_stack=testing.needs_stack(chosen), say=progress()))

@@ -14,7 +14,20 @@ from deploy.local.processes import Child
 from deploy.local.state import ROOT, Home, default_home
 
 _PYTEST: Final = ("-n", "2", "--dist", "loadfile", "--import-mode=importlib")
-_WITHOUT_SERVERS: Final = tuple(ROOT / "tests" / folder for folder in ("unit", "docs", "contract"))
+_MUTANTS: Final = (
+    "-p",
+    "tests.mutation.plugin",
+    "-p",
+    "no:xdist",
+    "-p",
+    "no:cacheprovider",
+    "-s",
+    "-q",
+    "--import-mode=importlib",
+)
+_BRIEFLY, _AT_LENGTH = 40, 300
+"""So many mutants are played."""
+_WITHOUT_SERVERS: Final = tuple(ROOT / "tests" / folder for folder in ("unit", "docs", "contract", "mutation"))
 
 
 def needs_stack(arguments: Sequence[str]) -> bool:
@@ -24,10 +37,20 @@ def needs_stack(arguments: Sequence[str]) -> bool:
     return not paths or not all(any(map(path.is_relative_to, _WITHOUT_SERVERS)) for path in paths)
 
 
-async def run_tests(arguments: Sequence[str], *, with_stack: bool, say: Callable[[str], None]) -> int:
+async def play_mutants(paths: Sequence[str], *, is_long: bool, is_json: bool, say: Callable[[str], None]) -> int:
+    """Change the code one line at a time and see whether the tests notice: a few lines, or many of these paths or of all."""
+    is_brief = not paths and not is_long
+    options = [f"--mutants-count={_BRIEFLY if is_brief else _AT_LENGTH}", *(f"--mutants-of={path}" for path in paths)]
+    options += [*(["--mutants-brief"] if is_brief else []), *(["--mutants-json"] if is_json else [])]
+    return await run_tests(options, with_stack=True, say=say, how=_MUTANTS)
+
+
+async def run_tests(
+    arguments: Sequence[str], *, with_stack: bool, say: Callable[[str], None], how: Sequence[str] = _PYTEST
+) -> int:
     """Run pytest and return its exit code."""
     if not with_stack:
-        return await _pytest(arguments, {})
+        return await _pytest([*how, *arguments], {})
     refuse_unknown_variables()
     home = Home(default_home() / "test")
     home.path.mkdir(parents=True, exist_ok=True)
@@ -41,7 +64,7 @@ async def run_tests(arguments: Sequence[str], *, with_stack: bool, say: Callable
                 "CARTWRIGHT_POSTGRES_ADMIN_URL": infrastructure.admin_url,
                 "CARTWRIGHT_KAFKA_BOOTSTRAP_SERVERS": infrastructure.bootstrap_servers,
             }
-            return await _pytest(arguments, servers)
+            return await _pytest([*how, *arguments], servers)
         finally:
             await infrastructure.stop()
 
@@ -65,7 +88,7 @@ def _infrastructure(home: Home, say: Callable[[str], None]) -> Infrastructure:
 
 async def _pytest(arguments: Sequence[str], servers: dict[str, str]) -> int:
     environment = {name: value for name, value in os.environ.items() if name != "CARTWRIGHT_HOME"}
-    command = python("pytest", *_PYTEST, *arguments)
+    command = python("pytest", *arguments)
     process = await asyncio.create_subprocess_exec(*command, env=environment | servers)
     try:
         return await process.wait()

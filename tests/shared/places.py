@@ -1,6 +1,7 @@
 """Real databases: each service migrated once, and copies of that, for many tests or for one alone."""
 
 import asyncio
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -44,6 +45,10 @@ class Templates:
         self._prefix = prefix
         self._made: dict[str, Place] = {}
         # Alembic runs a loop of its own, and a test has one already.
+        self._thread = ThreadPoolExecutor(1)
+        os.register_at_fork(after_in_child=self._forked)  # no thread lives on in a fork, and nobody tells the pool
+
+    def _forked(self) -> None:
         self._thread = ThreadPoolExecutor(1)
 
     def copy(self, service: str, prefix: str) -> Place:

@@ -117,6 +117,23 @@ class CheckoutExpired(Event):
     reason: FailureReason
 
 
+@event("checkout.v1", "card-testing.suspected", aggregate="suspect_id")
+class CardTestingSuspected(Event):
+    """As many cards were refused as there may be, of one buyer, from one address or in the whole shop.
+
+    No more of that buyer's, or of guests from that address, are tried before `until`; a shop is stricter with guests until
+    then. No address stands here: `suspect_id` is the same whenever it is the same one.
+    """
+
+    suspect_id: UUID
+    by: Literal["subject", "address", "tenant"]
+    declined_count: Quantity
+    window_seconds: Quantity
+    until: datetime
+    subject_id: UUID | None = None
+    """The buyer. Absent: it is not about one."""
+
+
 @event("checkout.v1", "tenant.provisioned", aggregate="tenant_id")
 class TenantProvisioned(Event):
     """The checkout service can serve this tenant."""

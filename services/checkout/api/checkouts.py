@@ -18,6 +18,7 @@ from libs.common.http.seeing import Sight
 from libs.common.messaging.idempotency import Answer, Replayed
 from services.checkout import handlers, repository
 from services.checkout.api.models import AddressModel, Body, Email, QuoteModel, address_of, quote_model
+from services.checkout.domain.card_testing import Payer
 from services.checkout.domain.saga import Checkout, CheckoutState, Confirmation
 
 ROUTES = Routes()
@@ -144,6 +145,14 @@ def _deadline(call: Call) -> float:
     return asyncio.get_running_loop().time() + call.wait_seconds
 
 
+def _payer(call: Call) -> Payer | None:
+    """Who would pay; nobody that we know of if a tenant's machine buys for somebody."""
+    who = call.principal
+    if not who.is_shopper:
+        return None
+    return Payer(tenant_id=call.tenant_id, subject_id=who.subject, address=call.address, is_guest=who.is_guest)
+
+
 def _as_resource(checkout: Checkout) -> Answer:
     """What a key remembers of a checkout: which. It lives on, so a replay shows it as it is by then."""
     return Answer(0, headers={"resource": str(checkout.id)})
@@ -179,6 +188,7 @@ async def start_checkout(call: Caller, body: NewCheckout) -> Response:
         accept_price_changes=body.accept_price_changes,
         body_digest=hashlib.sha256(orjson.dumps(request, option=orjson.OPT_SORT_KEYS)).hexdigest(),
         ttl_seconds=call.service.shared(handlers.checkouts.Lifetime).seconds,
+        payer=_payer(call),
     )
     with call.service.hints.expect(str(checkout_id)) as news:
         started: Any = await call.execute_once(command, _as_resource)
@@ -226,5 +236,6 @@ async def resume_checkout(call: Caller, checkout_id: UUID, body: Resumption | No
         caller=call.viewer,
         method=(payment.method or "") if payment else "",
         confirmation=payment.confirming if payment else "server",
+        payer=_payer(call),
     )
     return await _shown(call, await call.execute_once(command, _as_resource), deadline, is_over)

@@ -77,8 +77,6 @@ PRICE_CHANGED: Literal["price-changed"] = "price-changed"
 BEFORE_PAYMENT = frozenset({S.STARTED, S.RESERVED})
 """Where a checkout rests before payments is asked for anything: it can end at once."""
 FINAL = frozenset(state for state, onward in TRANSITIONS.items() if not onward)
-NO_ISSUERS_REFUSAL = frozenset({"provider-rejected", "amount-not-payable", "currency-not-supported", "did-not-happen"})
-"""The decline codes of refusals that nobody's card is at fault for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,6 +118,10 @@ class Checkout(Aggregate):
     started_at: datetime
     expires_at: datetime
     """When it is given up, unless it is final by then."""
+    origin: UUID | None = None
+    """Where its payer is, as refused cards are counted by address."""
+    is_watched: bool = False
+    """Some were refused before: if its payment is held, that takes one back."""
 
     @property
     def is_final(self) -> bool:

@@ -1,6 +1,6 @@
 """Which command or event goes to which decision, and what is loaded for it."""
 
-from services.checkout.handlers import checkouts, orders, payments, quoting, refunds, stock, tenants, timeline
+from services.checkout.handlers import card_testing, checkouts, orders, payments, quoting, refunds, stock, tenants, timeline
 from services.checkout.handlers.checkouts import CancelCheckout, ResumeCheckout, StartCheckout
 from services.checkout.handlers.table import HANDLERS
 
@@ -9,6 +9,7 @@ __all__ = [
     "CancelCheckout",
     "ResumeCheckout",
     "StartCheckout",
+    "card_testing",
     "checkouts",
     "orders",
     "payments",

@@ -16,12 +16,13 @@ from libs.common.errors import ConflictError, RejectedError
 from libs.common.tenancy import Tenant, tenant_ref
 from services.checkout import domain
 from services.checkout.domain import saga
+from services.checkout.domain.card_testing import Payer
 from services.checkout.domain.order import OrderCounter
 from services.checkout.domain.quote import Address, Quote
 from services.checkout.domain.saga import CaptureMode, CartClaim, Checkout, CheckoutState, Confirmation
 from services.checkout.domain.stock import Bounds, Stock
 from services.checkout.domain.stray import StrayMoney
-from services.checkout.handlers import quoting, stock
+from services.checkout.handlers import card_testing, quoting, stock
 from services.checkout.handlers.table import HANDLERS
 
 TIMER = "checkout"
@@ -57,6 +58,7 @@ class StartCheckout:
     billing_address: Address | None = None
     accept_price_changes: bool = False
     is_guest: bool = False
+    payer: Payer | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +77,7 @@ class ResumeCheckout:
     caller: Viewer
     method: str = ""
     confirmation: Confirmation = "server"
+    payer: Payer | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +89,12 @@ class WakeCheckout:
 
 def _claim(message: Message[StartCheckout]) -> list[Ref]:
     claim = Ref(CartClaim, saga.claim_id(message.data.cart_id, message.data.subject_id))
-    return [claim, tenant_ref(message), *quoting.method_refs(message.data.shipping_method)]
+    return [
+        claim,
+        tenant_ref(message),
+        *quoting.method_refs(message.data.shipping_method),
+        *card_testing.to_try(message.data.payer),
+    ]
 
 
 def _claimed(world: World, message: Message[StartCheckout]) -> list[Ref]:
@@ -110,6 +118,8 @@ def start_checkout(world: World, message: Message[StartCheckout]) -> Checkout:
     if stands and existing is not None:
         detail = "this cart already has a checkout, begun with another request"
         raise ConflictError("checkout-exists", detail, checkout_id=str(existing.id))
+    if command.method or command.confirmation == "client":
+        card_testing.demand_may_try(world, command.payer)
     checkout = saga.new_checkout(
         tenant_id=world.tenant_id,
         checkout_id=command.checkout_id,
@@ -130,7 +140,12 @@ def start_checkout(world: World, message: Message[StartCheckout]) -> Checkout:
     mine = CartClaim(tenant_id=world.tenant_id, id=key, checkout_id=checkout.id, version=version, sequence=sequence)
     attempt = world.save(mine).version  # a claim changes for nothing but the next checkout
     world.remind(TIMER, checkout.id, checkout.expires_at)
-    return world.save(*saga.start(checkout, attempt))
+    return world.save(*saga.start(_paid_by(world, checkout, command.payer), attempt))
+
+
+def _paid_by(world: World, checkout: Checkout, payer: Payer | None) -> Checkout:
+    """With where its payer is, and whether a card of theirs was refused before."""
+    return replace(checkout, origin=payer.origin if payer else None, is_watched=card_testing.is_watched(world, payer))
 
 
 def _pay_later(world: World) -> Mapping[str, Any]:
@@ -280,13 +295,16 @@ def _to_go_on(world: World, message: Message[ResumeCheckout]) -> Iterable[Ref]:
     return [*_unpaid(world, message), *([Ref(OrderCounter, message.tenant_id)] if is_order else [])]
 
 
-@HANDLERS.on(ResumeCheckout, lambda m: [*_checkout(m), tenant_ref(m)], more=_to_go_on)
+@HANDLERS.on(ResumeCheckout, lambda m: [*_checkout(m), tenant_ref(m), *card_testing.to_try(m.data.payer)], more=_to_go_on)
 def resume_checkout(world: World, message: Message[ResumeCheckout]) -> Checkout:
     """Answers the checkout if it can still end well: what the payer did, payments alone can say, and it looks by itself."""
     checkout = message.data.caller.demand(Checkout, world.get(Checkout, message.data.checkout_id))
     saga.demand_unfinished(checkout)
     if checkout.state is CheckoutState.RESERVED and checkout.quote is not None:
-        return _pay(world, saga.choose_payment(checkout, message.data.method, message.data.confirmation), checkout.quote)
+        chosen = saga.choose_payment(checkout, message.data.method, message.data.confirmation)
+        if chosen.is_payable and not chosen.is_free:
+            card_testing.demand_may_try(world, message.data.payer)
+        return _pay(world, _paid_by(world, chosen, message.data.payer), checkout.quote)
     return checkout
 
 

@@ -19,13 +19,15 @@ from libs.common.contracts.payments import (
 )
 from libs.common.decision import Message, Ref, World
 from libs.common.errors import NotFoundError
+from libs.common.tenancy import tenant_ref
 from services.checkout import domain
 from services.checkout.domain import saga
+from services.checkout.domain.card_testing import NO_ISSUERS_REFUSAL
 from services.checkout.domain.order import Order, OrderCounter, OrderState
 from services.checkout.domain.saga import Checkout, CheckoutState
 from services.checkout.domain.stock import Stock
 from services.checkout.domain.stray import StrayMoney
-from services.checkout.handlers import stock
+from services.checkout.handlers import card_testing, stock
 from services.checkout.handlers.checkouts import LETTING_GO, TIMER, confirm, let_go
 from services.checkout.handlers.table import HANDLERS
 
@@ -53,7 +55,7 @@ def _if_authorized(world: World, message: Message[PaymentAuthorized]) -> Iterabl
     checkout = _concerned(world, message)
     if checkout is None:
         return [Ref(StrayMoney, message.data.payment_id)]
-    return [*_held(checkout), Ref(OrderCounter, message.tenant_id)]
+    return [*_held(checkout), *card_testing.taken_back_for(checkout), Ref(OrderCounter, message.tenant_id)]
 
 
 @HANDLERS.on(PaymentAuthorized, _checkout, more=_if_authorized)
@@ -69,6 +71,7 @@ def payment_authorized(world: World, message: Message[PaymentAuthorized]) -> Non
         let_go(world, *saga.void_mismatch(checkout))
         return
     confirm(world, checkout, checkout.quote)
+    card_testing.note_held(world, checkout)
 
 
 def _stray(world: World, message: Message[PaymentAuthorized] | Message[PaymentCaptured]) -> None:
@@ -113,12 +116,22 @@ def payment_action_required(world: World, message: Message[PaymentActionRequired
         world.save(saga.wait_for_payer(checkout))
 
 
-@HANDLERS.on(PaymentDeclined, _checkout, more=lambda world, m: _held(_concerned(world, m)))
-def payment_declined(world: World, message: Message[PaymentDeclined]) -> None:
-    """Nothing is held: give the stock back and end."""
+def _if_declined(world: World, message: Message[PaymentDeclined]) -> Iterable[Ref]:
     checkout = _concerned(world, message)
-    if checkout is not None:
-        _end(world, checkout, "payment-failed" if message.data.code in saga.NO_ISSUERS_REFUSAL else "payment-declined")
+    return [*_held(checkout), *([] if message.data.code in NO_ISSUERS_REFUSAL else card_testing.counted_for(checkout))]
+
+
+@HANDLERS.on(PaymentDeclined, lambda m: [*_checkout(m), tenant_ref(m)], more=_if_declined)
+def payment_declined(world: World, message: Message[PaymentDeclined]) -> None:
+    """Nothing is held: give the stock back and end. A card that its issuer refused is counted."""
+    checkout = _concerned(world, message)
+    if checkout is None:
+        return
+    if message.data.code in NO_ISSUERS_REFUSAL:
+        _end(world, checkout, "payment-failed")
+        return
+    card_testing.note_declined(world, checkout)
+    _end(world, checkout, "payment-declined")
 
 
 def _if_gone(world: World, message: Message[Any]) -> Iterable[Ref]:

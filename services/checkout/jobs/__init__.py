@@ -1,5 +1,6 @@
 """Time in: what runs for as long as the worker lives."""
 
 from services.checkout.jobs.clockwork import fire_timers
+from services.checkout.jobs.declines import forget_refused_cards
 
-JOBS = (fire_timers,)
+JOBS = (fire_timers, forget_refused_cards)

@@ -1,18 +1,19 @@
 """All SQL of the checkout service."""
 
 from services.checkout.repository import checkouts, orders, quoting, stock, timeline
-from services.checkout.repository.checkouts import CHECKOUTS, CLAIMS, STRAYS, TENANTS
+from services.checkout.repository.checkouts import CHECKOUTS, CLAIMS, DECLINES, STRAYS, TENANTS
 from services.checkout.repository.orders import COUNTERS, NOTES, ORDERS, REFUNDS
 from services.checkout.repository.quoting import SHIPPING_METHODS, TAX_TABLES
 from services.checkout.repository.stock import STOCK
 
-ROWS = (TENANTS, SHIPPING_METHODS, TAX_TABLES, CLAIMS, CHECKOUTS, STRAYS, ORDERS, REFUNDS, NOTES, STOCK, COUNTERS)
+ROWS = (TENANTS, SHIPPING_METHODS, TAX_TABLES, CLAIMS, CHECKOUTS, STRAYS, ORDERS, REFUNDS, NOTES, STOCK, DECLINES, COUNTERS)
 """Every aggregate of this service, in the order in which they are locked: the counter last, for the shortest time."""
 
 __all__ = [
     "CHECKOUTS",
     "CLAIMS",
     "COUNTERS",
+    "DECLINES",
     "NOTES",
     "ORDERS",
     "REFUNDS",

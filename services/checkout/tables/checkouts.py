@@ -1,6 +1,6 @@
 """Tenants, checkouts, and each subject's claim on a cart."""
 
-from sqlalchemy import BigInteger, Boolean, CheckConstraint, Text, Uuid
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, Index, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
 from libs.common.database.tables import MOMENT, aggregate, optional, required, tenant_table
@@ -30,6 +30,8 @@ CHECKOUT = aggregate(
     *required(Uuid, "order_id", "payment_id"),
     *required(Boolean, "action_required", default="false"),
     *required(MOMENT, "started_at", "expires_at"),
+    *optional(Uuid, "origin"),
+    *required(Boolean, "is_watched", default="false"),
     CheckConstraint(
         "state IN ('started', 'frozen', 'quoted', 'reserved', 'paying', 'confirmed', 'canceling', 'expiring', "
         "'failed', 'canceled', 'expired')",
@@ -51,4 +53,15 @@ STRAY_MONEY = aggregate(
     *required(Uuid, "checkout_id"),
     *required(BigInteger, "amount_minor"),
     *required(MOMENT, "found_at"),
+)
+
+DECLINES = aggregate(
+    METADATA,
+    "declines",
+    "id",
+    *required(Text, "by"),
+    *required(JSONB, "counts"),
+    *required(MOMENT, "last_at"),
+    CheckConstraint("by IN ('subject', 'address', 'tenant')", name="declines_by"),
+    Index("declines_last_at", "last_at"),
 )

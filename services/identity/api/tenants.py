@@ -62,6 +62,21 @@ class PayLater(BaseModel):
     ] = 3
 
 
+class CardTesting(BaseModel):
+    """At how many refused cards within the window the next payment has to wait: 429, before the provider is asked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    window_seconds: Annotated[int, Field(ge=60, le=3_600, strict=True)] = 600
+    per_subject: Annotated[int, Field(ge=1, le=50, strict=True, description="Of one shopper")] = 5
+    per_address: Annotated[
+        int, Field(ge=1, le=1_000, strict=True, description="Of guests at one address, less what was paid")
+    ] = 15
+    per_tenant: Annotated[
+        int, Field(ge=1, le=100_000, strict=True, description="Of the shop: beyond it, guests have a third of the two above")
+    ] = 100
+
+
 class Settings(BaseModel):
     """What a tenant may choose. One that is not named stays as it is; null lets go of the choice."""
 
@@ -83,6 +98,7 @@ class Settings(BaseModel):
     ] = None
     provider_limits: ProviderLimits | None = None
     pay_later: PayLater | None = None
+    card_testing: CardTesting | None = None
 
 
 class TenantChange(BaseModel):

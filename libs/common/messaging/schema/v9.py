@@ -19,7 +19,7 @@ def kernel_v9(service: str) -> Sequence[str]:
 # statement would still see what there was before it waited. By tenant: what others have parked is not even looked at.
 _FENCE = """CREATE FUNCTION inbox_fence(of_consumer text, topics text[], parts int[], tenant_ids uuid[])
 RETURNS TABLE (topic text, part int, next_offset bigint, watermarks jsonb, has_parked boolean, has_paused boolean)
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
     PERFORM FROM inbox_position p JOIN unnest(topics, parts) AS w(topic, part) USING (topic, part)

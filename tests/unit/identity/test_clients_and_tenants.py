@@ -1,0 +1,120 @@
+"""A client's secrets and a tenant's way: what is there no more is gone for good, and what is said again changes nothing."""
+
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from libs.common.clock import PLATFORM
+from libs.common.errors import CartwrightError, ConflictError, NotFoundError
+from services.identity.domain import client, tenant
+from services.identity.domain.client import MAX_SECRETS, Client, Secret
+from services.identity.domain.tenant import PROVISIONERS, Tenant, TenantStatus
+from tests.unit.memory import NOW, TENANT
+
+S = TenantStatus
+ONE, TWO = (Secret(id=UUID(int=number), digest=client.digest_of(str(number)), created_at=NOW) for number in (1, 2))
+TILL = Client(tenant_id=TENANT, id="till", subject_id=UUID(int=9), name="till", scopes=("carts:read",), secrets=(ONE,))
+SHOP = Tenant(
+    tenant_id=TENANT,
+    version=4,
+    slug="shop",
+    name="Shop",
+    status=S.ACTIVE,
+    currency="GBP",
+    country="GB",
+    admin_email="owner@shop.test",
+    provisioned=tuple(sorted(PROVISIONERS)),
+    settings={"capture": "on-shipment"},
+)
+
+
+def test_a_client_is_known_by_each_of_its_secrets_until_that_or_it_is_gone() -> None:
+    both = client.add_secret(TILL, TWO)
+    assert [client.authenticates(both, secret) for secret in ("1", "2", "3")] == [True, True, False]
+    with pytest.raises(ConflictError, match="too-many-secrets"):
+        client.add_secret(both, TWO)
+    assert len(both.secrets) == MAX_SECRETS
+    left = client.remove_secret(both, ONE.id)
+    assert [client.authenticates(left, secret) for secret in ("1", "2")] == [False, True]
+    with pytest.raises(NotFoundError, match="secret-not-found"):
+        client.remove_secret(left, ONE.id)
+    gone = client.delete(both, NOW)
+    assert (gone.secrets, gone.deleted_at, gone.is_gone, TILL.is_gone) == ((), NOW, True, False)
+    assert not client.authenticates(replace(both, deleted_at=NOW), "1")
+    assert not client.authenticates(None, "1")
+
+
+def test_a_clients_id_names_its_tenant_and_no_other_text_does() -> None:
+    named = client.client_id_of(TENANT, UUID(int=9))
+    assert client.tenant_of(named) == TENANT
+    assert [client.tenant_of(text) for text in (client.PLATFORM_CLIENT, f"{named}0", f"x{named}")] == [None] * 3
+
+
+def test_the_platforms_operator_has_the_one_secret_that_is_given_and_is_left_alone_if_it_has_it() -> None:
+    made = client.operator(None, PLATFORM, "digest", ("tenants:manage",), NOW)
+    assert (made.id, made.tenant_id, made.scopes) == (client.PLATFORM_CLIENT, PLATFORM, ("tenants:manage",))
+    assert [secret.digest for secret in made.secrets] == ["digest"]
+    assert client.operator(made, PLATFORM, "digest", ("tenants:manage",), NOW) is made
+    other = client.operator(made, PLATFORM, "another", ("tenants:manage",), NOW)
+    assert ([secret.digest for secret in other.secrets], other.id) == (["another"], made.id)
+    assert client.operator(made, PLATFORM, "digest", ("audit:read",), NOW).scopes == ("audit:read",)
+
+
+def test_a_tenant_takes_what_it_is_given_one_by_one_and_nothing_new_is_no_news() -> None:
+    changed, told = tenant.change(SHOP, "New", {"capture": None, "tax_rounding": "line"})
+    assert (changed.name, changed.settings) == ("New", {"tax_rounding": "line"})
+    assert told is not None
+    assert (told.version, told.settings, told.slug, told.status) == (5, {"tax_rounding": "line"}, "shop", "active")
+    assert tenant.change(SHOP, "Shop", {}) == (SHOP, None)
+    for nothing in ({}, {"capture": "on-shipment"}, {"pay_later": None}):
+        assert tenant.change(SHOP, None, nothing) == (SHOP, None)
+    with pytest.raises(NotFoundError, match="tenant-not-found"):
+        tenant.change(None, "New", {})
+
+
+def test_the_last_service_to_speak_makes_a_new_tenant_active_and_no_other() -> None:
+    new = replace(SHOP, status=S.PROVISIONING, provisioned=())
+    *first, last = PROVISIONERS
+    for service in first:
+        new, told = tenant.note_provisioned(new, service)
+        assert (new.status, told) == (S.PROVISIONING, None)
+    assert tenant.note_provisioned(new, first[0]) == (new, None)
+    active, told = tenant.note_provisioned(new, last)
+    assert told is not None
+    assert (active.status, told.status, active.provisioned) == (S.ACTIVE, "active", tuple(sorted(PROVISIONERS)))
+    suspended = replace(SHOP, status=S.SUSPENDED, provisioned=())
+    for service in PROVISIONERS:
+        suspended, told = tenant.note_provisioned(suspended, service)
+        assert (suspended.status, told) == (S.SUSPENDED, None)
+
+
+def test_shoppers_come_in_where_it_is_open_and_machines_where_it_is_being_set_up_too() -> None:
+    def refusal(demand: Any, *arguments: Any) -> str:
+        try:
+            demand(*arguments)
+        except CartwrightError as error:
+            return error.code
+        return ""
+
+    of_shoppers = {status: refusal(tenant.demand_active, replace(SHOP, status=status)) for status in S}
+    of_machines = {status: refusal(tenant.demand_admitting, replace(SHOP, status=status), TENANT) for status in S}
+    assert {status for status, code in of_shoppers.items() if not code} == {S.ACTIVE}
+    assert {status for status, code in of_machines.items() if not code} == {S.ACTIVE, S.PROVISIONING}
+    assert set(of_shoppers.values()) == {"", "tenant-not-found"}
+    assert set(of_machines.values()) == {"", "tenant-status"}
+    assert refusal(tenant.demand_active, None) == refusal(tenant.demand_admitting, None, TENANT) == "tenant-not-found"
+    assert {status for status in S if replace(SHOP, status=status).is_news} == set(S) - {S.PROVISIONING}
+
+
+def test_a_tenant_goes_these_ways_and_no_others() -> None:
+    ways = {(S.PROVISIONING, S.ACTIVE), (S.PROVISIONING, S.CLOSING), (S.ACTIVE, S.SUSPENDED), (S.ACTIVE, S.CLOSING)}
+    ways |= {(S.SUSPENDED, S.ACTIVE), (S.SUSPENDED, S.CLOSING), (S.CLOSING, S.CLOSED)}
+    for start in S:
+        for to in S:
+            if (start, to) in ways:
+                assert tenant.move(replace(SHOP, status=start), to).status is to
+            else:
+                with pytest.raises(ConflictError, match="tenant-status"):
+                    tenant.move(replace(SHOP, status=start), to)
