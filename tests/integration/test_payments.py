@@ -294,14 +294,18 @@ async def test_a_challenge_is_shown_to_its_payer_alone_kept_nowhere_and_resumed_
 
 @dataclass
 class Garbling:
-    """A provider that tells of one payment what no database can store."""
+    """A provider that tells of one payment what nobody can reckon with."""
 
     gateway: PaymentGateway
     intent_id: str | None
 
     async def retrieve_intent(self, intent_id: str) -> Outcome:
         seen = await self.gateway.retrieve_intent(intent_id)
-        return replace(seen, charge_id="ch_\0") if isinstance(seen, Succeeded) and intent_id == self.intent_id else seen
+        return (
+            replace(seen, amount_minor=cast("int", "much"))
+            if isinstance(seen, Succeeded) and intent_id == self.intent_id
+            else seen
+        )
 
 
 async def test_a_payment_that_cannot_be_followed_keeps_no_other_from_being_followed(till: Till) -> None:

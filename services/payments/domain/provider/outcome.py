@@ -1,7 +1,7 @@
 """What a call to the provider came to, in our words: what a gateway answers with, and what decisions are made of."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeAlias, TypeVar
@@ -239,6 +239,8 @@ def _kept(value: Any) -> Any:
         return {_kept(str(name)): _kept(str(each)) for name, each in value.items()}
     if value is None or isinstance(value, StrEnum | bool | int | float | datetime):
         return value
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{each.name: _kept(getattr(value, each.name)) for each in fields(value)})
     text = value if isinstance(value, str) else str(value)
     kept = keepable(text)
     return kept if len(kept) <= LONGEST_TEXT else kept[:LONGEST_TEXT]
