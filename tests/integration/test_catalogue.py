@@ -53,6 +53,7 @@ DEFINER_FUNCTIONS: dict[str, str | None] = {
     "inbox_message_rotate": "app",
     "inbox_adopt": "app",
     "inbox_fence": "app",
+    "inbox_heads": "app",
     "product_rebuild_begin": "app",
     "product_rebuild_swap": "app",
     "timeline_entry_rebuild_begin": "app",
@@ -80,7 +81,7 @@ DEFINER_FUNCTIONS: dict[str, str | None] = {
     "reconciliation_oldest_seconds": "app",
     "operations_unknown": "app",
 }
-UNDER_THE_POLICIES = {"inbox_fence"}
+UNDER_THE_POLICIES = {"inbox_fence", "inbox_heads"}
 """Those among them that see what their caller sees."""
 """The functions that act as the owner, and the one role that may call each. None: it is a trigger's."""
 

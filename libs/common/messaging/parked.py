@@ -96,12 +96,12 @@ REFUSE = """INSERT INTO inbox_parked
 SELECT $1, * FROM unnest($2::text[], $3::int[], $4::bigint[], $5::bytea[], $6::bytea[], $7::bytea[],
     $8::text[], $9::text[], $10::text[], $11::uuid[], $12::text[], $13::text[]) ON CONFLICT DO NOTHING"""
 
-HEADS = """SELECT DISTINCT ON (p.topic, p.key) p.topic, p.key, p.reason
-FROM inbox_parked p JOIN unnest($2::text[], $3::bytea[]) AS w(topic, key) USING (topic, key)
-WHERE p.consumer = $1 AND p.state IN ('waiting', 'parked', 'queued') ORDER BY p.topic, p.key, p.part, p.off"""
+HEADS = "SELECT * FROM inbox_heads($1, $2, $3)"
 
-OF_KEYS = """SELECT p.* FROM inbox_parked p JOIN unnest($2::text[], $3::bytea[]) AS w(topic, key) USING (topic, key)
-WHERE p.consumer = $1 AND p.state IN ('waiting', 'parked', 'queued') ORDER BY p.topic, p.part, p.off"""
+# By the key's index alone: see `inbox_heads`.
+OF_KEYS = """SELECT p.* FROM inbox_parked p JOIN unnest($2::text[], $3::bytea[]) AS w(topic, key)
+    ON p.key = w.key AND p.topic || '' = w.topic
+WHERE p.consumer || '' = $1 AND p.state IN ('waiting', 'parked', 'queued') ORDER BY p.topic, p.part, p.off"""
 
 MARK = """UPDATE inbox_parked SET state = $5, decided_at = now(), decided_by = $6, decision = $7
 WHERE consumer = $1 AND topic = $2 AND part = $3 AND off = $4"""

@@ -9,8 +9,8 @@ import asyncio
 import time
 from typing import Final
 
-RESTS: Final = 3.0
-"""So many times as long as it worked."""
+RESTS: Final = 1.0
+"""So many times as long as it worked: half of the time is left to others."""
 LEAST_SECONDS, LONGEST_SECONDS = 0.02, 1.0
 """What comes meanwhile is taken together, so that a stream of single events is not a stream of transactions."""
 BUSY_SECONDS: Final = 2.0
