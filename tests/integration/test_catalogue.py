@@ -79,6 +79,8 @@ DEFINER_FUNCTIONS: dict[str, str | None] = {
     "reconciliation_breaks_open": "app",
     "reconciliation_oldest_seconds": "app",
     "operations_unknown": "app",
+    "reviews_waiting": "app",
+    "reviews_counted": "app",
 }
 UNDER_THE_POLICIES = {"inbox_fence"}
 """Those among them that see what their caller sees."""
