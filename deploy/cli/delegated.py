@@ -282,6 +282,21 @@ def reconcile(
 
 
 @verb
+def reviews_list(
+    *,
+    tenant: Annotated[str | None, typer.Option(metavar="SLUG", help="One tenant; all of them by default.")] = None,
+    json: Json = False,
+) -> int | None:
+    """List what waits for a person.
+
+    Payments, refunds, breaks and disputes, the oldest first, with what may be done about each.
+    """
+    from deploy.cli import payments
+
+    return payments.list_reviews(tenant=tenant, json=json)
+
+
+@verb
 def break_close(
     break_id: Annotated[str, typer.Argument(metavar="BREAK")],
     *,

@@ -66,6 +66,25 @@ def list_unknown(*, tenant: str | None, json: bool) -> int:
     return ExitCode.DONE
 
 
+def list_reviews(*, tenant: str | None, json: bool) -> int:
+    """Print what waits for a person, and what may be done about each."""
+
+    async def run(api: Api, token: TokenSource) -> list[dict[str, Any]]:
+        slugs = await _tenants(api, token, tenant)
+        filters = {"tenant_id": next(iter(slugs))} if tenant else {}
+        everything = api.everything("payments", "/ops/reviews", await token.token(), filters)
+        return [{"slug": slugs.get(item["tenant_id"], ""), **item} async for item in everything]
+
+    items = _with_operator(progress(), run)
+    if json:
+        print_json({"items": items})
+        return ExitCode.DONE
+    for item in items:
+        _show_review(item)
+    print(f"{len(items)} waiting for a person" if items else "nothing waits for a person")
+    return ExitCode.DONE
+
+
 def resolve_unknown(*, payment_id: str, verdict: str, reason: str, json: bool) -> int:
     """Have a payment's unknown outcomes looked into at once; 1 when it has none, or there is no such payment."""
 
@@ -201,6 +220,16 @@ def _show(report: Mapping[str, Any]) -> None:
         print("  and more: GET /v1/reconciliations shows the oldest only")
     if not report["breaks"]:
         print("  no break")
+
+
+def _show_review(item: Mapping[str, Any]) -> None:
+    amount = format_minor(item["amount_minor"], item["currency"]) if "amount_minor" in item else ""
+    until = f", until {item['respond_by']}" if "respond_by" in item else ""
+    why = f" ({item['why']})" if "why" in item else ""
+    print(f"{item['id']}  {item['slug']:<16} {item['kind']:<22} {amount:>14}  {item['subject']}{why}")
+    print(f"    {item['meaning']}; since {item['since']}{until}")
+    for action in item["actions"]:
+        print(f"    {action['method']} {action['path']}: {action['effect']}")
 
 
 def _side(side: Mapping[str, Any] | None, found: Mapping[str, Any]) -> str:

@@ -64,10 +64,7 @@ async def a_transaction_commits_after_later_ones_are_published(stage: Stage, tro
 async def an_older_transaction_writes_to_a_key_last(stage: Stage, troupe: Troupe) -> Sequence[Key]:
     [key] = _keys(1)
     async with stage.shell() as shell:
-        older = asyncio.create_task(write_slowly(shell, command(*key), before=0.5))
-        await asyncio.sleep(0.2)
-        await stage.bump(shell, key)
-        await older
+        await write_slowly(shell, command(*key), meanwhile=stage.bump(shell, key))
     await troupe.enter("relay")
     await troupe.enter("consume")
     return [key]

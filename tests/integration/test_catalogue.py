@@ -80,6 +80,8 @@ DEFINER_FUNCTIONS: dict[str, str | None] = {
     "reconciliation_breaks_open": "app",
     "reconciliation_oldest_seconds": "app",
     "operations_unknown": "app",
+    "reviews_waiting": "app",
+    "reviews_counted": "app",
 }
 UNDER_THE_POLICIES = {"inbox_fence", "inbox_heads"}
 """Those among them that see what their caller sees."""

@@ -54,6 +54,8 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
     "POST /v1/payments/{payment_id}/resolve": {"verdict": "read-again", "reason": "r"},
     "POST /ops/payments/{payment_id}/resolve": {"tenant_id": "tenant_id", "verdict": "read-again", "reason": "r"},
     "POST /v1/reconciliations/{reconciliation_id}/breaks/{break_id}/close": {"reason": "r"},
+    "POST /v1/refunds/{refund_id}/close": {"reason": "r"},
+    "POST /ops/refunds/{refund_id}/close": {"tenant_id": "tenant_id", "reason": "r"},
     "POST /ops/breaks/{break_id}/close": {"tenant_id": "tenant_id", "reason": "r"},
     "POST /ops/reconciliations": {"tenant_id": "tenant_id"},
     "PUT /v1/provider-accounts/stripe": {"api_key": "sk_test_0123456789abcdef", "webhook_secrets": ["whsec_0123456789abcdef"]},

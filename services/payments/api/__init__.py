@@ -11,6 +11,7 @@ from services.payments.api import (
     payments,
     reconciliations,
     refunds,
+    reviews,
     webhooks,
 )
 
@@ -18,6 +19,7 @@ ROUTES = Routes()
 for part in (
     payments.ROUTES,
     refunds.ROUTES,
+    reviews.ROUTES,
     disputes.ROUTES,
     ledger.ROUTES,
     reconciliations.ROUTES,

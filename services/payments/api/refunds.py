@@ -13,7 +13,7 @@ from libs.common.http.seeing import Sight, code_for
 from libs.common.messaging.idempotency import Answer, Replayed
 from services.payments.api.payments import PAYMENT
 from services.payments.domain.money.refund import Refund
-from services.payments.handlers.refunds import RequestRefund
+from services.payments.handlers.refunds import CloseRefund, RequestRefund
 from services.payments.repository import REFUNDS
 
 FAILED = "refund_failed"
@@ -85,3 +85,40 @@ async def read_refund(call: Caller, refund_id: UUID) -> Response:
     """One refund; a shopper sees those of their own payments."""
     refund = await REFUND.of(call, refund_id)
     return reply_unless_known(call, lambda: refund_model(call, refund), refund.version)
+
+
+# --- Those that failed, once a person has seen to them ------------------------------------------------------------
+
+
+class CloseRefundRequest(BaseModel):
+    """How its buyer was seen to, or why nothing is left to do."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    reason: Annotated[str, Field(min_length=1, max_length=500), WRITTEN]
+
+
+@ROUTES.post("/v1/refunds/{refund_id}/close", response_model=RefundModel)
+@guard("payments:resolve", idempotent=True, sees=REFUND)
+async def close_refund(call: Caller, refund_id: UUID, wanted: CloseRefundRequest) -> Response:
+    """Look at a refund that failed no more, as of a buyer who was paid in another way. No money moves; it stays failed."""
+    command = CloseRefund(refund_id=refund_id, reason=wanted.reason)
+    done: Any = await call.execute_once(command, lambda closed: Answer(200, headers={"resource": str(closed.id)}))
+    if isinstance(done, Replayed):
+        return reply(200, refund_model(call, await REFUND.of(call, refund_id)), Idempotent_Replayed="true")
+    return reply(200, refund_model(call, done))
+
+
+class OperatorsCloseRefundRequest(CloseRefundRequest):
+    """The same of any tenant's refund."""
+
+    tenant_id: UUID
+
+
+@ROUTES.post("/ops/refunds/{refund_id}/close", response_model=RefundModel)
+@guard("ops:repair", platform_only=True)
+async def close_any_refund(call: Caller, refund_id: UUID, wanted: OperatorsCloseRefundRequest) -> Response:
+    """Look at a tenant's refund that failed no more."""
+    command = CloseRefund(refund_id=refund_id, reason=wanted.reason)
+    closed: Refund = await call.execute(command, tenant_id=wanted.tenant_id)
+    return reply(200, refund_model(call, closed))

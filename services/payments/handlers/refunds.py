@@ -10,8 +10,9 @@ import structlog
 from libs.common.contracts.checkout import RefundRequested
 from libs.common.decision import Message, Ref, World
 from libs.common.errors import NotFoundError
+from libs.common.sensitive import without_sensitive
 from services.payments.domain.money import refund_asking
-from services.payments.domain.money.refund import Refund, RefundDecision, found_refund_id, refund_operation_id
+from services.payments.domain.money.refund import Refund, RefundDecision, close, found_refund_id, refund_operation_id
 from services.payments.domain.money.refund_recording import observe
 from services.payments.domain.payment.payment import Payment
 from services.payments.domain.provider.operation import NO_LEASE, Operation, hurry
@@ -45,6 +46,14 @@ class ReviveRefund:
 
     payment_id: UUID
     refund_id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloseRefund:
+    """Look no more at a refund that failed, and say how its buyer was seen to."""
+
+    refund_id: UUID
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +117,17 @@ def ask_for_order(world: World, message: Message[AskForOrder]) -> bool:
     if decision is not None:
         world.save(*decision)
     return decision is not None
+
+
+@HANDLERS.on(CloseRefund, lambda m: [Ref(Refund, m.data.refund_id)])
+def close_refund(world: World, message: Message[CloseRefund]) -> Refund:
+    """Answers the refund as it is kept. No money moves. Raises ConflictError for one that did not fail, or is closed."""
+    known = world.get(Refund, message.data.refund_id)
+    if known is None:
+        raise NotFoundError("refund-not-found", "there is no such refund for you")
+    closed = close(known, message.actor, without_sensitive(message.data.reason), world.now)
+    log.warning("refund.closed", refund_id=str(closed.id), reason=closed.closed_reason, actor=message.actor)
+    return world.save(closed)
 
 
 def _asked_for(message: Message[ObserveRefund] | Message[ReviveRefund]) -> Iterable[Ref]:

@@ -20,6 +20,7 @@ from services.payments.gateway.accounts import Access
 from services.payments.handlers.observations import Look, LookAtPayment, ObserveIntent
 from services.payments.jobs.provider.calling import GatewayOf
 from services.payments.repository.payment import count_watched, due_payments
+from services.payments.repository.reviews import count_reviews
 
 if TYPE_CHECKING:
     from libs.common.processes.parts import Worker
@@ -34,6 +35,7 @@ UNKNOWN_COUNT = Gauge("cartwright_payment_outcomes_unknown", "Provider operation
 UNKNOWN_SECONDS = Gauge("cartwright_payment_outcomes_unknown_oldest_seconds", "Since when the oldest of them was first sent")
 QUEUED_COUNT = Gauge("cartwright_payment_outcomes_queued", "Those of them that a person must look into")
 CHALLENGED_COUNT = Gauge("cartwright_payments_requiring_action", "Payments that wait for their payer")
+REVIEW_COUNT = Gauge("cartwright_payment_reviews", "What waits for a person, over all tenants", ["kind"])
 
 log = structlog.get_logger(__name__)
 
@@ -53,10 +55,13 @@ async def count_payments(worker: "Worker") -> None:
     async def count() -> None:
         async with worker.shell.database.acquire() as connection:
             watched = await count_watched(connection)
+            reviews = await count_reviews(connection)
         UNKNOWN_COUNT.set(watched.unknown_count)
         UNKNOWN_SECONDS.set(watched.oldest_unknown_seconds)
         QUEUED_COUNT.set(watched.queued_count)
         CHALLENGED_COUNT.set(watched.challenged_count)
+        for kind, waiting in reviews.items():
+            REVIEW_COUNT.labels(kind).set(waiting)
 
     await poll(count, every=COUNT_SECONDS, waiting="payments.not_counted")
 

@@ -1,6 +1,6 @@
 """Disputes: the cases that buyers' banks open, and the money that each has moved."""
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKeyConstraint, Index, Text, UniqueConstraint, Uuid
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKeyConstraint, Index, Text, UniqueConstraint, Uuid, text
 
 from libs.common.database.tables import MOMENT, aggregate, optional, required
 from services.payments.tables.metadata import METADATA
@@ -29,4 +29,11 @@ DISPUTE = aggregate(
     CheckConstraint("char_length(fee_currency) = 3", name="dispute_fee_currency"),
     CheckConstraint("withdrawn_minor >= 0 AND reinstated_minor >= 0 AND fee_minor >= 0", name="dispute_money"),
     Index("dispute_by_payment", "tenant_id", "payment_id"),
+    Index(
+        "dispute_wants_evidence",
+        "tenant_id",
+        "created_at",
+        "id",
+        postgresql_where=text("state IN ('warning_needs_response', 'needs_response')"),
+    ),
 )

@@ -148,4 +148,11 @@ OPERATION = aggregate(
         postgresql_where=text("state IN ('sending', 'unknown') AND kind = 'refund'"),
     ),
     Index("operation_due_at", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    Index(
+        "operation_unended",
+        "tenant_id",
+        "first_send_at",
+        "id",
+        postgresql_where=text("state = 'unknown' AND unknown_count >= 4"),
+    ),
 )

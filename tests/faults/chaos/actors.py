@@ -12,7 +12,7 @@ import random
 import signal
 import sys
 import traceback
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -134,13 +134,21 @@ class RolledBack(Exception):  # noqa: N818 - it is no error
 
 
 async def write_slowly(
-    shell: Shell, message: Message[Bump], *, before: float = 0, after: float = 0, commits: bool = True
+    shell: Shell,
+    message: Message[Bump],
+    *,
+    before: float = 0,
+    meanwhile: Awaitable[None] | None = None,
+    after: float = 0,
+    commits: bool = True,
 ) -> None:
-    """A transaction that takes its id early, its locks later, and its time at the end."""
+    """A transaction that takes its id early, its locks later and after what happens meanwhile, and its time at the end."""
     try:
         async with shell.database.transaction([message.tenant_id]) as connection:
             await connection.execute("SELECT pg_current_xact_id()")
             await asyncio.sleep(before)
+            if meanwhile is not None:
+                await meanwhile
             _, aggregates = await shell.decide(connection, [message])
             await shell.store(connection, aggregates)
             await asyncio.sleep(after)

@@ -6,7 +6,7 @@ give back more than was captured. One that fails, even after it had succeeded, f
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID, uuid5
@@ -14,6 +14,7 @@ from uuid import UUID, uuid5
 from libs.common.contracts import Event
 from libs.common.contracts.payments import RefundFailed
 from libs.common.decision import Aggregate
+from libs.common.errors import ConflictError
 from services.payments.domain.money.ledger import Entry
 from services.payments.domain.payment.payment import Payment
 from services.payments.domain.provider.operation import Operation, OperationKind
@@ -84,6 +85,10 @@ class Refund(Aggregate):
     due_at: datetime | None = None
     """When it is looked into, unless it moves before. None: it is over."""
     created_at: datetime
+    closed_at: datetime | None = None
+    """Of one that failed: when a person said that nothing is left to do about it."""
+    closed_by: str | None = None
+    closed_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +100,15 @@ class RefundDecision:
     events: tuple[Event, ...] = ()
     planned: Operation | None = None
     entries: tuple[Entry, ...] = ()
+
+
+def close(refund: Refund, closed_by: str, reason: str, now: datetime) -> Refund:
+    """Look at a refund that failed no more, for a person has seen to it. Raises ConflictError for any other."""
+    if refund.state not in {R.FAILED, R.CANCELED}:
+        raise ConflictError("refund-state", f"a refund that is {refund.state} has not failed", state=str(refund.state))
+    if refund.closed_at is not None:
+        raise ConflictError("refund-closed", "the refund was closed before", closed_by=str(refund.closed_by))
+    return replace(refund, closed_at=now, closed_by=closed_by, closed_reason=reason)
 
 
 def left_minor(payment: Payment) -> int:

@@ -1,0 +1,131 @@
+"""HTTP in: what waits for a person, in one list, with what may be done about each and what that would do."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from fastapi import Response
+from pydantic import BaseModel
+
+from libs.common.clock import rfc3339
+from libs.common.http.paging import Limit, Page, Paging
+from libs.common.http.routes import Call, Caller, Routes, guard
+from services.payments.domain.review import MEANINGS, Action, Review, ReviewKind, actions, operators_actions
+from services.payments.repository.bookmark import BEGINNING, Bookmark
+from services.payments.repository.reviews import reviews_of, reviews_waiting, these_reviews
+
+ROUTES = Routes()
+
+
+class ActionModel(BaseModel):
+    """A call that may be made about it, the permission it takes, and what it does. `{reason}` is the caller's to write."""
+
+    method: str
+    path: str
+    permission: str
+    effect: str
+    body: dict[str, Any] | None
+
+
+class ReviewModel(BaseModel):
+    """Something that waits for a person. `id` is the operation's, refund's, payment's, break's or dispute's."""
+
+    kind: ReviewKind
+    id: UUID
+    meaning: str
+    since: str
+    payment_id: UUID | None
+    refund_id: UUID | None
+    reconciliation_id: UUID | None
+    amount_minor: int | None
+    currency: str | None
+    subject: str
+    why: str | None
+    respond_by: str | None
+    actions: list[ActionModel]
+
+
+class OperatorsReviewModel(ReviewModel):
+    """The same of any tenant."""
+
+    tenant_id: UUID
+
+
+@ROUTES.get("/v1/reviews", response_model=Page[ReviewModel])
+@guard("ledger:read")
+async def list_reviews(call: Caller, kind: ReviewKind | None = None, limit: Limit = 50, cursor: str | None = None) -> Response:
+    """Every payment, refund, break and dispute that waits for a person, the oldest first, with what may be done about it."""
+    asked, after = _paging(limit, cursor)
+    async with call.transaction() as connection:
+        found = await reviews_of(connection, call.tenant_id, kind, after=after, limit=asked.most)
+    return asked.reply(found, lambda each: ReviewModel(**_members(each, actions)), _bookmark)
+
+
+@ROUTES.get("/ops/reviews", response_model=Page[OperatorsReviewModel])
+@guard("ops:read", platform_only=True)
+async def list_all_reviews(
+    call: Caller,
+    tenant_id: UUID | None = None,
+    kind: ReviewKind | None = None,
+    limit: Limit = 50,
+    cursor: str | None = None,
+) -> Response:
+    """The same of all tenants or of one, with what operators may do about it."""
+    asked, after = _paging(limit, cursor)
+    if tenant_id is None:
+        found = await _whosever(call, kind, after, asked.most)
+    else:
+        async with call.transaction(tenant_id) as connection:
+            found = await reviews_of(connection, tenant_id, kind, after=after, limit=asked.most)
+    return asked.reply(
+        found, lambda each: OperatorsReviewModel(tenant_id=each.tenant_id, **_members(each, operators_actions)), _bookmark
+    )
+
+
+async def _whosever(call: Call, kind: ReviewKind | None, after: Bookmark, limit: int) -> Sequence[Review]:
+    """As many as that, if so many wait: what ends between the two reads makes no page the last."""
+    database, found = call.shell.database, list[Review]()
+    while len(found) < limit:
+        wanted = limit - len(found)
+        async with database.acquire() as connection:
+            keys = await reviews_waiting(connection, kind, after=after, limit=wanted)
+        if keys:
+            async with database.transaction({tenant for tenant, _ in keys}) as connection:
+                found += await these_reviews(connection, keys)
+        if len(keys) < wanted:
+            break
+        *_, after = keys.values()
+    return found
+
+
+def _paging(limit: int, cursor: str | None) -> tuple[Paging, Bookmark]:
+    asked = Paging(limit, cursor, datetime, UUID)
+    return asked, Bookmark(*asked.after) if asked.after else BEGINNING
+
+
+def _bookmark(review: Review) -> list[Any]:
+    return [review.since, review.id]
+
+
+def _members(review: Review, may_do: Callable[[Review], Sequence[Action]]) -> dict[str, Any]:
+    return {
+        "kind": review.kind,
+        "id": review.id,
+        "meaning": MEANINGS[review.kind],
+        "since": rfc3339(review.since),
+        "payment_id": review.payment_id,
+        "refund_id": review.refund_id,
+        "reconciliation_id": review.reconciliation_id,
+        "amount_minor": review.amount_minor,
+        "currency": review.currency,
+        "subject": review.subject,
+        "why": review.why,
+        "respond_by": rfc3339(review.respond_by) if review.respond_by else None,
+        "actions": [_action(each) for each in may_do(review)],
+    }
+
+
+def _action(action: Action) -> ActionModel:
+    body = dict(action.body) or None
+    return ActionModel(method=action.method, path=action.path, permission=action.permission, effect=action.effect, body=body)
