@@ -226,10 +226,9 @@ def cancel(order: Order, reason: FailureReason) -> tuple[Order, OrderCanceled, l
     """Call it off; also says which goods go back on the shelf: all that have not left the house."""
     if OrderState.CANCELED not in ORDER_TRANSITIONS[order.state]:
         raise ConflictError("order-state", f"an order that is {order.state} cannot be canceled", state=str(order.state))
-    inside = {line.line_id: line.quantity - _outside(order.progress_of(line.line_id)) for line in order.lines}
     # Of one that cost nothing there is no money that payments would say anything of.
     payment_state = order.payment_state if order.total_minor else PaymentState.NONE
-    canceled, goods = restock(replace(order, state=OrderState.CANCELED, payment_state=payment_state, reason=reason), inside)
+    canceled, goods = shelve(replace(order, state=OrderState.CANCELED, payment_state=payment_state, reason=reason))
     event = OrderCanceled(
         order_id=order.id,
         checkout_id=order.checkout_id,
@@ -276,6 +275,12 @@ def _back(goods: Iterable[Allocation], kept: int) -> Iterator[Returned]:
 
 
 def shelve(order: Order, *, were_sent: bool = False) -> tuple[Order, list[Returned]]:
-    """Put on the shelf what fulfilment or refunds say belongs there, and is not there yet."""
-    wanted = {line_id: max(known.shelved_by_returns, known.shelved_by_refunds) for line_id, known in order.progress.items()}
+    """Put on the shelf what belongs there, and is not there yet.
+
+    Fulfilment or refunds say what that is; of an order that is off, all that is not outside.
+    """
+    if order.state is OrderState.CANCELED:
+        wanted = {line.line_id: line.quantity - _outside(order.progress_of(line.line_id)) for line in order.lines}
+    else:
+        wanted = {line_id: max(known.shelved_by_returns, known.shelved_by_refunds) for line_id, known in order.progress.items()}
     return restock(order, wanted, were_sent=were_sent)

@@ -23,7 +23,7 @@ from libs.common.errors import ConflictError, NotFoundError, NotYetError, Unavai
 from libs.common.sensitive import without_sensitive
 from libs.common.tenancy import Tenant, project_tenant, tenant_ref
 from services.payments.domain.money.ledger import of_capture
-from services.payments.domain.money.refund import Refund
+from services.payments.domain.money.refund import Refund, RefundDecision
 from services.payments.domain.money.refund_asking import return_for_canceled_order, return_orphaned
 from services.payments.domain.money.refund_recording import is_of
 from services.payments.domain.payment import asking, recording
@@ -163,22 +163,24 @@ def take_order_status(world: World, message: Message[OrderStatusTold]) -> None:
             decision = asking.confirm_order(payment, world.now)
         case "canceled":
             decision = asking.cancel_order(payment, CANCELED, world.now)
+            if decision is None:
+                # Known already, and yet there was money to ask about: what gave it back has failed.
+                _return(world, message, return_for_canceled_order(payment, world.now))
         case "none":
-            _return_orphaned(world, message, payment)
-            return
+            decision = None
+            _return(world, message, return_orphaned(payment, world.now))
     if decision is not None:
         save_payment(world, message, decision)
 
 
-def _return_orphaned(world: World, message: Message[OrderStatusTold], payment: Payment) -> None:
-    owed = return_orphaned(payment, world.now)
+def _return(world: World, message: Message[OrderStatusTold], owed: RefundDecision | None) -> None:
     if owed is not None:
         save_refund(world, message, owed)
         log.warning(
             "orphan_money.returned",
-            payment_id=str(payment.id),
+            payment_id=str(owed.payment.id),
             amount_minor=owed.refund.amount_minor,
-            action="checkout knows no order of it: a refund is planned",
+            action="no order stands on it: a refund is planned",
         )
 
 

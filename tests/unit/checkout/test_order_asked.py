@@ -17,9 +17,12 @@ from services.payments.domain.money.refund import Refund
 from services.payments.domain.money.refund_asking import ORPHANED
 from services.payments.domain.payment.payment import OrderStanding, Payment
 from services.payments.domain.payment.payment import PaymentState as MoneyState
+from services.payments.domain.provider.operation import OPEN, Operation
+from services.payments.domain.provider.outcome import Rejected
 from services.payments.handlers import HANDLERS as PAYMENTS
+from services.payments.handlers.outcomes import RecordOutcome
 from services.payments.handlers.refunds import AskForOrder
-from tests.shared.events import tenant_updated
+from tests.shared.events import AMOUNT, payment_requested, tenant_updated
 from tests.unit.checkout.shop import S, after, authorized, cancel, declined, paying, shop, voided
 from tests.unit.memory import TENANT, Memory
 
@@ -101,3 +104,34 @@ def test_what_a_shipment_took_stays_with_an_order_that_stands_and_goes_back_wher
     standing = {"none": OrderStanding.AWAITED, "confirmed": OrderStanding.CONFIRMED, "canceled": OrderStanding.CANCELED}
     assert money.get(Payment, checkout.payment_id).order_standing is standing[ended]
     assert not money.execute(AskForOrder(payment_id=checkout.payment_id)), "its word is known"
+
+
+def test_a_refund_of_an_order_that_is_off_which_failed_is_made_again_when_checkout_is_asked() -> None:
+    """Both know that the order is off, so nothing but the question is ever said of it again."""
+    money, payment_id = Memory(PAYMENTS), uuid4()
+    money.execute(tenant_updated(TENANT))
+    request = payment_requested(payment_id=payment_id)
+    money.execute(request)
+    known = money.get(Payment, payment_id)
+    numbers: dict[str, Any] = {"authorized_minor": AMOUNT, "captured_minor": AMOUNT, "intent_id": "pi_1"}
+    ended = replace(known, state=MoneyState.CAPTURED, operation_id=None, operation_at=None, look_at=None, **numbers)
+    money.rows[Payment, TENANT, payment_id] = replace(ended, order_standing=OrderStanding.CANCELED)
+    whose = {"payment_id": payment_id, "checkout_id": request.checkout_id, "order_id": request.order_id}
+    for count in (1, 2):
+        assert money.execute(AskForOrder(payment_id=payment_id)), "money is left, and it is nobody's"
+        told = OrderStatusTold(question_id=uuid4(), status="canceled", **whose)
+        money.execute(told)
+        money.execute(told)
+        assert [(each.amount_minor, each.reason) for each in money.all(Refund)] == [(AMOUNT, "order-canceled")] * count
+        [call] = [each for each in money.all(Operation) if each.refund_id is not None and each.state in OPEN]
+        failed = RecordOutcome(
+            payment_id=payment_id,
+            operation_id=call.id,
+            kind=call.kind,
+            ordinal=call.ordinal,
+            refund_id=call.refund_id,
+            tries=call.tries,
+            outcome=Rejected("charge-not-refundable", ""),
+            calls=(),
+        )
+        assert money.execute(failed)

@@ -22,6 +22,7 @@ from services.checkout.domain.stock import Stock
 from services.checkout.handlers import HANDLERS
 from services.checkout.handlers.orders import CancelOrder, SendLink, WriteNote
 from tests.unit.checkout.sales import STAFF, TOTAL_MINOR, F, ask, lines, sold, told
+from tests.unit.checkout.shop import after, authorized, paying, shop, voided
 from tests.unit.memory import TENANT, Memory
 
 # Calling it off, disputes, notes and lookups.
@@ -129,6 +130,20 @@ def test_goods_that_came_back_are_not_put_on_the_shelf_again_by_their_refund() -
         refund = ask(memory, order, quantities={"1": count}, restock=True)
         memory.execute(told(refund, order, RefundSucceeded))
         assert memory.get(Stock, "tea").on_hand == on_hand
+
+
+def test_goods_of_an_order_that_is_off_go_on_the_shelf_when_they_come_back_beside_those_that_never_left() -> None:
+    memory = shop(tea=10)
+    checkout = paying(memory, ("tea", 3))
+    after(memory, checkout, authorized(checkout))
+    memory.execute(ShipmentDispatched(order_id=checkout.order_id, shipment_id="a", lines=lines(_1=2)))
+    after(memory, checkout, voided(checkout))
+    assert memory.get(Order, checkout.order_id).state is OrderState.CANCELED
+    shelves = [(memory.get(Stock, "tea").on_hand, memory.get(Stock, "tea").sold)]
+    for return_id in "rs":
+        memory.execute(ReturnReceived(order_id=checkout.order_id, return_id=return_id, lines=lines(_1=1), restock=True))
+        shelves.append((memory.get(Stock, "tea").on_hand, memory.get(Stock, "tea").sold))
+    assert shelves == [(8, 2), (9, 1), (10, 0)]
 
 
 def test_goods_that_cost_nothing_go_on_the_shelf_when_they_come_back_for_there_is_no_refund_of_nothing() -> None:
