@@ -273,10 +273,11 @@ def _parsed(content: bytes) -> Any:
 
 
 def _is_busy(reply: Reply) -> bool:
+    """Whether to ask again. That too many cards were refused is said to their payer, and waited for by nobody here."""
+    code = reply.body.get("code") if isinstance(reply.body, dict) else None
     if reply.status in _BUSY:
-        return True
-    in_flight = reply.status == _CONFLICT and isinstance(reply.body, dict)
-    return in_flight and reply.body.get("code") == "request-in-flight"
+        return bool(code != "too-many-declines")
+    return bool(reply.status == _CONFLICT and code == "request-in-flight")
 
 
 def _retry_after(reply: Reply) -> float:
