@@ -295,6 +295,17 @@ def test_a_break_found_again_keeps_its_age_until_it_was_closed() -> None:
     assert as_found(again).ours == side(1)
 
 
+def test_a_break_that_a_person_closed_stays_closed_until_a_side_moves() -> None:
+    difference, later = Found(kind=BreakKind.MISSING_THERE, ours=side(1), theirs=None), NOW + timedelta(hours=3)
+    settled = machine.settle(found_again(None, difference, run_of(), NOW, repaired=False), "somebody", "it is lost", NOW)
+    since = replace(difference, ours=side(1, since=later))
+    still = found_again(settled, since, run_of(id=UUID(int=10)), later, repaired=False)
+    assert still == replace(settled, last_seen_at=later, seen_count=2, reconciliation_id=UUID(int=10))
+    moved = found_again(settled, replace(difference, ours=side(1, amount_minor=1)), run_of(), later, repaired=False)
+    assert (moved.state, moved.first_seen_at, moved.closed_by) == (BreakState.OPEN, later, None)
+    assert found_again(settled, difference, run_of(), later, repaired=True).state is BreakState.REPAIRED
+
+
 def test_the_next_window_begins_before_the_last_ended_and_once_a_day_reaches_back_beyond_any_hold() -> None:
     assert window_after(None, None, NOW) == (NOW - DEEP, NOW)
     ended = NOW - timedelta(minutes=15)
