@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter as Counts
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import asyncpg
 import structlog
@@ -15,7 +15,7 @@ from libs.common.messaging.batch import Applied, Batch
 from libs.common.messaging.broker import Broker
 from libs.common.messaging.envelope import KafkaRecord, Reader
 from libs.common.messaging.inbox.member import Course, Member
-from libs.common.messaging.inbox.pace import Pace
+from libs.common.messaging.inbox.pace import PACE
 from libs.common.messaging.inbox.resuming import Resuming
 from libs.common.messaging.inbox.stored import StoredPositions
 from libs.common.messaging.parked import Refusal
@@ -88,14 +88,16 @@ class Inbox:
         self.members = [Member(each, self.group, shell.database, self.reader, batch, **told) for each in courses]  # type: ignore[arg-type]
 
     def _courses(self, topics: Sequence[str], foreign: frozenset[str], *, patient: bool) -> list[Course]:
-        """Our own topics and those of others apart; who is in no hurry reads them as they come."""
+        """Our own topics and those of others apart. Who is in no hurry reads them as they come, and gives way too."""
         own, others = [each for each in topics if each not in foreign], [each for each in topics if each in foreign]
-        if patient or not own or not others:
-            return [Course(topics=topics, kafka_group=self.group, patient=patient)]
-        pace = Pace()
+        gives_way: Any = {"lanes": 1, "max_records": FEED_RECORDS, "rest": PACE.rest}
+        if patient:
+            return [Course(topics=topics, kafka_group=self.group, patient=True, **gives_way)]
+        if not own or not others:
+            return [Course(topics=topics, kafka_group=self.group)]
         return [
-            Course(topics=own, kafka_group=self.group, concerned=pace.own),
-            Course(topics=others, kafka_group=f"{self.group}.feeds", lanes=1, max_records=FEED_RECORDS, rest=pace.rest),
+            Course(topics=own, kafka_group=self.group, concerned=PACE.own),
+            Course(topics=others, kafka_group=f"{self.group}.feeds", **gives_way),
         ]
 
     @property

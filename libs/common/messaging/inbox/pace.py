@@ -31,3 +31,7 @@ class Pace:
         """After so much work on what others sent."""
         if time.monotonic() - self._own_at < BUSY_SECONDS:
             await asyncio.sleep(min(max(RESTS * worked_seconds, LEAST_SECONDS), LONGEST_SECONDS))
+
+
+PACE: Final = Pace()
+"""This process's: whatever reads in it shares its loop."""
