@@ -107,22 +107,9 @@ async def opened(shell: Shell, tenant_id: UUID) -> list[Operation]:
 async def answer(shell: Shell, tenant_id: UUID, outcome: Callable[[Operation], Outcome] = obliging) -> int:
     """Answer every open call, as the executor records it; answers how many there were."""
     calls = await opened(shell, tenant_id)
-    recorded = await shell.execute_many([message(recorded_as(each, outcome(each)), tenant_id) for each in calls])
+    recorded = await shell.execute_many([message(RecordOutcome.of(each, outcome(each)), tenant_id) for each in calls])
     assert recorded == [True] * len(calls)
     return len(calls)
-
-
-def recorded_as(operation: Operation, outcome: Outcome) -> RecordOutcome:
-    return RecordOutcome(
-        payment_id=operation.payment_id,
-        operation_id=operation.id,
-        kind=operation.kind,
-        ordinal=operation.ordinal,
-        refund_id=operation.refund_id,
-        tries=operation.tries,
-        outcome=outcome,
-        calls=(),
-    )
 
 
 async def captured(shell: Shell, tenant_id: UUID, *, confirm: bool = True) -> UUID:

@@ -58,6 +58,23 @@ class RecordOutcome:
     calls: tuple[Call, ...]
     followed: Followed | None = None
 
+    @classmethod
+    def of(
+        cls, operation: Operation, outcome: Outcome, calls: Iterable[Call] = (), followed: Followed | None = None
+    ) -> "RecordOutcome":
+        """What this try of the operation came to."""
+        return cls(
+            payment_id=operation.payment_id,
+            operation_id=operation.id,
+            kind=operation.kind,
+            ordinal=operation.ordinal,
+            refund_id=operation.refund_id,
+            tries=operation.tries,
+            outcome=outcome,
+            calls=tuple(calls),
+            followed=followed,
+        )
+
 
 def _touched(message: Message[RecordOutcome]) -> Iterable[Ref]:
     command = message.data

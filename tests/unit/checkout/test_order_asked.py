@@ -124,14 +124,4 @@ def test_a_refund_of_an_order_that_is_off_which_failed_is_made_again_when_checko
         money.execute(told)
         assert [(each.amount_minor, each.reason) for each in money.all(Refund)] == [(AMOUNT, "order-canceled")] * count
         [call] = [each for each in money.all(Operation) if each.refund_id is not None and each.state in OPEN]
-        failed = RecordOutcome(
-            payment_id=payment_id,
-            operation_id=call.id,
-            kind=call.kind,
-            ordinal=call.ordinal,
-            refund_id=call.refund_id,
-            tries=call.tries,
-            outcome=Rejected("charge-not-refundable", ""),
-            calls=(),
-        )
-        assert money.execute(failed)
+        assert money.execute(RecordOutcome.of(call, Rejected("charge-not-refundable", "")))

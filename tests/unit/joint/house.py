@@ -246,18 +246,7 @@ class House:
 
     def record(self, operation: Operation, outcome: Outcome, followed: Followed | None = None) -> bool:
         """Take note of what one try came to; answers whether it counted."""
-        command = RecordOutcome(
-            payment_id=operation.payment_id,
-            operation_id=operation.id,
-            kind=operation.kind,
-            ordinal=operation.ordinal,
-            refund_id=operation.refund_id,
-            tries=operation.tries,
-            outcome=outcome,
-            calls=(),
-            followed=followed,
-        )
-        counted = bool(self.payments.execute(command, now=self.now))
+        counted = bool(self.payments.execute(RecordOutcome.of(operation, outcome, followed=followed), now=self.now))
         what = f"{outcome.status}" if isinstance(outcome, Succeeded) else f"{outcome}"
         then = f", then {followed.outcome}" if followed else ""
         self.note(f"{operation.kind} (key {operation.attempt}, try {operation.tries}): {what}{then}{'' if counted else ', late'}")

@@ -84,8 +84,14 @@ class Inbox:
         self.sources = Resuming(shell, batch, self.reader, broker, self.group, committed=self._committed)
         self.waiting = Waiting(shell, self.reader, self.group, grace_seconds=grace_seconds)
         courses = self._courses([broker.topic(topic) for topic in topics], foreign, patient=patient)
-        told = {"committed": self._committed, "adopts_new_logs": adopts_new_logs}
-        self.members = [Member(each, self.group, shell.database, self.reader, batch, **told) for each in courses]  # type: ignore[arg-type]
+        self.members = [
+            Member(
+                *(each, self.group, shell.database, self.reader, batch),
+                committed=self._committed,
+                adopts_new_logs=adopts_new_logs,
+            )
+            for each in courses
+        ]
 
     def _courses(self, topics: Sequence[str], foreign: frozenset[str], *, patient: bool) -> list[Course]:
         """Our own topics and those of others apart. Who is in no hurry reads them as they come, and gives way too."""

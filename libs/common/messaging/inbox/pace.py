@@ -1,8 +1,8 @@
 """How fast what others send is taken while something of our own is under way.
 
 A feed of a hundred thousand products is nobody's purchase: it may take a while, and must not take the processor and the
-database from those who are buying. So after each of its transactions a feed rests, as long as it worked several times
-over; when nobody else has anything to do it does not rest at all.
+database from those who are buying. So after each of its transactions a feed rests, as long as it worked; when nobody
+else has anything to do it does not rest at all.
 """
 
 import asyncio

@@ -149,17 +149,7 @@ class Executor:
         calls: list[Call] = []
         outcome = await carry_out(operation, self._gateway_of, calls) if withheld is None else withheld
         followed = await self._follow(operation, outcome)
-        command = RecordOutcome(
-            payment_id=operation.payment_id,
-            operation_id=operation.id,
-            kind=operation.kind,
-            ordinal=operation.ordinal,
-            refund_id=operation.refund_id,
-            tries=operation.tries,
-            outcome=outcome,
-            calls=tuple(calls),
-            followed=followed,
-        )
+        command = RecordOutcome.of(operation, outcome, calls, followed)
         message = self._shell.command(
             command,
             operation.tenant_id,
