@@ -4,6 +4,7 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,27 +45,28 @@ async def _begun(market: Market, number: int) -> tuple[Any, dict[str, Any]]:
 
 async def _is_noticed(market: Market) -> bool:
     """Whether every service says that its logs are others. Just after a start the broker does not know all topics yet."""
-    token = await operator(market.api).token()
     for service in SERVICES:
-        url = f"{market.api.stack.services[service].ops[-1]}/ops/positions"
-        try:
-            found = (await market.api.ask(url, "GET", token=token, seconds=30)).body["items"]
-        except RefusedError as error:
-            if error.code != "broker-unavailable":
-                raise
-            return False
-        if not any(each["state"] == "other-log" for each in found):
+        found = await _answer(market, service, "GET", "")
+        if found is None or not any(each["state"] == "other-log" for each in found["items"]):
             return False
     return True
 
 
-async def _adopt(market: Market) -> list[dict[str, Any]]:
-    token, adopted = await operator(market.api).token(), []
-    for service in SERVICES:
-        url = f"{market.api.stack.services[service].ops[-1]}/ops/positions/adopt"
-        body = {"reason": "the broker's disk is gone"}
-        adopted += (await market.api.ask(url, "POST", token=token, body=body, seconds=30)).body["adopted"]
-    return adopted
+async def _adopt(market: Market, service: str) -> bool:
+    return await _answer(market, service, "POST", "/adopt", body={"reason": "the broker's disk is gone"}) is not None
+
+
+async def _answer(market: Market, service: str, method: str, rest: str, **options: Any) -> dict[str, Any] | None:
+    """What a worker says of its positions, unless the broker does not answer it yet."""
+    url = f"{market.api.stack.services[service].ops[-1]}/ops/positions{rest}"
+    token = await operator(market.api).token()
+    try:
+        answer = await market.api.ask(url, method, token=token, seconds=60, **options)
+    except RefusedError as error:
+        if error.code != "broker-unavailable":
+            raise
+        return None
+    return dict(answer.body)
 
 
 async def _announced(market: Market) -> bool:
@@ -97,7 +99,8 @@ async def test_existing_tenants_buy_again_once_the_new_log_is_adopted_and_nothin
     await asyncio.sleep(5)
     assert (await waiting.read_checkout(stuck["id"], wait_seconds=0))["state"] not in {"confirmed", "failed"}
 
-    assert await _adopt(market)
+    for service in SERVICES:
+        await market.until(partial(_adopt, market, service), PATIENCE_SECONDS)
     assert (await waiting.outcome(stuck, patience_seconds=PATIENCE_SECONDS))["state"] == "confirmed"
     another, more = await _begun(market, 2)
     assert (await another.outcome(more, patience_seconds=PATIENCE_SECONDS))["state"] == "confirmed"

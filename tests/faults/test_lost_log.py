@@ -1,7 +1,9 @@
 """The broker's disk is gone: what Kafka has by now is another log, and nobody takes it for the one he knew."""
 
 import asyncio
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,10 @@ import pytest
 
 from deploy.local.kafka.broker import EmbeddedKafka
 from deploy.local.topics import Topic, create_topics
+from libs.common.errors import UnavailableError
 from libs.common.messaging.broker import Broker
 from libs.common.messaging.inbox import Inbox, kafka_broker
+from libs.common.messaging.inbox.stored import ANSWER_SECONDS
 from libs.common.messaging.shell import Shell
 from tests.shared.feeding import applied, bump, own_kafka, partitions, producer_at, rows, send, toy_at, until
 from tests.shared.toy import GROUP, PARTITIONS, TOPIC, Toy
@@ -40,6 +44,14 @@ async def _is_noticed(inbox: Inbox) -> bool:
         return inbox.replaced
 
     return bool(await until(replaced, bool))
+
+
+async def _states(inbox: Inbox) -> set[str]:
+    """What is said of the positions. A broker that has just started may not be able to answer yet."""
+    try:
+        return {each["state"] for each in await inbox.stored[0].listing()}
+    except UnavailableError:
+        return set()
 
 
 @pytest.mark.parametrize("adopted_by", ["operator", "setting"])
@@ -91,9 +103,28 @@ async def test_a_member_under_which_the_log_is_lost_says_so_and_goes_on_when_tol
         await _lose(own_kafka, tmp_path, toy)
         assert await _is_noticed(inbox)
         await _fill(toy, tenant, counter, count)
-        await until(inbox.stored[0].listing, lambda found: all(each["state"] == "other-log" for each in found))
+        await until(lambda: _states(inbox), lambda found: found == {"other-log"})
         await inbox.stored[0].adopt(actor="somebody", reason="the disk is gone")
         assert await applied(toy, tenant, 2 * count * PARTITIONS) == 2 * count * PARTITIONS
+
+
+async def test_who_asks_for_positions_while_the_broker_hangs_is_told_so_before_giving_up(
+    admin_url: str, own_kafka: EmbeddedKafka, fresh_prefix: Callable[[str], str]
+) -> None:
+    async with (
+        toy_at(admin_url, own_kafka.bootstrap_servers, fresh_prefix("hangs")) as toy,
+        toy.shell() as shell,
+        Member(toy, shell, adopts=False) as inbox,
+    ):
+        await until(lambda: _states(inbox), lambda found: found == {"known-log"})
+        assert own_kafka.pid
+        os.kill(own_kafka.pid, signal.SIGSTOP)
+        try:
+            async with asyncio.timeout(3 * ANSWER_SECONDS):
+                with pytest.raises(UnavailableError, match="does not say which logs"):
+                    await inbox.stored[0].listing()
+        finally:
+            os.kill(own_kafka.pid, signal.SIGCONT)
 
 
 async def test_what_was_parked_out_of_the_old_log_keeps_its_place_and_leaves_its_number(

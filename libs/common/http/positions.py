@@ -1,5 +1,6 @@
 """Where a worker's consumers stand, over HTTP, and what an operator decides when a log is not the one they knew."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -23,7 +24,7 @@ def position_routes(groups: Sequence[Positions], verifier: Verifier) -> list[Ope
     """The routes under `/ops/positions`."""
 
     async def show(_: Request, __: Principal) -> dict[str, Any]:
-        return {"items": [each for group in groups for each in await group.listing()]}
+        return {"items": [each for found in await asyncio.gather(*(group.listing() for group in groups)) for each in found]}
 
     async def adopt(request: Request, operator: Principal) -> dict[str, Any]:
         reason = str((await body_of(request)).get("reason", ""))

@@ -5,9 +5,10 @@ records would be taken for old ones. So a position keeps the topic's id and the 
 that is another one is not read until somebody adopts it.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 import structlog
@@ -35,6 +36,9 @@ WHERE p.consumer = $1 AND p.topic = w.topic AND p.part = w.part
     AND p.topic_id IS NOT DISTINCT FROM coalesce(p.topic_id, w.topic_id) AND coalesce(p.leader_epoch, -1) <= w.leader_epoch"""
 
 ADOPT = "SELECT inbox_adopt($1, $2, $3, $4, $5, $6, $7)"
+
+ANSWER_SECONDS: Final = 10.0
+"""So long the broker is asked on behalf of an operator who waits; aiokafka's own patience is four times that."""
 
 log = structlog.get_logger(__name__)
 
@@ -144,10 +148,11 @@ class StoredPositions:
         self, consumer: Consumer
     ) -> tuple[dict[TopicPartition, Stored], dict[TopicPartition, Log], dict[TopicPartition, int]]:
         try:
-            logs = await consumer.logs(set(self._topics))
-            ends = await consumer.end_offsets(list(logs))
-        except KafkaError as error:
-            raise UnavailableError("broker-unavailable", f"the broker does not say which logs it has: {error}") from error
+            async with asyncio.timeout(ANSWER_SECONDS):
+                logs = await consumer.logs(set(self._topics))
+                ends = await consumer.end_offsets(list(logs))
+        except (KafkaError, TimeoutError) as error:
+            raise UnavailableError("broker-unavailable", f"the broker does not say which logs it has: {error!r}") from error
         async with self.database.acquire() as connection:
             return _stored(await connection.fetch(ALL, self._group, list(self._topics))), logs, ends
 
