@@ -26,9 +26,9 @@ class Area:
 
 AREAS = (
     Area(("services/cart/domain.py", "services/cart/handlers.py"), ("tests/unit/cart",)),
-    Area(("services/checkout/domain", "services/checkout/handlers"), ("tests/unit/checkout",)),
+    Area(("services/checkout/domain", "services/checkout/handlers"), ("tests/unit/checkout", "tests/unit/joint")),
     Area(("services/identity/domain",), ("tests/unit/identity",)),
-    Area(("services/payments/domain",), ("tests/unit/payments",)),
+    Area(("services/payments/domain",), ("tests/unit/payments", "tests/unit/joint")),
     Area(
         (
             "services/payments/handlers",
@@ -38,6 +38,7 @@ AREAS = (
         ),
         (
             "tests/unit/payments",
+            "tests/unit/joint",
             "tests/integration/test_claims.py",
             "tests/integration/test_payments.py",
             "tests/integration/test_refunds.py",
