@@ -1,4 +1,4 @@
-"""Which command or event goes to which decision, and what is loaded for it."""
+"""Tenants, clients, shoppers' sessions and signing keys: which command or event goes to which decision."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,15 +8,14 @@ from typing import Any
 from uuid import UUID
 
 from libs.common.auth import CLIENT, ROLES
-from libs.common.decision import Handlers, Message, Ref, World, present
+from libs.common.decision import Message, Ref, World, present
 from libs.common.errors import NotFoundError, StaleError
 from services.identity import domain
 from services.identity.domain.client import Client, Secret
 from services.identity.domain.session import Refreshed, Session
 from services.identity.domain.signing_key import KeyState, SigningKey
 from services.identity.domain.tenant import Tenant, TenantStatus
-
-HANDLERS = Handlers()
+from services.identity.handlers.table import HANDLERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,35 @@
+"""Which command or event goes to which decision, and what is loaded for it."""
+
+from services.identity.handlers import core
+from services.identity.handlers.core import (
+    AddSecret,
+    AddSigningKey,
+    AnnounceSigningKey,
+    AnnounceTenant,
+    ChangeTenant,
+    CreateClient,
+    DeleteClient,
+    Granter,
+    OnboardTenant,
+    RefreshSession,
+    RemoveSecret,
+    StartSession,
+)
+from services.identity.handlers.table import HANDLERS
+
+__all__ = [
+    "HANDLERS",
+    "AddSecret",
+    "AddSigningKey",
+    "AnnounceSigningKey",
+    "AnnounceTenant",
+    "ChangeTenant",
+    "CreateClient",
+    "DeleteClient",
+    "Granter",
+    "OnboardTenant",
+    "RefreshSession",
+    "RemoveSecret",
+    "StartSession",
+    "core",
+]
