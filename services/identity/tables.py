@@ -1,6 +1,6 @@
 """The identity service's tables. The tenant leads every key; what is the platform's own stands under the nil UUID."""
 
-from sqlalchemy import Boolean, CheckConstraint, ForeignKeyConstraint, Index, LargeBinary, MetaData, Text, Uuid
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, ForeignKeyConstraint, Index, LargeBinary, MetaData, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
 from libs.common.database.tables import MOMENT, aggregate, optional, required
@@ -60,3 +60,14 @@ SIGNING_KEY = aggregate(
     kind=Text,
 )
 Index("signing_key_one_active", SIGNING_KEY.c.tenant_id, unique=True, postgresql_where=SIGNING_KEY.c.state == "active")
+
+EPOCH = aggregate(
+    METADATA,
+    "epoch",
+    "id",
+    *required(Text, "kind"),
+    *required(BigInteger, "epoch_ms"),
+    CheckConstraint("kind IN ('tenant', 'subject', 'session', 'client')", name="epoch_kind"),
+    Index("epoch_live", "epoch_ms"),
+    kind=Text,
+)

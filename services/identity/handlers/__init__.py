@@ -1,6 +1,6 @@
 """Which command or event goes to which decision, and what is loaded for it."""
 
-from services.identity.handlers import core
+from services.identity.handlers import core, revoking
 from services.identity.handlers.core import (
     AddSecret,
     AddSigningKey,
@@ -15,6 +15,7 @@ from services.identity.handlers.core import (
     RemoveSecret,
     StartSession,
 )
+from services.identity.handlers.revoking import TellEpoch, epoch_ref, raise_epoch
 from services.identity.handlers.table import HANDLERS
 
 __all__ = [
@@ -31,5 +32,9 @@ __all__ = [
     "RefreshSession",
     "RemoveSecret",
     "StartSession",
+    "TellEpoch",
     "core",
+    "epoch_ref",
+    "raise_epoch",
+    "revoking",
 ]
