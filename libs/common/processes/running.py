@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from libs.common.database import Database
 from libs.common.http.server import Check
+from libs.common.revocations import Revocations
 
 
 def database_ready(database: Database) -> Check:
@@ -19,6 +20,11 @@ def database_ready(database: Database) -> Check:
         return None
 
     return ready
+
+
+def revocations_known(revocations: Revocations) -> str | None:
+    """Why tokens of before this process began cannot be judged yet."""
+    return None if revocations.is_whole else "it is not known yet what was revoked"
 
 
 async def ended(tasks: Sequence["asyncio.Task[None]"]) -> None:
