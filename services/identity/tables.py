@@ -41,9 +41,11 @@ SESSION = aggregate(
     *required(Boolean, "is_guest"),
     *required(Text, "state", "digest"),
     *optional(Text, "previous_digest"),
+    *required(BigInteger, "refresh_count", default="0"),
     *required(MOMENT, "rotated_at", "expires_at"),
     ForeignKeyConstraint(["tenant_id"], ["tenant.tenant_id"], name="session_tenant"),
     CheckConstraint("state IN ('live', 'ended')", name="session_state"),
+    Index("session_of_subject", "tenant_id", "subject_id", "id"),
 )
 
 SIGNING_KEY = aggregate(

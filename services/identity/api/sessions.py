@@ -1,4 +1,4 @@
-"""Shoppers' sessions: begun by a tenant's own machine for a shopper it knows, or by anybody as a guest."""
+"""Shoppers' sessions: begun by a tenant's own machine for a shopper it knows, or by anybody as a guest; listed and ended."""
 
 from typing import Annotated
 from uuid import UUID
@@ -7,17 +7,23 @@ from fastapi import Depends, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.auth import ROLES, SHOPPER, Principal, bearer
-from libs.common.clock import new_id
+from libs.common.clock import new_id, rfc3339
+from libs.common.decision import absent
 from libs.common.errors import NotFoundError, RejectedError
+from libs.common.http.paging import Limit, Page
 from libs.common.http.refusals import refused
-from libs.common.http.routes import Call, Caller, Routes, for_strangers, reply
+from libs.common.http.routes import Call, Caller, Routes, for_strangers, public, reply
+from libs.common.http.seeing import Sight, listed
 from libs.common.telemetry.security import Refused
-from services.identity import handlers
+from services.identity import handlers, repository
 from services.identity.api.issuer import Issuer, TokenAnswer
 from services.identity.domain import access
-from services.identity.domain.session import subject_of
+from services.identity.domain.session import Session, SessionState, subject_of
 
 ROUTES = Routes()
+SESSION = Sight(repository.SESSIONS, "session_id")
+STAFF = "sessions:issue"
+"""Who may begin a shopper's session may look at it and end it."""
 
 
 class NewSession(BaseModel):
@@ -36,7 +42,7 @@ async def _client(call: Caller) -> Principal | None:
     if authorization is None:
         return None
     principal = await call.service.verifier.verify(bearer(authorization))
-    principal.demand("sessions:issue")
+    principal.demand(STAFF)
     return principal
 
 
@@ -74,9 +80,96 @@ async def _start(call: Call, principal: Principal | None, body: NewSession) -> R
     "/v1/sessions",
     status_code=201,
     response_model=TokenAnswer,
-    openapi_extra={"security": [{}, {"bearer": ["sessions:issue"]}]},
+    openapi_extra={"security": [{}, {"bearer": [STAFF]}]},
 )
 @for_strangers
 async def start_session(call: Caller, principal: Annotated[Principal | None, Depends(_client)], body: NewSession) -> Response:
     """Let a shopper in."""
     return await _start(call, principal, body)
+
+
+class SessionModel(BaseModel):
+    """A session, as whoever has it may see it, and staff."""
+
+    session_id: UUID
+    subject_id: UUID
+    guest: bool
+    began_at: str
+    refreshed_at: str
+    refresh_count: int
+    expires_at: str
+
+
+def session_model(session: Session) -> SessionModel:
+    """A session for an answer."""
+    return SessionModel(
+        session_id=session.id,
+        subject_id=session.subject_id,
+        guest=session.is_guest,
+        began_at=rfc3339(session.began_at),
+        refreshed_at=rfc3339(session.rotated_at),
+        refresh_count=session.refresh_count,
+        expires_at=rfc3339(session.expires_at),
+    )
+
+
+async def _somebody(call: Caller) -> Principal:
+    """Whoever has a valid token: what is one's own takes no permission."""
+    await call.authenticate()
+    return call.principal
+
+
+async def _owner_or_staff(call: Caller) -> Principal:
+    """A shopper, who sees their own, or staff that may begin sessions."""
+    principal = await _somebody(call)
+    if not principal.is_shopper:
+        principal.demand(STAFF)
+    return principal
+
+
+Somebody = Annotated[Principal, Depends(_somebody)]
+OwnerOrStaff = Annotated[Principal, Depends(_owner_or_staff)]
+OWN = {"security": [{"bearer": list[str]()}]}
+
+
+def _current(principal: Principal) -> UUID:
+    """The session of the token. Raises NotFoundError: a machine has none."""
+    try:
+        return UUID(principal.session_id)
+    except ValueError as error:
+        raise absent(Session) from error
+
+
+@ROUTES.get("/v1/sessions/current", response_model=SessionModel, openapi_extra=OWN)
+@public
+async def read_current_session(call: Caller, principal: Somebody) -> Response:
+    """The session that one's token is of."""
+    return reply(200, session_model(await SESSION.of(call, _current(principal))))
+
+
+@ROUTES.delete("/v1/sessions/current", status_code=204, openapi_extra=OWN)
+@public
+async def end_current_session(call: Caller, principal: Somebody) -> Response:
+    """Log out: no token of the session is good any more, here at once and everywhere within seconds."""
+    await call.execute(handlers.EndSession(session_id=_current(principal), viewer=call.viewer))
+    return reply(204, None)
+
+
+@ROUTES.get("/v1/sessions", response_model=Page[SessionModel], openapi_extra=OWN)
+@public
+async def list_sessions(
+    call: Caller, principal: OwnerOrStaff, subject_id: UUID | None = None, limit: Limit = 50, cursor: str | None = None
+) -> Response:
+    """One's own sessions that have not ended; for staff with `sessions:issue`, those of a shopper, or of all."""
+    if principal.is_shopper and subject_id not in {None, principal.subject}:
+        raise absent(Session)
+    where = {"state": SessionState.LIVE, "subject_id": subject_id}
+    return await listed(call, repository.SESSIONS, session_model, limit, cursor, where=where)
+
+
+@ROUTES.delete("/v1/sessions/{session_id}", status_code=204, openapi_extra=OWN)
+@public
+async def end_session(call: Caller, _principal: OwnerOrStaff, session_id: UUID) -> Response:
+    """End a session of one's own; for staff with `sessions:issue`, any shopper's."""
+    await call.execute(handlers.EndSession(session_id=session_id, viewer=call.viewer))
+    return reply(204, None)

@@ -1,6 +1,6 @@
 """Which command or event goes to which decision, and what is loaded for it."""
 
-from services.identity.handlers import core, revoking
+from services.identity.handlers import core, revoking, sessions
 from services.identity.handlers.core import (
     AddSecret,
     AddSigningKey,
@@ -16,6 +16,7 @@ from services.identity.handlers.core import (
     StartSession,
 )
 from services.identity.handlers.revoking import TellEpoch, epoch_ref, raise_epoch
+from services.identity.handlers.sessions import EndSession, RevokeSession, RevokeToken
 from services.identity.handlers.table import HANDLERS
 
 __all__ = [
@@ -27,14 +28,18 @@ __all__ = [
     "ChangeTenant",
     "CreateClient",
     "DeleteClient",
+    "EndSession",
     "Granter",
     "OnboardTenant",
     "RefreshSession",
     "RemoveSecret",
+    "RevokeSession",
+    "RevokeToken",
     "StartSession",
     "TellEpoch",
     "core",
     "epoch_ref",
     "raise_epoch",
     "revoking",
+    "sessions",
 ]

@@ -1,4 +1,4 @@
-"""Revocation epochs: since when the tokens of a tenant, subject, session or client are refused."""
+"""Revocation epochs: since when the tokens of a tenant, subject, session or client are refused. Sessions by their subject."""
 
 from alembic import op
 
@@ -31,6 +31,8 @@ $$"""  # noqa: S608 - names and constants of our own
 
 def upgrade() -> None:
     """Expand only."""
+    op.execute("ALTER TABLE session ADD COLUMN refresh_count bigint NOT NULL DEFAULT 0")
+    op.execute("CREATE INDEX session_of_subject ON session (tenant_id, subject_id, id)")
     op.execute(EPOCH)
     op.execute("CREATE INDEX epoch_live ON epoch (epoch_ms)")
     for statement in protect("epoch", "identity_app", privileges="SELECT, INSERT, UPDATE"):
