@@ -20,6 +20,8 @@ AHEAD_SECONDS = 60
 """An epoch further ahead than this is none of identity's: it is passed over."""
 CLOCKS_MS = 2_000
 """So far a token's moment may be off where it is compared with the beginning of this process."""
+PATIENCE_SECONDS = 10
+"""So long a process waits for the topic before it takes part: without the broker it serves whoever fetches a new token."""
 FIRST_SWEEP = 1_024
 
 REFUSED = Counter("cartwright_revocations_refused_total", "Revocation epochs that were not believed", ["reason"])
@@ -57,6 +59,11 @@ class Revocations:
     def is_whole(self) -> bool:
         """Whether every epoch is known that could refuse a token of before this process began."""
         return self._is_whole or self._clock() - self._began_at > KEPT_SECONDS
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether it is worth waiting for the rest."""
+        return not self._is_whole and self._clock() - self._began_at < PATIENCE_SECONDS
 
     def read_to_its_end(self) -> None:
         """The topic has told all that it had."""

@@ -3,51 +3,20 @@
 import asyncio
 import time
 from typing import Any
-from uuid import uuid4
 
 import orjson
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from deploy.cli.publisher import client_arguments
-from deploy.cli.tenants import operator
 from services import SERVICES
 from tests.e2e.doors import doors, is_believed, is_refused, told
+from tests.e2e.machines import Machine
 from tests.shared.market import Market
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 BITES_SECONDS = 5.0
-
-
-class Machine:
-    """A client of the market's own."""
-
-    def __init__(self, market: Market, made: dict[str, Any]) -> None:
-        self._market = market
-        self.id = made["client_id"]
-        self.first = made["secret_id"]
-        self.secret = made["client_secret"]
-
-    @classmethod
-    async def of(cls, market: Market) -> "Machine":
-        body = {"name": "machine", "scopes": ["clients:manage", "carts:read", "orders:read", "payments:read", "sessions:issue"]}
-        return cls(market, await _told(market, "POST", "/v1/clients", {**body, "tenant_id": str(market.shop.tenant_id)}))
-
-    async def token(self) -> str:
-        granted = await self._market.api.grant(self.id, self.secret)
-        return str(granted["access_token"])
-
-    async def ended(self, rest: str = "") -> None:
-        await _told(self._market, "DELETE", f"/v1/clients/{self.id}{rest}")
-
-    async def another_secret(self) -> None:
-        self.secret = (await _told(self._market, "POST", f"/v1/clients/{self.id}/secrets"))["client_secret"]
-
-
-async def _told(market: Market, method: str, path: str, body: object = None) -> Any:
-    token = await operator(market.api).token()
-    return (await market.api.call("identity", method, path, token=token, body=body, key=str(uuid4()))).body
 
 
 async def _bites(market: Market, token: str) -> None:

@@ -23,8 +23,8 @@ def database_ready(database: Database) -> Check:
 
 
 def revocations_known(revocations: Revocations) -> str | None:
-    """Why tokens of before this process began cannot be judged yet."""
-    return None if revocations.is_whole else "it is not known yet what was revoked"
+    """Why this process should not take part yet: it could not judge tokens of before it began."""
+    return "it is not known yet what was revoked" if revocations.is_awaited else None
 
 
 async def ended(tasks: Sequence["asyncio.Task[None]"]) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from libs.common.auth import MAX_LIFETIME_SECONDS, SHOPPER, InvalidTokenError, Verifier
 from libs.common.certificates import public_jwk
 from libs.common.errors import UnavailableError
-from libs.common.revocations import AHEAD_SECONDS, FIRST_SWEEP, KEPT_SECONDS, Issued, Revocations, mark
+from libs.common.revocations import AHEAD_SECONDS, FIRST_SWEEP, KEPT_SECONDS, PATIENCE_SECONDS, Issued, Revocations, mark
 from tests.shared.roots import keys_of, none_revoked
 
 ISSUER, AUDIENCE = "https://issuer.test", "cart"
@@ -130,8 +130,10 @@ async def test_until_the_topic_was_read_only_tokens_of_since_the_process_began_a
 def test_a_process_that_never_hears_of_the_topic_is_whole_once_every_older_token_is_over() -> None:
     at = 1_000_000.0
     revocations = Revocations(lambda: at)
-    assert not revocations.is_whole
+    assert (revocations.is_whole, revocations.is_awaited) == (False, True)
+    at += PATIENCE_SECONDS
+    assert (revocations.is_whole, revocations.is_awaited) == (False, False)
     at += MAX_LIFETIME_SECONDS
     assert not revocations.is_whole
-    at += KEPT_SECONDS - MAX_LIFETIME_SECONDS + 1
+    at += KEPT_SECONDS - MAX_LIFETIME_SECONDS
     assert revocations.is_whole
