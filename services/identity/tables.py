@@ -1,6 +1,6 @@
 """The identity service's tables. The tenant leads every key; what is the platform's own stands under the nil UUID."""
 
-from sqlalchemy import BigInteger, Boolean, CheckConstraint, ForeignKeyConstraint, Index, LargeBinary, MetaData, Text, Uuid
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, ForeignKeyConstraint, Index, LargeBinary, MetaData, Text, Uuid, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from libs.common.database.tables import MOMENT, aggregate, optional, required
@@ -41,7 +41,7 @@ SESSION = aggregate(
     *required(Boolean, "is_guest"),
     *required(Text, "state", "digest"),
     *optional(Text, "previous_digest"),
-    *required(BigInteger, "refresh_count", default="0"),
+    *required(BigInteger, "refresh_count", default=text("0")),
     *required(MOMENT, "rotated_at", "expires_at"),
     ForeignKeyConstraint(["tenant_id"], ["tenant.tenant_id"], name="session_tenant"),
     CheckConstraint("state IN ('live', 'ended')", name="session_state"),

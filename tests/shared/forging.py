@@ -142,7 +142,7 @@ class Forger:
             "an end that is text": self.token(exp="never"),
             "an end that is null": self.token(exp=None),
             "a beginning that is text": self.token(iat="now"),
-            "milliseconds that are text": self.token(iat_ms="now"),
+            "milliseconds that are text": self.token(iat_ms=str(now * 1_000)),
             "another issuer": self.token(iss="https://thief.test"),
             "our issuer with a slash": self.token(iss=self._claims["iss"] + "/"),
             "issuers": self.token(iss=[self._claims["iss"]]),

@@ -25,6 +25,10 @@ class Raised:
                 self._revocations.learn(state.kind, state.id, state.epoch_ms)
 
     def above(self, grant: Grant, at: datetime) -> int:
-        """The moment below which a token issued now must not lie. An epoch further ahead than any of ours is none."""
-        latest = self._revocations.latest([mark(kind, name) for kind, name in grant.revocable.items()])
+        """The moment below which a token issued now must not lie. An epoch further ahead than any of ours is none.
+
+        A session's is the last word on it: whoever is granted something while it ends is granted nothing.
+        """
+        names = {kind: name for kind, name in grant.revocable.items() if kind != "session"}
+        latest = self._revocations.latest([mark(kind, name) for kind, name in names.items()])
         return latest if latest <= milliseconds(at + LIFTED) else 0

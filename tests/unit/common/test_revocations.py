@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 from libs.common.auth import MAX_LIFETIME_SECONDS, SHOPPER, InvalidTokenError, Verifier
 from libs.common.certificates import public_jwk
 from libs.common.errors import UnavailableError
-from libs.common.revocations import AHEAD_SECONDS, FIRST_SWEEP, KEPT_SECONDS, PATIENCE_SECONDS, Issued, Revocations, mark
+from libs.common.revocations import (
+    AHEAD_SECONDS,
+    CLOCKS_MS,
+    FIRST_SWEEP,
+    KEPT_SECONDS,
+    PATIENCE_SECONDS,
+    Issued,
+    Revocations,
+    mark,
+)
 from tests.shared.roots import keys_of, none_revoked
 
 ISSUER, AUDIENCE = "https://issuer.test", "cart"
@@ -74,6 +83,7 @@ async def test_a_token_that_says_no_milliseconds_is_as_old_as_its_second() -> No
         algorithm="ES256",
         headers={"typ": "at+jwt", "kid": JWK["kid"]},
     )
+    revocations.learn("client", IDS["client"], at_ms)
     await verifier(revocations).verify(bare)
     revocations.learn("client", IDS["client"], at_ms + 1)
     with pytest.raises(InvalidTokenError):
@@ -122,9 +132,29 @@ async def test_until_the_topic_was_read_only_tokens_of_since_the_process_began_a
     at = time.time()
     later = Revocations(lambda: at)
     later._began_at = at - 10
-    await verifier(later).verify(token(NOW_MS))
+    await verifier(later).verify(token(int(at * 1_000)))
     revocations.read_to_its_end()
     await gate.verify(old)
+
+
+def test_what_was_issued_as_the_process_began_counts_as_before_for_as_much_as_clocks_differ() -> None:
+    at = 1_000_000.0
+    revocations = Revocations(lambda: at)
+    for early_ms in (-1, 0, CLOCKS_MS - 1):
+        with pytest.raises(UnavailableError):
+            revocations.demand_known(Issued(int(at * 1_000) + early_ms, ()))
+    revocations.demand_known(Issued(int(at * 1_000) + CLOCKS_MS, ()))
+
+
+def test_the_latest_of_several_is_the_highest_and_of_none_there_is_none() -> None:
+    revocations = none_revoked()
+    assert (revocations.latest([]), revocations.latest(["session:s"])) == (0, 0)
+    revocations.learn("session", "s", NOW_MS)
+    revocations.learn("client", "c", NOW_MS + 1)
+    assert revocations.latest(["session:s", "client:c", "tenant:t"]) == NOW_MS + 1
+    revocations.learn("tenant", "t", NOW_MS - KEPT_SECONDS * 1_000 * 2)
+    assert (len(revocations), revocations.latest(["tenant:t"])) == (2, 0), "no token of that time lives"
+    assert not revocations.refuse(Issued(0, ("tenant:t",)))
 
 
 def test_a_process_that_never_hears_of_the_topic_is_whole_once_every_older_token_is_over() -> None:

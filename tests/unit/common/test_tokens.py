@@ -6,7 +6,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from libs.common.auth import CLIENT, PERMISSIONS, PLATFORM_OPERATOR, ROLES, SHOPPER, Verifier, bearer
+from libs.common.auth import CLIENT, GUEST, MAX_LIFETIME_SECONDS, PERMISSIONS, PLATFORM_OPERATOR, ROLES, SHOPPER, Verifier, bearer
 from libs.common.clock import PLATFORM, now
 from libs.common.errors import DeniedError, UnauthenticatedError, UnavailableError
 from libs.common.jwk import thumbprint
@@ -66,6 +66,8 @@ async def test_a_forgery_is_refused_with_what_is_wrong_and_leaves_nothing_behind
 
 async def test_a_token_is_good_until_its_end_and_not_longer_also_when_it_is_known() -> None:
     gate = verifier()
+    longest = token(iat=int(time.time()), exp=int(time.time()) + MAX_LIFETIME_SECONDS)
+    assert (await gate.verify(longest)).subject == SUBJECT
     short = token(iat=int(time.time()) - 890, exp=int(time.time()) - 4)
     assert (await gate.verify(short)).subject == SUBJECT, "a few seconds are the clocks' own"
     assert short not in {known for known, seen in gate._seen.items() if seen.expires_at > time.time()}
@@ -156,6 +158,23 @@ async def test_a_role_that_does_not_go_with_the_tokens_tenant_allows_nothing() -
     assert (of_a_tenant.is_platform_operator, of_none.is_platform_operator) == (False, True)
     with pytest.raises(UnauthenticatedError, match="names a tenant that is none"):
         await verifier().verify(token(**mixed, tid=str(PLATFORM)))
+
+
+async def test_what_is_the_platforms_is_for_its_operators_alone_whatever_else_a_token_says() -> None:
+    everything: dict[str, Any] = {"scope": " ".join(PERMISSIONS)}
+    operator = await verifier().verify(token(**everything, tid=LEFT_OUT, roles=[PLATFORM_OPERATOR]))
+    operator.demand("ops:read", of_platform=True)
+    for others in (
+        {"tid": LEFT_OUT, "roles": []},
+        {"tid": LEFT_OUT, "roles": [CLIENT]},
+        {"roles": [CLIENT]},
+        {"roles": [SHOPPER]},
+    ):
+        somebody = await verifier().verify(token(**everything, **others))
+        with pytest.raises(DeniedError, match="platform-only"):
+            somebody.demand("carts:read", of_platform=True)
+        assert not somebody.is_platform_operator
+    assert [(await verifier().verify(token(roles=roles))).is_guest for roles in ([SHOPPER], [SHOPPER, GUEST])] == [False, True]
 
 
 async def test_who_has_no_tenant_is_of_the_platform_and_reaches_no_tenants_routes() -> None:
