@@ -88,6 +88,8 @@ class Principal:
     roles: tuple[str, ...]
     session_id: str = ""
     """The session that its token is of; empty for a machine's."""
+    former_subject: UUID | None = None
+    """The guest that a shopper was until they were known: what was the guest's is theirs to claim."""
 
     @property
     def is_shopper(self) -> bool:
@@ -220,6 +222,7 @@ def _principal(claims: Mapping[str, Any]) -> Principal:
         permissions=allowed & frozenset(str(claims.get("scope", "")).split()),
         roles=roles,
         session_id=str(claims.get("sid", "")),
+        former_subject=UUID(claims["former_sub"]) if "former_sub" in claims else None,
     )
 
 

@@ -242,6 +242,23 @@ async def read_cart(call: Caller, cart_id: UUID) -> Response:
     return reply_unless_known(call, lambda: cart_model(shown), _tag(cart, shown))
 
 
+async def claimable(call: Call) -> Cart:
+    """The cart of the path, if it is the caller's, or was while they were a guest. Raises NotFoundError."""
+    async with call.transaction() as connection:
+        wanted = [(call.tenant_id, UUID(call.request.path_params["cart_id"]))]
+        found = await repository.CARTS.load(connection, wanted, lock=False)
+    return domain.claim(found[0] if found else None, call.principal.subject, call.principal.former_subject)
+
+
+@ROUTES.post("/v1/carts/{cart_id}/claim", response_model=CartModel)
+@guard("carts:write", sees=claimable)
+async def claim_cart(call: Caller, cart_id: UUID) -> Response:
+    """Take over a cart from the guest that one was; `guest_refresh_token` of `POST /v1/sessions` says who that was."""
+    who = call.principal
+    cart = await call.execute(handlers.ClaimCart(cart_id=cart_id, claimer_id=who.subject, former_id=who.former_subject))
+    return _cart_reply(call, cart)
+
+
 @ROUTES.put("/v1/carts/{cart_id}/lines", response_model=CartModel)
 @guard("carts:write", sees=CART)
 async def replace_lines(call: Caller, cart_id: UUID, body: NewLines) -> Response:

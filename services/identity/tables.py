@@ -42,6 +42,7 @@ SESSION = aggregate(
     *required(Text, "state", "digest"),
     *optional(Text, "previous_digest"),
     *required(BigInteger, "refresh_count", default=text("0")),
+    *optional(Uuid, "former_subject_id"),
     *required(MOMENT, "rotated_at", "expires_at"),
     ForeignKeyConstraint(["tenant_id"], ["tenant.tenant_id"], name="session_tenant"),
     CheckConstraint("state IN ('live', 'ended')", name="session_state"),

@@ -9,6 +9,7 @@ import jwt
 import pytest
 
 from deploy.cli.api import RefusedError
+from deploy.cli.shop import Shop
 from deploy.cli.tenants import Client, Wish, onboarded
 from tests.e2e.doors import is_believed, is_refused
 from tests.shared.market import Market
@@ -89,6 +90,41 @@ async def test_a_shopper_sees_their_own_sessions_and_ends_them_and_staff_any_sho
     again = await _begin(market, "seen")
     assert again["subject_id"] == first["subject_id"]
     assert await is_believed(market, again["access_token"])
+
+
+async def _identify(market: Market, ref: str, guest: dict[str, Any], shop: Shop | None = None) -> tuple[int, Any]:
+    """Let in, as the shop's own machine, a shopper who was this guest."""
+    body = {"shopper_ref": ref, "guest_refresh_token": guest["refresh_token"]}
+    token = await (shop or market.shop).token()
+    try:
+        reply = await market.api.call("identity", "POST", "/v1/sessions", token=token, body=body)
+    except RefusedError as error:
+        return error.status, error.code
+    return reply.status, reply.body
+
+
+async def test_a_guest_who_is_known_at_last_takes_their_cart_along_once_and_is_a_guest_no_more(market: Market) -> None:
+    guest, another = await _begin(market), await _begin(market)
+    cart = (await market.api.call("cart", "POST", "/v1/carts", token=guest["access_token"], body={})).body["id"]
+    assert await _identify(market, "known", guest, await market.another_shop("stranger")) == (422, "guest-token-refused")
+    known = await asyncio.gather(*(_identify(market, "known", guest) for _ in range(5)))
+    assert sorted(status for status, _ in known) == [201, 422, 422, 422, 422]
+    [shopper] = [body for status, body in known if status == 201]
+    await _dies(market, guest["access_token"])
+    assert (await _refresh(market, guest["refresh_token"]))[1]["error"] == "invalid_grant"
+    assert await _identify(market, "known", shopper) == (422, "guest-token-refused"), "that is no guest"
+
+    async def claims(token: str) -> int:
+        try:
+            return (await market.api.call("cart", "POST", f"/v1/carts/{cart}/claim", token=token)).status
+        except RefusedError as error:
+            return error.status
+
+    other = await _begin(market, "somebody else")
+    assert [await claims(token) for token in (other["access_token"], another["access_token"])] == [404, 404]
+    _, renewed = await _refresh(market, shopper["refresh_token"])
+    assert [await claims(token) for token in (shopper["access_token"], renewed["access_token"])] == [200, 200]
+    assert (await market.api.call("cart", "GET", f"/v1/carts/{cart}", token=shopper["access_token"])).body["id"] == cart
 
 
 async def test_refreshes_that_race_get_one_successor_and_a_stolen_token_ends_its_family_everywhere(market: Market) -> None:

@@ -7,7 +7,7 @@ from fastapi import Depends, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.auth import ROLES, SHOPPER, Principal, bearer
-from libs.common.clock import new_id, rfc3339
+from libs.common.clock import NIL, new_id, rfc3339
 from libs.common.decision import absent
 from libs.common.errors import NotFoundError, RejectedError
 from libs.common.http.paging import Limit, Page
@@ -27,13 +27,17 @@ STAFF = "sessions:issue"
 
 
 class NewSession(BaseModel):
-    """Who comes in: a guest of `tenant_id`, or the shopper whom a client's tenant calls `shopper_ref`."""
+    """Who comes in: a guest of `tenant_id`, or the shopper whom a client's tenant calls `shopper_ref`.
+
+    With `guest_refresh_token` the shopper was a guest until now: the guest's session ends, and its carts are theirs to claim.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     tenant_id: UUID | None = None
     shopper_ref: Annotated[str, Field(min_length=1, max_length=255)] | None = None
     guest: bool = False
+    guest_refresh_token: Annotated[str, Field(min_length=1, max_length=255)] | None = None
 
 
 async def _client(call: Caller) -> Principal | None:
@@ -49,12 +53,27 @@ async def _client(call: Caller) -> Principal | None:
 def _shopper(principal: Principal | None, body: NewSession) -> tuple[UUID, UUID, bool]:
     """The tenant, the subject, and whether it is a guest."""
     if principal is None:
-        if body.tenant_id is None or body.shopper_ref is not None:
+        if body.tenant_id is None or body.shopper_ref is not None or body.guest_refresh_token is not None:
             raise RejectedError("guest-session", "without a token, send tenant_id and nothing else")
         return body.tenant_id, new_id(), True
     if body.shopper_ref is None or body.tenant_id is not None:
         raise RejectedError("shopper-session", "with a client's token, send shopper_ref; the token says the tenant")
     return principal.tenant_id, subject_of(principal.tenant_id, body.shopper_ref), body.guest
+
+
+def _taking_over(begun: handlers.StartSession, tenant_id: UUID, token: str, issuer: Issuer) -> handlers.TakeOver:
+    """The same of somebody who was a guest. What is no token of ours names no session that there could be."""
+    guest = issuer.refresh_tokens.read(token)
+    if guest is not None and guest.tenant_id != tenant_id:
+        guest = None
+    return handlers.TakeOver(
+        session_id=begun.session_id,
+        subject_id=begun.subject_id,
+        is_guest=begun.is_guest,
+        digest=begun.digest,
+        guest_session_id=guest.session_id if guest else NIL,
+        presented=guest.digest if guest else "",
+    )
 
 
 async def _start(call: Call, principal: Principal | None, body: NewSession) -> Response:
@@ -63,7 +82,8 @@ async def _start(call: Call, principal: Principal | None, body: NewSession) -> R
     rates.demand_not_made_up(tenant_id, call.address)
     issuer, session_id = call.service.shared(Issuer), new_id()
     refresh_token = issuer.refresh_tokens.issue(tenant_id, session_id)
-    command = handlers.StartSession(session_id=session_id, subject_id=subject_id, is_guest=is_guest, digest=refresh_token.digest)
+    begun = handlers.StartSession(session_id=session_id, subject_id=subject_id, is_guest=is_guest, digest=refresh_token.digest)
+    command = begun if body.guest_refresh_token is None else _taking_over(begun, tenant_id, body.guest_refresh_token, issuer)
     try:
         session = await call.execute(command, tenant_id=tenant_id)
     except NotFoundError:

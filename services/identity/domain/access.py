@@ -34,6 +34,8 @@ class Grant:
     permissions: frozenset[str]
     audience: tuple[str, ...] = AUDIENCES
     session_id: UUID | None = None
+    former_subject_id: UUID | None = None
+    """The guest that a shopper was."""
 
     @property
     def scope(self) -> str:
@@ -73,6 +75,7 @@ def of_session(session: Session, role: str, permissions: frozenset[str], audienc
         permissions=permissions,
         audience=audience,
         session_id=session.id,
+        former_subject_id=session.former_subject_id,
     )
 
 
@@ -95,7 +98,7 @@ def claims(grant: Grant, issuer: str, token_id: UUID, now: datetime, *, after_ms
     `iat_ms` is what epochs are compared with: not below `after_ms`, the last epoch of whom it is for.
     """
     issued_at = int(now.timestamp())
-    optional = {"tid": grant.tenant_id, "sid": grant.session_id}
+    optional = {"tid": grant.tenant_id, "sid": grant.session_id, "former_sub": grant.former_subject_id}
     return {
         "iss": issuer,
         "aud": list(grant.audience),

@@ -7,7 +7,7 @@ from typing import ClassVar
 from uuid import UUID, uuid5
 
 from libs.common.decision import Aggregate
-from libs.common.errors import ConflictError
+from libs.common.errors import ConflictError, RejectedError
 
 LIFETIME = timedelta(days=30)
 """However often it is refreshed, a session ends this long after it began."""
@@ -52,6 +52,8 @@ class Session(Aggregate):
     previous_digest: str | None = None
     refresh_count: int = 0
     """How often a token of it was taken for the next."""
+    former_subject_id: UUID | None = None
+    """The guest that this shopper was, whose carts are theirs to claim."""
     rotated_at: datetime
     expires_at: datetime
 
@@ -95,6 +97,20 @@ def move(session: Session, to: SessionState) -> Session:
 def end(session: Session) -> Session:
     """The session when somebody has left, or was shown the door. Said again, it changes nothing."""
     return session if session.is_gone else move(session, SessionState.ENDED)
+
+
+def take_over(guest: Session | None, presented: str, now: datetime) -> Session:
+    """The guest's session as it is when its shopper is known: ended. Raises RejectedError unless the token is of a live one.
+
+    What is wrong with the token is not told: unknown, used, over and another tenant's are one.
+    """
+    if guest is not None and guest.is_guest and not guest.is_gone and now < guest.expires_at and _is_good(guest, presented, now):
+        return end(guest)
+    raise RejectedError("guest-token-refused", "this is no refresh token of a guest here, or it is used or over")
+
+
+def _is_good(session: Session, presented: str, now: datetime) -> bool:
+    return presented == session.digest or (presented == session.previous_digest and now - session.rotated_at <= GRACE)
 
 
 def refresh(session: Session, presented: str, successor: str, now: datetime) -> tuple[Session, Refreshed]:

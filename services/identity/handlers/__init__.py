@@ -16,7 +16,7 @@ from services.identity.handlers.core import (
     StartSession,
 )
 from services.identity.handlers.revoking import TellEpoch, epoch_ref, raise_epoch
-from services.identity.handlers.sessions import EndSession, RevokeSession, RevokeToken
+from services.identity.handlers.sessions import EndSession, RevokeSession, RevokeToken, TakeOver
 from services.identity.handlers.table import HANDLERS
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "RevokeSession",
     "RevokeToken",
     "StartSession",
+    "TakeOver",
     "TellEpoch",
     "core",
     "epoch_ref",

@@ -1,14 +1,27 @@
 """Sessions that end because somebody says so: whoever has them, their tenant's staff, or a refresh token handed back."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
 from libs.common.decision import Message, Ref, Viewer, World
 from services.identity import domain
 from services.identity.domain.session import Session
+from services.identity.domain.tenant import Tenant
 from services.identity.handlers.revoking import epoch_ref, raise_epoch
 from services.identity.handlers.table import HANDLERS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakeOver:
+    """Let a shopper in who was a guest until now, by the digest of the guest's refresh token: the guest is no more."""
+
+    session_id: UUID
+    subject_id: UUID
+    is_guest: bool
+    digest: str
+    guest_session_id: UUID
+    presented: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +44,25 @@ class RevokeToken:
     """End one access token of a machine, which has no session but itself."""
 
     token_id: str
+
+
+def _guest_and_tenant(message: Message[TakeOver]) -> list[Ref]:
+    guest = message.data.guest_session_id
+    return [Ref(Session, guest), epoch_ref(guest), Ref(Tenant, message.tenant_id, shared=True)]
+
+
+@HANDLERS.on(TakeOver, _guest_and_tenant)
+def take_over(world: World, message: Message[TakeOver]) -> Session:
+    """Answers the shopper's new session."""
+    command = message.data
+    domain.tenant.demand_active(world.get(Tenant, world.tenant_id))
+    guest = domain.session.take_over(world.get(Session, command.guest_session_id), command.presented, world.now)
+    raise_epoch(world, "session", guest.id)
+    world.save(guest)
+    session = domain.session.start(
+        world.tenant_id, command.session_id, command.subject_id, command.digest, world.now, is_guest=command.is_guest
+    )
+    return world.save(replace(session, former_subject_id=guest.subject_id))
 
 
 def _session_and_epoch(message: Message[Any]) -> list[Ref]:
