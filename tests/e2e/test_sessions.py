@@ -87,6 +87,8 @@ async def test_a_shopper_sees_their_own_sessions_and_ends_them_and_staff_any_sho
     await _dies(market, second["access_token"])
     assert await is_believed(market, first["access_token"]), "another session of the same shopper goes on"
     assert (await _ask(market, "GET", "/v1/sessions/current", staff))[0] == 404, "a machine has none"
+    for method, path in (("GET", ""), ("GET", "/current"), ("DELETE", "/current"), ("DELETE", f"/{theirs['session_id']}")):
+        assert await _ask(market, method, f"/v1/sessions{path}", "") == (401, "token-missing")
     again = await _begin(market, "seen")
     assert again["subject_id"] == first["subject_id"]
     assert await is_believed(market, again["access_token"])
