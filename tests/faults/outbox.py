@@ -83,7 +83,7 @@ async def delivered(toy: Toy, topic: str = TOPIC) -> tuple[dict[bytes, list[int]
     return sequences, records
 
 
-async def until(condition: Callable[[], Any], seconds: float = 30) -> float:
+async def until(condition: Callable[[], Any], seconds: float = 90) -> float:
     begun = time.monotonic()
     while not await condition():
         assert time.monotonic() - begun < seconds, "it never came about"
@@ -96,7 +96,7 @@ async def all_published(toy: Toy) -> None:
     done = """SELECT hi IS NULL AND NOT EXISTS (SELECT FROM outbox_event WHERE NOT pg_visible_in_snapshot(txid, lo))
     FROM outbox_cursor"""
     async with connected(toy, "relay") as relay:
-        await until(lambda: relay.fetchval(done), 60)
+        await until(lambda: relay.fetchval(done))
 
 
 def unpublished_age() -> float:

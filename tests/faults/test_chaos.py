@@ -186,7 +186,7 @@ async def _begin(chaos: Chaos, keys: Sequence[Key], form: Form) -> None:
     for _ in range(2):
         await chaos.troupe.enter("write", keys=keys, seed=chaos.chance.getrandbits(32), largest=form.largest)
     await chaos.troupe.enter("duplicate")
-    await chaos.stage.until("EXISTS (SELECT FROM tally)", 30)
+    await chaos.stage.until("EXISTS (SELECT FROM tally)")
 
 
 async def _play(chaos: Chaos, form: Form) -> None:

@@ -25,7 +25,7 @@ async def toy(admin_url: str, bootstrap_servers: str, fresh_prefix: Callable[[st
     return toy
 
 
-async def _settled(toy: Toy, tenants: list[UUID], seconds: float = 30) -> dict[str, int]:
+async def _settled(toy: Toy, tenants: list[UUID], seconds: float = 120) -> dict[str, int]:
     deadline = time.monotonic() + seconds
     while True:
         totals = await toy.totals(tenants)

@@ -145,7 +145,7 @@ async def test_an_orders_refund_that_cannot_be_fails_with_its_reason(till: Till)
 
 
 async def refunded(till: Till, refund_id: UUID) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while (await till.as_admin("SELECT state FROM refund WHERE id = $1", refund_id))[0][0] != "succeeded":
             await asyncio.sleep(0.02)
 

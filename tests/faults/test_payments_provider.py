@@ -154,7 +154,7 @@ async def test_a_sent_call_whose_row_is_lost_is_made_again_under_its_key_and_mov
     asked = await till.request()
     await _on_with_it(till, asked, kind)
     unknown = "SELECT count(*) FROM operation WHERE tenant_id = $1 AND kind = $2 AND state = 'unknown'"
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while not (await till.as_admin(unknown, till.tenant_id, kind))[0][0]:
             await asyncio.sleep(0.02)
     assert (await till.faults())[0] == 1, "it was executed, and its answer was lost"
@@ -174,7 +174,7 @@ async def test_a_sent_call_whose_row_is_lost_is_made_again_under_its_key_and_mov
 
 
 async def _none_left(till: Till, of: str) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while (await till.as_admin(f"SELECT count(*) FROM {of}", till.tenant_id))[0][0]:
             await asyncio.sleep(0.02)
 

@@ -63,7 +63,7 @@ class Feeds:
 
     async def until_applied(self, tenant_id: UUID, expected: dict[UUID, tuple[int, int, int]]) -> None:
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 while await self.applied(tenant_id) != expected:
                     await asyncio.sleep(0.05)
         except TimeoutError:
@@ -74,7 +74,7 @@ class Feeds:
         return [(each["state"], each["tenant_id"], each["source"], each["held_back"]) for each in found]
 
     async def until_paused(self, expected: list[tuple[str, str | None, str, int]]) -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while await self.paused() != expected:
                 await asyncio.sleep(0.05)
 
@@ -184,7 +184,7 @@ async def test_what_the_database_refuses_counts_too(feeds: Feeds) -> None:
     await feeds.until_paused([("paused", str(ill), ERP, BUDGET)])
     feeds.ward.overflowing = set()
     await feeds.resume(ill)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while len(await feeds.applied(ill)) < BUDGET:
             await asyncio.sleep(0.05)
     assert len(await feeds.rows(ill)) == BUDGET

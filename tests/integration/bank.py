@@ -55,7 +55,7 @@ class Bank:
         return [each.payment_id for each in asked]
 
     async def until(self, count: int, state: PaymentState, keys: list[UUID]) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while sum([(await self.payment(key)).state is state for key in keys]) < count:
                 await asyncio.sleep(0.02)
 

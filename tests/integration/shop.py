@@ -30,14 +30,29 @@ from tests.shared.roots import keys_of, none_revoked
 PRICE = 250
 
 
+class WatchedHints(Hints):
+    """Hints of which one can see how many wait for them: whoever does has looked, and has nothing left to ask."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.waiting = 0
+
+    async def comes(self, news: "asyncio.Future[None]", deadline: float) -> bool:
+        self.waiting += 1
+        try:
+            return await super().comes(news, deadline)
+        finally:
+            self.waiting -= 1
+
+
 @asynccontextmanager
-async def process(place: Place) -> AsyncIterator[tuple[Shell, Hints, list[str]]]:
+async def process(place: Place) -> AsyncIterator[tuple[Shell, "WatchedHints", list[str]]]:
     """What one process has: a pool, of one connection here, whose statements are written down, and hints of its own."""
     database = await Database.connect(place.url("app"), application="test", size=1)
     statements: list[str] = []
     async with database.acquire() as connection:
         connection.add_query_logger(lambda record: statements.append(record.query))
-    hints = Hints(place.url("app"))
+    hints = WatchedHints(place.url("app"))
     await hints.start()
     try:
         yield (
@@ -55,6 +70,7 @@ class Shop:
     """The checkout service's API, its worker's shell, and a tenant with tea to sell."""
 
     client: httpx.AsyncClient
+    hints: WatchedHints
     worker: Shell
     tenant_id: UUID
     statements: list[str]
@@ -66,6 +82,15 @@ class Shop:
         self.keys += 1
         headers = {"Idempotency-Key": f"key-{self.keys}", **(who or self.shopper).authorization, **request.pop("headers", {})}
         return await self.client.request(method, path, headers=headers, **request)
+
+    async def until_someone_waits(self) -> int:
+        """How many statements there were once somebody waits for news, and late hints of what was before have come."""
+        seen = -1
+        async with asyncio.timeout(120):
+            while not self.hints.waiting or seen != len(self.statements):
+                seen = len(self.statements)
+                await asyncio.sleep(1)
+        return seen
 
     async def start(self, wait: int = 0, **request: Any) -> httpx.Response:
         body = {"cart_id": str(uuid4()), "payment": {"method": "pm_card_visa"}, **request}
@@ -107,13 +132,4 @@ async def shop_at(place: Place) -> AsyncIterator[Shop]:
         tenant_id = await onboard(worker)
         await count(worker, tenant_id, "tea", 1_000)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service.test", timeout=60) as client:
-            yield Shop(client, worker, tenant_id, statements, Person(tenant_id), Person(tenant_id, role=CLIENT))
-
-
-async def quiet(statements: list[str]) -> int:
-    """How many statements there were once there are no more."""
-    seen = -1
-    while seen != len(statements):
-        seen = len(statements)
-        await asyncio.sleep(0.5)
-    return seen
+            yield Shop(client, hints, worker, tenant_id, statements, Person(tenant_id), Person(tenant_id, role=CLIENT))

@@ -10,7 +10,7 @@ import pytest
 
 from libs.common.auth import CLIENT, GUEST, SHOPPER
 from libs.common.contracts.payments import PaymentActionRequired, PaymentVoided
-from tests.integration.shop import Shop, frozen, process, quiet, shop_at
+from tests.integration.shop import Shop, frozen, process, shop_at
 from tests.shared.callers import Person, message, onboard, problem, shell_of
 from tests.shared.events import payment_authorized, payment_captured
 from tests.shared.places import Places
@@ -28,7 +28,7 @@ async def shop(shared: Places) -> AsyncIterator[Shop]:
 async def test_a_wait_of_five_seconds_costs_not_one_statement_until_there_is_news(shop: Shop) -> None:
     checkout = await shop.paying()
     waiting = asyncio.create_task(shop.ask("GET", f"/v1/checkouts/{checkout.id}", headers={"Prefer": "wait=30"}))
-    before = await quiet(shop.statements)
+    before = await shop.until_someone_waits()
     await asyncio.sleep(5)
     assert len(shop.statements) == before
     assert not waiting.done()
@@ -42,10 +42,10 @@ async def test_a_wait_whose_news_died_with_a_worker_hears_from_the_next_one_befo
 ) -> None:
     checkout, began = await shop.paying(), asyncio.get_running_loop().time()
     waiting = asyncio.create_task(shop.ask("GET", f"/v1/checkouts/{checkout.id}", headers={"Prefer": "wait=30"}))
-    await quiet(shop.statements)
+    await shop.until_someone_waits()
     async with shell_of(shared("checkout")) as doomed:  # its hints are never sent
         await doomed.execute(message(payment_authorized(checkout), shop.tenant_id))
-    await quiet(shop.statements)
+    await shop.until_someone_waits()
     assert not waiting.done()
     async with process(shared("checkout")) as (_, successor, _):
         successor.call_everyone()
@@ -85,7 +85,7 @@ async def test_who_starts_a_checkout_learns_at_once_that_the_payer_must_act_and_
     resumed = asyncio.create_task(
         shop.ask("POST", f"/v1/checkouts/{started.id}/resume", headers={"Prefer": "wait=30", "Idempotency-Key": "resume"})
     )
-    await quiet(shop.statements)
+    await shop.until_someone_waits()
     assert not resumed.done()
     await shop.tell(payment_authorized(await shop.checkout(str(started.id))))
     answer = await resumed
@@ -105,7 +105,7 @@ async def test_a_checkout_is_canceled_by_its_shopper_once_payments_has_let_go(sh
     assert (await shop.ask("POST", path, Person(shop.tenant_id))).status_code == 404
     assert (await shop.client.post(path, headers=shop.shopper.authorization)).status_code == 400, "it needs a key"
     waiting = asyncio.create_task(shop.ask("POST", path, headers={"Prefer": "wait=30", "Idempotency-Key": "cancel"}))
-    await quiet(shop.statements)
+    await shop.until_someone_waits()
     assert (await shop.ask("POST", path)).json()["state"] == "canceling"
     await shop.tell(PaymentVoided(payment_id=checkout.payment_id, checkout_id=checkout.id))
     answer = await waiting
@@ -192,9 +192,9 @@ async def test_the_steps_of_a_checkout_are_told_as_they_happen_each_with_an_id_t
     checkout = await shop.paying()
     path = f"/v1/checkouts/{checkout.id}/events"
     watching = asyncio.create_task(shop.ask("GET", path))
-    await quiet(shop.statements)
+    await shop.until_someone_waits()
     await shop.ask("POST", f"/v1/checkouts/{checkout.id}/cancel")
-    await quiet(shop.statements)
+    await shop.until_someone_waits()
     await shop.tell(PaymentVoided(payment_id=checkout.payment_id, checkout_id=checkout.id))
     stream = await watching
     assert stream.headers["content-type"].startswith("text/event-stream")
@@ -211,7 +211,7 @@ async def test_the_steps_of_a_checkout_are_told_as_they_happen_each_with_an_id_t
 async def test_a_reader_of_steps_costs_no_statement_until_there_is_one(shop: Shop) -> None:
     checkout = await shop.paying()
     watching = asyncio.create_task(shop.ask("GET", f"/v1/checkouts/{checkout.id}/events"))
-    before = await quiet(shop.statements)
+    before = await shop.until_someone_waits()
     await asyncio.sleep(2)
     assert len(shop.statements) == before
     await shop.tell(payment_authorized(checkout))

@@ -184,7 +184,7 @@ async def test_a_worker_that_settles_also_shows_what_waits(shell: Shell) -> None
     worker = SimpleNamespace(shell=shell, shared=lambda _kind: SimpleNamespace(gateways=None))
     settling = asyncio.create_task(settle_webhooks(cast("Worker", worker)))
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while (REGISTRY.get_sample_value("cartwright_webhooks_waiting") or 0) < 1:
                 await asyncio.sleep(0.05)
     finally:

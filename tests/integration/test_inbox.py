@@ -48,7 +48,7 @@ def note(world: World, message: Message[Bumped]) -> None:
 class Stumbling(Shell):
     """A shell with a mistake in it that shows the first few times."""
 
-    mistakes = 3
+    mistakes = 0
 
     async def store(self, connection: Any, aggregates: IdentityMap, *also: Any) -> None:
         await super().store(connection, aggregates, *also)
@@ -170,14 +170,18 @@ async def test_a_consumer_put_back_behind_what_is_stored_applies_nothing_twice(
         assert await _applied(toy, tenant, 4) == 4
 
 
+@pytest.mark.parametrize(("mistakes", "before"), [(1, 0), (3, 6)], ids=["one poll after the other", "all in one poll"])
 async def test_a_mistake_of_our_own_is_tried_again_and_no_message_is_passed_over(
-    toy: Toy, send: Callable[..., Awaitable[None]]
+    toy: Toy, send: Callable[..., Awaitable[None]], mistakes: int, before: int
 ) -> None:
     tenant, counter = uuid4(), uuid4()
     async with toy.shell() as plain:
         shell = Stumbling(plain.database, (COUNTERS, TALLIES), HANDLERS, service=SERVICE, hints=plain._hints)
+        shell.mistakes = mistakes  # of a message that is alone, the second is believed
+        for _ in range(before):
+            await send(tenant, counter, HEALTHY)
         async with toy.member(shell):
-            for _ in range(6):  # one poll after the other
+            for _ in range(6 - before):
                 await send(tenant, counter, HEALTHY)
                 await asyncio.sleep(0.3)
             assert await _applied(toy, tenant, 6) == 6

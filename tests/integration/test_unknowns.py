@@ -59,7 +59,7 @@ async def test_no_card_is_put_to_its_issuer_once_its_checkout_wants_nothing_any_
         await till.faults({"match": {"method": "POST", "path": path}, "fault": "429", "times": 2})
         await till.tell(asked)
         answered = "SELECT FROM operation WHERE payment_id = $1 AND outcome IS NOT NULL"
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while not await till.as_admin(answered, asked.payment_id):
                 await asyncio.sleep(0.02)
         await till.tell(void(asked))
@@ -178,7 +178,7 @@ async def test_what_the_database_will_never_take_is_not_taken_for_a_database_tha
         for asked, outcome in ((odd, Declined("generic_decline", no_text)), (other, Declined("generic_decline", None))):
             [row] = await till.as_admin("SELECT id FROM operation WHERE payment_id = $1", asked.payment_id)
             executor._outcomes.append(till.shell.command(recorded(asked.payment_id, row["id"], outcome), till.tenant_id))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             await executor._record_waiting()
         states = [(await till.known(each.payment_id)).state for each in (odd, other)]
         assert states == [PaymentState.AUTHORIZING, PaymentState.DECLINED], "the one stays open, and holds up no other"

@@ -26,7 +26,7 @@ class Area:
 
 AREAS = (
     Area(("services/cart/domain.py", "services/cart/handlers.py"), ("tests/unit/cart",)),
-    Area(("services/checkout/domain", "services/checkout/handlers"), ("tests/unit/checkout",)),
+    Area(("services/checkout/domain", "services/checkout/handlers"), ("tests/unit/checkout", "tests/unit/joint")),
     Area(("services/identity/domain",), ("tests/unit/identity",)),
     Area(
         ("libs/common/auth.py", "libs/common/keys.py", "libs/common/revocations.py"),
@@ -36,7 +36,7 @@ AREAS = (
             "tests/unit/common/test_revocations.py",
         ),
     ),
-    Area(("services/payments/domain",), ("tests/unit/payments",)),
+    Area(("services/payments/domain",), ("tests/unit/payments", "tests/unit/joint")),
     Area(
         (
             "services/payments/handlers",
@@ -46,6 +46,7 @@ AREAS = (
         ),
         (
             "tests/unit/payments",
+            "tests/unit/joint",
             "tests/integration/test_claims.py",
             "tests/integration/test_payments.py",
             "tests/integration/test_refunds.py",

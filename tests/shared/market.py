@@ -62,7 +62,7 @@ class Market:
         priced = any([each["sku"] == sku and each.get("unit_minor") == unit_minor async for each in self.shop.products()])
         return priced and any([level["sku"] == sku async for level in self.shop.stock()])
 
-    async def until(self, condition: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
+    async def until(self, condition: Callable[[], Awaitable[bool]], seconds: float = 180) -> None:
         """Wait for what must come about."""
         async with asyncio.timeout(seconds):
             while not await condition():

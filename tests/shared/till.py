@@ -108,7 +108,7 @@ class Till:
         [payment] = await self.all_until([payment_id], *states)
         return payment
 
-    async def all_until(self, payment_ids: Sequence[UUID], *states: PaymentState, seconds: float = 30) -> Sequence[Payment]:
+    async def all_until(self, payment_ids: Sequence[UUID], *states: PaymentState, seconds: float = 120) -> Sequence[Payment]:
         async with asyncio.timeout(seconds):
             while True:
                 found = await self.all_known(payment_ids)

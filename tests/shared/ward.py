@@ -106,7 +106,7 @@ class Ward:
         return {row["id"]: (row["applied"], row["last_sequence"], row["violations"]) for row in rows}
 
     async def until(self, condition: Callable[[], Any]) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while not await condition():
                 await asyncio.sleep(0.05)
 

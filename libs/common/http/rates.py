@@ -15,6 +15,7 @@ from starlette.types import Scope
 from libs.common.auth import Principal
 from libs.common.buckets import TokenBuckets
 from libs.common.errors import UnavailableError
+from libs.common.http.turns import Turns
 from libs.common.settings import Settings
 from libs.common.telemetry import Counter
 
@@ -82,8 +83,15 @@ class Rates:
                 else (None,) * 4
             )
         )
+        self._turns = Turns(clock) if settings else None
         self._guesses = Guesses()
         self._found: OrderedDict[Hashable, None] = OrderedDict()
+
+    async def admit(self, what: str, principal: Principal | None, address: str) -> None:
+        """Count it, and have whoever asks for most let others go first. Raises RateLimitedError."""
+        self.count(what, principal, address)
+        if self._turns:
+            await self._turns.take(principal.tenant_id if principal else None, address)
 
     def count(self, what: str, principal: Principal | None, address: str) -> None:
         """Count one of a shopper and their tenant, of a tenant's own machine, or of an address. Raises RateLimitedError."""

@@ -309,7 +309,7 @@ class GuardedRoute(APIRoute):
         if rule.permission is not None:
             await call.authenticate()
         if rule.costly:
-            call.service.rates.count(self.path, call.known, call.address)
+            await call.service.rates.admit(self.path, call.known, call.address)
         call.idempotency_key = idempotency_key(call.headers, demanded=rule.idempotent)
         body, unkeepable = NOTHING, [*unkeepable_query(call.request.scope["query_string"])]
         if self.body_field is not None:

@@ -34,13 +34,10 @@ class Worth:
     def of(self, count: int) -> int:
         """What so many more cost in minor units: as near to their even part as those that were refunded before leave it."""
         small_price, large_count = divmod(self.steps, self.quantity)
-        large_left = large_count - self._large_gone
-        small_left = self.quantity - self.refunded - large_left
         after = self.refunded + count
         large = self.steps * after // self.quantity - small_price * after - self._large_gone
-        least, most = max(count - small_left, 0), min(count, large_left)
-        if not small_price:
-            least = max(least, min(most, 1))  # else nothing could be given back for these, whenever it is asked
+        most = min(count, large_count - self._large_gone)
+        least = 0 if small_price else min(most, 1)  # else nothing could be given back for these, whenever it is asked
         return (small_price * count + min(max(large, least), most)) * self.step
 
     @property

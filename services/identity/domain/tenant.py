@@ -97,8 +97,6 @@ def change(tenant: Tenant | None, name: str | None, settings: Mapping[str, Any])
 
 def note_provisioned(tenant: Tenant, service: str) -> tuple[Tenant, TenantUpdated | None]:
     """Take one service's word; the last of them makes the tenant active. Said again, it changes nothing."""
-    if service in tenant.provisioned:
-        return tenant, None
     noted = replace(tenant, provisioned=tuple(sorted({*tenant.provisioned, service})))
     if noted.status is not TenantStatus.PROVISIONING or not set(PROVISIONERS) <= set(noted.provisioned):
         return noted, None

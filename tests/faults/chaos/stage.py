@@ -91,7 +91,7 @@ class Gate:
     def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]", number: int) -> None:
         self._connection, self._number = connection, number
 
-    async def waiter(self, seconds: float = 20) -> Waiter:
+    async def waiter(self, seconds: float = 90) -> Waiter:
         """Whoever comes first. Raises TimeoutError when nobody does."""
         async with asyncio.timeout(seconds):
             while (row := await self._connection.fetchrow(WAITING, self._number)) is None:
@@ -151,7 +151,7 @@ class Stage(Toy):
         """In one transaction."""
         await shell.execute_many([command(*key) for key in keys])
 
-    async def until(self, condition: str, seconds: float = 20) -> None:
+    async def until(self, condition: str, seconds: float = 90) -> None:
         """Wait until this is true in the database."""
         async with self.administrator() as connection, asyncio.timeout(seconds):
             while not await connection.fetchval(f"SELECT {condition}"):
@@ -217,7 +217,7 @@ class Troupe:
         self.on_stage[int(answer)] = {"role": role, **part}
         return int(answer)
 
-    async def finished(self, pid: int, seconds: float = 30) -> None:
+    async def finished(self, pid: int, seconds: float = 90) -> None:
         """Wait until one has left by itself."""
         async with asyncio.timeout(seconds):
             while _is_alive(pid):

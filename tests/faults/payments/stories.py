@@ -92,7 +92,7 @@ async def is_on_its_way_back(till: Till, count: int, *, method: str, state: str)
     payments = await till.all_known(payment_ids)
     await till.tell(*(_refund_of(payment) for payment in payments))
     left = "SELECT count(*) FROM refund WHERE payment_id = ANY ($1) AND state <> $2"
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while (await till.as_admin(left, payment_ids, state))[0][0]:
             await asyncio.sleep(0.02)
     return payment_ids
@@ -104,7 +104,7 @@ def _refund_of(payment: Payment) -> RefundRequested:
 
 
 async def _all(till: Till, payment_ids: Sequence[UUID], state: PaymentState) -> Sequence[UUID]:
-    await till.all_until(payment_ids, state, seconds=60)
+    await till.all_until(payment_ids, state, seconds=120)
     return payment_ids
 
 
@@ -161,7 +161,7 @@ async def somebody_captures(till: Till, payments: Sequence[Payment]) -> None:
 async def bank_decides(till: Till, payments: Sequence[Payment], *, on: str) -> None:
     """It takes its three seconds."""
     theirs = {payment.intent_id for payment in payments}
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while True:
             found, _, _ = await till.money_at_provider()
             if Counter(each.status == on for each in found if each.intent_id in theirs) == {True: len(theirs)}:

@@ -13,6 +13,7 @@ from libs.common.contracts.catalog import PriceChanged, ProductPublished, Produc
 from libs.common.contracts.checkout import CheckoutFailed, CheckoutRequested
 from libs.common.decision import Viewer
 from libs.common.errors import RejectedError
+from services.cart import domain
 from services.cart.domain import MAX_TOTAL_MINOR, Cart
 from services.cart.handlers import HANDLERS, AddQuantity, CreateCart, PutLines, RemoveLines
 from tests.shared.events import tenant_updated
@@ -221,3 +222,13 @@ def _assert_frozen_as(shop: Shop, model: Model) -> None:
     assert frozen is not None
     found = {line.sku: (line.unit_minor, line.price_was_minor) for line in frozen.lines}
     assert found == {sku: (unit, None if unit == model.known[sku] else model.known[sku]) for sku, unit in prices.items()}
+
+
+def test_a_cart_of_before_there_was_a_limit_may_be_as_large_as_one_that_is_filled_today(monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = Shop(tea=250)
+    shop.put("tea")
+    cart = shop.memory.get(Cart, CART)
+    size = domain.told_bytes(cart.lines)
+    for most, why in ((size, None), (size - 1, "cart-unavailable")):
+        monkeypatch.setattr(domain, "MAX_TOLD_BYTES", most)
+        assert domain.freeze_refusal(cart, SHOPPER.subject_id, unavailable=False) == why

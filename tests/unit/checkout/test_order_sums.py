@@ -74,6 +74,7 @@ def test_nothing_goes_back_that_nobody_asked_for_nor_more_than_was_sold_nor_what
     back, goods = restock(order, {"1": 9})
     assert (_goods(goods), back.progress_of("1").restocked) == ({"tea": 3}, 3)
     assert restock(back, {"1": 3}) == (back, [])
+    assert [restock(order, {"1": 2}, were_sent=sent)[0].progress_of("1").kept for sent in (False, True)] == [2, 0]
     told = replace(order, progress={"1": Progress(shipped=3, shelved_by_returns=1, shelved_by_refunds=2)})
     shelved, goods = shelve(told)
     assert (_goods(goods), shelve(shelved)) == ({"tea": 2}, (shelved, []))

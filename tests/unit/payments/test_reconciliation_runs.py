@@ -8,8 +8,9 @@ from uuid import UUID
 import pytest
 
 from libs.common.errors import ConflictError, NotFoundError
-from services.payments.domain.money.ledger import Entry
+from services.payments.domain.money.ledger import Entry, EntryKind
 from services.payments.domain.payment.payment import Payment
+from services.payments.domain.provider.outcome import Exchange
 from services.payments.domain.reconciliation.comparison import BreakKind, Comparison, Found, Side, Standing, Subject, compare
 from services.payments.domain.reconciliation.reconciliation import (
     LEASE,
@@ -31,6 +32,7 @@ from services.payments.handlers.reconciliation import (
     TakeUpReconciliation,
 )
 from tests.unit.memory import NOW, TENANT, Memory
+from tests.unit.payments.money_back import captured
 
 RUN = UUID(int=9)
 GRACE = timedelta(minutes=15)
@@ -184,3 +186,16 @@ def test_a_fee_of_a_payment_that_nobody_knows_is_not_posted() -> None:
     with pytest.raises(NotFoundError, match="payment-not-found"):
         memory.execute(PostMovement(payment_id=UUID(int=1), fee_minor=30, currency="GBP", reference="txn_1"))
     assert (memory.all(Payment), memory.all(Entry)) == ([], [])
+
+
+@pytest.mark.parametrize("comes", [True, False])
+def test_what_was_exchanged_is_posted_in_both_currencies_and_the_fee_in_the_accounts(comes: bool) -> None:
+    memory, payment = Memory(HANDLERS), captured()
+    payment = replace(payment, tenant_id=TENANT)
+    memory.rows[Payment, TENANT, payment.id] = payment
+    told = Exchange("txn_1", 130, "usd", "1.3")
+    found: dict[str, Any] = {"fee_minor": 7, "currency": "usd", "reference": "txn_1", "exchange": told, "exchanged_minor": 100}
+    memory.execute(PostMovement(payment_id=payment.id, comes=comes, **found))
+    there, back = (EntryKind.EXCHANGE_OUT, EntryKind.EXCHANGE_IN) if comes else (EntryKind.EXCHANGE_IN, EntryKind.EXCHANGE_OUT)
+    kept = {(each.kind, each.currency.upper(), abs(each.amount_minor)) for each in memory.all(Entry)}
+    assert kept == {(there, "GBP", 100), (back, "USD", 130), (EntryKind.FEE, "USD", 7)}

@@ -11,11 +11,11 @@ from services.payments.domain.payment.attempt import AttemptState, end_attempt, 
 from services.payments.domain.payment.observing import observe
 from services.payments.domain.payment.payment import Payment, PaymentState
 from services.payments.domain.payment.planning import STRANDED, awaiting, first_look, hand_over, is_look_due, look_again
-from services.payments.domain.payment.recording import is_whole
+from services.payments.domain.payment.recording import is_whole, taken_unheld
 from services.payments.domain.provider.operation import NO_LEASE, PLANNED_LEASE, OperationKind, operation_id
-from services.payments.domain.provider.outcome import IntentStatus, Succeeded
+from services.payments.domain.provider.outcome import Declined, IntentStatus, Succeeded
 from tests.shared.events import AMOUNT
-from tests.unit.payments.books import INTENT, PAYMENT, REQUEST, START, TENANT, Books
+from tests.unit.payments.books import BY_CLIENT, INTENT, PAYMENT, REQUEST, START, TENANT, Books, arrive_at, opened
 
 SEEN = Succeeded(INTENT, IntentStatus.AUTHORIZED, AMOUNT, "gbp", AMOUNT, 0)
 
@@ -66,6 +66,19 @@ def test_what_cannot_be_paid_is_declined_at_once_and_kept_as_far_as_it_can_be(
     other = asking.request(None, TENANT, replace(REQUEST, **changes, method="4242424242424242"), START)
     assert other is not None
     assert other.payment.method == "", "what is no method is not kept"
+
+
+def test_what_was_taken_of_it_before_we_knew_that_it_was_held_leaves_the_end_of_its_hold_known(payment: Payment) -> None:
+    end = START + timedelta(days=7)
+    seen = replace(SEEN, amount_capturable_minor=AMOUNT - 1, amount_received_minor=1, expires_at=end)
+    found = taken_unheld(payment, None, seen, START)
+    assert (found.payment.expires_at, found.payment.authorized_minor, found.payment.captured_minor) == (end, AMOUNT, 1)
+
+
+def test_a_decline_of_a_method_that_we_did_not_choose_leaves_the_payer_another_at_the_same_object() -> None:
+    books = arrive_at(OperationKind.CREATE, BY_CLIENT)
+    books.record(opened(books), Declined("card_declined", "pi_found"))
+    assert (books.known.intent_id, books.known.state) == ("pi_found", PaymentState.REQUIRES_ACTION)
 
 
 def test_a_payment_is_looked_at_again_when_nothing_was_heard_of_what_it_waits_for(payment: Payment) -> None:
