@@ -319,7 +319,12 @@ def _partitions(topic: Mapping[str, Any]) -> str:
 
 
 def _kept(topic: Mapping[str, Any]) -> str:
-    return "newest of each key" if topic["cleanup"] == "compact" else f"{topic['retention_hours'] // 24} days"
+    days = topic["retention_hours"] // 24
+    return {
+        "compact": "newest of each key",
+        "delete": f"{days} days",
+        "compact,delete": f"newest of each key, {days} day{'' if days == 1 else 's'}",
+    }[topic["cleanup"]]
 
 
 def _first_paragraph(document: Path) -> str:

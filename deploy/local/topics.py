@@ -64,7 +64,7 @@ def _topic(name: str, declared: dict[str, Any], where: Where) -> Topic:
         "max.message.bytes": str(declared["max_message_bytes"]),
         "min.insync.replicas": str(declared["min_in_sync_replicas"][where]),
     }
-    if declared["cleanup"] == "delete":
+    if "delete" in declared["cleanup"]:
         settings["retention.ms"] = str(declared["retention_hours"] * 3_600_000)
     return Topic(name, declared["publisher"], declared["partitions"][where], declared["replication"][where], settings)
 

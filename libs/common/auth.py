@@ -15,6 +15,7 @@ from libs.common.clock import PLATFORM
 from libs.common.errors import DeniedError, UnauthenticatedError, UnavailableError
 from libs.common.jwk import ALGORITHM
 from libs.common.keys import Keys
+from libs.common.revocations import Issued, Revocations, mark
 
 TOKEN_TYPE = "at+jwt"  # noqa: S105 - a media type, not a secret
 LEEWAY_SECONDS = 5
@@ -85,6 +86,10 @@ class Principal:
     """The nil UUID for platform operators, who have no tenant."""
     permissions: frozenset[str]
     roles: tuple[str, ...]
+    session_id: str = ""
+    """The session that its token is of; empty for a machine's."""
+    former_subject: UUID | None = None
+    """The guest that a shopper was until they were known: what was the guest's is theirs to claim."""
 
     @property
     def is_shopper(self) -> bool:
@@ -126,28 +131,41 @@ REASONS: Mapping[type[Exception], str] = {
 """The words for what the library finds; anything else is `malformed`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What a token came to: nothing in it changes its mind, but its end, its key's and what is revoked are looked at again."""
+
+    principal: Principal
+    expires_at: float
+    kid: str
+    issued: Issued
+
+
 class Verifier:
     """Turns a bearer token into a principal of this service, or refuses it."""
 
-    def __init__(self, keys: Keys, *, issuer: str, audience: str) -> None:
+    def __init__(self, keys: Keys, revocations: Revocations, *, issuer: str, audience: str | None) -> None:
+        """`audience` None: whomever a token is for, which is nobody's question but the issuer's."""
         self.keys = keys
+        self.revocations = revocations
         self._issuer = issuer
         self._audience = audience
-        self._seen: dict[str, tuple[float, str, Principal]] = {}
-        """Tokens that verified, until they end or their key is forgotten: a signature does not change its mind."""
+        self._seen: dict[str, Verified] = {}
+        """Tokens that verified."""
 
     async def verify(self, token: str) -> Principal:
         """Check everything a token says. Raises UnauthenticatedError with what is wrong."""
         seen = self._seen.get(token)
-        if seen is not None and time.time() < seen[0] and seen[1] in self.keys:
-            return seen[2]
-        principal, expires_at, kid = await self._check(token)
-        if len(self._seen) >= CACHED_TOKENS:
-            self._seen.clear()
-        self._seen[token] = (expires_at, kid, principal)
-        return principal
+        if seen is None or time.time() >= seen.expires_at or seen.kid not in self.keys:
+            seen = await self._check(token)
+            if len(self._seen) >= CACHED_TOKENS:
+                self._seen.clear()
+            self._seen[token] = seen
+        if self.revocations.refuse(seen.issued):
+            raise InvalidTokenError("revoked", "it was revoked; get a new one, if you may")
+        return seen.principal
 
-    async def _check(self, token: str) -> tuple[Principal, float, str]:
+    async def _check(self, token: str) -> Verified:
         try:
             header = jwt.get_unverified_header(token)
             if str(header.get("typ")).lower() != TOKEN_TYPE or header.get("alg") != ALGORITHM or "crit" in header:
@@ -165,15 +183,30 @@ class Verifier:
                 issuer=self._issuer,
                 audience=self._audience,
                 leeway=LEEWAY_SECONDS,
-                options={"require": ["iss", "aud", "exp", "iat", "sub", "client_id", "jti"]},
+                options={
+                    "require": ["iss", "aud", "exp", "iat", "sub", "client_id", "jti"],
+                    "verify_aud": self._audience is not None,
+                },
             )
             if claims["exp"] - claims["iat"] > MAX_LIFETIME_SECONDS:
                 raise InvalidTokenError("too-long", "it lives too long")
-            return _principal(claims), float(claims["exp"]), kid
+            verified = Verified(_principal(claims), float(claims["exp"]), kid, _issued(claims))
         except jwt.ExpiredSignatureError as error:
             raise InvalidTokenError("expired", "it has expired; get a new one") from error
         except (jwt.InvalidTokenError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise InvalidTokenError(REASONS.get(type(error), "malformed"), str(error)) from error
+        self.revocations.demand_known(verified.issued)
+        return verified
+
+
+def _issued(claims: Mapping[str, Any]) -> Issued:
+    """When, to the millisecond if it says so (`iat` counts seconds), and to whom. What has no session is one of its own."""
+    at_ms = claims.get("iat_ms", claims["iat"] * 1_000)
+    if not isinstance(at_ms, int | float):
+        raise InvalidTokenError("malformed", "iat_ms is no number")
+    session = claims.get("sid", claims["jti"])
+    named = {"tenant": claims.get("tid"), "subject": claims["sub"], "session": session, "client": claims["client_id"]}
+    return Issued(int(at_ms), tuple(mark(kind, name) for kind, name in named.items() if name is not None))
 
 
 def _principal(claims: Mapping[str, Any]) -> Principal:
@@ -188,6 +221,8 @@ def _principal(claims: Mapping[str, Any]) -> Principal:
         tenant_id=tenant_id,
         permissions=allowed & frozenset(str(claims.get("scope", "")).split()),
         roles=roles,
+        session_id=str(claims.get("sid", "")),
+        former_subject=UUID(claims["former_sub"]) if "former_sub" in claims else None,
     )
 
 

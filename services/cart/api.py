@@ -242,6 +242,25 @@ async def read_cart(call: Caller, cart_id: UUID) -> Response:
     return reply_unless_known(call, lambda: cart_model(shown), _tag(cart, shown))
 
 
+class _Claimable(Sight[Cart]):
+    """A cart that is the caller's, or was while they were a guest."""
+
+    async def seen(self, connection: Connection, call: Call, key: Any) -> Cart | None:
+        """The cart with this key, or None. Nobody claims what is another's, staff neither."""
+        found = await repository.CARTS.load(connection, [(call.tenant_id, key)], lock=False)
+        mine = {call.principal.subject, call.principal.former_subject}
+        return found[0] if found and found[0].subject_id in mine else None
+
+
+@ROUTES.post("/v1/carts/{cart_id}/claim", response_model=CartModel)
+@guard("carts:write", sees=_Claimable(repository.CARTS, "cart_id"))
+async def claim_cart(call: Caller, cart_id: UUID) -> Response:
+    """Take over a cart from the guest that one was; `guest_refresh_token` of `POST /v1/sessions` says who that was."""
+    who = call.principal
+    cart = await call.execute(handlers.ClaimCart(cart_id=cart_id, claimer_id=who.subject, former_id=who.former_subject))
+    return _cart_reply(call, cart)
+
+
 @ROUTES.put("/v1/carts/{cart_id}/lines", response_model=CartModel)
 @guard("carts:write", sees=CART)
 async def replace_lines(call: Caller, cart_id: UUID, body: NewLines) -> Response:

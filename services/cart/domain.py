@@ -12,7 +12,7 @@ import orjson
 from libs.common.contracts.cart import CartFrozen, CartOrdered, CartReopened, FreezeRefusal, FrozenLine
 from libs.common.contracts.catalog import PriceChanged, ProductPublished, ProductWithdrawn
 from libs.common.contracts.external import MAX_STEP, is_next, is_sku
-from libs.common.decision import Aggregate
+from libs.common.decision import Aggregate, absent
 from libs.common.errors import ConflictError, NotFoundError, RejectedError, StaleError, UnbelievableError
 
 MAX_QUANTITY = 1_000_000
@@ -161,6 +161,16 @@ def create(tenant_id: UUID, cart_id: UUID, subject_id: UUID, currency: str, now:
         currency=currency,
         expires_at=now + CART_LIFETIME,
     )
+
+
+def claim(cart: Cart | None, claimer: UUID, former: UUID | None) -> Cart:
+    """The cart of somebody who was a guest when they filled it. One's own already: unchanged. Anybody else's is not there."""
+    if cart is None or cart.subject_id not in {claimer, former}:
+        raise absent(Cart)
+    if cart.subject_id == claimer:
+        return cart
+    demand_changeable(cart, None)
+    return replace(cart, subject_id=claimer)
 
 
 def demand_changeable(cart: Cart, if_match: int | None) -> None:

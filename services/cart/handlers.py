@@ -47,6 +47,15 @@ class PutLines:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimCart:
+    """Make a guest's cart that of the shopper whom the guest turned out to be."""
+
+    cart_id: UUID
+    claimer_id: UUID
+    former_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AddQuantity:
     """Put so many more of a SKU."""
 
@@ -110,6 +119,15 @@ def put_lines(world: World, message: Message[PutLines]) -> tuple[Cart, bool]:
     if changed == cart:
         return cart, False
     return world.save(changed), any(cart.line(line.sku) is None for line in lines)
+
+
+@HANDLERS.on(ClaimCart, lambda m: [Ref(Cart, m.data.cart_id)])
+def claim_cart(world: World, message: Message[ClaimCart]) -> Cart:
+    """Answers the claimer's cart."""
+    command = message.data
+    cart = world.get(Cart, command.cart_id)
+    claimed = domain.claim(cart, command.claimer_id, command.former_id)
+    return claimed if claimed == cart else world.save(claimed)
 
 
 @HANDLERS.on(AddQuantity, lambda m: [Ref(Cart, m.data.cart_id), _product(m.data.sku)])

@@ -29,8 +29,18 @@ async def context(process: Process) -> "AsyncIterator[Issuer | RootKey]":
         yield settings.root_key
         return
     from services.identity.api.issuer import Issuer
+    from services.identity.api.raised import Raised
 
-    issuer = Issuer(process.shell, process.keys, settings.root_key, address=settings.issuer, master_key=settings.master_key_bytes)
+    raised = Raised(process.revocations)
+    process.shell.after_commit.append(raised.learn)
+    issuer = Issuer(
+        process.shell,
+        process.keys,
+        raised,
+        settings.root_key,
+        address=settings.issuer,
+        master_key=settings.master_key_bytes,
+    )
     await issuer.start()
     yield issuer
 

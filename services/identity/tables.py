@@ -1,6 +1,6 @@
 """The identity service's tables. The tenant leads every key; what is the platform's own stands under the nil UUID."""
 
-from sqlalchemy import Boolean, CheckConstraint, ForeignKeyConstraint, Index, LargeBinary, MetaData, Text, Uuid
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, ForeignKeyConstraint, Index, LargeBinary, MetaData, Text, Uuid, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from libs.common.database.tables import MOMENT, aggregate, optional, required
@@ -41,9 +41,12 @@ SESSION = aggregate(
     *required(Boolean, "is_guest"),
     *required(Text, "state", "digest"),
     *optional(Text, "previous_digest"),
+    *required(BigInteger, "refresh_count", default=text("0")),
+    *optional(Uuid, "former_subject_id"),
     *required(MOMENT, "rotated_at", "expires_at"),
     ForeignKeyConstraint(["tenant_id"], ["tenant.tenant_id"], name="session_tenant"),
     CheckConstraint("state IN ('live', 'ended')", name="session_state"),
+    Index("session_of_subject", "tenant_id", "subject_id", "id"),
 )
 
 SIGNING_KEY = aggregate(
@@ -60,3 +63,14 @@ SIGNING_KEY = aggregate(
     kind=Text,
 )
 Index("signing_key_one_active", SIGNING_KEY.c.tenant_id, unique=True, postgresql_where=SIGNING_KEY.c.state == "active")
+
+EPOCH = aggregate(
+    METADATA,
+    "epoch",
+    "id",
+    *required(Text, "kind"),
+    *required(BigInteger, "epoch_ms"),
+    CheckConstraint("kind IN ('tenant', 'subject', 'session', 'client')", name="epoch_kind"),
+    Index("epoch_live", "epoch_ms"),
+    kind=Text,
+)

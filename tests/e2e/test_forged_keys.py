@@ -1,4 +1,4 @@
-"""A broker that lets everybody write, and somebody who announces signing keys on it in identity's name."""
+"""A broker that lets everybody write, and somebody who announces signing keys on it in identity's name; and forged tokens."""
 
 import time
 from typing import Any
@@ -17,6 +17,8 @@ from libs.common.certificates import RootKey, public_jwk
 from libs.common.clock import now
 from libs.common.jwk import ALGORITHM
 from services import SERVICES
+from tests.e2e.doors import doors, is_believed, told
+from tests.shared.forging import Forger
 from tests.shared.market import Market
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -142,3 +144,44 @@ async def test_a_key_that_the_topic_tells_without_a_certificate_is_told_again_wh
         return bool((await _newest(market, genuine["kid"]))["certificate"])
 
     await market.until(is_certified)
+
+
+OF_NO_TOKEN = {"very long"}
+"""Refused before anybody looks at it: no header may be so long."""
+
+
+async def test_no_forged_or_abused_token_passes_any_door_of_any_process(market: Market) -> None:
+    good = await market.shop.token()
+    claims = jwt.decode(good, options={"verify_signature": False})
+    key = ec.generate_private_key(ec.SECP256R1())
+    forger = Forger(key, {name: value for name, value in claims.items() if name != "iat_ms"})
+    root = RootKey.read(claims["iss"], market.stack.home.secret("issuer-root-key"))
+    await _announce(market, await _announced(market), forger.jwk, certificate=root.certify(forger.jwk, now()))
+    await market.until(lambda: is_believed(market, forger.token()))
+
+    forged = {name: token for name, token in forger.forgeries().items() if name not in OF_NO_TOKEN}
+    assert len(forged) > 70
+    passed = {name: await told(market, token) for name, token in forged.items()}
+    assert {name: statuses for name, statuses in passed.items() if set(statuses.values()) != {401}} == {}
+    assert {len(statuses) for statuses in passed.values()} == {3 * len(SERVICES)}
+    assert await is_believed(market, forger.token())
+    assert await is_believed(market, good)
+
+
+async def test_a_good_token_is_looked_for_in_its_one_place_alone(market: Market) -> None:
+    good = await market.shop.token()
+    elsewhere: list[dict[str, Any]] = [
+        {"params": {"access_token": good}},
+        {"cookies": {"access_token": good, "Authorization": f"Bearer {good}"}},
+        {"headers": {"X-Access-Token": good, "X-Authorization": f"Bearer {good}", "Proxy-Authorization": f"Bearer {good}"}},
+        {"headers": {"Authorization": f"Basic {good}"}},
+        {"headers": {"Authorization": good}},
+        {"headers": {"Authorization": f"Bearer{good}"}},
+        {"headers": {"X-Tenant-Id": str(market.shop.tenant_id), "X-User-Id": str(uuid4()), "X-Jwt-Payload": good.split(".")[1]}},
+    ]
+    async with aiohttp.ClientSession() as session:
+        for way in elsewhere:
+            for door in doors(market):
+                async with session.get(door, **way) as answer:
+                    assert answer.status == 401, (door, way)
+                    assert answer.headers["WWW-Authenticate"].startswith("Bearer")

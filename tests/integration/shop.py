@@ -25,7 +25,7 @@ from services.checkout.handlers.checkouts import Lifetime
 from tests.shared.callers import ISSUER, JWK, Person, count, message, onboard
 from tests.shared.events import cart_frozen_for, frozen_line, payment_authorized, payment_captured
 from tests.shared.places import Place
-from tests.shared.roots import keys_of
+from tests.shared.roots import keys_of, none_revoked
 
 PRICE = 250
 
@@ -127,7 +127,7 @@ async def shop_at(place: Place) -> AsyncIterator[Shop]:
     async with process(place) as (shell, hints, statements), process(place) as (worker, _, _):
         app = api_app("checkout", ROUTES)
         app.state.keys = keys
-        app.state.service = Service("checkout", shell, hints, Verifier(keys, issuer=ISSUER, audience="checkout"))
+        app.state.service = Service("checkout", shell, hints, Verifier(keys, none_revoked(), issuer=ISSUER, audience="checkout"))
         app.state.service.shared = Shared(Lifetime(900))
         tenant_id = await onboard(worker)
         await count(worker, tenant_id, "tea", 1_000)

@@ -37,6 +37,8 @@ from tests.shared.victims import CANARY, client_of
 FOREVER_OPEN = {"/v1/sessions", "/v1/order-lookups", "/v1/webhooks/stripe", "/v1/webhooks/stripe/{tenant_id}", "/oauth/token"}
 NEVER_SET = {"/v1/provider-accounts/stripe"}
 """What the victim has none of: it is begun at the provider, who is nowhere here."""
+FOREVER_OPEN |= {"/oauth/revoke", "/oauth/introspect"}
+FOREVER_OPEN |= {"/v1/sessions/current", "/v1/sessions/{session_id}"}  # for any token, and nobody without one
 FOREVER_OPEN |= {"/.well-known/jwks.json", "/.well-known/oauth-authorization-server"}
 
 
@@ -220,7 +222,8 @@ async def _payments(victim: Victim) -> dict[str, str]:
 
 async def _identity(victim: Victim) -> dict[str, str]:
     client_id, secret_id = await client_of(victim.shell, victim.tenant_id, sorted(ROLES[CLIENT]))
-    return {"tenant_id": str(victim.tenant_id), "client_id": client_id, "secret_id": str(secret_id)}
+    ids = {"tenant_id": victim.tenant_id, "client_id": client_id, "secret_id": secret_id, "session_id": uuid4()}
+    return {name: str(value) for name, value in ids.items()}
 
 
 SEEDS = {"cart": _cart, "checkout": _checkout, "payments": _payments, "identity": _identity}

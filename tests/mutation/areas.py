@@ -28,6 +28,14 @@ AREAS = (
     Area(("services/cart/domain.py", "services/cart/handlers.py"), ("tests/unit/cart",)),
     Area(("services/checkout/domain", "services/checkout/handlers"), ("tests/unit/checkout", "tests/unit/joint")),
     Area(("services/identity/domain",), ("tests/unit/identity",)),
+    Area(
+        ("libs/common/auth.py", "libs/common/keys.py", "libs/common/revocations.py"),
+        (
+            "tests/unit/common/test_tokens.py",
+            "tests/unit/common/test_keys.py",
+            "tests/unit/common/test_revocations.py",
+        ),
+    ),
     Area(("services/payments/domain",), ("tests/unit/payments", "tests/unit/joint")),
     Area(
         (

@@ -34,7 +34,7 @@ from libs.common.shared import Shared
 from services.checkout.handlers.checkouts import Lifetime
 from tests.shared.events import stock_counted, tenant_updated
 from tests.shared.places import Place
-from tests.shared.roots import keys_of
+from tests.shared.roots import keys_of, none_revoked
 
 ISSUER = "http://issuer.test"
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -119,7 +119,7 @@ async def edge(place: Place, rates: Rates | None = None) -> AsyncIterator[tuple[
         app = api_app(place.service, parts_of(place.service).routes)
         app.state.keys = keys
         app.state.service = Service(
-            place.service, shell, Hints(place.url("app")), Verifier(keys, issuer=ISSUER, audience=place.service)
+            place.service, shell, Hints(place.url("app")), Verifier(keys, none_revoked(), issuer=ISSUER, audience=place.service)
         )
         parked = ParkedMessages(shell, Reader(shell.handlers.events()), place.service)
         app.state.service.parked = parked

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from libs.common.certificates import RootKey, Roots
 from libs.common.clock import now
 from libs.common.keys import Keys
+from libs.common.revocations import Revocations
 
 NOBODY = "http://127.0.0.1:9/nobody-answers-here"
 
@@ -32,3 +33,10 @@ def keys_of(issuer: str, *jwks: Mapping[str, Any], url: str = NOBODY) -> Keys:
     for jwk in jwks:
         keys.learn(jwk, certificate_of(jwk, issuer))
     return keys
+
+
+def none_revoked() -> Revocations:
+    """What a process knows that has read its topic, when that holds nothing."""
+    revocations = Revocations()
+    revocations.read_to_its_end()
+    return revocations

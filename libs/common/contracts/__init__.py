@@ -55,6 +55,8 @@ class Event:
     AGGREGATE: ClassVar[str]
     OR_BY: ClassVar[str | None]
     """The field that names the key instead where there is no such aggregate, or not one of the publisher's."""
+    KEYED_BY_TENANT: ClassVar[bool]
+    """Whether the tenant leads the Kafka key: of what names a tenant. Else the aggregate's id is all of it."""
     PUBLISHER: ClassVar[str]
     """The service that alone may say it, or OTHERS."""
 
@@ -67,7 +69,14 @@ E = TypeVar("E", bound=Event)
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def event(
-    topic: str, type_: str, *, aggregate: str, or_by: str | None = None, version: int = 1, publisher: str | None = None
+    topic: str,
+    type_: str,
+    *,
+    aggregate: str,
+    or_by: str | None = None,
+    version: int = 1,
+    publisher: str | None = None,
+    keyed_by_tenant: bool = True,
 ) -> Callable[[type[E]], type[E]]:
     """Declare an event: its topic, its `ce_type`, and the field that names its aggregate (the Kafka key).
 
@@ -78,6 +87,7 @@ def event(
         frozen = dataclass(frozen=True, kw_only=True, slots=True)(cls)
         own = OTHERS if topic in EXTERNAL_TOPICS else cls.__module__.rpartition(".")[2]
         frozen.OR_BY, frozen.PUBLISHER = or_by, own if publisher is None else publisher
+        frozen.KEYED_BY_TENANT = keyed_by_tenant
         frozen.TOPIC, frozen.TYPE, frozen.VERSION, frozen.AGGREGATE = topic, type_, version, aggregate
         EVENTS[topic, type_, version] = frozen
         return frozen

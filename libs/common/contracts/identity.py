@@ -1,15 +1,17 @@
-"""Events of the identity service: tenants and signing keys (compacted topics, always the whole state)."""
+"""Events of the identity service: tenants, signing keys, revocations (compacted topics, always the whole state)."""
 
 from dataclasses import field
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from annotated_types import MaxLen
+from annotated_types import Ge, MaxLen
 
 from libs.common.contracts import Currency, Event, Text, event
 
 Certificate = Annotated[str, MaxLen(2_000)]
+Revocable = Literal["tenant", "subject", "session", "client"]
+"""Whose tokens an epoch ends."""
 
 
 @event("tenant.v1", "tenant.updated", aggregate="tenant_id")
@@ -36,3 +38,13 @@ class SigningKeyUpdated(Event):
     not_after: datetime | None = None
     certificate: Certificate | None = None
     """A JWS of the issuer's root key over this key, or its end. What has none is not believed."""
+
+
+@event("revocation.v1", "revocation.raised", aggregate="id", keyed_by_tenant=False)
+class RevocationRaised(Event):
+    """Access tokens of this tenant, subject, session or client that were issued before `epoch` are refused from now on."""
+
+    kind: Revocable
+    id: Annotated[str, MaxLen(128)]
+    epoch: Annotated[int, Ge(0)]
+    """Milliseconds since 1970. Of two the higher counts, whichever comes last."""

@@ -140,7 +140,7 @@ def _guarded(path: str, verifier: Verifier, permission: str, endpoint: Endpoint)
             return response  # noqa: TRY300 - whatever it raises, making it is part of answering
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the edge turns whatever it is into a problem
             note(error, request.scope, path, principal)
-            return problem_of(error, request_id=str(new_id()), instance=instance_of(request.scope))
+            return problem_of(error, request_id=str(new_id()), instance=instance_of(request.scope), scope=permission)
 
     return guarded
 

@@ -39,14 +39,31 @@ TITLES = {
 log = structlog.get_logger(__name__)
 
 
-def problem(status: int, code: str, detail: str, *, request_id: str, instance: str, **members: Any) -> Response:
-    """A problem document as a response."""
+INSUFFICIENT = frozenset({"permission-missing", "platform-only"})
+"""Why a caller who is known is turned away for what their token may."""
+
+
+def challenge(status: int, code: str, scope: str) -> str | None:
+    """What a token must be like to get in (RFC 6750 §3); None where none would. `scope`: what the route asks for."""
+    if status == UnauthenticatedError.status:
+        error = "invalid_token" if code == "invalid-token" else ""
+    elif code in INSUFFICIENT:
+        error = "insufficient_scope"
+    else:
+        return None
+    attributes = ", ".join(f'{name}="{value}"' for name, value in (("error", error), ("scope", scope)) if value)
+    return f"Bearer {attributes}".rstrip()
+
+
+def problem(status: int, code: str, detail: str, *, request_id: str, instance: str, scope: str = "", **members: Any) -> Response:
+    """A problem document as a response. `scope` is the permission that the route asks for, if it asks for one."""
     headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "X-Request-Id": request_id}
     retry_after = members.pop("retry_after", 1 if status in {429, 503} else None)
     if retry_after is not None:
         headers["Retry-After"] = str(retry_after)
-    if status == UnauthenticatedError.status:
-        headers["WWW-Authenticate"] = 'Bearer error="invalid_token"' if code == "invalid-token" else "Bearer"
+    asked = challenge(status, code, scope)
+    if asked is not None:
+        headers["WWW-Authenticate"] = asked
     body = {
         "type": f"urn:cartwright:problem:{code}",
         "title": TITLES.get(status, "Error"),
@@ -67,7 +84,7 @@ def make_private(response: Response) -> None:
     response.raw_headers.append((b"x-content-type-options", b"nosniff"))
 
 
-def problem_of(error: BaseException, *, request_id: str, instance: str) -> Response:
+def problem_of(error: BaseException, *, request_id: str, instance: str, scope: str = "") -> Response:
     """What a caller is told of this error. Only our own errors say anything; the rest is logged and kept inside."""
     if isinstance(error, asyncio.CancelledError):
         error = UnavailableError("leaving", "this process leaves before it could answer; send the same request again")
@@ -77,7 +94,8 @@ def problem_of(error: BaseException, *, request_id: str, instance: str) -> Respo
         log.warning("request.dependency_away", error=f"{type(error).__name__}: {error}", request_id=request_id)
         error = UnavailableError("dependency-unavailable", "something this needs does not answer; try again shortly")
     if isinstance(error, CartwrightError):
-        return problem(error.status, error.code, error.detail, request_id=request_id, instance=instance, **error.members)
+        said = error.status, error.code, error.detail
+        return problem(*said, request_id=request_id, instance=instance, scope=scope, **error.members)
     kind = "database" if isinstance(error, asyncpg.PostgresError) else "unexpected"
     log.error("request.failed", kind=kind, request_id=request_id, instance=instance, exc_info=error)
     return problem(500, "internal", "this is our fault; tell us the request_id", request_id=request_id, instance=instance)

@@ -298,7 +298,7 @@ class GuardedRoute(APIRoute):
                 if call.known is not None:
                     make_private(response)
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the edge turns whatever it is into a problem
-                response = problem_of(error, request_id=request_id, instance=instance_of(scope))
+                response = problem_of(error, request_id=request_id, instance=instance_of(scope), scope=self.rule.permission or "")
                 note(error, scope, self.path, call.known)
             span.answered(response.status_code)
         self._count(response.status_code, time.perf_counter() - started)

@@ -65,8 +65,9 @@ def demand_one_subject(event: type[Event], key: bytes | None, raw: Mapping[str, 
         raise UnusableError(MISMATCH, "the nil UUID is the platform, about which others say nothing")
     if event.AGGREGATE == _SAME_TENANT and aggregate != tenant_id:
         raise UnusableError(MISMATCH, f"the payload is of tenant {aggregate}, and ce_tenantid {tenant_id}")
-    why = _mismatch(key, raw, tenant_id, aggregate)
-    if why and (event.OR_BY is None or _mismatch(key, raw, tenant_id, getattr(data, event.OR_BY))):
+    leads = tenant_id if event.KEYED_BY_TENANT else PLATFORM
+    why = _mismatch(key, raw, leads, aggregate)
+    if why and (event.OR_BY is None or _mismatch(key, raw, leads, getattr(data, event.OR_BY))):
         raise UnusableError(MISMATCH, why)
 
 

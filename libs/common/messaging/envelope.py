@@ -158,7 +158,8 @@ def encode(published: Published, *, source: str, event_id: UUID, time: datetime)
     event, cause = published.event, published.cause
     tenant_id = cause.tenant_id
     checkout_id = getattr(event, "checkout_id", None)
-    partition_key = published.aggregate_id if tenant_id == PLATFORM else f"{tenant_id}:{published.aggregate_id}"
+    is_alone = tenant_id == PLATFORM or not event.KEYED_BY_TENANT
+    partition_key = published.aggregate_id if is_alone else f"{tenant_id}:{published.aggregate_id}"
     headers = [
         ("content-type", "application/json"),
         ("ce_specversion", "1.0"),

@@ -1,13 +1,11 @@
-"""The life of an API process: database, hints, keys, routes; no Kafka consumer with an effect, no FastStream."""
+"""The life of an API process: database, hints, keys, revocations, routes; no Kafka consumer with an effect, no FastStream."""
 
 import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
-import structlog
 import uvloop
-from aiokafka.errors import KafkaError
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
@@ -15,7 +13,6 @@ from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
 from libs.common.auth import Verifier
-from libs.common.contracts.identity import SigningKeyUpdated
 from libs.common.database import Database
 from libs.common.http.operator import repair_routes
 from libs.common.http.rates import Rates
@@ -24,11 +21,13 @@ from libs.common.http.routes import GuardedRoute, Routes, Service
 from libs.common.http.server import OPERATORS, Door, calm_collector, closed, listen, no_route, operator_routes, serve_both
 from libs.common.keys import Keys
 from libs.common.messaging.broker import Broker
-from libs.common.messaging.envelope import Invalid, Reader, Received
+from libs.common.messaging.envelope import Reader
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.repairs import ParkedMessages
+from libs.common.processes.following import follow
 from libs.common.processes.parts import Process, ServiceParts
-from libs.common.processes.running import database_ready, ended
+from libs.common.processes.running import database_ready, ended, revocations_known
+from libs.common.revocations import Revocations
 from libs.common.settings import Settings, SettingsError
 from libs.common.shared import Shared
 from libs.common.telemetry import configure_logging
@@ -36,8 +35,6 @@ from libs.common.telemetry import configure_logging
 POOL_SIZE = 12
 YOUNG = 20_000
 """New objects before garbage is looked for. A request leaves next to none, so it is seldom."""
-
-log = structlog.get_logger(__name__)
 
 
 def run_api(parts: ServiceParts) -> None:
@@ -61,16 +58,17 @@ async def _run(parts: ServiceParts, settings: Settings, ops_port: int) -> None:
         hints = Hints(url)
         await hints.start()
         stack.push_async_callback(hints.close)
-        shell, keys = parts.shell(database, hints, "api"), Keys(settings.jwks_url, settings.roots)
-        shared = Shared(await stack.enter_async_context(parts.context(Process("api", shell, settings, keys))))
-        verifier = Verifier(keys, issuer=settings.issuer, audience=parts.name)
+        shell, keys, revocations = parts.shell(database, hints, "api"), Keys(settings.jwks_url, settings.roots), Revocations()
+        process = Process("api", shell, settings, keys, revocations)
+        shared = Shared(await stack.enter_async_context(parts.context(process)))
+        verifier = Verifier(keys, revocations, issuer=settings.issuer, audience=parts.name)
         reader = Reader(parts.handlers.events(), topic_prefix=settings.topic_prefix)
         parked = ParkedMessages(shell, reader, settings.topic_prefix + parts.name)
         app = api_app(parts.name, parts.routes)
         app.state.keys = keys
         app.state.service = Service(parts.name, shell, hints, verifier, shared, Rates(settings), parked)
         app.operators.router.routes.extend(closed(repair_routes(parked, verifier)))
-        following = asyncio.create_task(_follow_keys(keys, Broker(settings)), name="keys")
+        following = asyncio.create_task(follow(keys, revocations, Broker(settings)), name="following")
         stack.push_async_callback(ended, [following])
         calm_collector(YOUNG)
         await serve_both(Door(app, public), Door(app.operators, operators), settings, hints.leave)
@@ -159,32 +157,8 @@ def api_app(name: str, routes: Routes) -> PublicApi:
             await app.state.keys.fetch()
         return None if app.state.keys or name == "identity" else "no signing key is known yet"
 
-    app.operators.router.routes.extend(operator_routes([stays, service_ready, keys_ready]))
+    async def revocations_ready() -> str | None:
+        return revocations_known(app.state.service.verifier.revocations)
+
+    app.operators.router.routes.extend(operator_routes([stays, service_ready, keys_ready, revocations_ready]))
     return app
-
-
-async def _follow_keys(keys: Keys, broker: Broker) -> None:
-    """Learn signing keys from the topic, for ever; identity may be down and nobody is logged out."""
-    reader = Reader([SigningKeyUpdated], topic_prefix=broker.prefix)
-    while True:
-        try:
-            async for record in broker.follow([SigningKeyUpdated.TOPIC]):
-                if record is not None:
-                    _take_key(keys, reader.read(record))
-        except (KafkaError, OSError, TimeoutError) as error:
-            action = "give this service its rights at the broker"
-            if not await broker.denies(error, work="follow", line="keys.follower_refused", action=action):
-                log.warning("keys.follower_interrupted", error=str(error), action="known keys stay valid; following again")
-            await asyncio.sleep(2)
-
-
-def _take_key(keys: Keys, found: Received | Invalid | None) -> None:
-    """Learn or forget one key. What is none, or comes from elsewhere, is passed over: those after it count all the same."""
-    if isinstance(found, Invalid):
-        log.error("keys.unreadable", reason=found.reason, detail=found.detail, action="passed over; known keys stay valid")
-    elif found is not None:
-        update = found.message.data
-        if update.state == "revoked":
-            keys.forget(update.kid, update.certificate)
-        elif update.jwk.get("kid") == update.kid:
-            keys.learn(update.jwk, update.certificate)

@@ -14,6 +14,7 @@ from libs.common.decision import Aggregate, Handlers
 from libs.common.keys import Keys
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.shell import Shell
+from libs.common.revocations import Revocations
 from libs.common.settings import Settings
 from libs.common.shared import Shared
 
@@ -53,6 +54,8 @@ class Process:
     settings: Any
     keys: Keys
     """The signing keys it checks tokens with."""
+    revocations: Revocations
+    """What it knows to be revoked."""
 
 
 Context = Callable[[Process], AbstractAsyncContextManager[object]]

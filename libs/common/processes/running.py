@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from libs.common.database import Database
 from libs.common.http.server import Check
+from libs.common.revocations import Revocations
 
 
 def database_ready(database: Database) -> Check:
@@ -19,6 +20,11 @@ def database_ready(database: Database) -> Check:
         return None
 
     return ready
+
+
+def revocations_known(revocations: Revocations) -> str | None:
+    """Why this process should not take part yet: it could not judge tokens of before it began."""
+    return "it is not known yet what was revoked" if revocations.is_awaited else None
 
 
 async def ended(tasks: Sequence["asyncio.Task[None]"]) -> None:

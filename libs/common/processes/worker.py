@@ -31,9 +31,11 @@ from libs.common.messaging.rebuild import Rebuilder
 from libs.common.messaging.relay import Relay
 from libs.common.messaging.relay.parked import OutboxParked
 from libs.common.messaging.repairs import ParkedMessages
+from libs.common.processes.following import follow
 from libs.common.processes.parts import Process, ServiceParts, Worker
 from libs.common.processes.projector import Projector
-from libs.common.processes.running import database_ready, ended
+from libs.common.processes.running import database_ready, ended, revocations_known
+from libs.common.revocations import Revocations
 from libs.common.settings import Settings, SettingsError
 from libs.common.shared import Shared
 from libs.common.telemetry import Gauge, configure_logging
@@ -71,16 +73,18 @@ async def _run(parts: ServiceParts, settings: Settings) -> None:
         work = _Work(parts, settings, database, hints, settings.relay_database_url.get_secret_value())
         serving = asyncio.create_task(serve(work.surface(), settings), name="http")
         stack.push_async_callback(ended, [serving])
+        following = asyncio.create_task(follow(work.keys, work.revocations, work.broker), name="following")
+        stack.push_async_callback(ended, [following])
         tasks: list[asyncio.Task[None]] = []
         if await _answers(database, serving):
-            process = Process("worker", work.shell, settings, work.keys)
+            process = Process("worker", work.shell, settings, work.keys, work.revocations)
             shared = Shared(await stack.enter_async_context(parts.context(process)))
             hints.call_everyone()
             calm_collector()
             tasks += work.begun(Worker(work.shell, settings, shared))
             stack.push_async_callback(ended, tasks)
         stack.push_async_callback(work.kafka.stop)
-        await _until_something_ends([serving, *tasks])
+        await _until_something_ends([serving, following, *tasks])
 
 
 class _Work:
@@ -89,7 +93,8 @@ class _Work:
     def __init__(self, parts: ServiceParts, settings: Settings, database: Database, hints: Hints, relay_url: str) -> None:
         self.shell = parts.shell(database, hints, "worker")
         self.keys = Keys(settings.jwks_url, settings.roots)
-        self._broker = broker = Broker(settings)
+        self.revocations = Revocations()
+        self.broker = broker = Broker(settings)
         self.kafka = kafka_broker(broker)
         self._parts, self._settings, self._database = parts, settings, database
         self._inbox = Inbox(
@@ -127,7 +132,7 @@ class _Work:
 
     def surface(self) -> Starlette:
         """What operators ask this process."""
-        verifier = Verifier(self.keys, issuer=self._settings.issuer, audience=self._parts.name)
+        verifier = Verifier(self.keys, self.revocations, issuer=self._settings.issuer, audience=self._parts.name)
         apart = {each.name: each.parked for each in self._projectors}
         repairs = repair_routes(self._parked, verifier, self._rebuilder, self._outbox, apart)
         positions = position_routes([each for inbox in self._inboxes for each in inbox.stored], verifier)
@@ -141,7 +146,7 @@ class _Work:
         parked = [self._parked, *(each.parked for each in self._projectors)]
         return [
             asyncio.create_task(self._relay.run(), name="relay"),
-            asyncio.create_task(_consume(self.kafka, self._broker), name="consumer"),
+            asyncio.create_task(_consume(self.kafka, self.broker), name="consumer"),
             *(asyncio.create_task(each.waiting.run(), name=f"what waits in {each.group}") for each in self._inboxes),
             *(asyncio.create_task(each.sources.run(), name=f"paused sources of {each.group}") for each in self._inboxes),
             *(asyncio.create_task(each.report(), name=f"lag of {each.group}") for each in self._inboxes),
@@ -164,7 +169,10 @@ class _Work:
             refused = [f"{inbox.group}: {inbox.refused}" for inbox in self._inboxes if inbox.refused]
             return f"the broker refuses: {'; '.join(refused)}" if refused else None
 
-        return [database_ready(self._database), let_in, consumer_ready, not_halted]
+        async def revocations_ready() -> str | None:
+            return revocations_known(self.revocations)
+
+        return [database_ready(self._database), let_in, consumer_ready, not_halted, revocations_ready]
 
     async def _logs_known(self) -> str | None:
         replaced = [inbox.replaced for inbox in self._inboxes if inbox.replaced]

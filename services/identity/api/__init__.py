@@ -1,8 +1,8 @@
 """HTTP in: tenants and clients for the platform and its tenants, sessions for shoppers, tokens for everybody (OAuth 2.0)."""
 
 from libs.common.http.routes import Routes
-from services.identity.api import clients, oauth, sessions, tenants
+from services.identity.api import clients, handed_back, oauth, sessions, tenants
 
 ROUTES = Routes()
-for part in (tenants.ROUTES, clients.ROUTES, sessions.ROUTES, oauth.ROUTES):
+for part in (tenants.ROUTES, clients.ROUTES, sessions.ROUTES, oauth.ROUTES, handed_back.ROUTES):
     ROUTES.include_router(part)

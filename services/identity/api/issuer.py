@@ -17,6 +17,7 @@ from libs.common.keys import Keys
 from libs.common.messaging.shell import Shell
 from libs.common.settings import SettingsError
 from services.identity import repository
+from services.identity.api.raised import Raised
 from services.identity.api.tokens import NONCE_BYTES, RefreshToken, RefreshTokens, TokenMint, jwk_of, seal, unseal
 from services.identity.domain.access import LIFETIME, Grant
 from services.identity.domain.signing_key import KeyState, SigningKey
@@ -46,11 +47,12 @@ class TokenAnswer(BaseModel):
 class Issuer:
     """Signs what this service grants. `address` is the `iss` of its tokens."""
 
-    def __init__(self, shell: Shell, keys: Keys, root: RootKey, *, address: str, master_key: bytes) -> None:
+    def __init__(self, shell: Shell, keys: Keys, raised: Raised, root: RootKey, *, address: str, master_key: bytes) -> None:
         self.address = address
         self.refresh_tokens = RefreshTokens(master_key)
         self._shell = shell
         self._keys = keys
+        self._raised = raised
         self._root = root
         self._certificates: dict[str, str] = {}
         """By key: made when they are first told."""
@@ -80,8 +82,9 @@ class Issuer:
         await self._refresh(REREAD_SECONDS)
         if self._mint is None:
             raise UnavailableError("keys-unavailable", "no signing key is active yet; try again shortly")
+        at = now()
         return TokenAnswer(
-            access_token=self._mint.mint(grant, new_id(), now()),
+            access_token=self._mint.mint(grant, new_id(), at, after_ms=self._raised.above(grant, at)),
             scope=scope,
             refresh_token=refresh_token.text if refresh_token else None,
             subject_id=subject_id,

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, unquote_plus
@@ -10,6 +11,7 @@ from uuid import UUID
 import orjson
 import structlog
 from fastapi import Response
+from pydantic import BaseModel
 
 from libs.common.auth import CLIENT, PERMISSIONS, PLATFORM_OPERATOR, ROLES, SHOPPER
 from libs.common.clock import PLATFORM
@@ -87,7 +89,7 @@ def _credentials(call: Call, form: Form) -> tuple[str, str]:
     except (binascii.Error, ValueError):
         colon = ""
     if scheme.lower() != "basic" or not colon:
-        raise _unknown_client()
+        raise unknown_client()
     if form.get("client_id") not in {None, unquote_plus(client_id)}:
         raise RejectedError("invalid-request", "two different client ids")
     return unquote_plus(client_id), unquote_plus(secret)
@@ -104,18 +106,18 @@ class _LoginError(CartwrightError):
         self.known = known
 
 
-def _unknown_client(reason: str = "unreadable", tenant_id: UUID | None = None, client_id: str = "") -> _LoginError:
+def unknown_client(reason: str = "unreadable", tenant_id: UUID | None = None, client_id: str = "") -> _LoginError:
     """One answer whatever is wrong. An id is only written down if it can be one of ours."""
     told = UnauthenticatedError("invalid-client", "no such client, or not its secret")
     return _LoginError(told, reason, tenant_id, client_id=client_id)
 
 
-async def _authenticate(call: Call, form: Form) -> Client:
+async def authenticate(call: Call, form: Form) -> Client:
     """The client, if it proves to be one and its tenant lets it in."""
     client_id, secret = _credentials(call, form)
     tenant_id = PLATFORM if client_id == PLATFORM_CLIENT else tenant_of(client_id)
     if tenant_id is None:
-        raise _unknown_client("not-a-client")
+        raise unknown_client("not-a-client")
     rates, address = call.service.rates, call.address
     rates.demand_not_made_up(client_id, address)
     rates.demand_may_guess(client_id, address)
@@ -125,19 +127,19 @@ async def _authenticate(call: Call, form: Form) -> Client:
     client = clients[0] if clients else None
     if client is None:
         rates.missed(address)
-        raise _unknown_client("unknown-client", tenant_id, client_id)
+        raise unknown_client("unknown-client", tenant_id, client_id)
     is_right = authenticates(client, secret)
     rates.found(client_id)
     rates.guessed(client_id, address, right=is_right)
     if not is_right:
-        raise _unknown_client("wrong-secret", tenant_id, client_id)
+        raise unknown_client("wrong-secret", tenant_id, client_id)
     if tenant_id != PLATFORM and not (tenants and tenants[0].admits_clients):
-        raise _unknown_client("tenant-not-admitted", tenant_id, client_id)
+        raise unknown_client("tenant-not-admitted", tenant_id, client_id)
     return client
 
 
 async def _client_credentials(call: Call, form: Form) -> TokenAnswer:
-    client = await _authenticate(call, form)
+    client = await authenticate(call, form)
     of, role = (access.of_operator, PLATFORM_OPERATOR) if client.tenant_id == PLATFORM else (access.of_client, CLIENT)
     whole = of(client, role, ROLES[role])
     permissions, audience = access.narrow(whole.permissions, whole.audience, scope=form.get("scope"), resources=form.resources)
@@ -173,8 +175,7 @@ def _refused_refresh(reason: str, tenant_id: UUID | None = None, **known: str) -
     return _LoginError(told, reason, tenant_id, client_id=access.SHOPPER_CLIENT, **known)
 
 
-async def _grant(call: Call) -> TokenAnswer:
-    form = await _form(call)
+async def _grant(call: Call, form: Form) -> TokenAnswer:
     kind = form.demand("grant_type")
     if kind == "client_credentials":
         return await _client_credentials(call, form)
@@ -195,6 +196,24 @@ def _oauth_error(error: CartwrightError) -> Response:
         headers["Retry-After"] = "1"
     body = orjson.dumps({"error": code, "error_description": error.detail})
     return Response(body, status_code=status, headers=headers, media_type="application/json")
+
+
+async def answered(call: Call, route: str, work: Callable[[Call, Form], Awaitable[BaseModel | None]]) -> Response:
+    """What comes of a form, or why nothing does, as RFC 6749 has it."""
+    try:
+        answer = await work(call, await _form(call))
+    except _LoginError as error:
+        refused(Refused.LOGIN, error.reason, call.request.scope, route, tenant_id=error.tenant_id, **error.known)
+        return _oauth_error(error.told)
+    except RateLimitedError:
+        raise  # as everywhere: RFC 6749 has no word for it
+    except CartwrightError as error:
+        note(error, call.request.scope, route, None)
+        return _oauth_error(error)
+    except TRANSIENT as error:
+        log.warning("token.dependency_away", error=f"{type(error).__name__}: {error}")
+        return _oauth_error(UnavailableError("dependency-unavailable", "something this needs does not answer; try again shortly"))
+    return reply(200, answer, **UNCACHED)
 
 
 _FORM_SCHEMA: dict[str, Any] = {
@@ -219,20 +238,7 @@ _FORM_SCHEMA: dict[str, Any] = {
 @for_strangers
 async def issue_token(call: Caller) -> Response:
     """Give an access token for a client's secret or a shopper's refresh token."""
-    try:
-        answer = await _grant(call)
-    except _LoginError as error:
-        refused(Refused.LOGIN, error.reason, call.request.scope, "/oauth/token", tenant_id=error.tenant_id, **error.known)
-        return _oauth_error(error.told)
-    except RateLimitedError:
-        raise  # as everywhere: RFC 6749 has no word for it
-    except CartwrightError as error:
-        note(error, call.request.scope, "/oauth/token", None)
-        return _oauth_error(error)
-    except TRANSIENT as error:
-        log.warning("token.dependency_away", error=f"{type(error).__name__}: {error}")
-        return _oauth_error(UnavailableError("dependency-unavailable", "something this needs does not answer; try again shortly"))
-    return reply(200, answer, **UNCACHED)
+    return await answered(call, "/oauth/token", _grant)
 
 
 @ROUTES.get("/.well-known/jwks.json", response_model=dict[str, Any])
@@ -256,5 +262,9 @@ async def read_metadata(call: Caller) -> Response:
         "response_types_supported": [],
         "grant_types_supported": ["client_credentials", "refresh_token"],
         "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
+        "revocation_endpoint": f"{address}/oauth/revoke",
+        "revocation_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
+        "introspection_endpoint": f"{address}/oauth/introspect",
+        "introspection_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
     }
     return Response(orjson.dumps(metadata), headers={"Cache-Control": "max-age=300"}, media_type="application/json")

@@ -31,10 +31,11 @@ class TokenMint:
         self._issuer = issuer
         self._private_key = private_key
 
-    def mint(self, grant: Grant, token_id: UUID, now: datetime) -> str:
-        """An access token for this grant, from now on."""
+    def mint(self, grant: Grant, token_id: UUID, now: datetime, *, after_ms: int = 0) -> str:
+        """An access token for this grant, from now on, and above an epoch."""
         headers = {"typ": TOKEN_TYPE, "kid": self.kid}
-        return jwt.encode(claims(grant, self._issuer, token_id, now), self._private_key, algorithm=ALGORITHM, headers=headers)
+        said = claims(grant, self._issuer, token_id, now, after_ms=after_ms)
+        return jwt.encode(said, self._private_key, algorithm=ALGORITHM, headers=headers)
 
 
 def jwk_of(private_key: ec.EllipticCurvePrivateKey) -> dict[str, str]:

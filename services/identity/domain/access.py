@@ -1,6 +1,6 @@
 """What an access token grants (RFC 9068), and how a request may narrow it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,6 +9,7 @@ from uuid import UUID
 from libs.common.errors import RejectedError
 from services import SERVICES
 from services.identity.domain.client import Client
+from services.identity.domain.revocation import milliseconds
 from services.identity.domain.session import Session
 
 LIFETIME = timedelta(minutes=5)
@@ -33,11 +34,19 @@ class Grant:
     permissions: frozenset[str]
     audience: tuple[str, ...] = AUDIENCES
     session_id: UUID | None = None
+    former_subject_id: UUID | None = None
+    """The guest that a shopper was."""
 
     @property
     def scope(self) -> str:
         """The permissions as OAuth writes them."""
         return " ".join(sorted(self.permissions))
+
+    @property
+    def revocable(self) -> Mapping[str, object]:
+        """By kind, whose epochs end a token of this grant."""
+        named = {"tenant": self.tenant_id, "subject": self.subject_id, "session": self.session_id, "client": self.client_id}
+        return {kind: name for kind, name in named.items() if name is not None}
 
 
 def of_client(client: Client, role: str, allowed: frozenset[str]) -> Grant:
@@ -66,6 +75,7 @@ def of_session(session: Session, role: str, permissions: frozenset[str], audienc
         permissions=permissions,
         audience=audience,
         session_id=session.id,
+        former_subject_id=session.former_subject_id,
     )
 
 
@@ -82,16 +92,20 @@ def narrow(
     return asked, tuple(service for service in audience if not resources or service in resources)
 
 
-def claims(grant: Grant, issuer: str, token_id: UUID, now: datetime) -> dict[str, Any]:
-    """The grant as the claims of a token that begins now."""
+def claims(grant: Grant, issuer: str, token_id: UUID, now: datetime, *, after_ms: int = 0) -> dict[str, Any]:
+    """The grant as the claims of a token that begins now.
+
+    `iat_ms` is what epochs are compared with: not below `after_ms`, the last epoch of whom it is for.
+    """
     issued_at = int(now.timestamp())
-    optional = {"tid": grant.tenant_id, "sid": grant.session_id}
+    optional = {"tid": grant.tenant_id, "sid": grant.session_id, "former_sub": grant.former_subject_id}
     return {
         "iss": issuer,
         "aud": list(grant.audience),
         "sub": str(grant.subject_id),
         "client_id": grant.client_id,
         "iat": issued_at,
+        "iat_ms": max(milliseconds(now), after_ms),
         "exp": issued_at + int(LIFETIME.total_seconds()),
         "jti": str(token_id),
         "scope": grant.scope,

@@ -3,10 +3,11 @@
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import ClassVar
 from uuid import UUID, uuid5
 
 from libs.common.decision import Aggregate
-from libs.common.errors import ConflictError
+from libs.common.errors import ConflictError, RejectedError
 
 LIFETIME = timedelta(days=30)
 """However often it is refreshed, a session ends this long after it began."""
@@ -42,14 +43,29 @@ class Refreshed(StrEnum):
 class Session(Aggregate):
     """A shopper who came in once, and all the refresh tokens that followed. Of those only SHA-256 is kept."""
 
+    OWNER: ClassVar[str | None] = "subject_id"
     id: UUID
     subject_id: UUID
     is_guest: bool
     state: SessionState
     digest: str
     previous_digest: str | None = None
+    refresh_count: int = 0
+    """How often a token of it was taken for the next."""
+    former_subject_id: UUID | None = None
+    """The guest that this shopper was, whose carts are theirs to claim."""
     rotated_at: datetime
     expires_at: datetime
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it has ended. It is kept, so that a copy of its refresh token is known for what it is."""
+        return self.state is SessionState.ENDED
+
+    @property
+    def began_at(self) -> datetime:
+        """When somebody came in."""
+        return self.expires_at - LIFETIME
 
 
 def subject_of(tenant_id: UUID, shopper_ref: str) -> UUID:
@@ -78,6 +94,25 @@ def move(session: Session, to: SessionState) -> Session:
     return replace(session, state=to)
 
 
+def end(session: Session) -> Session:
+    """The session when somebody has left, or was shown the door. Said again, it changes nothing."""
+    return session if session.is_gone else move(session, SessionState.ENDED)
+
+
+def take_over(guest: Session | None, presented: str, now: datetime) -> Session:
+    """The guest's session as it is when its shopper is known: ended. Raises RejectedError unless the token is of a live one.
+
+    What is wrong with the token is not told: unknown, used, over and another tenant's are one.
+    """
+    if guest is not None and guest.is_guest and not guest.is_gone and now < guest.expires_at and _is_good(guest, presented, now):
+        return end(guest)
+    raise RejectedError("guest-token-refused", "this is no refresh token of a guest here, or it is used or over")
+
+
+def _is_good(session: Session, presented: str, now: datetime) -> bool:
+    return presented == session.digest or (presented == session.previous_digest and now - session.rotated_at <= GRACE)
+
+
 def refresh(session: Session, presented: str, successor: str, now: datetime) -> tuple[Session, Refreshed]:
     """Decide on a refresh token of this session, by its digest and that of the one that would follow it.
 
@@ -86,7 +121,9 @@ def refresh(session: Session, presented: str, successor: str, now: datetime) -> 
     if session.state is SessionState.ENDED or now >= session.expires_at:
         return session, Refreshed.REFUSED
     if presented == session.digest:
-        return replace(session, digest=successor, previous_digest=presented, rotated_at=now), Refreshed.ROTATED
+        count = session.refresh_count + 1
+        rotated = replace(session, digest=successor, previous_digest=presented, rotated_at=now, refresh_count=count)
+        return rotated, Refreshed.ROTATED
     if presented == session.previous_digest and now - session.rotated_at <= GRACE:
         return session, Refreshed.REPEATED
     return move(session, SessionState.ENDED), Refreshed.REUSED

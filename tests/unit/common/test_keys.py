@@ -16,7 +16,7 @@ from libs.common.clock import now
 from libs.common.errors import UnauthenticatedError, UnavailableError
 from libs.common.jwk import thumbprint
 from libs.common.keys import FETCH_SECONDS, MAX_JWKS_BYTES, Keys
-from tests.shared.roots import certificate_of, keys_of, root_of
+from tests.shared.roots import certificate_of, keys_of, none_revoked, root_of
 
 ASKERS = 200
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n"
@@ -106,7 +106,7 @@ async def test_many_unknown_keys_ask_an_issuer_that_is_away_once_and_disturb_nob
     private, jwk = made_key()
     strangers, _ = made_key()
     async with issuing(answering) as (issuer, keys):
-        gate = Verifier(keys, issuer="i", audience="cart")
+        gate = Verifier(keys, none_revoked(), issuer="i", audience="cart")
         with pytest.raises(UnavailableError, match="keys-unavailable"):
             await gate.verify(token(private, jwk["kid"]))
         assert issuer.asked == 1
@@ -146,7 +146,7 @@ async def test_what_is_no_key_in_an_answer_hides_none_that_is_and_whoever_gives_
         impatient = asyncio.create_task(keys.get(jwk["kid"]))
         await asyncio.sleep(0)
         impatient.cancel()
-        await Verifier(keys, issuer="i", audience="cart").verify(token(private, jwk["kid"]))
+        await Verifier(keys, none_revoked(), issuer="i", audience="cart").verify(token(private, jwk["kid"]))
         assert issuer.asked == 1
 
 
@@ -180,7 +180,7 @@ def _not_certificates(jwk: dict[str, str]) -> list[Any]:
 async def test_a_key_is_learnt_with_the_roots_word_alone_and_forgotten_so(number: int) -> None:
     private, jwk = made_key()
     keys = keys_of("i")
-    gate = Verifier(keys, issuer="i", audience="cart")
+    gate = Verifier(keys, none_revoked(), issuer="i", audience="cart")
     keys.learn(jwk, _not_certificates(jwk)[number])
     with pytest.raises(UnavailableError):
         await gate.verify(token(private, jwk["kid"]))
@@ -198,7 +198,7 @@ async def test_who_answers_for_the_jwks_adds_no_key_of_his_own() -> None:
     listed = [{**jwk, "certificate": RootKey("i", STRANGER).certify(jwk, now())}, jwk]
     async with issuing(saying({"keys": [*listed, {**genuine, "certificate": certificate_of(genuine, "i")}]})) as (_, keys):
         with pytest.raises(UnauthenticatedError, match="nobody knows its key"):
-            await Verifier(keys, issuer="i", audience="cart").verify(token(thief, jwk["kid"]))
+            await Verifier(keys, none_revoked(), issuer="i", audience="cart").verify(token(thief, jwk["kid"]))
         assert genuine["kid"] in keys
 
 

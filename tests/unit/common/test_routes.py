@@ -23,6 +23,8 @@ PUBLIC = {
     ("payments", "/v1/webhooks/stripe/{tenant_id}"),
 }
 """Every route that anybody may call."""
+OWN = {("identity", "/v1/sessions/current"), ("identity", "/v1/sessions/{session_id}")}
+"""Every route for whoever has a token, about what is theirs: it takes no permission."""
 
 
 def _flat(router: Any) -> Iterator[Any]:
@@ -142,7 +144,7 @@ def test_every_route_of_every_service_is_guarded_by_a_permission_that_exists(ser
     assert len(guarded) == len(list(_flat(routes))), "a route that no guard stands before"
     for route in guarded:
         permission = route.rule.permission
-        assert permission in PERMISSIONS or (permission is None and (service, route.path) in PUBLIC), route.path
+        assert permission in PERMISSIONS or (permission is None and (service, route.path) in PUBLIC | OWN), route.path
         assert route.rule.instead in {None, *PERMISSIONS}
     documented = api_app(service, routes).openapi()["paths"]
     assert {route.path_format for route in guarded} == set(documented)

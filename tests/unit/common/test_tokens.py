@@ -1,84 +1,43 @@
-import base64
-import hmac
 import time
-from collections.abc import Callable
 from typing import Any
 from uuid import UUID, uuid4
 
 import jwt
-import orjson
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.asymmetric import ec
 
-from libs.common.auth import CLIENT, PERMISSIONS, PLATFORM_OPERATOR, ROLES, SHOPPER, Verifier, bearer
+from libs.common.auth import CLIENT, GUEST, MAX_LIFETIME_SECONDS, PERMISSIONS, PLATFORM_OPERATOR, ROLES, SHOPPER, Verifier, bearer
 from libs.common.clock import PLATFORM, now
 from libs.common.errors import DeniedError, UnauthenticatedError, UnavailableError
 from libs.common.jwk import thumbprint
-from tests.shared.roots import certificate_of, keys_of, root_of
+from tests.shared.forging import LEFT_OUT, P384, Forger
+from tests.shared.roots import certificate_of, keys_of, none_revoked, root_of
 
 ISSUER, AUDIENCE = "https://issuer.test", "cart"
-KEY, THIEF = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-
-
-def jwk_of(key: ec.EllipticCurvePrivateKey) -> dict[str, str]:
-    """The public key under its thumbprint."""
-    public: dict[str, str] = jwt.algorithms.ECAlgorithm.to_jwk(key.public_key(), as_dict=True)
-    return {**public, "kid": thumbprint(public)}
-
-
-PUBLIC_JWK, THIEFS_JWK = jwk_of(KEY), jwk_of(THIEF)
-KID, THIEFS_KID = PUBLIC_JWK["kid"], THIEFS_JWK["kid"]
-HEADER = {"typ": "at+jwt", "alg": "ES256", "kid": KID}
+KEY = ec.generate_private_key(ec.SECP256R1())
 SUBJECT, TENANT = uuid4(), uuid4()
-LEFT_OUT: Any = object()
-
-
-def claims(**changes: Any) -> dict[str, Any]:
-    """What a good token says, but for these."""
-    issued_at = int(time.time())
-    good = {
+FORGER = Forger(
+    KEY,
+    {
         "iss": ISSUER,
         "aud": ["cart", "checkout"],
         "sub": str(SUBJECT),
         "client_id": "c",
-        "iat": issued_at,
-        "exp": issued_at + 600,
         "jti": "j",
         "tid": str(TENANT),
         "sid": "s",
         "scope": "carts:read carts:write",
         "roles": [SHOPPER],
         "ver": 1,
-    }
-    return {name: value for name, value in {**good, **changes}.items() if value is not LEFT_OUT}
-
-
-def _part(value: Any) -> str:
-    raw = value if isinstance(value, bytes) else orjson.dumps(value)
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-
-def signed(sign: Callable[[bytes], bytes], header: Any, payload: Any) -> str:
-    """A token put together by hand: no library keeps us from nonsense."""
-    head = f"{_part(header)}.{_part(payload)}"
-    return f"{head}.{_part(sign(head.encode()))}"
-
-
-def by(key: Any) -> Callable[[bytes], bytes]:
-    """Signing ES256 with this key."""
-    algorithm = jwt.algorithms.ECAlgorithm(jwt.algorithms.ECAlgorithm.SHA256)
-    return lambda text: algorithm.sign(text, key)
-
-
-def token(header: dict[str, Any] | None = None, *, key: Any = KEY, **changes: Any) -> str:
-    return signed(by(key), {**HEADER, **(header or {})}, claims(**changes))
+    },
+)
+THIEF, PUBLIC_JWK, THIEFS_JWK = FORGER.thief, FORGER.jwk, FORGER.thiefs_jwk
+KID, THIEFS_KID = PUBLIC_JWK["kid"], THIEFS_JWK["kid"]
+token = FORGER.token
 
 
 def verifier(audience: str = AUDIENCE) -> Verifier:
-    return Verifier(keys_of(ISSUER, PUBLIC_JWK), issuer=ISSUER, audience=audience)
+    return Verifier(keys_of(ISSUER, PUBLIC_JWK), none_revoked(), issuer=ISSUER, audience=audience)
 
 
 async def test_a_good_token_says_who_is_calling() -> None:
@@ -90,104 +49,8 @@ async def test_a_good_token_says_who_is_calling() -> None:
     assert (await verifier("checkout").verify(token())).subject == SUBJECT
 
 
-NOW = int(time.time())
-PUBLIC_BYTES = [
-    KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
-    KEY.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
-    KEY.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint),
-    orjson.dumps(PUBLIC_JWK),
-]
+FORGERIES = FORGER.forgeries()
 GOOD = token()
-HEAD, BODY, SIGNATURE = GOOD.split(".")
-RSA_KEY, ED_KEY = rsa.generate_private_key(65537, 2048), ed25519.Ed25519PrivateKey.generate()
-P384 = ec.generate_private_key(ec.SECP384R1())
-
-
-def _flipped(text: str) -> str:
-    return ("B" if text[0] == "A" else "A") + text[1:]
-
-
-FORGERIES: dict[str, str] = {
-    "no algorithm": signed(lambda _: b"", {**HEADER, "alg": "none"}, claims()),
-    "no algorithm, in capitals": signed(lambda _: b"", {**HEADER, "alg": "NONE"}, claims()),
-    "no algorithm, old signature": signed(
-        lambda _: base64.urlsafe_b64decode(SIGNATURE + "=="), {**HEADER, "alg": "none"}, claims()
-    ),
-    "no signature": f"{HEAD}.{BODY}.",
-    "signature left out": f"{HEAD}.{BODY}",
-    "signature of another token": f"{HEAD}.{_part(claims(sub=str(uuid4())))}.{SIGNATURE}",
-    "signature cut": GOOD[:-10],
-    "signature flipped": f"{HEAD}.{BODY}.{_flipped(SIGNATURE)}",
-    "signature all zero": signed(lambda _: bytes(64), HEADER, claims()),
-    "signature in DER": signed(lambda text: KEY.sign(text, ec.ECDSA(SHA256())), HEADER, claims()),
-    "header flipped": f"{_part({**HEADER, 'x': 1})}.{BODY}.{SIGNATURE}",
-    "the thief's key under our id": token(key=THIEF),
-    "the thief's key under its own id": token({"kid": THIEFS_KID}, key=THIEF),
-    "no key id": signed(by(KEY), {"typ": "at+jwt", "alg": "ES256"}, claims()),
-    "a key id that is a path": token({"kid": "../../dev/null"}),
-    "a key id that is a number": token({"kid": 1}),
-    "a key id that is null": token({"kid": None}),
-    "the thief's key in jwk": token({"jwk": THIEFS_JWK}, key=THIEF),
-    "the thief's key in jwk, under its id": token({"jwk": THIEFS_JWK, "kid": THIEFS_KID}, key=THIEF),
-    "the thief's key at jku": token({"jku": "https://thief.test/jwks.json", "kid": THIEFS_KID}, key=THIEF),
-    "the thief's chain in x5c": token({"x5c": [base64.b64encode(PUBLIC_BYTES[1]).decode()], "kid": THIEFS_KID}, key=THIEF),
-    "the thief's chain at x5u": token({"x5u": "https://thief.test/chain.pem", "kid": THIEFS_KID}, key=THIEF),
-    "RS256": signed(lambda text: RSA_KEY.sign(text, PKCS1v15(), SHA256()), {**HEADER, "alg": "RS256"}, claims()),
-    "EdDSA": signed(ED_KEY.sign, {**HEADER, "alg": "EdDSA"}, claims()),
-    "ES256K": token({"alg": "ES256K"}),
-    "ES384 on another curve": signed(by(P384), {**HEADER, "alg": "ES384"}, claims()),
-    "ES256 on another curve": signed(by(P384), HEADER, claims()),
-    "an algorithm that is a list": token({"alg": ["ES256"]}),
-    "an unknown critical header": token({"crit": ["exp"], "exp": NOW}),
-    "a known critical header": token({"crit": ["b64"], "b64": True}),
-    "an empty critical header": token({"crit": []}),
-    "an ID token": token({"typ": "JWT"}),
-    "no type": signed(by(KEY), {"alg": "ES256", "kid": KID}, claims()),
-    "a type that is no text": token({"typ": 1}),
-    "a type that is null": token({"typ": None}),
-    "expired": token(iat=NOW - 700, exp=NOW - 61),
-    "expired long ago": token(iat=0, exp=600),
-    "not yet valid": token(nbf=NOW + 600),
-    "issued in the future": token(iat=NOW + 600, exp=NOW + 900),
-    "lives for ten years": token(exp=NOW + 10 * 365 * 86_400),
-    "lives a second too long": token(iat=NOW, exp=NOW + 901),
-    "issued for ever, made to look short": token(iat=NOW + 10 * 365 * 86_400 - 600, exp=NOW + 10 * 365 * 86_400),
-    "an end that is text": token(exp="never"),
-    "an end that is null": token(exp=None),
-    "a beginning that is text": token(iat="now"),
-    "another issuer": token(iss="https://thief.test"),
-    "our issuer with a slash": token(iss=ISSUER + "/"),
-    "issuers": token(iss=[ISSUER]),
-    "another audience": token(aud=["checkout"]),
-    "no audience in the list": token(aud=[]),
-    "an audience that begins like ours": token(aud="cartwright"),
-    "an audience that is a number": token(aud=1),
-    "a subject that is no id": token(sub="root"),
-    "a subject that is a number": token(sub=1),
-    "a tenant that is no id": token(tid="*"),
-    "a tenant that is null": token(tid=None),
-    "roles that are lists": token(roles=[["client"]]),
-    "roles that are a number": token(roles=1),
-    "claims that are a list": signed(by(KEY), HEADER, []),
-    "claims that are no JSON": signed(by(KEY), HEADER, b"{"),
-    "a header that is a list": signed(by(KEY), [], claims()),
-    "a header that is no JSON": signed(by(KEY), b"\xff", claims()),
-    "five parts": f"{GOOD}.x.y",
-    "nothing": "",
-    "dots": "..",
-    "not ASCII": "é.é.é",
-    "very long": "a" * 100_000,
-    **{
-        f"the public key as a secret ({algorithm}, {number})": signed(
-            lambda text, secret=secret, algorithm=algorithm: hmac.new(secret, text, f"sha{algorithm[2:]}").digest(),  # type: ignore[misc]
-            {**HEADER, "alg": algorithm},
-            claims(),
-        )
-        for number, secret in enumerate(PUBLIC_BYTES)
-        for algorithm in ("HS256", "HS512")
-    },
-    **{f"{name} left out": token(**{name: LEFT_OUT}) for name in ("iss", "aud", "exp", "iat", "sub", "client_id", "jti")},
-}
 
 
 @pytest.mark.parametrize("forgery", FORGERIES.values(), ids=list(FORGERIES))
@@ -203,9 +66,11 @@ async def test_a_forgery_is_refused_with_what_is_wrong_and_leaves_nothing_behind
 
 async def test_a_token_is_good_until_its_end_and_not_longer_also_when_it_is_known() -> None:
     gate = verifier()
+    longest = token(iat=int(time.time()), exp=int(time.time()) + MAX_LIFETIME_SECONDS)
+    assert (await gate.verify(longest)).subject == SUBJECT
     short = token(iat=int(time.time()) - 890, exp=int(time.time()) - 4)
     assert (await gate.verify(short)).subject == SUBJECT, "a few seconds are the clocks' own"
-    assert short not in {known for known, (end, *_) in gate._seen.items() if end > time.time()}
+    assert short not in {known for known, seen in gate._seen.items() if seen.expires_at > time.time()}
 
 
 async def test_a_key_that_is_forgotten_opens_nothing_any_more_not_even_for_tokens_that_it_has_opened_for() -> None:
@@ -250,7 +115,7 @@ async def test_what_is_no_key_of_ours_is_not_learned_and_fails_nobody_but_itself
     keys.learn(jwk, certificate_of(PUBLIC_JWK, ISSUER))
     assert not keys
     with pytest.raises(UnavailableError, match="keys-unavailable"):
-        await Verifier(keys, issuer=ISSUER, audience=AUDIENCE).verify(token())
+        await Verifier(keys, none_revoked(), issuer=ISSUER, audience=AUDIENCE).verify(token())
 
 
 async def test_a_key_that_is_known_is_never_replaced() -> None:
@@ -293,6 +158,23 @@ async def test_a_role_that_does_not_go_with_the_tokens_tenant_allows_nothing() -
     assert (of_a_tenant.is_platform_operator, of_none.is_platform_operator) == (False, True)
     with pytest.raises(UnauthenticatedError, match="names a tenant that is none"):
         await verifier().verify(token(**mixed, tid=str(PLATFORM)))
+
+
+async def test_what_is_the_platforms_is_for_its_operators_alone_whatever_else_a_token_says() -> None:
+    everything: dict[str, Any] = {"scope": " ".join(PERMISSIONS)}
+    operator = await verifier().verify(token(**everything, tid=LEFT_OUT, roles=[PLATFORM_OPERATOR]))
+    operator.demand("ops:read", of_platform=True)
+    for others in (
+        {"tid": LEFT_OUT, "roles": []},
+        {"tid": LEFT_OUT, "roles": [CLIENT]},
+        {"roles": [CLIENT]},
+        {"roles": [SHOPPER]},
+    ):
+        somebody = await verifier().verify(token(**everything, **others))
+        with pytest.raises(DeniedError, match="platform-only"):
+            somebody.demand("carts:read", of_platform=True)
+        assert not somebody.is_platform_operator
+    assert [(await verifier().verify(token(roles=roles))).is_guest for roles in ([SHOPPER], [SHOPPER, GUEST])] == [False, True]
 
 
 async def test_who_has_no_tenant_is_of_the_platform_and_reaches_no_tenants_routes() -> None:

@@ -20,7 +20,7 @@ from services.identity.domain import access, client, session, tenant
 from services.identity.domain.client import Client, Secret
 from services.identity.domain.session import GRACE, Refreshed, Session, SessionState
 from services.identity.domain.tenant import PROVISIONERS, TRANSITIONS, Tenant, TenantStatus
-from tests.shared.roots import keys_of
+from tests.shared.roots import keys_of, none_revoked
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TENANT_ID, SESSION_ID = uuid4(), uuid4()
@@ -191,7 +191,7 @@ def test_a_request_can_narrow_a_grant_but_never_widen_it(scope: str | None, reso
 
 
 def _verifier(private_key: ec.EllipticCurvePrivateKey, audience: str) -> Verifier:
-    return Verifier(keys_of(ISSUER, jwk_of(private_key)), issuer=ISSUER, audience=audience)
+    return Verifier(keys_of(ISSUER, jwk_of(private_key)), none_revoked(), issuer=ISSUER, audience=audience)
 
 
 async def test_what_is_minted_is_what_every_service_verifies() -> None:

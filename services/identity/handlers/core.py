@@ -1,4 +1,4 @@
-"""Which command or event goes to which decision, and what is loaded for it."""
+"""Tenants, clients, shoppers' sessions and signing keys: which command or event goes to which decision."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ from typing import Any
 from uuid import UUID
 
 from libs.common.auth import CLIENT, ROLES
-from libs.common.decision import Handlers, Message, Ref, World, present
+from libs.common.decision import Message, Ref, World, present
 from libs.common.errors import NotFoundError, StaleError
 from services.identity import domain
 from services.identity.domain.client import Client, Secret
 from services.identity.domain.session import Refreshed, Session
 from services.identity.domain.signing_key import KeyState, SigningKey
 from services.identity.domain.tenant import Tenant, TenantStatus
-
-HANDLERS = Handlers()
+from services.identity.handlers.revoking import epoch_ref, raise_epoch
+from services.identity.handlers.table import HANDLERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +138,10 @@ def _client(message: Message[Any]) -> list[Ref]:
     return [Ref(Client, message.data.client_id)]
 
 
+def _client_and_epoch(message: Message[RemoveSecret] | Message[DeleteClient]) -> list[Ref]:
+    return [*_client(message), epoch_ref(message.data.client_id)]
+
+
 def _granter(message: Message[CreateClient] | Message[AddSecret]) -> list[Ref]:
     """Whoever grants, if it is a client of this tenant: locked, so that it is not being deleted meanwhile."""
     granter = message.data.granter
@@ -221,17 +225,20 @@ def add_secret(world: World, message: Message[AddSecret]) -> Client:
     return world.save(domain.client.add_secret(client, secret))
 
 
-@HANDLERS.on(RemoveSecret, _client)
+@HANDLERS.on(RemoveSecret, _client_and_epoch)
 def remove_secret(world: World, message: Message[RemoveSecret]) -> Client:
-    """Answers the client without the secret."""
+    """Answers the client without the secret. Its tokens end: nobody knows which secret each was given for."""
     client = present(Client, world.get(Client, message.data.client_id))
-    return world.save(domain.client.remove_secret(client, message.data.secret_id))
+    without = domain.client.remove_secret(client, message.data.secret_id)
+    raise_epoch(world, "client", client.id)
+    return world.save(without)
 
 
-@HANDLERS.on(DeleteClient, _client)
+@HANDLERS.on(DeleteClient, _client_and_epoch)
 def delete_client(world: World, message: Message[DeleteClient]) -> Client:
-    """Answers what stays of the client."""
+    """Answers what stays of the client. Its tokens end."""
     client = present(Client, world.get(Client, message.data.client_id))
+    raise_epoch(world, "client", client.id)
     return world.save(domain.client.delete(client, world.now))
 
 
@@ -246,7 +253,16 @@ def start_session(world: World, message: Message[StartSession]) -> Session:
     return world.save(session)
 
 
-@HANDLERS.on(RefreshSession, lambda m: [Ref(Session, m.data.session_id), _own_tenant(m)])
+def _epoch_if_reused(world: World, message: Message[RefreshSession]) -> list[Ref]:
+    """Few refreshes end a session, so the others look up no epoch."""
+    command, session = message.data, world.get(Session, message.data.session_id)
+    if session is None:
+        return []
+    _, came_to = domain.session.refresh(session, command.presented, command.successor, world.now)
+    return [epoch_ref(command.session_id)] if came_to is Refreshed.REUSED else []
+
+
+@HANDLERS.on(RefreshSession, lambda m: [Ref(Session, m.data.session_id), _own_tenant(m)], _epoch_if_reused)
 def refresh_session(world: World, message: Message[RefreshSession]) -> tuple[Session | None, Refreshed]:
     """Answers the session and what became of the token. A refusal is no error here: the end of a session must stand."""
     command = message.data
@@ -257,6 +273,8 @@ def refresh_session(world: World, message: Message[RefreshSession]) -> tuple[Ses
     refreshed, came_to = domain.session.refresh(session, command.presented, command.successor, world.now)
     if refreshed != session:
         world.save(refreshed)
+    if came_to is Refreshed.REUSED:
+        raise_epoch(world, "session", session.id)
     return refreshed, came_to
 
 

@@ -1,0 +1,60 @@
+"""What every process that checks tokens follows from the beginning: signing keys, and what was revoked. No group, no effect."""
+
+import asyncio
+
+import structlog
+from aiokafka.errors import KafkaError
+
+from libs.common.contracts.identity import RevocationRaised, SigningKeyUpdated
+from libs.common.keys import Keys
+from libs.common.messaging.broker import Broker
+from libs.common.messaging.envelope import Invalid, Reader, Received
+from libs.common.revocations import REFUSED, Revocations
+
+RETRY_SECONDS = 2
+
+log = structlog.get_logger(__name__)
+
+
+async def follow(keys: Keys, revocations: Revocations, broker: Broker) -> None:
+    """Learn both from their topics, for ever; identity may be down and nobody is logged out.
+
+    While the broker is away, what is known stays so: a token that was revoked meanwhile goes on to its end, minutes later.
+    """
+    reader = Reader([SigningKeyUpdated, RevocationRaised], topic_prefix=broker.prefix)
+    while True:
+        try:
+            async for record in broker.follow([SigningKeyUpdated.TOPIC, RevocationRaised.TOPIC]):
+                if record is None:
+                    revocations.read_to_its_end()
+                else:
+                    _take(keys, revocations, reader.read(record))
+        except (KafkaError, OSError, TimeoutError) as error:
+            action = "give this service its rights at the broker"
+            if not await broker.denies(error, work="follow", line="keys.follower_refused", action=action):
+                log.warning("keys.follower_interrupted", error=str(error), action="known keys stay valid; following again")
+        except Exception:
+            # Whatever it is, a process that follows no more would let in whom identity has turned away.
+            log.exception("keys.follower_failed", action="following again; tell us of it")
+        await asyncio.sleep(RETRY_SECONDS)
+
+
+def _take(keys: Keys, revocations: Revocations, found: Received | Invalid | None) -> None:
+    """Take one record. What is none, or comes from elsewhere, is passed over: those after it count all the same."""
+    if isinstance(found, Invalid):
+        REFUSED.labels(found.reason).inc()
+        log.error("keys.unreadable", reason=found.reason, detail=found.detail, action="passed over; what is known stays so")
+    elif found is not None:
+        told: SigningKeyUpdated | RevocationRaised = found.message.data
+        match told:
+            case SigningKeyUpdated():
+                _take_key(keys, told)
+            case RevocationRaised():
+                revocations.learn(told.kind, told.id, told.epoch)
+
+
+def _take_key(keys: Keys, update: SigningKeyUpdated) -> None:
+    if update.state == "revoked":
+        keys.forget(update.kid, update.certificate)
+    elif update.jwk.get("kid") == update.kid:
+        keys.learn(update.jwk, update.certificate)
