@@ -74,3 +74,69 @@ EPOCH = aggregate(
     Index("epoch_live", "epoch_ms"),
     kind=Text,
 )
+
+STAFF = aggregate(
+    METADATA,
+    "staff",
+    "tenant_id",
+    *required(BigInteger, "owners"),
+    *required(JSONB, "uses"),
+    ForeignKeyConstraint(["tenant_id"], ["tenant.tenant_id"], name="staff_tenant"),
+    CheckConstraint("owners >= 0", name="staff_owners"),
+)
+
+ROLE = aggregate(
+    METADATA,
+    "role",
+    "name",
+    *required(Text, "description"),
+    *required(JSONB, "permissions"),
+    *optional(MOMENT, "deleted_at"),
+    ForeignKeyConstraint(["tenant_id"], ["tenant.tenant_id"], name="role_tenant"),
+    CheckConstraint("name ~ '^[a-z][a-z0-9-]{0,62}$'", name="role_name"),
+    CheckConstraint("deleted_at IS NULL OR jsonb_array_length(permissions) = 0", name="role_deleted"),
+    kind=Text,
+)
+
+MEMBER = aggregate(
+    METADATA,
+    "member",
+    "id",
+    *required(Text, "email", "email_key", "name"),
+    *required(JSONB, "roles"),
+    *required(Text, "state"),
+    *optional(Text, "password"),
+    *required(MOMENT, "joined_at"),
+    *optional(MOMENT, "deleted_at"),
+    ForeignKeyConstraint(["tenant_id"], ["tenant.tenant_id"], name="member_tenant"),
+    CheckConstraint("state IN ('active', 'deactivated', 'removed')", name="member_state"),
+    CheckConstraint("(state = 'removed') = (deleted_at IS NOT NULL)", name="member_removed"),
+    CheckConstraint("deleted_at IS NULL OR (password IS NULL AND jsonb_array_length(roles) = 0)", name="member_rights"),
+)
+# One account an address and tenant; that of a removed member is free again.
+Index(
+    "member_email_taken",
+    MEMBER.c.tenant_id,
+    MEMBER.c.email_key,
+    unique=True,
+    postgresql_where=MEMBER.c.deleted_at.is_(None),
+)
+
+INVITATION = aggregate(
+    METADATA,
+    "invitation",
+    "id",
+    *required(Text, "email", "email_key"),
+    *required(JSONB, "roles"),
+    *required(Text, "state", "nonce", "digest"),
+    *required(MOMENT, "expires_at"),
+    ForeignKeyConstraint(["tenant_id"], ["tenant.tenant_id"], name="invitation_tenant"),
+    CheckConstraint("state IN ('open', 'accepted', 'revoked')", name="invitation_state"),
+)
+Index(
+    "invitation_already_open",
+    INVITATION.c.tenant_id,
+    INVITATION.c.email_key,
+    unique=True,
+    postgresql_where=INVITATION.c.state == "open",
+)

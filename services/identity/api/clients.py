@@ -69,7 +69,7 @@ def client_model(client: Client) -> ClientModel:
     )
 
 
-def _tenant_asked(call: Call, tenant_id: UUID | None) -> UUID:
+def tenant_asked(call: Call, tenant_id: UUID | None) -> UUID:
     """Whose clients are meant: the platform must say, a tenant must not."""
     if call.tenant_id != PLATFORM:
         if tenant_id is not None:
@@ -106,10 +106,15 @@ def _effective(client: Client) -> list[str]:
     return [scope for scope in client.scopes if scope in ROLES[CLIENT]]
 
 
-def _granter(call: Call) -> handlers.Granter:
+def granter_of(call: Call) -> handlers.Granter:
     """The caller, who grants what its token allows; the platform's operators, whatever a tenant's client may have."""
     held = ROLES[CLIENT] if call.principal.is_platform_operator else ROLES[CLIENT] & call.principal.permissions
-    return handlers.Granter(tenant_id=call.tenant_id, client_id=call.principal.client_id, grantable=tuple(sorted(held)))
+    return handlers.Granter(
+        tenant_id=call.tenant_id,
+        client_id=call.principal.client_id,
+        grantable=tuple(sorted(held)),
+        subject_id=call.principal.subject,
+    )
 
 
 def _with_secret(client: Client, secret_id: UUID, secret: str) -> Response:
@@ -134,14 +139,14 @@ def _refuse_replay(replayed: Replayed) -> ConflictError:
 @guard("clients:manage", idempotent=True)
 async def create_client(call: Caller, body: NewClient) -> Response:
     """Make a client. Its secret is in this answer alone."""
-    tenant_id, subject_id, secret_id = _tenant_asked(call, body.tenant_id), new_id(), new_id()
+    tenant_id, subject_id, secret_id = tenant_asked(call, body.tenant_id), new_id(), new_id()
     secret = secrets.token_urlsafe(SECRET_BYTES)
     command = handlers.CreateClient(
         client_id=client_id_of(tenant_id, subject_id),
         subject_id=subject_id,
         name=body.name,
         scopes=tuple(sorted(set(body.scopes))),
-        granter=_granter(call),
+        granter=granter_of(call),
         secret_id=secret_id,
         secret_digest=digest_of(secret),
     )
@@ -155,7 +160,7 @@ async def create_client(call: Caller, body: NewClient) -> Response:
 @guard("clients:manage")
 async def list_clients(call: Caller, tenant_id: UUID | None = None, limit: Limit = 50, cursor: str | None = None) -> Response:
     """A tenant's clients."""
-    tenant_id = _tenant_asked(call, tenant_id)
+    tenant_id = tenant_asked(call, tenant_id)
     return await listed(call, repository.CLIENTS, client_model, limit, cursor, tenant_id=tenant_id)
 
 
@@ -181,7 +186,7 @@ async def add_secret(call: Caller, client_id: str) -> Response:
     tenant_id, secret_id = _tenant_of(call, client_id), new_id()
     secret = secrets.token_urlsafe(SECRET_BYTES)
     command = handlers.AddSecret(
-        client_id=client_id, secret_id=secret_id, secret_digest=digest_of(secret), granter=_granter(call)
+        client_id=client_id, secret_id=secret_id, secret_digest=digest_of(secret), granter=granter_of(call)
     )
     client = await call.execute_once(command, _remember, tenant_id=tenant_id)
     if isinstance(client, Replayed):

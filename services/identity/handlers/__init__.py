@@ -1,38 +1,52 @@
 """Which command or event goes to which decision, and what is loaded for it."""
 
-from services.identity.handlers import core, revoking, sessions
+from services.identity.handlers import core, invitations, members, revoking, roles, sessions
 from services.identity.handlers.core import (
     AddSecret,
     AddSigningKey,
     AnnounceSigningKey,
     AnnounceTenant,
+    AskOwner,
     ChangeTenant,
     CreateClient,
     DeleteClient,
-    Granter,
     OnboardTenant,
     RefreshSession,
     RemoveSecret,
     StartSession,
 )
+from services.identity.handlers.granting import Granter
+from services.identity.handlers.invitations import AcceptInvitation, CreateInvitation, ResendInvitation, RevokeInvitation
+from services.identity.handlers.members import ChangeMember, RemoveMember
 from services.identity.handlers.revoking import TellEpoch, epoch_ref, raise_epoch
+from services.identity.handlers.roles import ChangeRole, CreateRole, DeleteRole
 from services.identity.handlers.sessions import EndSession, RevokeSession, RevokeToken, TakeOver
 from services.identity.handlers.table import HANDLERS
 
 __all__ = [
-    "HANDLERS",
+    "AcceptInvitation",
     "AddSecret",
     "AddSigningKey",
     "AnnounceSigningKey",
     "AnnounceTenant",
+    "AskOwner",
+    "ChangeMember",
+    "ChangeRole",
     "ChangeTenant",
     "CreateClient",
+    "CreateInvitation",
+    "CreateRole",
     "DeleteClient",
+    "DeleteRole",
     "EndSession",
     "Granter",
+    "HANDLERS",
     "OnboardTenant",
     "RefreshSession",
+    "RemoveMember",
     "RemoveSecret",
+    "ResendInvitation",
+    "RevokeInvitation",
     "RevokeSession",
     "RevokeToken",
     "StartSession",
@@ -40,7 +54,10 @@ __all__ = [
     "TellEpoch",
     "core",
     "epoch_ref",
+    "invitations",
+    "members",
     "raise_epoch",
     "revoking",
+    "roles",
     "sessions",
 ]
