@@ -14,6 +14,7 @@ from services.identity.domain.member import Member
 from services.identity.domain.revocation import Epoch
 from services.identity.domain.role import Role
 from services.identity.domain.session import Session
+from services.identity.domain.sign_in import AuthorizationCode
 from services.identity.domain.signing_key import SigningKey
 from services.identity.domain.staff import Staff
 from services.identity.domain.tenant import Tenant
@@ -27,8 +28,9 @@ STAFF = Rows(tables.STAFF, Staff)
 ROLES = Rows(tables.ROLE, Role)
 MEMBERS = Rows(tables.MEMBER, Member)
 INVITATIONS = Rows(tables.INVITATION, Invitation)
+CODES = Rows(tables.AUTHORIZATION_CODE, AuthorizationCode)
 
-ROWS = (TENANTS, CLIENTS, SESSIONS, SIGNING_KEYS, EPOCHS, STAFF, ROLES, MEMBERS, INVITATIONS)
+ROWS = (TENANTS, CLIENTS, SESSIONS, SIGNING_KEYS, EPOCHS, STAFF, ROLES, MEMBERS, INVITATIONS, CODES)
 """Every aggregate of this service, in the order in which they are locked."""
 
 _TENANT_IDS = "SELECT * FROM tenant_ids_for_platform($1, $2, $3)"

@@ -28,8 +28,10 @@ CLIENT = aggregate(
     *required(Text, "name"),
     *required(JSONB, "scopes", "secrets"),
     *optional(MOMENT, "deleted_at"),
+    *required(JSONB, "redirect_uris", default="[]"),
     CheckConstraint("jsonb_array_length(secrets) <= 2", name="client_secrets"),
     CheckConstraint("deleted_at IS NULL OR jsonb_array_length(secrets) = 0", name="client_deleted"),
+    CheckConstraint("jsonb_array_length(redirect_uris) = 0 OR jsonb_array_length(secrets) = 0", name="client_public"),
     kind=Text,
 )
 
@@ -44,6 +46,8 @@ SESSION = aggregate(
     *required(BigInteger, "refresh_count", default=text("0")),
     *optional(Uuid, "former_subject_id"),
     *required(MOMENT, "rotated_at", "expires_at"),
+    *optional(Text, "client_id"),
+    *required(JSONB, "scopes", default="[]"),
     ForeignKeyConstraint(["tenant_id"], ["tenant.tenant_id"], name="session_tenant"),
     CheckConstraint("state IN ('live', 'ended')", name="session_state"),
     Index("session_of_subject", "tenant_id", "subject_id", "id"),
@@ -139,4 +143,18 @@ Index(
     INVITATION.c.email_key,
     unique=True,
     postgresql_where=INVITATION.c.state == "open",
+)
+
+AUTHORIZATION_CODE = aggregate(
+    METADATA,
+    "authorization_code",
+    "id",
+    *required(Text, "digest"),
+    *required(Uuid, "member_id"),
+    *required(Text, "client_id", "redirect_uri", "challenge"),
+    *required(JSONB, "scopes"),
+    *required(MOMENT, "expires_at"),
+    *optional(Uuid, "session_id"),
+    ForeignKeyConstraint(["tenant_id", "member_id"], ["member.tenant_id", "member.id"], name="authorization_code_member"),
+    ForeignKeyConstraint(["tenant_id", "client_id"], ["client.tenant_id", "client.id"], name="authorization_code_client"),
 )

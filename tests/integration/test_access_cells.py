@@ -1,5 +1,6 @@
 """Every cell of docs/access.md, asked for over HTTP with what its caller would be believed with."""
 
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -7,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from deploy.cli.access import CALLERS, NO, OWN
+from deploy.cli.access import CALLERS, ITS, NO, OWN, YES
 from deploy.local.state import ROOT
 from libs.common.auth import GUEST, MEMBER, PLATFORM_OPERATOR, SHOPPER
 from libs.common.clock import PLATFORM
@@ -65,7 +66,7 @@ async def victim(request: pytest.FixtureRequest, shared: Places) -> AsyncIterato
 async def test_every_cell_is_as_the_document_has_it(victim: Victim) -> None:
     cells = _cells(victim.place.service)
     operations = victim.operations()
-    open_to_all = {name for name, row in cells.items() if NO not in row.values()}
+    open_to_all = {name for name, row in cells.items() if {*row.values()} <= {YES} or ITS in row.values()}
     assert {_named(each) for each in operations} | open_to_all == set(cells), "the document has every route and no other"
     before = await victim.rows()
     for operation in operations:
@@ -95,13 +96,17 @@ async def test_every_cell_is_as_the_document_has_it(victim: Victim) -> None:
                 assert answer.status_code in {200, 204}, (name, operation, answer.text)
 
 
-async def test_what_is_for_anybody_asks_nobody_for_a_token_of_ours(victim: Victim) -> None:
+async def test_what_is_for_anybody_asks_nobody_for_a_token_of_ours_and_what_is_of_a_token_asks_for_one(victim: Victim) -> None:
     cells = _cells(victim.place.service)
     for route in victim.routes:
         if isinstance(route, GuardedRoute) and route.rule.permission is None:
             for method in (route.methods or set()) - {"HEAD"}:
-                assert set(cells[f"{method} {route.path_format}"].values()) == {"yes"}
-                path = route.path_format.replace("{tenant_id}", str(victim.tenant_id))
+                row = cells[f"{method} {route.path_format}"]
+                path = re.sub(r"\{\w+\}", str(victim.tenant_id), route.path_format)
                 answer = await victim.client.request(method, path, headers={"Content-Type": "application/json"}, content=b"{}")
-                if answer.headers["content-type"] == "application/problem+json":
+                if row["nobody"] == NO:
+                    assert {*row.values()} == {ITS, NO}
+                    assert (answer.status_code, problem(answer)["code"]) == (401, "token-missing"), path
+                elif answer.headers["content-type"] == "application/problem+json":
+                    assert {*row.values()} == {YES}
                     assert problem(answer)["code"] not in {"token-missing", "permission-missing", "platform-only"}, path

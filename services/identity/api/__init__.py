@@ -1,9 +1,9 @@
 """HTTP in: tenants with their clients and staff, sessions for shoppers, and tokens for everybody (OAuth 2.0)."""
 
 from libs.common.http.routes import Routes
-from services.identity.api import clients, handed_back, invitations, members, oauth, roles, sessions, tenants
+from services.identity.api import authorize, clients, handed_back, invitations, members, oauth, roles, sessions, tenants
 
 ROUTES = Routes()
-PARTS = (tenants, clients, sessions, oauth, handed_back, members, invitations, roles)
+PARTS = (tenants, clients, sessions, oauth, authorize, handed_back, members, invitations, roles)
 for part in PARTS:
     ROUTES.include_router(part.ROUTES)

@@ -18,6 +18,7 @@ from libs.common.http.seeing import listed
 from libs.common.messaging.idempotency import Answer, Replayed
 from services.identity import handlers, repository
 from services.identity.domain.client import Client, client_id_of, digest_of, tenant_of
+from services.identity.domain.sign_in import REDIRECT
 
 ROUTES = Routes()
 SECRET_BYTES = 32
@@ -31,6 +32,10 @@ class NewClient(BaseModel):
     name: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,200}$"), WRITTEN]
     scopes: Annotated[list[str], Field(min_length=1, max_length=100)]
     tenant_id: UUID | None = None
+    redirect_uris: Annotated[
+        list[Annotated[str, Field(max_length=2_000, pattern=f"^{REDIRECT.pattern}$")]],
+        Field(max_length=10, description="Of an application that people sign in with. It gets no secret: a browser keeps none"),
+    ] = []
 
 
 class SecretModel(BaseModel):
@@ -47,16 +52,18 @@ class ClientModel(BaseModel):
     name: str
     scopes: list[str]
     secrets: list[SecretModel]
+    redirect_uris: list[str]
 
 
 class ClientWithSecret(BaseModel):
-    """A new client. The secret is shown here and never again."""
+    """A new client. The secret, if it has one, is shown here and never again."""
 
     client_id: str
-    client_secret: str
-    secret_id: UUID
+    client_secret: str | None = None
+    secret_id: UUID | None = None
     name: str
     scopes: list[str]
+    redirect_uris: list[str]
 
 
 def client_model(client: Client) -> ClientModel:
@@ -66,6 +73,7 @@ def client_model(client: Client) -> ClientModel:
         name=client.name,
         scopes=_effective(client),
         secrets=[SecretModel(id=secret.id, created_at=rfc3339(secret.created_at)) for secret in client.secrets],
+        redirect_uris=list(client.redirect_uris),
     )
 
 
@@ -118,8 +126,14 @@ def granter_of(call: Call) -> handlers.Granter:
 
 
 def _with_secret(client: Client, secret_id: UUID, secret: str) -> Response:
+    is_shown = not client.redirect_uris
     answer = ClientWithSecret(
-        client_id=client.id, client_secret=secret, secret_id=secret_id, name=client.name, scopes=_effective(client)
+        client_id=client.id,
+        client_secret=secret if is_shown else None,
+        secret_id=secret_id if is_shown else None,
+        name=client.name,
+        scopes=_effective(client),
+        redirect_uris=list(client.redirect_uris),
     )
     return reply(201, answer, Location=f"/v1/clients/{client.id}", Cache_Control="no-store")
 
@@ -149,6 +163,7 @@ async def create_client(call: Caller, body: NewClient) -> Response:
         granter=granter_of(call),
         secret_id=secret_id,
         secret_digest=digest_of(secret),
+        redirect_uris=tuple(dict.fromkeys(body.redirect_uris)),
     )
     client = await call.execute_once(command, _remember, tenant_id=tenant_id)
     if isinstance(client, Replayed):

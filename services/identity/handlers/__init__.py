@@ -1,6 +1,6 @@
 """Which command or event goes to which decision, and what is loaded for it."""
 
-from services.identity.handlers import core, invitations, members, revoking, roles, sessions
+from services.identity.handlers import core, invitations, members, revoking, roles, sessions, signing_in
 from services.identity.handlers.core import (
     AddSecret,
     AddSigningKey,
@@ -21,9 +21,11 @@ from services.identity.handlers.members import ChangeMember, RemoveMember
 from services.identity.handlers.revoking import TellEpoch, epoch_ref, raise_epoch
 from services.identity.handlers.roles import ChangeRole, CreateRole, DeleteRole
 from services.identity.handlers.sessions import EndSession, RevokeSession, RevokeToken, TakeOver
+from services.identity.handlers.signing_in import IssueCode, ReadStanding, RedeemCode, Standing
 from services.identity.handlers.table import HANDLERS
 
 __all__ = [
+    "HANDLERS",
     "AcceptInvitation",
     "AddSecret",
     "AddSigningKey",
@@ -40,8 +42,10 @@ __all__ = [
     "DeleteRole",
     "EndSession",
     "Granter",
-    "HANDLERS",
+    "IssueCode",
     "OnboardTenant",
+    "ReadStanding",
+    "RedeemCode",
     "RefreshSession",
     "RemoveMember",
     "RemoveSecret",
@@ -49,6 +53,7 @@ __all__ = [
     "RevokeInvitation",
     "RevokeSession",
     "RevokeToken",
+    "Standing",
     "StartSession",
     "TakeOver",
     "TellEpoch",
@@ -60,4 +65,5 @@ __all__ = [
     "revoking",
     "roles",
     "sessions",
+    "signing_in",
 ]

@@ -62,6 +62,8 @@ class CreateClient:
     secret_id: UUID
     secret_digest: str
     granter: Granter
+    redirect_uris: tuple[str, ...] = ()
+    """Those of an application that people sign in with: it gets no secret."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +108,8 @@ class RefreshSession:
     session_id: UUID
     presented: str
     successor: str
+    client_id: str | None = None
+    """The application that asks for a member; a shopper's has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,13 +205,15 @@ def create_client(world: World, message: Message[CreateClient]) -> Client:
     command = message.data
     domain.tenant.demand_admitting(world.get(Tenant, world.tenant_id), world.tenant_id)
     demand_grantable(world, command.scopes, command.granter)
+    secret = Secret(id=command.secret_id, digest=command.secret_digest, created_at=world.now)
     client = Client(
         tenant_id=world.tenant_id,
         id=command.client_id,
         subject_id=command.subject_id,
         name=command.name,
         scopes=command.scopes,
-        secrets=(Secret(id=command.secret_id, digest=command.secret_digest, created_at=world.now),),
+        secrets=() if command.redirect_uris else (secret,),
+        redirect_uris=command.redirect_uris,
     )
     return world.save(client)
 
@@ -259,13 +265,18 @@ def _epoch_if_reused(world: World, message: Message[RefreshSession]) -> list[Ref
     return [epoch_ref(command.session_id)] if came_to is Refreshed.REUSED else []
 
 
+def _admits(tenant: Tenant, session: Session) -> bool:
+    """Its staff set a shop up before it is open to shoppers."""
+    return tenant.status is TenantStatus.ACTIVE or (session.client_id is not None and tenant.admits_clients)
+
+
 @HANDLERS.on(RefreshSession, lambda m: [Ref(Session, m.data.session_id), _own_tenant(m)], _epoch_if_reused)
 def refresh_session(world: World, message: Message[RefreshSession]) -> tuple[Session | None, Refreshed]:
     """Answers the session and what became of the token. A refusal is no error here: the end of a session must stand."""
     command = message.data
     session = world.get(Session, command.session_id)
     tenant = world.get(Tenant, world.tenant_id)
-    if session is None or tenant is None or tenant.status is not TenantStatus.ACTIVE:
+    if session is None or tenant is None or session.client_id != command.client_id or not _admits(tenant, session):
         return session, Refreshed.REFUSED
     refreshed, came_to = domain.session.refresh(session, command.presented, command.successor, world.now)
     if refreshed != session:

@@ -1,4 +1,4 @@
-"""Staff: members, their roles and invitations, and what is counted of them."""
+"""Staff: members, their roles and invitations, what is counted of them, and how they sign in."""
 
 from alembic import op
 
@@ -68,13 +68,38 @@ TABLES = (
         CONSTRAINT invitation_state CHECK (state IN ('open', 'accepted', 'revoked'))
     )""",
     "CREATE UNIQUE INDEX invitation_already_open ON invitation (tenant_id, email_key) WHERE state = 'open'",
+    """CREATE TABLE authorization_code (
+        tenant_id uuid NOT NULL,
+        id uuid NOT NULL,
+        version bigint NOT NULL,
+        sequence bigint NOT NULL,
+        digest text NOT NULL,
+        member_id uuid NOT NULL,
+        client_id text NOT NULL,
+        redirect_uri text NOT NULL,
+        challenge text NOT NULL,
+        scopes jsonb NOT NULL,
+        expires_at timestamptz NOT NULL,
+        session_id uuid,
+        CONSTRAINT authorization_code_pkey PRIMARY KEY (tenant_id, id),
+        CONSTRAINT authorization_code_member FOREIGN KEY (tenant_id, member_id) REFERENCES member (tenant_id, id),
+        CONSTRAINT authorization_code_client FOREIGN KEY (tenant_id, client_id) REFERENCES client (tenant_id, id)
+    )""",
+)
+
+COLUMNS = (
+    "ALTER TABLE client ADD COLUMN redirect_uris jsonb NOT NULL DEFAULT '[]'",
+    """ALTER TABLE client ADD CONSTRAINT client_public
+        CHECK (jsonb_array_length(redirect_uris) = 0 OR jsonb_array_length(secrets) = 0)""",
+    "ALTER TABLE session ADD COLUMN client_id text",
+    "ALTER TABLE session ADD COLUMN scopes jsonb NOT NULL DEFAULT '[]'",
 )
 
 
 def upgrade() -> None:
     """Expand only."""
-    for statement in TABLES:
+    for statement in (*TABLES, *COLUMNS):
         op.execute(statement)
-    for table in ("staff", "role", "member", "invitation"):
+    for table in ("staff", "role", "member", "invitation", "authorization_code"):
         for statement in protect(table, "identity_app", privileges="SELECT, INSERT, UPDATE"):
             op.execute(statement)
