@@ -5,7 +5,7 @@ from alembic import op
 from libs.common.tenancy import protect
 
 revision = "0011"
-down_revision = "0010"
+down_revision = "0014"
 
 TABLES = (
     """CREATE TABLE staff (
