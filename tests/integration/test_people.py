@@ -161,6 +161,21 @@ async def test_a_token_is_told_apart_from_no_other_that_is_not_valid_and_lets_on
     assert not [each for each in letters if "inv_" in each["told"] or "@" in each["told"]]
 
 
+async def test_the_platform_asks_an_owner_in_where_none_can_and_says_to_which_tenant(house: House) -> None:
+    operator = Person(PLATFORM, role=PLATFORM_OPERATOR)
+    lost: dict[str, Any] = {"email": "ada@shop.test", "roles": [OWNER]}
+    nowhere = await house.ask(operator, "POST", "invitations", **lost)
+    assert (nowhere.status_code, problem(nowhere)["code"]) == (422, "tenant-id-required")
+    unknown = await house.ask(operator, "POST", "invitations", **lost, tenant_id=str(uuid4()))
+    assert unknown.status_code == 404
+    asked = await house.ask(operator, "POST", "invitations", **lost, tenant_id=str(house.tenant_id))
+    came = await house.accept(asked.json()["token"])
+    owner = holder(house.tenant_id, UUID(came.json()["id"]), OWNER)
+    assert (await house.ask(owner, "GET", "members")).status_code == 200
+    elsewhere = await house.ask(owner, "POST", "invitations", email="b@shop.test", roles=[OWNER], tenant_id=str(uuid4()))
+    assert (elsewhere.status_code, problem(elsewhere)["code"]) == (422, "tenant-id-not-allowed")
+
+
 async def test_two_owners_who_demote_or_leave_at_the_same_moment_never_leave_a_tenant_without_one(house: House) -> None:
     for number in range(12):
         house.tenant_id = await tenant_of(house.shell, "identity")
