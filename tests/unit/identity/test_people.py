@@ -38,7 +38,7 @@ from services.identity.handlers.roles import MANY
 from tests.unit.memory import NOW, TENANT, Memory
 
 EVERYTHING = tuple(sorted(BUILT_IN[OWNER]))
-THE_PLATFORM = Granter(tenant_id=PLATFORM, client_id="platform", grantable=EVERYTHING)
+THE_PLATFORM = Granter(tenant_id=PLATFORM, client_id="platform", grantable=EVERYTHING, subject_id=UUID(int=7))
 SHOP = Tenant(
     tenant_id=TENANT,
     version=1,
