@@ -45,12 +45,14 @@ def onboard(
     slug: str,
     *,
     name: Annotated[str | None, typer.Option(help="The slug by default.")] = None,
-    admin: Annotated[str | None, typer.Option(metavar="EMAIL", help="admin@SLUG.test by default.")] = None,
+    admin: Annotated[
+        str | None, typer.Option("--admin-email", "--admin", metavar="EMAIL", help="Its owner's; admin@SLUG.test by default.")
+    ] = None,
     currency: Annotated[str, typer.Option(help="ISO 4217.")] = "GBP",
     country: Annotated[str, typer.Option(help="ISO 3166.")] = "GB",
     json: Json = False,
 ) -> int | None:
-    """Make a tenant and its first client, or find them again."""
+    """Make a tenant and its first client, and invite its owner, or find them again."""
     from deploy.cli import tenants
 
     return tenants.onboard(slug=slug, name=name, admin=admin, currency=currency, country=country, json=json)

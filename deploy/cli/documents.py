@@ -17,6 +17,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from deploy.cli import access
 from deploy.cli.contracts import files
 from deploy.cli.errors import CommandError, ExitCode
 from deploy.composition import parts_of, settings_of
@@ -58,6 +59,7 @@ def documents() -> dict[Path, dict[str, Section]]:
     of_all: dict[Path, dict[str, Section]] = {
         ROOT / "README.md": {"services": services, "topics": topics, "variables": variables, "verbs": verbs},
         ROOT / "docs" / "architecture.md": {"databases": databases},
+        ROOT / "docs" / "access.md": dict(access.SECTIONS),
     }
     return of_all | of_services
 

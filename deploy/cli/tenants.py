@@ -86,6 +86,8 @@ class Onboarded:
     tenant: dict[str, Any]
     client: Client
     ready: dict[str, bool]
+    owner: dict[str, Any] | None = None
+    """The invitation of its owner, until that is taken."""
 
     @property
     def tenant_id(self) -> UUID:
@@ -112,6 +114,7 @@ class Onboarded:
                 "scopes": list(self.client.scopes),
             },
             "ready": self.ready,
+            "owner": self.owner,
         }
 
 
@@ -129,6 +132,10 @@ def onboard(*, slug: str, name: str | None, admin: str | None, currency: str, co
     else:
         print(f"{slug} is {found.tenant['status']}: tenant {found.tenant_id}")
         print(f"client {found.client.client_id}, its secret is in {found.client.secret_file}")
+        if found.owner is not None:
+            print(
+                f"{found.owner['email']} is invited to own it" + (f": {found.owner['token']}" if "token" in found.owner else "")
+            )
     return ExitCode.DONE if found.is_active else ExitCode.NOT_SO
 
 
@@ -152,11 +159,11 @@ async def onboarded(api: Api, wish: Wish) -> Onboarded:
     """Return the tenant, active, with a client whose secret is known here."""
     token = operator(api)
     async with _alone(api.stack, wish.slug):
-        tenant_id = await _tenant_id(api, token, wish)
+        tenant_id, owner = await _made(api, token, wish)
         tenant = await _provisioned(api, token, tenant_id)
         client = await _client(api, token, _Record(api.stack.home, wish.slug), tenant)
     ready = tenant.get("ready") or dict.fromkeys(api.stack.services, tenant["status"] == "active")
-    return Onboarded(tenant, client, ready)
+    return Onboarded(tenant, client, ready, owner)
 
 
 async def shops(
@@ -175,7 +182,8 @@ async def shops(
         yield tenant["slug"], shop
 
 
-async def _tenant_id(api: Api, operator: TokenSource, wish: Wish) -> str:
+async def _made(api: Api, operator: TokenSource, wish: Wish) -> tuple[str, dict[str, Any] | None]:
+    """Make the tenant or find it; answers its id, and the invitation of its owner."""
     body = {
         "slug": wish.slug,
         "name": wish.name,
@@ -192,8 +200,8 @@ async def _tenant_id(api: Api, operator: TokenSource, wish: Wish) -> str:
             raise CommandError(str(error), ExitCode.USAGE) from error
         if error.status != _CONFLICT or "tenant_id" not in error.problem:
             raise
-        return str(error.problem["tenant_id"])
-    return str(reply.body["tenant_id"])
+        return str(error.problem["tenant_id"]), None
+    return str(reply.body["tenant_id"]), reply.body.get("owner")
 
 
 async def _provisioned(api: Api, operator: TokenSource, tenant_id: str) -> dict[str, Any]:

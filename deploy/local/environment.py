@@ -87,6 +87,7 @@ class Wiring:
             "OPS_HOST": HOST if kind == "api" else "",
             "OPS_PORT": str(ops_port) if kind == "api" else "",
             "MASTER_KEY": self.master_key,
+            "SHOWS_INVITATIONS": variable("SHOWS_INVITATIONS") or "true",
             "STRIPE_API_BASE": self.stripe_api_base,
             "STRIPE_API_KEY": self.stripe_api_key,
             "STRIPE_CONNECT_CLIENT_ID": self.stripe_connect_client_id,

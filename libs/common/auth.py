@@ -1,6 +1,8 @@
 """Who is calling, and what they may: access tokens verified here, in every service, by nobody else's word.
 
-ES256 `at+jwt` (RFC 9068) alone. Two gates: the token's scope and the role's permissions must both allow a route.
+ES256 `at+jwt` (RFC 9068) alone. What a token may is its scope: identity decided it when it issued the token, of what was asked
+for, the client's scopes and the member's roles. A route asks for one permission and looks there. What a kind of caller can
+never do is held here besides, whatever a scope says.
 """
 
 import time
@@ -62,15 +64,18 @@ SHOPPER = "shopper"
 GUEST = "guest"
 """Beside `shopper`, of somebody whom the tenant does not know. It allows nothing by itself."""
 CLIENT = "client"
+MEMBER = "member"
+"""Somebody of a tenant's staff. The names of their roles stand behind it, for people to read."""
 PLATFORM_OPERATOR = "platform-operator"
 ROLES: Mapping[str, frozenset[str]] = {
     SHOPPER: frozenset(
         ["carts:read", "carts:write", "products:read", "checkouts:read", "checkouts:write", "orders:read", "payments:read"]
     ),
     CLIENT: PERMISSIONS - PLATFORM_PERMISSIONS,
+    MEMBER: PERMISSIONS - PLATFORM_PERMISSIONS,
     PLATFORM_OPERATOR: frozenset(["tenants:manage", "clients:manage", "audit:read", "ops:read", "ops:repair"]),
 }
-"""The built-in roles. A token's scope narrows what its roles allow, never widens it.
+"""The kinds of callers, and what each may at most. A token's scope says what it may of that; other roles say nothing here.
 
 A platform operator has no tenant, and whoever has one is none: a role that does not go with the token's tenant allows nothing.
 """
@@ -107,7 +112,7 @@ class Principal:
         return self.tenant_id == PLATFORM and PLATFORM_OPERATOR in self.roles
 
     def demand(self, permission: str, *, of_platform: bool = False) -> None:
-        """Raise DeniedError unless both gates let this through, and, `of_platform`, this is one of its operators."""
+        """Raise DeniedError unless the token may, and, `of_platform`, this is one of its operators."""
         if of_platform and not self.is_platform_operator:
             raise DeniedError("platform-only", "this is for operators of the platform")
         if permission not in self.permissions:

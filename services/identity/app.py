@@ -18,17 +18,20 @@ from services.identity.domain.tenant import Tenant
 from services.identity.settings import Settings
 
 if TYPE_CHECKING:
+    from services.identity.api.desk import Desk
     from services.identity.api.issuer import Issuer
 
 
 @asynccontextmanager
-async def context(process: Process) -> "AsyncIterator[Issuer | RootKey]":
-    """The issuer of an API process, which has a key to sign with before it serves its first request; a worker's root key."""
+async def context(process: Process) -> "AsyncIterator[tuple[Issuer, Desk] | RootKey]":
+    """An API process's issuer, which has a key to sign with before it serves its first request, and desk; a worker's root key."""
     settings: Settings = process.settings
     if process.kind == "worker":
         yield settings.root_key
         return
+    from services.identity.api.desk import Desk
     from services.identity.api.issuer import Issuer
+    from services.identity.api.letters import Letters
     from services.identity.api.raised import Raised
 
     raised = Raised(process.revocations)
@@ -42,7 +45,8 @@ async def context(process: Process) -> "AsyncIterator[Issuer | RootKey]":
         master_key=settings.master_key_bytes,
     )
     await issuer.start()
-    yield issuer
+    letters = Letters.read(settings.letters_key) if settings.letters_key else None
+    yield issuer, Desk(settings.master_key_bytes, letters, shows_tokens=settings.shows_invitations)
 
 
 def bootstrap() -> None:

@@ -9,9 +9,14 @@ from libs.common.clock import PLATFORM
 from libs.common.database import Connection, Rows, Statement
 from services.identity import tables
 from services.identity.domain.client import Client
+from services.identity.domain.invitation import Invitation
+from services.identity.domain.member import Member
 from services.identity.domain.revocation import Epoch
+from services.identity.domain.role import Role
 from services.identity.domain.session import Session
+from services.identity.domain.sign_in import AuthorizationCode
 from services.identity.domain.signing_key import SigningKey
+from services.identity.domain.staff import Staff
 from services.identity.domain.tenant import Tenant
 
 TENANTS = Rows(tables.TENANT, Tenant)
@@ -19,8 +24,13 @@ CLIENTS = Rows(tables.CLIENT, Client)
 SESSIONS = Rows(tables.SESSION, Session)
 SIGNING_KEYS = Rows(tables.SIGNING_KEY, SigningKey)
 EPOCHS = Rows(tables.EPOCH, Epoch)
+STAFF = Rows(tables.STAFF, Staff)
+ROLES = Rows(tables.ROLE, Role)
+MEMBERS = Rows(tables.MEMBER, Member)
+INVITATIONS = Rows(tables.INVITATION, Invitation)
+CODES = Rows(tables.AUTHORIZATION_CODE, AuthorizationCode)
 
-ROWS = (TENANTS, CLIENTS, SESSIONS, SIGNING_KEYS, EPOCHS)
+ROWS = (TENANTS, CLIENTS, SESSIONS, SIGNING_KEYS, EPOCHS, STAFF, ROLES, MEMBERS, INVITATIONS, CODES)
 """Every aggregate of this service, in the order in which they are locked."""
 
 _TENANT_IDS = "SELECT * FROM tenant_ids_for_platform($1, $2, $3)"
@@ -29,6 +39,23 @@ _SIGNING_KEYS = Statement(
     select(tables.SIGNING_KEY)
     .where(tables.SIGNING_KEY.c.tenant_id == bindparam("tenant_id"))
     .order_by(tables.SIGNING_KEY.c.not_before)
+)
+
+_MEMBERS_WITH = """SELECT coalesce((SELECT version FROM staff WHERE tenant_id = $1), 0) AS version,
+    ARRAY(SELECT id FROM member WHERE tenant_id = $1 AND roles ? $2 AND state = 'active' ORDER BY id) AS ids"""
+_MEMBER_OF = Statement(
+    select(tables.MEMBER).where(
+        tables.MEMBER.c.tenant_id == bindparam("tenant_id"),
+        tables.MEMBER.c.email_key == bindparam("email_key"),
+        tables.MEMBER.c.deleted_at.is_(None),
+    )
+)
+_INVITATION_TO = Statement(
+    select(tables.INVITATION).where(
+        tables.INVITATION.c.tenant_id == bindparam("tenant_id"),
+        tables.INVITATION.c.email_key == bindparam("email_key"),
+        tables.INVITATION.c.state == "open",
+    )
 )
 
 
@@ -46,3 +73,21 @@ async def signing_keys(connection: Connection) -> Sequence[SigningKey]:
 async def live_epochs(connection: Connection, *, since_ms: int) -> Sequence[tuple[UUID, str, int]]:
     """Tenant, id and epoch of those above `since_ms`, of all tenants. Only in the platform's own transaction are there any."""
     return [(row["tenant_id"], row["id"], row["epoch_ms"]) for row in await connection.fetch(_LIVE_EPOCHS, since_ms)]
+
+
+async def members_with(connection: Connection, tenant_id: UUID, role: str) -> tuple[int, Sequence[UUID]]:
+    """Who has a role and can sign in, and the version that the tenant's staff had then: 0 when nobody was counted yet."""
+    [row] = await connection.fetch(_MEMBERS_WITH, tenant_id, role)
+    return row["version"], row["ids"]
+
+
+async def member_of(connection: Connection, tenant_id: UUID, email_key: str) -> Member | None:
+    """The member with this address, unless there is none or they were removed."""
+    rows = await _MEMBER_OF.fetch(connection, tenant_id=tenant_id, email_key=email_key)
+    return MEMBERS.decode(rows[0]) if rows else None
+
+
+async def invitation_to(connection: Connection, tenant_id: UUID, email_key: str) -> Invitation | None:
+    """The open invitation to this address, over by time or not."""
+    rows = await _INVITATION_TO.fetch(connection, tenant_id=tenant_id, email_key=email_key)
+    return INVITATIONS.decode(rows[0]) if rows else None

@@ -14,6 +14,10 @@ class Settings(settings.Settings):
     """Base64 of 32 bytes; wraps stored secrets."""
     issuer_root_key: SecretStr
     """The private half of the root key, on P-256: a PEM or a JWK."""
+    letters_key: str = ""
+    """The public key of whoever writes to people: a JWK on P-256. Invitations are sealed for it; without one, none is told of."""
+    shows_invitations: bool = False
+    """Answer whoever invites somebody with the token itself: for a stack that writes to nobody."""
 
     @field_validator("master_key")
     @classmethod

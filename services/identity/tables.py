@@ -28,8 +28,10 @@ CLIENT = aggregate(
     *required(Text, "name"),
     *required(JSONB, "scopes", "secrets"),
     *optional(MOMENT, "deleted_at"),
+    *required(JSONB, "redirect_uris", default="[]"),
     CheckConstraint("jsonb_array_length(secrets) <= 2", name="client_secrets"),
     CheckConstraint("deleted_at IS NULL OR jsonb_array_length(secrets) = 0", name="client_deleted"),
+    CheckConstraint("jsonb_array_length(redirect_uris) = 0 OR jsonb_array_length(secrets) = 0", name="client_public"),
     kind=Text,
 )
 
@@ -44,6 +46,8 @@ SESSION = aggregate(
     *required(BigInteger, "refresh_count", default=text("0")),
     *optional(Uuid, "former_subject_id"),
     *required(MOMENT, "rotated_at", "expires_at"),
+    *optional(Text, "client_id"),
+    *required(JSONB, "scopes", default="[]"),
     ForeignKeyConstraint(["tenant_id"], ["tenant.tenant_id"], name="session_tenant"),
     CheckConstraint("state IN ('live', 'ended')", name="session_state"),
     Index("session_of_subject", "tenant_id", "subject_id", "id"),
@@ -73,4 +77,84 @@ EPOCH = aggregate(
     CheckConstraint("kind IN ('tenant', 'subject', 'session', 'client')", name="epoch_kind"),
     Index("epoch_live", "epoch_ms"),
     kind=Text,
+)
+
+STAFF = aggregate(
+    METADATA,
+    "staff",
+    "tenant_id",
+    *required(BigInteger, "owners"),
+    *required(JSONB, "uses"),
+    ForeignKeyConstraint(["tenant_id"], ["tenant.tenant_id"], name="staff_tenant"),
+    CheckConstraint("owners >= 0", name="staff_owners"),
+)
+
+ROLE = aggregate(
+    METADATA,
+    "role",
+    "name",
+    *required(Text, "description"),
+    *required(JSONB, "permissions"),
+    *optional(MOMENT, "deleted_at"),
+    ForeignKeyConstraint(["tenant_id"], ["tenant.tenant_id"], name="role_tenant"),
+    CheckConstraint("name ~ '^[a-z][a-z0-9-]{0,62}$'", name="role_name"),
+    CheckConstraint("deleted_at IS NULL OR jsonb_array_length(permissions) = 0", name="role_deleted"),
+    kind=Text,
+)
+
+MEMBER = aggregate(
+    METADATA,
+    "member",
+    "id",
+    *required(Text, "email", "email_key", "name"),
+    *required(JSONB, "roles"),
+    *required(Text, "state"),
+    *optional(Text, "password"),
+    *required(MOMENT, "joined_at"),
+    *optional(MOMENT, "deleted_at"),
+    ForeignKeyConstraint(["tenant_id"], ["tenant.tenant_id"], name="member_tenant"),
+    CheckConstraint("state IN ('active', 'deactivated', 'removed')", name="member_state"),
+    CheckConstraint("(state = 'removed') = (deleted_at IS NOT NULL)", name="member_removed"),
+    CheckConstraint("deleted_at IS NULL OR (password IS NULL AND jsonb_array_length(roles) = 0)", name="member_rights"),
+)
+# One account an address and tenant; that of a removed member is free again.
+Index(
+    "member_email_taken",
+    MEMBER.c.tenant_id,
+    MEMBER.c.email_key,
+    unique=True,
+    postgresql_where=MEMBER.c.deleted_at.is_(None),
+)
+
+INVITATION = aggregate(
+    METADATA,
+    "invitation",
+    "id",
+    *required(Text, "email", "email_key"),
+    *required(JSONB, "roles"),
+    *required(Text, "state", "nonce", "digest"),
+    *required(MOMENT, "expires_at"),
+    ForeignKeyConstraint(["tenant_id"], ["tenant.tenant_id"], name="invitation_tenant"),
+    CheckConstraint("state IN ('open', 'accepted', 'revoked')", name="invitation_state"),
+)
+Index(
+    "invitation_already_open",
+    INVITATION.c.tenant_id,
+    INVITATION.c.email_key,
+    unique=True,
+    postgresql_where=INVITATION.c.state == "open",
+)
+
+AUTHORIZATION_CODE = aggregate(
+    METADATA,
+    "authorization_code",
+    "id",
+    *required(Text, "digest"),
+    *required(Uuid, "member_id"),
+    *required(Text, "client_id", "redirect_uri", "challenge"),
+    *required(JSONB, "scopes"),
+    *required(MOMENT, "expires_at"),
+    *optional(Uuid, "session_id"),
+    ForeignKeyConstraint(["tenant_id", "member_id"], ["member.tenant_id", "member.id"], name="authorization_code_member"),
+    ForeignKeyConstraint(["tenant_id", "client_id"], ["client.tenant_id", "client.id"], name="authorization_code_client"),
 )

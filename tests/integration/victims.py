@@ -20,6 +20,7 @@ from libs.common.sealing import MasterKey, MasterKeys
 from libs.common.shared import Shared
 from services import SERVICES
 from services.checkout.repository import CHECKOUTS
+from services.identity.domain.role import OWNER
 from services.payments.domain.money.dispute import dispute_id
 from services.payments.domain.provider.outcome import DisputeStatus
 from services.payments.domain.reconciliation.comparison import BreakKind, Found, Side, Standing, Subject
@@ -31,13 +32,14 @@ from services.payments.repository.provider.accounts import loading
 from tests.shared.callers import Person, count, message
 from tests.shared.events import cart_frozen_for, frozen_line, payment_authorized, payment_captured
 from tests.shared.paying import AMOUNT, captured, dispute_seen, wanted
+from tests.shared.people import desk, staffed
 from tests.shared.places import Place
 from tests.shared.victims import CANARY, client_of
 
 FOREVER_OPEN = {"/v1/sessions", "/v1/order-lookups", "/v1/webhooks/stripe", "/v1/webhooks/stripe/{tenant_id}", "/oauth/token"}
 NEVER_SET = {"/v1/provider-accounts/stripe"}
 """What the victim has none of: it is begun at the provider, who is nowhere here."""
-FOREVER_OPEN |= {"/oauth/revoke", "/oauth/introspect"}
+FOREVER_OPEN |= {"/v1/invitations/accept", "/oauth/authorize", "/oauth/revoke", "/oauth/introspect"}
 FOREVER_OPEN |= {"/v1/sessions/current", "/v1/sessions/{session_id}"}  # for any token, and nobody without one
 FOREVER_OPEN |= {"/.well-known/jwks.json", "/.well-known/oauth-authorization-server"}
 
@@ -65,6 +67,10 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
     "POST /v1/clients": {"name": "n", "scopes": ["carts:read"]},
     "POST /v1/tenants": {"slug": "s-walls", "name": "n", "currency": "GBP", "country": "GB", "admin_email": "a@shop.test"},
     "PATCH /v1/tenants/{tenant_id}": {"name": "n"},
+    "POST /v1/roles": {"name": "packer", "permissions": ["orders:read"]},
+    "PATCH /v1/roles/{role_name}": {"description": "d"},
+    "PATCH /v1/members/{member_id}": {"roles": ["viewer"]},
+    "POST /v1/invitations": {"email": "new@shop.test", "roles": ["viewer"]},
     "POST /ops/parked-messages/{id}/discard": {"reason": "r"},
     **{f"POST /v1/{service}-parked-messages/{{parked_id}}/discard": {"reason": "r"} for service in SERVICES},
 }
@@ -184,7 +190,7 @@ async def _checkout(victim: Victim) -> dict[str, str]:
 
 
 async def _payments(victim: Victim) -> dict[str, str]:
-    payment_id = await captured(victim.shell, victim.tenant_id)
+    payment_id = await captured(victim.shell, victim.tenant_id, subject_id=victim.shopper.subject)
     refund, run_id = wanted(payment_id, 100), uuid4()
     case = dispute_seen(DisputeStatus.NEEDS_RESPONSE, AMOUNT, 0, 1_500)
     begun, ended, none = now() - timedelta(days=1), now(), timedelta(0)
@@ -222,7 +228,10 @@ async def _payments(victim: Victim) -> dict[str, str]:
 
 async def _identity(victim: Victim) -> dict[str, str]:
     client_id, secret_id = await client_of(victim.shell, victim.tenant_id, sorted(ROLES[CLIENT]))
-    ids = {"tenant_id": victim.tenant_id, "client_id": client_id, "secret_id": secret_id, "session_id": uuid4()}
+    taking_in = desk()
+    victim.client._transport.app.state.service.shared = Shared(taking_in)  # type: ignore[attr-defined]
+    staff = await staffed(victim.shell, taking_in, victim.tenant_id, OWNER, "clerk")
+    ids = {"tenant_id": victim.tenant_id, "client_id": client_id, "secret_id": secret_id, "session_id": uuid4(), **staff}
     return {name: str(value) for name, value in ids.items()}
 
 

@@ -27,7 +27,7 @@ class Area:
 AREAS = (
     Area(("services/cart/domain.py", "services/cart/handlers.py"), ("tests/unit/cart",)),
     Area(("services/checkout/domain", "services/checkout/handlers"), ("tests/unit/checkout", "tests/unit/joint")),
-    Area(("services/identity/domain",), ("tests/unit/identity",)),
+    Area(("services/identity/domain", "services/identity/handlers"), ("tests/unit/identity",)),
     Area(
         ("libs/common/auth.py", "libs/common/keys.py", "libs/common/revocations.py"),
         (

@@ -32,6 +32,7 @@ from libs.common.messaging.shell import Shell
 from libs.common.processes.api import PublicApi, api_app
 from libs.common.shared import Shared
 from services.checkout.handlers.checkouts import Lifetime
+from services.identity.api.desk import Desk
 from tests.shared.events import stock_counted, tenant_updated
 from tests.shared.places import Place
 from tests.shared.roots import keys_of, none_revoked
@@ -45,7 +46,7 @@ JWK = {**PUBLIC, "kid": thumbprint(PUBLIC)}
 OPERATED = (OPERATORS, "/livez", "/startupz", "/readyz", "/metrics")
 """Where the paths begin that no public port answers on."""
 
-SHARED = {"checkout": Lifetime(900)}
+SHARED = {"checkout": Lifetime(900), "identity": Desk(b"m" * 32, shows_tokens=True)}
 """What the processes of a service share; payments is given its own by whoever tries it."""
 
 

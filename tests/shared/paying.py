@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 from libs.common.clock import now
@@ -112,9 +113,9 @@ async def answer(shell: Shell, tenant_id: UUID, outcome: Callable[[Operation], O
     return len(calls)
 
 
-async def captured(shell: Shell, tenant_id: UUID, *, confirm: bool = True) -> UUID:
+async def captured(shell: Shell, tenant_id: UUID, *, confirm: bool = True, **changes: Any) -> UUID:
     """A payment whose money is ours."""
-    requested = payment_requested(amount_minor=AMOUNT)
+    requested = payment_requested(amount_minor=AMOUNT, **changes)
     await shell.execute(message(requested, tenant_id))
     while await answer(shell, tenant_id):
         pass

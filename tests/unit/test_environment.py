@@ -45,7 +45,7 @@ def _ours(environment: dict[str, str]) -> dict[str, str]:
     [
         ("cart", set()),
         ("checkout", set()),
-        ("identity", {"ISSUER_ROOT_KEY", "MASTER_KEY"}),
+        ("identity", {"ISSUER_ROOT_KEY", "MASTER_KEY", "SHOWS_INVITATIONS"}),
         ("payments", {"MASTER_KEY", *STRIPES}),
     ],
 )

@@ -29,7 +29,10 @@ from services.checkout.domain.refund import Refund
 from services.checkout.domain.saga import Checkout
 from services.checkout.domain.stock import Allocation, Stock
 from services.checkout.domain.timeline import TimelineEntry
+from services.identity.domain.invitation import Invitation
+from services.identity.domain.member import Member
 from services.identity.domain.session import Session
+from services.identity.domain.sign_in import AuthorizationCode
 from services.payments.domain.money.ledger import Entry
 from services.payments.domain.money.refund import Refund as MoneyBack
 from services.payments.domain.payment.attempt import Attempt
@@ -76,6 +79,7 @@ KNOWN: dict[str, Known] = {
     "repaired": lambda anything: (_found(anything),),
 }
 MADE_ANEW = {Attempt, Cart, Checkout, Entry, MoneyBack, Note, Operation, Order, OrderPayment, Refund, Session, TimelineEntry}
+MADE_ANEW |= {AuthorizationCode, Invitation, Member}
 """Made under an id that is new or follows from what is locked: there is nothing to look up."""
 UNREAD = {(LookAtPayment, Attempt)}
 """Declared and never asked for: it shares its second round with `ObserveIntent`."""

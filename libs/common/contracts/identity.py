@@ -1,4 +1,4 @@
-"""Events of the identity service: tenants, signing keys, revocations (compacted topics, always the whole state)."""
+"""Events of the identity service: tenants, signing keys, revocations (compacted topics, always the whole state); invitations."""
 
 from dataclasses import field
 from datetime import datetime
@@ -12,6 +12,7 @@ from libs.common.contracts import Currency, Event, Text, event
 Certificate = Annotated[str, MaxLen(2_000)]
 Revocable = Literal["tenant", "subject", "session", "client"]
 """Whose tokens an epoch ends."""
+Letter = Annotated[str, MaxLen(4_000)]
 
 
 @event("tenant.v1", "tenant.updated", aggregate="tenant_id")
@@ -48,3 +49,13 @@ class RevocationRaised(Event):
     id: Annotated[str, MaxLen(128)]
     epoch: Annotated[int, Ge(0)]
     """Milliseconds since 1970. Of two the higher counts, whichever comes last."""
+
+
+@event("invitation.v1", "invitation.created", aggregate="invitation_id")
+class InvitationCreated(Event):
+    """Somebody is invited to a tenant's staff, or once more. Whoever writes to people has it delivered."""
+
+    invitation_id: UUID
+    expires_at: datetime
+    letter: Letter | None = None
+    """To whom and with which token: a JWE (RFC 7516) that only the holder of the letters' key opens. None without such a key."""

@@ -129,8 +129,12 @@ class Rates:
 
     def demand_may_guess(self, name: str, address: str) -> None:
         """Let nobody guess the secret of this name too fast. Raises RateLimitedError."""
-        if wait := self._guesses.wait((name, address), self._clock()):
+        if wait := self.wait_to_guess(name, address):
             raise _limited("guess", wait)
+
+    def wait_to_guess(self, name: str, address: str) -> float:
+        """In how many seconds this address may guess once more."""
+        return self._guesses.wait((name, address), self._clock())
 
     def guessed(self, name: str, address: str, *, right: bool) -> None:
         """Remember how a guess at the secret of this name came out. Others who know it are not held up by it."""

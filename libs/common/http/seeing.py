@@ -32,6 +32,11 @@ class Sight(Generic[A]):
         self._parameter = parameter
         self._as_its = as_its
 
+    @property
+    def is_by_owner(self) -> bool:
+        """Whether a shopper sees only what is theirs of these, and not what is any shopper's."""
+        return self._as_its[0].is_by_owner if self._as_its else self._rows.kind.OWNER is not None
+
     async def __call__(self, call: Call) -> A:
         """The object of the path. Raises NotFoundError."""
         return await self.of(call, self._key_type(call.request.path_params[self._parameter]))

@@ -1,8 +1,9 @@
-"""HTTP in: tenants and clients for the platform and its tenants, sessions for shoppers, tokens for everybody (OAuth 2.0)."""
+"""HTTP in: tenants with their clients and staff, sessions for shoppers, and tokens for everybody (OAuth 2.0)."""
 
 from libs.common.http.routes import Routes
-from services.identity.api import clients, handed_back, oauth, sessions, tenants
+from services.identity.api import authorize, clients, handed_back, invitations, members, oauth, roles, sessions, tenants
 
 ROUTES = Routes()
-for part in (tenants.ROUTES, clients.ROUTES, sessions.ROUTES, oauth.ROUTES, handed_back.ROUTES):
-    ROUTES.include_router(part)
+PARTS = (tenants, clients, sessions, oauth, authorize, handed_back, members, invitations, roles)
+for part in PARTS:
+    ROUTES.include_router(part.ROUTES)

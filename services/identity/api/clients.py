@@ -18,6 +18,7 @@ from libs.common.http.seeing import listed
 from libs.common.messaging.idempotency import Answer, Replayed
 from services.identity import handlers, repository
 from services.identity.domain.client import Client, client_id_of, digest_of, tenant_of
+from services.identity.domain.sign_in import REDIRECT
 
 ROUTES = Routes()
 SECRET_BYTES = 32
@@ -31,6 +32,10 @@ class NewClient(BaseModel):
     name: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,200}$"), WRITTEN]
     scopes: Annotated[list[str], Field(min_length=1, max_length=100)]
     tenant_id: UUID | None = None
+    redirect_uris: Annotated[
+        list[Annotated[str, Field(max_length=2_000, pattern=f"^{REDIRECT.pattern}$")]],
+        Field(max_length=10, description="Of an application that people sign in with. It gets no secret: a browser keeps none"),
+    ] = []
 
 
 class SecretModel(BaseModel):
@@ -47,16 +52,18 @@ class ClientModel(BaseModel):
     name: str
     scopes: list[str]
     secrets: list[SecretModel]
+    redirect_uris: list[str]
 
 
 class ClientWithSecret(BaseModel):
-    """A new client. The secret is shown here and never again."""
+    """A new client. The secret, if it has one, is shown here and never again."""
 
     client_id: str
-    client_secret: str
-    secret_id: UUID
+    client_secret: str | None = None
+    secret_id: UUID | None = None
     name: str
     scopes: list[str]
+    redirect_uris: list[str]
 
 
 def client_model(client: Client) -> ClientModel:
@@ -66,10 +73,11 @@ def client_model(client: Client) -> ClientModel:
         name=client.name,
         scopes=_effective(client),
         secrets=[SecretModel(id=secret.id, created_at=rfc3339(secret.created_at)) for secret in client.secrets],
+        redirect_uris=list(client.redirect_uris),
     )
 
 
-def _tenant_asked(call: Call, tenant_id: UUID | None) -> UUID:
+def tenant_asked(call: Call, tenant_id: UUID | None) -> UUID:
     """Whose clients are meant: the platform must say, a tenant must not."""
     if call.tenant_id != PLATFORM:
         if tenant_id is not None:
@@ -106,15 +114,26 @@ def _effective(client: Client) -> list[str]:
     return [scope for scope in client.scopes if scope in ROLES[CLIENT]]
 
 
-def _granter(call: Call) -> handlers.Granter:
+def granter_of(call: Call) -> handlers.Granter:
     """The caller, who grants what its token allows; the platform's operators, whatever a tenant's client may have."""
     held = ROLES[CLIENT] if call.principal.is_platform_operator else ROLES[CLIENT] & call.principal.permissions
-    return handlers.Granter(tenant_id=call.tenant_id, client_id=call.principal.client_id, grantable=tuple(sorted(held)))
+    return handlers.Granter(
+        tenant_id=call.tenant_id,
+        client_id=call.principal.client_id,
+        grantable=tuple(sorted(held)),
+        subject_id=call.principal.subject,
+    )
 
 
 def _with_secret(client: Client, secret_id: UUID, secret: str) -> Response:
+    is_shown = not client.redirect_uris
     answer = ClientWithSecret(
-        client_id=client.id, client_secret=secret, secret_id=secret_id, name=client.name, scopes=_effective(client)
+        client_id=client.id,
+        client_secret=secret if is_shown else None,
+        secret_id=secret_id if is_shown else None,
+        name=client.name,
+        scopes=_effective(client),
+        redirect_uris=list(client.redirect_uris),
     )
     return reply(201, answer, Location=f"/v1/clients/{client.id}", Cache_Control="no-store")
 
@@ -134,16 +153,17 @@ def _refuse_replay(replayed: Replayed) -> ConflictError:
 @guard("clients:manage", idempotent=True)
 async def create_client(call: Caller, body: NewClient) -> Response:
     """Make a client. Its secret is in this answer alone."""
-    tenant_id, subject_id, secret_id = _tenant_asked(call, body.tenant_id), new_id(), new_id()
+    tenant_id, subject_id, secret_id = tenant_asked(call, body.tenant_id), new_id(), new_id()
     secret = secrets.token_urlsafe(SECRET_BYTES)
     command = handlers.CreateClient(
         client_id=client_id_of(tenant_id, subject_id),
         subject_id=subject_id,
         name=body.name,
         scopes=tuple(sorted(set(body.scopes))),
-        granter=_granter(call),
+        granter=granter_of(call),
         secret_id=secret_id,
         secret_digest=digest_of(secret),
+        redirect_uris=tuple(dict.fromkeys(body.redirect_uris)),
     )
     client = await call.execute_once(command, _remember, tenant_id=tenant_id)
     if isinstance(client, Replayed):
@@ -155,7 +175,7 @@ async def create_client(call: Caller, body: NewClient) -> Response:
 @guard("clients:manage")
 async def list_clients(call: Caller, tenant_id: UUID | None = None, limit: Limit = 50, cursor: str | None = None) -> Response:
     """A tenant's clients."""
-    tenant_id = _tenant_asked(call, tenant_id)
+    tenant_id = tenant_asked(call, tenant_id)
     return await listed(call, repository.CLIENTS, client_model, limit, cursor, tenant_id=tenant_id)
 
 
@@ -181,7 +201,7 @@ async def add_secret(call: Caller, client_id: str) -> Response:
     tenant_id, secret_id = _tenant_of(call, client_id), new_id()
     secret = secrets.token_urlsafe(SECRET_BYTES)
     command = handlers.AddSecret(
-        client_id=client_id, secret_id=secret_id, secret_digest=digest_of(secret), granter=_granter(call)
+        client_id=client_id, secret_id=secret_id, secret_digest=digest_of(secret), granter=granter_of(call)
     )
     client = await call.execute_once(command, _remember, tenant_id=tenant_id)
     if isinstance(client, Replayed):

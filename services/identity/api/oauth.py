@@ -23,6 +23,7 @@ from libs.common.http.routes import Call, Caller, Routes, for_strangers, public,
 from libs.common.json_text import is_keepable
 from libs.common.telemetry.security import Refused
 from services.identity import repository
+from services.identity.api import member_tokens
 from services.identity.api.issuer import Issuer, TokenAnswer
 from services.identity.domain import access
 from services.identity.domain.client import PLATFORM_CLIENT, Client, authenticates, tenant_of
@@ -33,6 +34,7 @@ ROUTES = Routes()
 MAX_FORM_BYTES = 16_384
 MAX_FIELDS = 32
 FORM = "application/x-www-form-urlencoded"
+GRANTS = ("client_credentials", "refresh_token", "authorization_code")
 UNCACHED = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 
 log = structlog.get_logger(__name__)
@@ -62,7 +64,7 @@ class Form:
         return value
 
 
-async def _form(call: Call) -> Form:
+async def form_of(call: Call) -> Form:
     """The body, read up to a limit. Anybody at all may send one."""
     if call.request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
         raise RejectedError("invalid-request", f"send {FORM}")
@@ -148,9 +150,10 @@ async def _client_credentials(call: Call, form: Form) -> TokenAnswer:
 
 
 async def _refresh_token(call: Call, form: Form) -> TokenAnswer:
-    """Shoppers are a public client: the token itself is the proof, and works once."""
-    if form.get("client_id") not in {None, access.SHOPPER_CLIENT}:
-        raise RejectedError("invalid-grant", f"refresh tokens are of the client {access.SHOPPER_CLIENT!r}")
+    """Shoppers are a public client, and so are the applications of members: the token itself is the proof, and works once."""
+    client_id = form.get("client_id")
+    if client_id not in {None, access.SHOPPER_CLIENT}:
+        return await member_tokens.refreshed(call, str(client_id), form.demand("refresh_token"))
     # What is wrong with the request must be said before the token is used up.
     permissions, audience = access.narrow(ROLES[SHOPPER], access.AUDIENCES, scope=form.get("scope"), resources=form.resources)
     issuer = call.service.shared(Issuer)
@@ -181,7 +184,10 @@ async def _grant(call: Call, form: Form) -> TokenAnswer:
         return await _client_credentials(call, form)
     if kind == "refresh_token":
         return await _refresh_token(call, form)
-    raise RejectedError("unsupported-grant-type", "grant_type is client_credentials or refresh_token")
+    if kind == "authorization_code":
+        names = ("client_id", "code", "redirect_uri", "code_verifier")
+        return await member_tokens.redeemed(call, *(form.demand(name) for name in names))
+    raise RejectedError("unsupported-grant-type", f"grant_type is one of {', '.join(GRANTS)}")
 
 
 def _oauth_error(error: CartwrightError) -> Response:
@@ -201,7 +207,7 @@ def _oauth_error(error: CartwrightError) -> Response:
 async def answered(call: Call, route: str, work: Callable[[Call, Form], Awaitable[BaseModel | None]]) -> Response:
     """What comes of a form, or why nothing does, as RFC 6749 has it."""
     try:
-        answer = await work(call, await _form(call))
+        answer = await work(call, await form_of(call))
     except _LoginError as error:
         refused(Refused.LOGIN, error.reason, call.request.scope, route, tenant_id=error.tenant_id, **error.known)
         return _oauth_error(error.told)
@@ -220,10 +226,13 @@ _FORM_SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["grant_type"],
     "properties": {
-        "grant_type": {"type": "string", "enum": ["client_credentials", "refresh_token"]},
+        "grant_type": {"type": "string", "enum": list(GRANTS)},
         "client_id": {"type": "string"},
         "client_secret": {"type": "string"},
         "refresh_token": {"type": "string"},
+        "code": {"type": "string"},
+        "redirect_uri": {"type": "string"},
+        "code_verifier": {"type": "string"},
         "scope": {"type": "string"},
         "resource": {"type": "array", "items": {"type": "string", "enum": list(access.AUDIENCES)}},
     },
@@ -237,7 +246,7 @@ _FORM_SCHEMA: dict[str, Any] = {
 )
 @for_strangers
 async def issue_token(call: Caller) -> Response:
-    """Give an access token for a client's secret or a shopper's refresh token."""
+    """Give an access token for a client's secret, a member's authorization code or a refresh token."""
     return await answered(call, "/oauth/token", _grant)
 
 
@@ -259,8 +268,11 @@ async def read_metadata(call: Caller) -> Response:
         "token_endpoint": f"{address}/oauth/token",
         "jwks_uri": f"{address}/.well-known/jwks.json",
         "scopes_supported": sorted(PERMISSIONS),
-        "response_types_supported": [],
-        "grant_types_supported": ["client_credentials", "refresh_token"],
+        "response_types_supported": ["code"],
+        "grant_types_supported": list(GRANTS),
+        "authorization_endpoint": f"{address}/oauth/authorize",
+        "authorization_response_iss_parameter_supported": True,
+        "code_challenge_methods_supported": ["S256"],
         "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
         "revocation_endpoint": f"{address}/oauth/revoke",
         "revocation_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],

@@ -15,8 +15,11 @@ from libs.common.http.routes import Call, Caller, Routes, guard, reply
 from libs.common.messaging.idempotency import Answer, Replayed
 from libs.common.money import CURRENCIES
 from services.identity import repository
+from services.identity.api.desk import Desk
+from services.identity.api.invitations import InvitationModel, invitation_model
+from services.identity.domain.member import email_key
 from services.identity.domain.tenant import PROVISIONERS, Tenant
-from services.identity.handlers import ChangeTenant, OnboardTenant
+from services.identity.handlers import AskOwner, ChangeTenant, OnboardTenant
 
 ROUTES = Routes()
 SLUG = r"^[a-z0-9][a-z0-9-]{1,62}$"
@@ -139,6 +142,12 @@ def tenant_model(tenant: Tenant) -> TenantModel:
     )
 
 
+class OnboardedModel(TenantModel):
+    """A tenant that has just been made, and the invitation of its owner for as long as nobody has taken it."""
+
+    owner: InvitationModel | None = None
+
+
 async def load_tenant(call: Call, tenant_id: UUID) -> Tenant:
     """One tenant. Who may ask has been settled by the route."""
     async with call.transaction(tenant_id) as connection:
@@ -170,15 +179,30 @@ def _remember(tenant: Tenant) -> Answer:
     return Answer(202, headers={"Location": f"/v1/tenants/{tenant.tenant_id}"})
 
 
-@ROUTES.post("/v1/tenants", status_code=202, response_model=TenantModel, responses={200: {"model": TenantModel}})
+def _asked_owner(call: Call, tenant_id: UUID, email: str) -> AskOwner:
+    invitation_id = new_id()
+    token, letter = call.service.shared(Desk).token(tenant_id, invitation_id, email)
+    return AskOwner(invitation_id=invitation_id, token=token, letter=letter)
+
+
+async def _onboarded_model(call: Call, tenant: Tenant) -> OnboardedModel:
+    """A tenant with its owner's invitation, which whoever onboards may see again until it is taken."""
+    async with call.transaction(tenant.tenant_id) as connection:
+        invited = await repository.invitation_to(connection, tenant.tenant_id, email_key(tenant.admin_email))
+    owner = None if invited is None else invitation_model(invited, call.service.shared(Desk).shown(invited))
+    return OnboardedModel(**tenant_model(tenant).model_dump(), owner=owner)
+
+
+@ROUTES.post("/v1/tenants", status_code=202, response_model=OnboardedModel, responses={200: {"model": OnboardedModel}})
 @guard("tenants:manage", idempotent=True, platform_only=True)
 async def onboard_tenant(call: Caller, body: NewTenant) -> Response:
-    """Make a tenant. It is active once every service has said that it can serve it."""
+    """Make a tenant, and invite its owner. It is active once every service has said that it can serve it."""
     if body.currency not in CURRENCIES:
         raise RejectedError("currency-not-supported", f"{body.currency!r} is not a currency this platform sells in")
     tenant_id = new_id()
+    command = OnboardTenant(**body.model_dump(), owner=_asked_owner(call, tenant_id, body.admin_email))
     try:
-        outcome = await call.execute_once(OnboardTenant(**body.model_dump()), _remember, tenant_id=tenant_id)
+        outcome = await call.execute_once(command, _remember, tenant_id=tenant_id)
     except ConflictError as error:
         if error.code != "slug-taken":
             raise
@@ -191,7 +215,7 @@ async def onboard_tenant(call: Caller, body: NewTenant) -> Response:
         replayed = {"Idempotent-Replayed": "true"}
     tenant = await _settled(call, tenant_id)
     headers = {"Location": f"/v1/tenants/{tenant_id}", "ETag": f'"{tenant.version}"', **replayed, **call.applied}
-    return reply(200 if tenant.is_news else 202, tenant_model(tenant), **headers)
+    return reply(200 if tenant.is_news else 202, await _onboarded_model(call, tenant), **headers)
 
 
 @ROUTES.get("/v1/tenants", response_model=Page[TenantModel])

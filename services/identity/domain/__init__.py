@@ -1,5 +1,5 @@
 """What identity decides: tenants, clients, sessions, signing keys, and what an access token grants, and what ends one. Pure."""
 
-from services.identity.domain import client, revocation, session, signing_key, tenant
+from services.identity.domain import client, invitation, member, revocation, role, session, sign_in, signing_key, staff, tenant
 
-__all__ = ["client", "revocation", "session", "signing_key", "tenant"]
+__all__ = ["client", "invitation", "member", "revocation", "role", "session", "sign_in", "signing_key", "staff", "tenant"]

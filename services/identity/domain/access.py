@@ -79,6 +79,19 @@ def of_session(session: Session, role: str, permissions: frozenset[str], audienc
     )
 
 
+def of_member(session: Session, client: Client, kind: str, roles: Sequence[str], allowed: frozenset[str]) -> Grant:
+    """What a member is granted: of what was asked for, what both their application and their roles allow by now."""
+    asked = frozenset(session.scopes or client.scopes)
+    return Grant(
+        subject_id=session.subject_id,
+        client_id=client.id,
+        tenant_id=session.tenant_id,
+        roles=(kind, *roles),
+        permissions=asked & frozenset(client.scopes) & allowed,
+        session_id=session.id,
+    )
+
+
 def narrow(
     permissions: frozenset[str], audience: tuple[str, ...], *, scope: str | None, resources: Sequence[str]
 ) -> tuple[frozenset[str], tuple[str, ...]]:

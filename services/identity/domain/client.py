@@ -39,6 +39,8 @@ class Client(Aggregate):
     scopes: tuple[str, ...]
     secrets: tuple[Secret, ...]
     deleted_at: datetime | None = None
+    redirect_uris: tuple[str, ...] = ()
+    """Where people's browsers are sent back to, when they have signed in with it. A client with any has no secret to keep."""
 
     @property
     def is_gone(self) -> bool:
@@ -101,7 +103,9 @@ def demand_grantable(scopes: Iterable[str], grantable: Iterable[str], granter: C
 
 
 def add_secret(client: Client, secret: Secret) -> Client:
-    """One more secret, if there is room."""
+    """One more secret, if there is room. An application in a browser keeps none."""
+    if client.redirect_uris:
+        raise ConflictError("client-is-public", "people sign in with this client: it has no secret", client_id=client.id)
     if len(client.secrets) >= MAX_SECRETS:
         detail = f"a client has at most {MAX_SECRETS} secrets; delete one first"
         raise ConflictError("too-many-secrets", detail, client_id=client.id)

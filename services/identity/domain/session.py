@@ -1,4 +1,4 @@
-"""Shoppers' sessions. A refresh token is good once; a second use after a short grace means that it was stolen."""
+"""Sessions, of shoppers and of members. A refresh token is good once; a second use after a short grace means it was stolen."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -41,7 +41,7 @@ class Refreshed(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Session(Aggregate):
-    """A shopper who came in once, and all the refresh tokens that followed. Of those only SHA-256 is kept."""
+    """Somebody who came in once, and all the refresh tokens that followed. Of those only SHA-256 is kept."""
 
     OWNER: ClassVar[str | None] = "subject_id"
     id: UUID
@@ -56,6 +56,10 @@ class Session(Aggregate):
     """The guest that this shopper was, whose carts are theirs to claim."""
     rotated_at: datetime
     expires_at: datetime
+    client_id: str | None = None
+    """The application that a member signed in with; None is a shopper's session."""
+    scopes: tuple[str, ...] = ()
+    """What the application asked for."""
 
     @property
     def is_gone(self) -> bool:
@@ -73,7 +77,17 @@ def subject_of(tenant_id: UUID, shopper_ref: str) -> UUID:
     return uuid5(tenant_id, f"shopper:{shopper_ref}")
 
 
-def start(tenant_id: UUID, session_id: UUID, subject_id: UUID, digest: str, now: datetime, *, is_guest: bool) -> Session:
+def start(
+    tenant_id: UUID,
+    session_id: UUID,
+    subject_id: UUID,
+    digest: str,
+    now: datetime,
+    *,
+    is_guest: bool,
+    client_id: str | None = None,
+    scopes: tuple[str, ...] = (),
+) -> Session:
     """A new session, with the digest of its first refresh token."""
     return Session(
         tenant_id=tenant_id,
@@ -84,6 +98,8 @@ def start(tenant_id: UUID, session_id: UUID, subject_id: UUID, digest: str, now:
         digest=digest,
         rotated_at=now,
         expires_at=now + LIFETIME,
+        client_id=client_id,
+        scopes=scopes,
     )
 
 

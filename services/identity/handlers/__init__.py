@@ -1,46 +1,69 @@
 """Which command or event goes to which decision, and what is loaded for it."""
 
-from services.identity.handlers import core, revoking, sessions
+from services.identity.handlers import core, invitations, members, revoking, roles, sessions, signing_in
 from services.identity.handlers.core import (
     AddSecret,
     AddSigningKey,
     AnnounceSigningKey,
     AnnounceTenant,
+    AskOwner,
     ChangeTenant,
     CreateClient,
     DeleteClient,
-    Granter,
     OnboardTenant,
     RefreshSession,
     RemoveSecret,
     StartSession,
 )
+from services.identity.handlers.granting import Granter
+from services.identity.handlers.invitations import AcceptInvitation, CreateInvitation, ResendInvitation, RevokeInvitation
+from services.identity.handlers.members import ChangeMember, RemoveMember
 from services.identity.handlers.revoking import TellEpoch, epoch_ref, raise_epoch
+from services.identity.handlers.roles import ChangeRole, CreateRole, DeleteRole
 from services.identity.handlers.sessions import EndSession, RevokeSession, RevokeToken, TakeOver
+from services.identity.handlers.signing_in import IssueCode, ReadStanding, RedeemCode, Standing
 from services.identity.handlers.table import HANDLERS
 
 __all__ = [
     "HANDLERS",
+    "AcceptInvitation",
     "AddSecret",
     "AddSigningKey",
     "AnnounceSigningKey",
     "AnnounceTenant",
+    "AskOwner",
+    "ChangeMember",
+    "ChangeRole",
     "ChangeTenant",
     "CreateClient",
+    "CreateInvitation",
+    "CreateRole",
     "DeleteClient",
+    "DeleteRole",
     "EndSession",
     "Granter",
+    "IssueCode",
     "OnboardTenant",
+    "ReadStanding",
+    "RedeemCode",
     "RefreshSession",
+    "RemoveMember",
     "RemoveSecret",
+    "ResendInvitation",
+    "RevokeInvitation",
     "RevokeSession",
     "RevokeToken",
+    "Standing",
     "StartSession",
     "TakeOver",
     "TellEpoch",
     "core",
     "epoch_ref",
+    "invitations",
+    "members",
     "raise_epoch",
     "revoking",
+    "roles",
     "sessions",
+    "signing_in",
 ]

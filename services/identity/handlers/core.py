@@ -1,6 +1,5 @@
 """Tenants, clients, shoppers' sessions and signing keys: which command or event goes to which decision."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import import_module
@@ -12,22 +11,35 @@ from libs.common.decision import Message, Ref, World, present
 from libs.common.errors import NotFoundError, StaleError
 from services.identity import domain
 from services.identity.domain.client import Client, Secret
+from services.identity.domain.invitation import Token
+from services.identity.domain.role import OWNER
 from services.identity.domain.session import Refreshed, Session
 from services.identity.domain.signing_key import KeyState, SigningKey
 from services.identity.domain.tenant import Tenant, TenantStatus
+from services.identity.handlers.granting import Granter, demand_grantable, granter_refs, granter_roles
 from services.identity.handlers.revoking import epoch_ref, raise_epoch
 from services.identity.handlers.table import HANDLERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AskOwner:
+    """The invitation of a tenant's first owner, to the address that the tenant is onboarded with."""
+
+    invitation_id: UUID
+    token: Token
+    letter: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OnboardTenant:
-    """Make a tenant; the message's own tenant id becomes its."""
+    """Make a tenant; the message's own tenant id becomes its. With it goes the invitation of its owner."""
 
     slug: str
     name: str
     currency: str
     country: str
     admin_email: str
+    owner: AskOwner | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,16 +49,6 @@ class ChangeTenant:
     name: str | None
     settings: dict[str, Any]
     if_match: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Granter:
-    """Who grants something to a client, and what its token says that it may."""
-
-    tenant_id: UUID
-    """The platform's own id for its operators."""
-    client_id: str
-    grantable: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,8 @@ class CreateClient:
     secret_id: UUID
     secret_digest: str
     granter: Granter
+    redirect_uris: tuple[str, ...] = ()
+    """Those of an application that people sign in with: it gets no secret."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +108,8 @@ class RefreshSession:
     session_id: UUID
     presented: str
     successor: str
+    client_id: str | None = None
+    """The application that asks for a member; a shopper's has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,17 +148,6 @@ def _client_and_epoch(message: Message[RemoveSecret] | Message[DeleteClient]) ->
     return [*_client(message), epoch_ref(message.data.client_id)]
 
 
-def _granter(message: Message[CreateClient] | Message[AddSecret]) -> list[Ref]:
-    """Whoever grants, if it is a client of this tenant: locked, so that it is not being deleted meanwhile."""
-    granter = message.data.granter
-    return [Ref(Client, granter.client_id)] if granter.tenant_id == message.tenant_id else []
-
-
-def _demand_grantable(world: World, scopes: Iterable[str], granter: Granter) -> None:
-    is_own = granter.tenant_id == world.tenant_id
-    domain.client.demand_grantable(scopes, granter.grantable, world.get(Client, granter.client_id) if is_own else None)
-
-
 @HANDLERS.on(OnboardTenant, lambda m: [Ref(Tenant, m.tenant_id)])
 def onboard_tenant(world: World, message: Message[OnboardTenant]) -> Tenant:
     """Answers the new tenant. Every service learns of it, and says when it can serve it."""
@@ -166,6 +161,12 @@ def onboard_tenant(world: World, message: Message[OnboardTenant]) -> Tenant:
         country=command.country,
         admin_email=command.admin_email,
     )
+    if command.owner is not None:
+        owner = command.owner
+        invited = domain.invitation.invite(
+            world.tenant_id, owner.invitation_id, command.admin_email, [OWNER], owner.token, world.now
+        )
+        world.save(invited, domain.invitation.created(invited, owner.letter))
     return world.save(tenant, domain.tenant.updated(tenant))
 
 
@@ -198,29 +199,31 @@ for publisher in domain.tenant.PROVISIONERS:
     HANDLERS.on(import_module(f"libs.common.contracts.{publisher}").TenantProvisioned, _provisioned_tenant)(note_provisioned)
 
 
-@HANDLERS.on(CreateClient, lambda m: [*_client(m), *_granter(m), _own_tenant(m)])
+@HANDLERS.on(CreateClient, lambda m: [*_client(m), *granter_refs(m), _own_tenant(m)], granter_roles)
 def create_client(world: World, message: Message[CreateClient]) -> Client:
     """Answers the new client."""
     command = message.data
     domain.tenant.demand_admitting(world.get(Tenant, world.tenant_id), world.tenant_id)
-    _demand_grantable(world, command.scopes, command.granter)
+    demand_grantable(world, command.scopes, command.granter)
+    secret = Secret(id=command.secret_id, digest=command.secret_digest, created_at=world.now)
     client = Client(
         tenant_id=world.tenant_id,
         id=command.client_id,
         subject_id=command.subject_id,
         name=command.name,
         scopes=command.scopes,
-        secrets=(Secret(id=command.secret_id, digest=command.secret_digest, created_at=world.now),),
+        secrets=() if command.redirect_uris else (secret,),
+        redirect_uris=command.redirect_uris,
     )
     return world.save(client)
 
 
-@HANDLERS.on(AddSecret, lambda m: [*_client(m), *_granter(m)])
+@HANDLERS.on(AddSecret, lambda m: [*_client(m), *granter_refs(m)], granter_roles)
 def add_secret(world: World, message: Message[AddSecret]) -> Client:
     """Answers the client with one more secret."""
     command = message.data
     client = present(Client, world.get(Client, command.client_id))
-    _demand_grantable(world, set(client.scopes) & ROLES[CLIENT], command.granter)
+    demand_grantable(world, set(client.scopes) & ROLES[CLIENT], command.granter)
     secret = Secret(id=command.secret_id, digest=command.secret_digest, created_at=world.now)
     return world.save(domain.client.add_secret(client, secret))
 
@@ -262,13 +265,18 @@ def _epoch_if_reused(world: World, message: Message[RefreshSession]) -> list[Ref
     return [epoch_ref(command.session_id)] if came_to is Refreshed.REUSED else []
 
 
+def _admits(tenant: Tenant, session: Session) -> bool:
+    """Its staff set a shop up before it is open to shoppers."""
+    return tenant.status is TenantStatus.ACTIVE or (session.client_id is not None and tenant.admits_clients)
+
+
 @HANDLERS.on(RefreshSession, lambda m: [Ref(Session, m.data.session_id), _own_tenant(m)], _epoch_if_reused)
 def refresh_session(world: World, message: Message[RefreshSession]) -> tuple[Session | None, Refreshed]:
     """Answers the session and what became of the token. A refusal is no error here: the end of a session must stand."""
     command = message.data
     session = world.get(Session, command.session_id)
     tenant = world.get(Tenant, world.tenant_id)
-    if session is None or tenant is None or tenant.status is not TenantStatus.ACTIVE:
+    if session is None or tenant is None or session.client_id != command.client_id or not _admits(tenant, session):
         return session, Refreshed.REFUSED
     refreshed, came_to = domain.session.refresh(session, command.presented, command.successor, world.now)
     if refreshed != session:

@@ -1,0 +1,143 @@
+"""Members who sign in by browser: a code for their application, and the session that it takes it for."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from uuid import UUID
+
+from libs.common.decision import Message, Ref, World
+from services.identity import domain
+from services.identity.domain.client import Client
+from services.identity.domain.member import Member
+from services.identity.domain.session import Session
+from services.identity.domain.sign_in import LIFETIME, AuthorizationCode, Redeemed
+from services.identity.domain.tenant import Tenant
+from services.identity.handlers.granting import allowed_to, role_refs
+from services.identity.handlers.revoking import epoch_ref, raise_epoch
+from services.identity.handlers.table import HANDLERS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssueCode:
+    """Let an application have a code, for a member who has just shown that it is them."""
+
+    code_id: UUID
+    digest: str
+    member_id: UUID
+    client_id: str
+    redirect_uri: str
+    challenge: str
+    scopes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedeemCode:
+    """Take a code for a session with this refresh token; both by their digests."""
+
+    code_id: UUID
+    presented: str
+    client_id: str
+    redirect_uri: str
+    verifier: str
+    session_id: UUID
+    refresh_digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """A member as their application's tokens are made of."""
+
+    member: Member
+    client: Client
+    allowed: frozenset[str]
+    """What the member's roles allow together, at this moment."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadStanding:
+    """Look what a member's tokens may be made of."""
+
+    member_id: UUID
+    client_id: str
+
+
+@HANDLERS.on(IssueCode, lambda _: [])  # a new id: there is nothing to look up
+def issue_code(world: World, message: Message[IssueCode]) -> AuthorizationCode:
+    """Answers the code."""
+    command = message.data
+    code = AuthorizationCode(
+        tenant_id=world.tenant_id,
+        id=command.code_id,
+        digest=command.digest,
+        member_id=command.member_id,
+        client_id=command.client_id,
+        redirect_uri=command.redirect_uri,
+        challenge=command.challenge,
+        scopes=command.scopes,
+        expires_at=world.now + LIFETIME,
+    )
+    return world.save(code)
+
+
+def _taken_for(world: World, message: Message[RedeemCode]) -> Iterable[Ref]:
+    """The session of a code that was taken before: it ends if the code comes again."""
+    code = world.get(AuthorizationCode, message.data.code_id)
+    return [] if code is None or code.session_id is None else [Ref(Session, code.session_id), epoch_ref(code.session_id)]
+
+
+@HANDLERS.on(RedeemCode, lambda m: [Ref(AuthorizationCode, m.data.code_id)], _taken_for)
+def redeem_code(world: World, message: Message[RedeemCode]) -> tuple[Session | None, Redeemed]:
+    """Answers the session, and what became of the code. A refusal is no error here: the end of a session must stand."""
+    command = message.data
+    code, came_to = domain.sign_in.redeem(
+        world.get(AuthorizationCode, command.code_id),
+        presented=command.presented,
+        client_id=command.client_id,
+        redirect_uri=command.redirect_uri,
+        verifier=command.verifier,
+        session_id=command.session_id,
+        now=world.now,
+    )
+    if code is None or code.session_id is None or came_to is Redeemed.REFUSED:
+        return None, Redeemed.REFUSED
+    if came_to is Redeemed.REUSED:
+        taken_for = world.get(Session, code.session_id)
+        if taken_for is not None and not taken_for.is_gone:
+            raise_epoch(world, "session", taken_for.id)
+            world.save(domain.session.end(taken_for))
+        return taken_for, came_to
+    world.save(code)
+    session = domain.session.start(
+        world.tenant_id,
+        command.session_id,
+        code.member_id,
+        command.refresh_digest,
+        world.now,
+        is_guest=False,
+        client_id=code.client_id,
+        scopes=code.scopes,
+    )
+    return world.save(session), came_to
+
+
+def _who(message: Message[ReadStanding]) -> list[Ref]:
+    command = message.data
+    whose = (Member, command.member_id), (Client, command.client_id), (Tenant, message.tenant_id)
+    return [Ref(kind, key, shared=True) for kind, key in whose]
+
+
+def _roles(world: World, message: Message[ReadStanding]) -> list[Ref]:
+    member = world.get(Member, message.data.member_id)
+    return role_refs(member.roles if member is not None else ())
+
+
+@HANDLERS.on(ReadStanding, _who, _roles)
+def read_standing(world: World, message: Message[ReadStanding]) -> Standing | None:
+    """Answers what tokens may be made of; None when there are to be none: nobody, nobody active, or no client any more."""
+    command = message.data
+    member, client = world.get(Member, command.member_id), world.get(Client, command.client_id)
+    tenant = world.get(Tenant, world.tenant_id)
+    if member is None or client is None or tenant is None:
+        return None
+    if not member.is_active or client.is_gone or not tenant.admits_clients:
+        return None
+    return Standing(member=member, client=client, allowed=allowed_to(world, member.roles))
