@@ -85,6 +85,8 @@ class Principal:
     """The nil UUID for platform operators, who have no tenant."""
     permissions: frozenset[str]
     roles: tuple[str, ...]
+    session_id: str = ""
+    """The session that its token is of; empty for a machine's."""
 
     @property
     def is_shopper(self) -> bool:
@@ -188,6 +190,7 @@ def _principal(claims: Mapping[str, Any]) -> Principal:
         tenant_id=tenant_id,
         permissions=allowed & frozenset(str(claims.get("scope", "")).split()),
         roles=roles,
+        session_id=str(claims.get("sid", "")),
     )
 
 

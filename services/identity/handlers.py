@@ -17,6 +17,7 @@ from services.identity.domain.signing_key import KeyState, SigningKey
 from services.identity.domain.tenant import Tenant, TenantStatus
 
 HANDLERS = Handlers()
+COMING_IN = "a shopper comes in, and changes nothing of the shop"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,7 +236,7 @@ def delete_client(world: World, message: Message[DeleteClient]) -> Client:
     return world.save(domain.client.delete(client, world.now))
 
 
-@HANDLERS.on(StartSession, lambda m: [_own_tenant(m)])  # a new id: there is nothing to look up
+@HANDLERS.on(StartSession, lambda m: [_own_tenant(m)], unaudited=COMING_IN)  # a new id: there is nothing to look up
 def start_session(world: World, message: Message[StartSession]) -> Session:
     """Answers the new session."""
     command = message.data
@@ -246,7 +247,7 @@ def start_session(world: World, message: Message[StartSession]) -> Session:
     return world.save(session)
 
 
-@HANDLERS.on(RefreshSession, lambda m: [Ref(Session, m.data.session_id), _own_tenant(m)])
+@HANDLERS.on(RefreshSession, lambda m: [Ref(Session, m.data.session_id), _own_tenant(m)], unaudited=COMING_IN)
 def refresh_session(world: World, message: Message[RefreshSession]) -> tuple[Session | None, Refreshed]:
     """Answers the session and what became of the token. A refusal is no error here: the end of a session must stand."""
     command = message.data
@@ -260,7 +261,7 @@ def refresh_session(world: World, message: Message[RefreshSession]) -> tuple[Ses
     return refreshed, came_to
 
 
-@HANDLERS.on(AddSigningKey, lambda m: [Ref(SigningKey, m.data.kid)])
+@HANDLERS.on(AddSigningKey, lambda m: [Ref(SigningKey, m.data.kid)], always_audited=True)
 def add_signing_key(world: World, message: Message[AddSigningKey]) -> SigningKey:
     """Answers the key, which signs from now on. That there is no other active one is the database's to say."""
     command = message.data
