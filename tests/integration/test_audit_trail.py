@@ -11,7 +11,8 @@ import asyncpg
 import pytest
 
 from deploy.cli.audit.chains import Chain, canonical, read
-from deploy.cli.audit.run import as_json
+from deploy.cli.audit.run import as_json, report
+from deploy.cli.errors import ExitCode
 from libs.common.auth import CLIENT
 from libs.common.clock import PLATFORM
 from libs.common.messaging.audit import Act, append
@@ -97,7 +98,11 @@ BENT = {
 
 @pytest.mark.parametrize(("statement", "number", "why"), BENT.values(), ids=BENT)
 async def test_whoever_rules_the_server_bends_nothing_unseen_and_the_first_that_is_bent_is_named(
-    chain: tuple[Place, UUID, asyncpg.Connection], statement: str, number: int, why: str
+    chain: tuple[Place, UUID, asyncpg.Connection],
+    capsys: pytest.CaptureFixture[str],
+    statement: str,
+    number: int,
+    why: str,
 ) -> None:
     place, tenant_id, admin = chain
     assert [(each.number, each.broken) for each in await _chains(place)] == [(9, None)] * 2
@@ -110,6 +115,9 @@ async def test_whoever_rules_the_server_bends_nothing_unseen_and_the_first_that_
     assert broken[0] == number
     assert why in broken[1]
     assert [each.tenant_id for each in await _chains(place, tenant_id)] == [tenant_id]
+    assert report(await _chains(place), json=False) == ExitCode.NOT_SO
+    assert capsys.readouterr().out == f"cart, tenant {tenant_id}: entry {number} {broken[1]}\n"
+    assert report([each for each in await _chains(place) if each.broken is None], json=False) == ExitCode.DONE
 
 
 async def test_a_chain_written_anew_from_end_to_end_is_told_by_what_was_kept_elsewhere(

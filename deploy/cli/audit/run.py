@@ -31,7 +31,11 @@ def run(*, tenant: str | None, kept: Path | None, json: bool) -> int:
         async with database_server(progress()) as admin_url:
             return await verify(admin_url, tenant=tenant, kept=_kept(kept) if kept else {})
 
-    chains = asyncio.run(verified())
+    return report(asyncio.run(verified()), json=json)
+
+
+def report(chains: Sequence[Chain], *, json: bool) -> int:
+    """Print what was found, and answer the exit code."""
     broken = [chain for chain in chains if chain.broken is not None]
     if json:
         print_json(as_json(chains))
