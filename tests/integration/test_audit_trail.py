@@ -15,7 +15,7 @@ from deploy.cli.audit.run import as_json, report
 from deploy.cli.errors import ExitCode
 from libs.common.auth import CLIENT
 from libs.common.clock import PLATFORM
-from libs.common.messaging.audit import Act, append
+from libs.common.messaging.audit import Act, append, forget
 from libs.common.messaging.shell import Shell
 from libs.common.origin import Origin
 from services.checkout import repository
@@ -251,6 +251,21 @@ async def test_the_digests_of_states_are_keyed_by_the_tenant_and_join_one_change
         assert key == bytes(each ^ 0x5C for each in pads["outer_key"])
         state = repository.SHIPPING_METHODS.canonical(method)
         assert second[1]["state_after"] == hmac.digest(key, state, "sha256"), "HMAC-SHA-256, as others compute it"
+
+        async with shell.database.transaction([tenants[0]]) as connection:
+            for tenant_id in tenants:
+                await forget(connection, tenant_id)
+        admin = await place.as_admin()
+        keys = "SELECT inner_key FROM audit_head WHERE tenant_id = $1"
+        kept, gone = [await admin.fetchval(keys, tenant_id) for tenant_id in tenants[::-1]]
+        await admin.close()
+        assert kept == pads["inner_key"], "nobody forgets for a tenant that is not named"
+        assert gone != kept
+        await shell.execute(_offer(tenants[0], "post", "quick again"))
+        [whole] = await _chains(place, tenants[0])
+        assert (whole.number, whole.broken) == (3, None)
+        last = (await _entries(shell, tenants[0]))[2]
+        assert last["state_before"] != first[1]["state_after"], "the same state, and nobody can tell"
 
 
 async def test_whose_act_it_was_is_read_by_its_tenant_and_the_platform_page_by_page_and_by_nobody_else(shared: Places) -> None:

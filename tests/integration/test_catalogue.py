@@ -58,6 +58,7 @@ DEFINER_FUNCTIONS: dict[str, str | None] = {
     "inbox_heads": "app",
     "audit_append": "app relay",
     "audit_of_operators": "app",
+    "audit_forget": "app",
     "audit_stands": None,
     "product_rebuild_begin": "app",
     "product_rebuild_swap": "app",

@@ -17,6 +17,7 @@ from libs.common.origin import Origin
 from libs.common.sensitive import LEFT_OUT, kept
 
 APPEND = "SELECT audit_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+FORGET = "SELECT audit_forget($1)"
 MAX_REASON = 1_000
 _MAIL = re.compile(r"[^\s@<>\"']+@[^\s@<>\"']+")
 
@@ -56,6 +57,11 @@ async def append(connection: Connection, acts: Sequence[Act]) -> None:
         for act in acts
     ]
     await connection.execute(APPEND, *map(list, zip(*columns, strict=True)))
+
+
+async def forget(connection: Connection, tenant_id: UUID) -> None:
+    """Throw away the keys of a tenant that is erased. Its trail stays whole, and tells nobody any more what its things were."""
+    await connection.execute(FORGET, tenant_id)
 
 
 def origin_of(message: Message[Any], handler: Handler[Any, Any]) -> Origin | None:

@@ -35,9 +35,10 @@ def kernel_v10(service: str) -> Sequence[str]:
             FOR EACH STATEMENT EXECUTE FUNCTION audit_stands()""",
         _APPEND,
         _OF_OPERATORS,
-        f"REVOKE ALL ON FUNCTION audit_stands(), audit_of_operators(int), {SIGNATURE} FROM PUBLIC",
+        _FORGET,
+        f"REVOKE ALL ON FUNCTION audit_stands(), audit_of_operators(int), audit_forget(uuid), {SIGNATURE} FROM PUBLIC",
         f"GRANT EXECUTE ON FUNCTION {SIGNATURE} TO {app}, {relay}",
-        f"GRANT EXECUTE ON FUNCTION audit_of_operators(int) TO {app}",
+        f"GRANT EXECUTE ON FUNCTION audit_of_operators(int), audit_forget(uuid) TO {app}",
     ]
 
 
@@ -147,4 +148,15 @@ RETURNS TABLE (id text, at timestamptz, actor text, action text, target text, re
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
     SELECT e.tenant_id || ':' || e.number, e.at, e.client_id, e.action, e.object_kind || ':' || e.object_id, e.reason
     FROM audit_entry e WHERE e.by_platform ORDER BY e.at DESC LIMIT how_many
+$$"""
+
+# What a tenant's trail says stays, and stays whole. Under keys that are gone no digest of a state can be guessed at any more.
+_FORGET = """CREATE FUNCTION audit_forget(whose uuid) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    UPDATE audit_head h SET inner_key = fresh.inner_key, outer_key = fresh.outer_key FROM (SELECT
+        uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
+            || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) AS inner_key,
+        uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
+            || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) AS outer_key
+    ) AS fresh WHERE h.tenant_id = whose
 $$"""
