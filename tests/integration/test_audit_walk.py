@@ -63,6 +63,7 @@ def test_a_command_is_audited_unless_its_handler_says_why_not(service: str) -> N
     assert {*exempt} == UNAUDITED.get(service, set())
     assert all(len(why or "") > 20 for why in exempt.values())
     assert not any(issubclass(each, Event) for each, handler in handlers.items() if handler.always_audited)
+    assert "/v1/audit-entries" in {getattr(route, "path", "") for route in parts_of(service).routes.routes}
 
 
 @dataclass
