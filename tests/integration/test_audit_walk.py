@@ -87,6 +87,7 @@ class Walk:
         headers = {**own, "Idempotency-Key": request_id, "X-Request-Id": request_id}
         done = await self.client.request(method, path, headers=headers, **request)
         assert done.status_code < 300, (method, path, done.text)
+        assert done.headers["x-request-id"] == request_id
         found = await self.entries(request_id)
         assert {row["object_kind"] for row in found} == kinds, (method, path)
         for row in found:

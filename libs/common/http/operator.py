@@ -141,6 +141,7 @@ def _guarded(path: str, verifier: Verifier, permission: str, endpoint: Endpoint)
                 orjson.dumps(await endpoint(request, origin_of(principal, request.scope, request_id))),
                 media_type="application/json",
             )
+            response.headers["x-request-id"] = request_id
             make_private(response)
             return response  # noqa: TRY300 - whatever it raises, making it is part of answering
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the edge turns whatever it is into a problem
