@@ -2,7 +2,7 @@
 
 import typer
 
-from deploy.cli import benches, delegated, quality, services, stack
+from deploy.cli import audits, benches, delegated, quality, services, stack
 
 app = typer.Typer(
     name="cartwright",
@@ -18,6 +18,7 @@ feed = typer.Typer(help="Facts of other systems: catalogue, stock, fulfilment.",
 parked = typer.Typer(help="Messages that were parked.", no_args_is_help=True, rich_markup_mode=None)
 positions = typer.Typer(help="How far each consumer has come, and of which log.", no_args_is_help=True, rich_markup_mode=None)
 sources = typer.Typer(help="Publishers that are paused.", no_args_is_help=True, rich_markup_mode=None)
+audit = typer.Typer(help="What was done, and by whom.", no_args_is_help=True, rich_markup_mode=None)
 keys = typer.Typer(help="Keys that seal and sign.", no_args_is_help=True, rich_markup_mode=None)
 payments = typer.Typer(help="What operators settle of money.", no_args_is_help=True, rich_markup_mode=None)
 breaks = typer.Typer(help="Differences from the provider's books.", no_args_is_help=True, rich_markup_mode=None)
@@ -36,6 +37,7 @@ app.add_typer(parked, name="parked")
 app.add_typer(positions, name="positions")
 app.add_typer(sources, name="sources")
 app.add_typer(keys, name="keys")
+app.add_typer(audit, name="audit")
 app.command()(delegated.rebuild)
 app.add_typer(payments, name="payments")
 payments.add_typer(breaks, name="breaks")
@@ -50,6 +52,7 @@ app.add_typer(bench, name="bench")
 app.command()(services.serve)
 app.command()(services.migrate)
 
+audit.command("verify")(audits.audit_verify)
 keys.command("rotate")(delegated.keys_rotate)
 tenants.command("onboard")(delegated.onboard)
 tenants.command("list")(delegated.list_tenants)

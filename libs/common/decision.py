@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from operator import attrgetter
-from typing import Any, ClassVar, Generic, Self, TypeVar, cast
+from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar, cast
 from uuid import UUID
 
 from libs.common.contracts import Event
 from libs.common.errors import ForeignError, NotFoundError
+from libs.common.origin import Origin
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,6 +157,8 @@ class Message(Generic[D]):
     """The id of the message that led to this one."""
     traceparent: str | None = None
     sequence: int = 0
+    origin: Origin | None = None
+    """Who asks, for the audit trail; an event has none: what led to it has told it where it was asked."""
 
 
 @dataclass(slots=True, unsafe_hash=True)
@@ -175,6 +178,15 @@ class Published:
     aggregate_id: str
     sequence: int
     cause: Message[Any]
+
+
+class Changed(NamedTuple):
+    """What one act changed, on its way to the audit trail."""
+
+    message: Message[Any]
+    origin: Origin
+    before: Aggregate | None
+    after: Aggregate
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +253,7 @@ class IdentityMap:
         self.published: list[Published] = []
         self.reminders: dict[tuple[UUID, str, UUID], datetime] = {}
         """When to remind of what, by tenant, name and key (`timers.py`)."""
+        self.acts: list[Changed] = []
         self.unreadable: dict[Entry, Exception] = {}
         """Those that are there, and that nobody can read. They are known to no decision."""
 
@@ -308,6 +321,11 @@ class World:
         """Ask for the command of this name and key at a time. There is one timer for both, and the last word counts."""
         self._reminders[self.tenant_id, name, key] = at
 
+    def on_record(self, origin: Origin) -> None:
+        """Tell the audit trail of each change of this decision, which stands from here on."""
+        acts = [Changed(self._message, origin, entry.state, state) for entry, state in self._saved.items()]
+        self._aggregates.acts.extend(acts)
+
     def commit(self) -> None:
         """Let the decision stand: later decisions of the batch see it."""
         for entry, state in self._saved.items():
@@ -331,6 +349,10 @@ class Handler(Generic[D, R]):
     """A second round of refs, for those that only the first can name."""
     is_delta: bool = False
     """Applying it twice would show, so a foreign publisher's message is remembered by its id."""
+    unaudited: str | None = None
+    """Why the audit trail does not tell of it. None: it does, whenever anybody but a shopper asks for it."""
+    always_audited: bool = False
+    """Whether it does also when the service asks for it of its own accord."""
 
 
 @dataclass(slots=True)
@@ -347,11 +369,13 @@ class Handlers:
         more: More | None = None,
         *,
         is_delta: bool = False,
+        unaudited: str | None = None,
+        always_audited: bool = False,
     ) -> Callable[[Callable[[World, Message[D]], R]], Callable[[World, Message[D]], R]]:
         """Register the function below for this command or event."""
 
         def register(decide: Callable[[World, Message[D]], R]) -> Callable[[World, Message[D]], R]:
-            self.table[data_type] = Handler(decide, refs, more, is_delta)
+            self.table[data_type] = Handler(decide, refs, more, is_delta, unaudited, always_audited)
             return decide
 
         return register

@@ -22,6 +22,7 @@ from services.cart import domain
 from services.cart.domain import Cart, CartState, Product
 
 HANDLERS = Handlers()
+SHOPPING = "a cart is its shopper's, whoever fills it for them"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +85,7 @@ def _cart_to_be(message: Message[CreateCart]) -> list[Ref]:
     return [tenant_ref(message), *([] if command.is_new_id else [Ref(Cart, command.cart_id)])]
 
 
-@HANDLERS.on(CreateCart, _cart_to_be)
+@HANDLERS.on(CreateCart, _cart_to_be, unaudited=SHOPPING)
 def create_cart(world: World, message: Message[CreateCart]) -> tuple[Cart, bool]:
     """Answers the cart and whether it is new."""
     command = message.data
@@ -102,7 +103,7 @@ def create_cart(world: World, message: Message[CreateCart]) -> tuple[Cart, bool]
     return world.save(cart), True
 
 
-@HANDLERS.on(PutLines, lambda m: [Ref(Cart, m.data.cart_id), *map(_product, m.data.quantities)])
+@HANDLERS.on(PutLines, lambda m: [Ref(Cart, m.data.cart_id), *map(_product, m.data.quantities)], unaudited=SHOPPING)
 def put_lines(world: World, message: Message[PutLines]) -> tuple[Cart, bool]:
     """Answers the cart and whether a line is new."""
     command = message.data
@@ -121,7 +122,7 @@ def put_lines(world: World, message: Message[PutLines]) -> tuple[Cart, bool]:
     return world.save(changed), any(cart.line(line.sku) is None for line in lines)
 
 
-@HANDLERS.on(ClaimCart, lambda m: [Ref(Cart, m.data.cart_id)])
+@HANDLERS.on(ClaimCart, lambda m: [Ref(Cart, m.data.cart_id)], unaudited=SHOPPING)
 def claim_cart(world: World, message: Message[ClaimCart]) -> Cart:
     """Answers the claimer's cart."""
     command = message.data
@@ -130,7 +131,7 @@ def claim_cart(world: World, message: Message[ClaimCart]) -> Cart:
     return claimed if claimed == cart else world.save(claimed)
 
 
-@HANDLERS.on(AddQuantity, lambda m: [Ref(Cart, m.data.cart_id), _product(m.data.sku)])
+@HANDLERS.on(AddQuantity, lambda m: [Ref(Cart, m.data.cart_id), _product(m.data.sku)], unaudited=SHOPPING)
 def add_quantity(world: World, message: Message[AddQuantity]) -> Cart:
     """Answers the cart with the higher quantity."""
     command = message.data
@@ -143,7 +144,7 @@ def add_quantity(world: World, message: Message[AddQuantity]) -> Cart:
     return world.save(changed)
 
 
-@HANDLERS.on(RemoveLines, lambda m: [Ref(Cart, m.data.cart_id)])
+@HANDLERS.on(RemoveLines, lambda m: [Ref(Cart, m.data.cart_id)], unaudited=SHOPPING)
 def remove_lines(world: World, message: Message[RemoveLines]) -> Cart:
     """Answers the cart without them."""
     command = message.data

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from libs.common.certificates import RootKey
 from libs.common.clock import PLATFORM, now
 from libs.common.database import Database
+from libs.common.messaging.audit import Act, append
 from libs.common.messaging.shell import retried
+from libs.common.origin import Origin
 from libs.common.processes.parts import Process, ServiceParts
 from libs.common.settings import variable
 from services.identity import consumers, handlers, repository
-from services.identity.domain.client import PLATFORM_CLIENT, digest_of, operator
+from services.identity.domain.client import PLATFORM_CLIENT, Client, digest_of, operator
 from services.identity.domain.tenant import Tenant
 from services.identity.settings import Settings
 
@@ -68,12 +70,28 @@ async def _bootstrap(owner_url: str, secret: str) -> None:
             stored = found[0] if found else None
             client = operator(stored, PLATFORM, digest_of(secret), scopes, now())
             if client != stored:
-                await repository.CLIENTS.save(connection, [(replace(client, version=client.version + 1), client.version)])
+                changed = replace(client, version=client.version + 1)
+                await repository.CLIENTS.save(connection, [(changed, client.version)])
+                await append(connection, [_given_operator(stored, changed)])
 
     try:
         await retried(attempt)
     finally:
         await database.close()
+
+
+def _given_operator(before: Client | None, after: Client) -> Act:
+    """For the audit trail: no command does this, but whoever holds the owner's password."""
+    canonical = repository.CLIENTS.canonical
+    return Act(
+        tenant_id=PLATFORM,
+        origin=Origin(actor="migrate", by_platform=True),
+        action="give-operator",
+        kind="client",
+        object_id=after.id,
+        before=canonical(before) if before else None,
+        after=canonical(after),
+    )
 
 
 PARTS = ServiceParts(

@@ -18,6 +18,7 @@ from libs.common.messaging.broker import Broker
 from libs.common.messaging.inbox import Inbox, kafka_broker
 from libs.common.messaging.inbox.stored import ANSWER_SECONDS
 from libs.common.messaging.shell import Shell
+from tests.shared.acting import by
 from tests.shared.feeding import applied, bump, own_kafka, partitions, producer_at, rows, send, toy_at, until
 from tests.shared.toy import GROUP, PARTITIONS, TOPIC, Toy
 
@@ -79,12 +80,12 @@ async def test_a_member_that_starts_on_another_log_reads_it_only_once_it_is_adop
                 await asyncio.sleep(2)
                 assert (await toy.totals([tenant]))["applied"] == before * PARTITIONS
                 assert {each["state"] for each in await inbox.stored[0].listing()} == {"other-log"}
-                adopted = await inbox.stored[0].adopt(actor="somebody", reason="the disk is gone")
+                adopted = await inbox.stored[0].adopt(actor=by("somebody"), reason="the disk is gone")
                 assert [(each["was"], each["next_offset"]) for each in adopted] == [(before, 0)] * PARTITIONS
                 assert await applied(toy, tenant, expected) == expected
                 assert inbox.replaced is None
-                assert await inbox.stored[0].adopt(actor="somebody", reason="again") == []
-        audited = await rows(toy, "SELECT actor, action, target FROM operator_action ORDER BY target")
+                assert await inbox.stored[0].adopt(actor=by("somebody"), reason="again") == []
+        audited = await rows(toy, "SELECT client_id, action, object_id FROM audit_entry ORDER BY object_id")
         group, topic = toy.prefix + GROUP, toy.prefix + TOPIC
         assert audited == [("somebody", "position.adopt", f"{group}:{topic}:{each}") for each in range(PARTITIONS)]
 
@@ -104,7 +105,7 @@ async def test_a_member_under_which_the_log_is_lost_says_so_and_goes_on_when_tol
         assert await _is_noticed(inbox)
         await _fill(toy, tenant, counter, count)
         await until(lambda: _states(inbox), lambda found: found == {"other-log"})
-        await inbox.stored[0].adopt(actor="somebody", reason="the disk is gone")
+        await inbox.stored[0].adopt(actor=by("somebody"), reason="the disk is gone")
         assert await applied(toy, tenant, 2 * count * PARTITIONS) == 2 * count * PARTITIONS
 
 

@@ -21,6 +21,7 @@ from libs.common.messaging.repairs import ParkedMessages
 from tests.faults.chaos.actors import POLL_GATE, write_slowly
 from tests.faults.chaos.stage import CURSOR_GATE, TALLY_GATE, Key, Reckoning, Scenario, Stage, Troupe
 from tests.faults.mutants import MUTANTS, Mutant
+from tests.shared.acting import by
 from tests.shared.toy import GROUP, HANDLERS, TOPIC, command
 
 SETTLE_SECONDS, PATIENCE_SECONDS, LONG_PATIENCE_SECONDS = 120, 6, 30
@@ -156,7 +157,7 @@ async def a_message_is_poison_and_cured_later(stage: Stage, troupe: Troupe) -> S
         broker = Broker(stage.settings)
         parked = ParkedMessages(shell, Reader(HANDLERS.events(), topic_prefix=broker.prefix), broker.prefix + GROUP)
         [poison, *_] = await parked.search()
-        await parked.replay(poison["id"], actor="tester")
+        await parked.replay(poison["id"], actor=by("tester"))
     return keys
 
 

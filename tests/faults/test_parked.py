@@ -11,6 +11,7 @@ import pytest
 from libs.common.errors import ConflictError
 from libs.common.messaging.batch import FENCE
 from libs.common.messaging.repairs import LOCK_POSITION
+from tests.shared.acting import by
 from tests.shared.toy import TOPIC, Toy
 from tests.shared.ward import SOMEBODY_WAITS, Ward
 
@@ -36,12 +37,12 @@ async def test_other_keys_flow_and_a_replay_after_the_cure_restores_the_order(wa
     assert await ward.set_aside() == [("parked", "ValueError"), ("queued", "behind-parked"), ("queued", "behind-parked")]
     poison, queued, _ = await ward.parked.search(limit=10)
     with pytest.raises(ConflictError, match="not-first"):
-        await ward.parked.replay(queued["id"], actor="tester")
+        await ward.parked.replay(queued["id"], actor=by("tester"))
     with pytest.raises(ConflictError, match="still-failing"):
-        await ward.parked.replay(poison["id"], actor="tester")
+        await ward.parked.replay(poison["id"], actor=by("tester"))
     assert (await ward.parked.show(poison["id"]))["attempts"] == 1
     ward.poisonous = set()
-    assert len((await ward.parked.replay(poison["id"], actor="tester"))["done"]) == 3
+    assert len((await ward.parked.replay(poison["id"], actor=by("tester")))["done"]) == 3
     await ward.send((ill, 15))
     await ward.until(lambda: _is(ward, {ill: (5, 15, 0), well: (2, 2, 0)}))
     assert await ward.set_aside() == []
@@ -55,7 +56,7 @@ async def test_discarding_the_poison_lets_what_waited_behind_it_go_on(ward: Ward
     await ward.until(lambda: _is(ward, {ill: (1, 1, 0)}))
     await ward.until(lambda: _count(ward, 2))
     [poison, _] = await ward.parked.search(limit=10)
-    await ward.parked.discard(poison["id"], actor="tester", reason="nobody can cure it")
+    await ward.parked.discard(poison["id"], actor=by("tester"), reason="nobody can cure it")
     assert await ward.tallies() == {ill: (2, 3, 0)}
     discarded = await ward.parked.show(poison["id"])
     assert (discarded["state"], discarded["decided_by"], discarded["decision"]) == ("discarded", "tester", "nobody can cure it")
@@ -70,7 +71,7 @@ async def test_what_cannot_be_so_is_rejected_under_its_tenant_and_holds_up_nothi
     [first, *_] = await ward.parked.search(tenant_id=ward.tenant_id, limit=50)
     assert first["detail"] == "/value: 2 cannot be"
     with pytest.raises(ConflictError, match="still-failing"):
-        await ward.parked.replay(first["id"], actor="tester")
+        await ward.parked.replay(first["id"], actor=by("tester"))
     assert (await ward.parked.show(first["id"]))["state"] == "rejected"
 
 
@@ -81,7 +82,7 @@ async def test_two_who_replay_the_same_message_at_once_have_it_decided_once(ward
     await ward.until(lambda: _count(ward, 2))
     ward.unbelievable, ward.poisonous = set(), set()
     for message in await ward.parked.search(limit=10):
-        both = asyncio.gather(*(ward.parked.replay(message["id"], actor="tester") for _ in range(2)), return_exceptions=True)
+        both = asyncio.gather(*(ward.parked.replay(message["id"], actor=by("tester")) for _ in range(2)), return_exceptions=True)
         [refused] = [each for each in await both if isinstance(each, BaseException)]
         assert isinstance(refused, ConflictError)
         assert refused.code == "already-decided"
@@ -99,9 +100,9 @@ async def test_a_message_that_the_database_will_not_take_is_found_in_its_batch_a
     await ward.until(lambda: _count(ward, 3))
     [refused, *_] = await ward.parked.search(limit=10)
     with pytest.raises(ConflictError, match="still-failing"):
-        await ward.parked.replay(refused["id"], actor="tester")
+        await ward.parked.replay(refused["id"], actor=by("tester"))
     ward.overflowing = set()
-    assert len((await ward.parked.replay(refused["id"], actor="tester"))["done"]) == 3
+    assert len((await ward.parked.replay(refused["id"], actor=by("tester")))["done"]) == 3
     assert (await ward.tallies())[culprit] == (4, 4, 0)
 
 
@@ -141,7 +142,7 @@ async def test_what_was_waited_for_in_vain_is_parked_and_can_be_replayed(closed_
         await ward.inbox.waiting.look()
         assert await ward.tallies() == {}  # it waits no more, it waits for somebody
         [parked, _] = await ward.parked.search(limit=10)
-        await ward.parked.replay(parked["id"], actor="tester")
+        await ward.parked.replay(parked["id"], actor=by("tester"))
         assert await ward.tallies() == {early: (2, 2, 0)}
 
 

@@ -14,6 +14,8 @@ from libs.common.clock import new_id
 from libs.common.errors import MalformedError
 from libs.common.messaging.relay import parked
 from tests.faults.outbox import INSERT, UNDECIDED, WAITING, Writer, all_published, connected, delivered, limit, until
+from tests.shared.acting import by
+from tests.shared.feeding import rows
 from tests.shared.toy import TOPIC, Toy, seeded
 
 
@@ -57,31 +59,31 @@ async def test_a_refused_event_holds_back_only_its_own_key_and_a_replay_brings_e
                 assert reasons == ["MessageSizeTooLarge", *["behind-set-aside"] * (len(reasons) - 1)]
             await _decide(toy, operator, other, hot)
             await limit(toy, 1_000_000)
-            await parked.replay(operator, topic=TOPIC, key=hot_key.decode(), actor="ops")
+            await parked.replay(operator, topic=TOPIC, key=hot_key.decode(), actor=by("ops"))
             while await operator.fetchval(f"SELECT EXISTS ({UNDECIDED} OR state = 'parked')"):
                 await write(1)  # whatever is written while the relay puts the others back comes after them
             await write(3)
             await all_published(toy)
         sequences, records = await delivered(toy)
-        actions = await operator.fetch("SELECT action, actor FROM operator_action ORDER BY at")
+        actions = await rows(toy, "SELECT action FROM audit_entry WHERE client_id = 'ops' ORDER BY at")
     expected = {key: [*range(1, count + 1)] for key, count in writer.written.items()}
     expected[other_key].remove(good[other_key] + 1)
     assert sequences == expected
     print(f"{len(records)} records for {sum(map(len, sequences.values()))} events")
-    assert [row["action"] for row in actions] == ["discard-set-aside", "replay-set-aside", "replay-set-aside", "replay-set-aside"]
+    assert [action for (action,) in actions] == ["discard-set-aside", "replay-set-aside", "replay-set-aside", "replay-set-aside"]
 
 
 async def _decide(toy: Toy, operator: Any, other: tuple[UUID, str], hot: tuple[UUID, str]) -> None:
     """Discard one culprit and replay what waited behind it; replay the other too early, which changes nothing."""
     [culprit] = [row for row in await parked.listed(operator, tenant_id=other[0], limit=5) if row.reason != "behind-set-aside"]
     with pytest.raises(MalformedError):
-        await parked.discard(operator, event_id=culprit.event_id, actor="ops", reason=" ")
-    assert await parked.discard(operator, event_id=culprit.event_id, actor="ops", reason="nobody needs it") == 1
-    assert await parked.discard(operator, event_id=culprit.event_id, actor="ops", reason="twice") == 0
-    await parked.replay(operator, topic=TOPIC, key=culprit.key, actor="ops")
+        await parked.discard(operator, event_id=culprit.event_id, actor=by("ops"), reason=" ")
+    assert await parked.discard(operator, event_id=culprit.event_id, actor=by("ops"), reason="nobody needs it") == 1
+    assert await parked.discard(operator, event_id=culprit.event_id, actor=by("ops"), reason="twice") == 0
+    await parked.replay(operator, topic=TOPIC, key=culprit.key, actor=by("ops"))
     waiting = "SELECT count(*) FROM outbox_parked WHERE state = 'parked' AND key = $1"
     before = await operator.fetchval(waiting, f"{hot[0]}:{hot[1]}".encode())
-    await parked.replay(operator, topic=TOPIC, key=f"{hot[0]}:{hot[1]}", actor="ops")
+    await parked.replay(operator, topic=TOPIC, key=f"{hot[0]}:{hot[1]}", actor=by("ops"))
     await until(lambda: operator.fetchval(f"SELECT NOT EXISTS ({UNDECIDED})"))
     await all_published(toy)
     assert await operator.fetchval(waiting, f"{hot[0]}:{hot[1]}".encode()) == before

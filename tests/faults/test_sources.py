@@ -12,6 +12,7 @@ import structlog
 from aiokafka import AIOKafkaProducer
 
 from libs.common.errors import NotFoundError
+from tests.shared.acting import by
 from tests.shared.toy import TOPIC, Toy
 from tests.shared.ward import SOMEBODY_WAITS, Ward
 
@@ -83,7 +84,7 @@ class Feeds:
         return [each for each in found if each["tenant_id"] == (str(tenant_id) if tenant_id else None)]
 
     async def resume(self, tenant_id: UUID | None, *, skip: bool = False) -> None:
-        await self.ward.inbox.sources.resume(tenant_id, ERP, actor="tester", reason="it is cured", skip=skip)
+        await self.ward.inbox.sources.resume(tenant_id, ERP, actor=by("tester"), reason="it is cured", skip=skip)
 
 
 @asynccontextmanager
@@ -130,7 +131,7 @@ async def test_a_source_that_has_too_much_refused_is_paused_alone_and_what_it_se
     await feeds.until_paused([("paused", str(ill), ERP, 42 - BUDGET)])
     for parked in await feeds.rows(ill):
         if parked["state"] == "parked":
-            await feeds.ward.parked.replay(parked["id"], actor="tester")
+            await feeds.ward.parked.replay(parked["id"], actor=by("tester"))
     assert await feeds.rows(ill) == []
     await feeds.send(ill, _rising([a, b], [21]), positions=used)  # as a relay repeats what it had sent
     await feeds.resume(ill)
@@ -150,7 +151,7 @@ async def test_what_is_not_cured_is_paused_again_and_no_row_more_than_the_budget
     await feeds.send(ill, _rising(counters, [7]))
     await feeds.until_paused([("paused", str(ill), ERP, 30 - BUDGET)])
     for parked in await feeds.rows(ill):
-        await feeds.ward.parked.discard(parked["id"], actor="tester", reason="of no use")
+        await feeds.ward.parked.discard(parked["id"], actor=by("tester"), reason="of no use")
     await feeds.resume(ill)
     await feeds.until_paused([("paused", str(ill), ERP, 30 - 2 * BUDGET)])
     assert len(await feeds.rows(ill)) == BUDGET
@@ -228,7 +229,7 @@ async def test_a_source_paused_by_hand_holds_back_what_comes_until_it_is_resumed
     tenant, counter_id = uuid4(), uuid4()
     await feeds.send(tenant, [(counter_id, 1)])
     await feeds.until_applied(tenant, {counter_id: (1, 1, 0)})
-    await feeds.ward.inbox.sources.pause(tenant, ERP, actor="tester", reason="their prices are wrong")
+    await feeds.ward.inbox.sources.pause(tenant, ERP, actor=by("tester"), reason="their prices are wrong")
     await feeds.send(tenant, _rising([counter_id], range(2, 300)))
     await feeds.until_paused([("paused", str(tenant), ERP, 298)])
     assert await feeds.applied(tenant) == {counter_id: (1, 1, 0)}

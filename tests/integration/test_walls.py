@@ -16,6 +16,7 @@ from libs.common.http.operator import repair_routes
 from libs.common.http.routes import GuardedRoute, Routes, UndeclaredPermissionError, guard
 from libs.common.http.seeing import Sight
 from libs.common.http.server import OpenToTenantsError, operator_app
+from libs.common.origin import Origin
 from services import SERVICES
 from tests.integration.victims import FOREVER_OPEN, NEVER_SET, SEEDS, Victim
 from tests.shared.callers import Person, edge, problem
@@ -191,7 +192,7 @@ def test_a_route_under_ops_that_does_not_turn_tenants_away_keeps_its_service_fro
 class Untouchable:
     """Rebuilds nothing: nobody who may not ever gets here."""
 
-    async def rebuild(self, name: str, *, actor: str) -> dict[str, Any]:
+    async def rebuild(self, name: str, *, actor: Origin) -> dict[str, Any]:
         raise AssertionError((name, actor))
 
 

@@ -57,13 +57,19 @@ AREAS = (
         ("tests/unit/payments", "tests/integration/test_claims.py", "tests/integration/test_webhooks.py"),
     ),
     Area(
-        ("libs/common/messaging/shell.py", "libs/common/messaging/idempotency.py", "libs/common/decision.py"),
+        (
+            "libs/common/messaging/shell.py",
+            "libs/common/messaging/audit.py",
+            "libs/common/messaging/idempotency.py",
+            "libs/common/decision.py",
+        ),
         (
             "tests/integration/test_idempotency.py",
             "tests/integration/test_concurrency.py",
             "tests/integration/test_shell.py",
             "tests/unit/common/test_shell.py",
             "tests/unit/common/test_decision.py",
+            "tests/unit/common/test_audit.py",
         ),
     ),
 )

@@ -32,6 +32,7 @@ from libs.common.messaging.schema import (
     kernel_v7,
     kernel_v8,
     kernel_v9,
+    kernel_v10,
 )
 from libs.common.messaging.shell import Shell
 from libs.common.settings import Settings
@@ -150,6 +151,7 @@ class Toy:
             *kernel_v7(SERVICE),
             *kernel_v8(SERVICE),
             *kernel_v9(SERVICE),
+            *kernel_v10(SERVICE),
         )
         kernel = (*kernel_v1(SERVICE), *kernel_v2(SERVICE, slot_seconds=slot_seconds), *later)
         for statement in kernel:

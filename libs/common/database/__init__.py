@@ -5,7 +5,8 @@ transactions on one core). Nothing here reads or writes a tenant's row outside `
 
 Tables without a tenant, and why: `outbox_cursor` and `inbox_position` are positions in streams that all tenants share;
 `outbox_topic` is what a topic had when it was first used; `inbox_message` remembers ids by their publisher, before anybody
-looks inside; `operator_action` is what was done about parked messages; `alembic_version` is Alembic's.
+looks inside; `operator_action` is what was done about parked messages before there was an audit trail; `alembic_version` is
+Alembic's.
 """
 
 from libs.common.database.connections import PLANNING, Connection, Database

@@ -53,4 +53,4 @@ def run_migrations(metadata: "MetaData") -> None:
 
 def _not_the_kernel(name: str | None, kind: str, _parents: Any) -> bool:
     """The kernel's tables have types SQLAlchemy does not know; `messaging/schema` alone describes them."""
-    return not (kind == "table" and str(name).startswith(("outbox_", "inbox_", "idempotency_", "operator_", "timer")))
+    return not (kind == "table" and str(name).startswith(("outbox_", "inbox_", "idempotency_", "operator_", "timer", "audit_")))

@@ -240,6 +240,13 @@ class Rows(Generic[A]):
         [(version, *values)] = rows
         return [Write(one, [version, *values] if version else values, 1)]
 
+    def canonical(self, state: A) -> bytes:
+        """A state as bytes that are the same whenever it is the same: JSON, members sorted, also of what lies within."""
+        values = self._encoded(state)
+        for index in self._encoders:
+            values[index] = values[index] if values[index] is None else orjson.loads(values[index])
+        return orjson.dumps(dict(zip(self._names, values, strict=True)), default=_plain, option=orjson.OPT_SORT_KEYS)
+
     def _encoded(self, state: A) -> list[Any]:
         """A state's values in the order of the names, as they are stored."""
         values = list(self._values(state))
@@ -287,6 +294,11 @@ def _readable(adapter: "TypeAdapter[Any]", stored: str) -> Any:
             except ValueError as error:
                 log.warning("member.unreadable", name=name, error=str(error), action=REPAIR)
         return found
+
+
+def _plain(value: Any) -> str:
+    """What JSON has no word for."""
+    return value.hex() if isinstance(value, bytes) else str(value)
 
 
 def _dump(adapter: "TypeAdapter[Any]", value: Any) -> str:

@@ -14,13 +14,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from libs.common.auth import Principal, Verifier, bearer
-from libs.common.clock import new_id
+from libs.common.auth import Verifier, bearer
 from libs.common.errors import MalformedError, RejectedError
+from libs.common.http.asking import origin_of
 from libs.common.http.problem import make_private, problem_of
-from libs.common.http.reading import NOTHING, UNKEEPABLE, headers_of, instance_of, read_json, unkeepable_query
+from libs.common.http.reading import NOTHING, UNKEEPABLE, headers_of, instance_of, read_json, request_id_of, unkeepable_query
 from libs.common.http.refusals import note
 from libs.common.messaging.repairs import FIRST, ParkedMessages, Place, place_of
+from libs.common.origin import Origin
 
 READ, REPAIR = "ops:read", "ops:repair"
 MAX_PAGE = 200
@@ -28,7 +29,8 @@ MAX_PAGE = 200
 MAX_DIGITS = 3
 MAX_REASON = 1_000
 
-Endpoint = Callable[[Request, Principal], Awaitable[dict[str, Any]]]
+Endpoint = Callable[[Request, Origin], Awaitable[dict[str, Any]]]
+"""It is told who asks, for the audit trail."""
 
 
 class OperatorRoute(Route):
@@ -44,7 +46,7 @@ class OperatorRoute(Route):
 class Rebuilds(Protocol):
     """Rebuilds projections; only a worker can."""
 
-    async def rebuild(self, name: str, *, actor: str) -> dict[str, Any]:
+    async def rebuild(self, name: str, *, actor: Origin) -> dict[str, Any]:
         """Rebuild one projection and say what came of it."""
 
 
@@ -54,10 +56,10 @@ class Parked(Protocol):
     async def show(self, parked_id: str) -> dict[str, Any]:
         """One message whole."""
 
-    async def replay(self, parked_id: str, *, actor: str) -> dict[str, Any]:
+    async def replay(self, parked_id: str, *, actor: Origin) -> dict[str, Any]:
         """Try again, and what waits behind it."""
 
-    async def discard(self, parked_id: str, *, actor: str, reason: str) -> dict[str, Any]:
+    async def discard(self, parked_id: str, *, actor: Origin, reason: str) -> dict[str, Any]:
         """Give it up."""
 
 
@@ -83,23 +85,23 @@ def repair_routes(
     def route(path: str, method: str, permission: str, endpoint: Endpoint) -> OperatorRoute:
         return OperatorRoute(path, method, permission, verifier, endpoint)
 
-    async def search(request: Request, _: Principal) -> dict[str, Any]:
+    async def search(request: Request, _: Origin) -> dict[str, Any]:
         return await _search(parked, outbox, apart, request)
 
-    async def show(request: Request, _: Principal) -> dict[str, Any]:
+    async def show(request: Request, _: Origin) -> dict[str, Any]:
         kind, parked_id = of(request)
         return await kind.show(parked_id)
 
-    async def replay(request: Request, operator: Principal) -> dict[str, Any]:
+    async def replay(request: Request, operator: Origin) -> dict[str, Any]:
         kind, parked_id = of(request)
-        return await kind.replay(parked_id, actor=operator.client_id)
+        return await kind.replay(parked_id, actor=operator)
 
-    async def discard(request: Request, operator: Principal) -> dict[str, Any]:
+    async def discard(request: Request, operator: Origin) -> dict[str, Any]:
         reason = reason_of((await body_of(request)).get("reason", ""))
         kind, parked_id = of(request)
-        return await kind.discard(parked_id, actor=operator.client_id, reason=reason)
+        return await kind.discard(parked_id, actor=operator, reason=reason)
 
-    async def actions(request: Request, _: Principal) -> dict[str, Any]:
+    async def actions(request: Request, _: Origin) -> dict[str, Any]:
         return {"items": await parked.actions(limit=_limit(request))}
 
     routes = [
@@ -111,8 +113,8 @@ def repair_routes(
     ]
     if rebuilds is not None:
 
-        async def rebuild(request: Request, operator: Principal) -> dict[str, Any]:
-            return await rebuilds.rebuild(request.path_params["name"], actor=operator.client_id)
+        async def rebuild(request: Request, operator: Origin) -> dict[str, Any]:
+            return await rebuilds.rebuild(request.path_params["name"], actor=operator)
 
         routes.append(route("/ops/projections/{name}/rebuild", "POST", REPAIR, rebuild))
     return routes
@@ -130,17 +132,21 @@ def _named(
 
 def _guarded(path: str, verifier: Verifier, permission: str, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
     async def guarded(request: Request) -> Response:
-        principal = None
+        principal, request_id = None, request_id_of(headers_of(request.scope))
         try:
             principal = await verifier.verify(bearer(request.headers.get("authorization")))
             principal.demand(permission, of_platform=True)
             _demand_keepable(unkeepable_query(request.scope["query_string"]))
-            response = Response(orjson.dumps(await endpoint(request, principal)), media_type="application/json")
+            response = Response(
+                orjson.dumps(await endpoint(request, origin_of(principal, request.scope, request_id))),
+                media_type="application/json",
+            )
+            response.headers["x-request-id"] = request_id
             make_private(response)
             return response  # noqa: TRY300 - whatever it raises, making it is part of answering
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the edge turns whatever it is into a problem
             note(error, request.scope, path, principal)
-            return problem_of(error, request_id=str(new_id()), instance=instance_of(request.scope), scope=permission)
+            return problem_of(error, request_id=request_id, instance=instance_of(request.scope), scope=permission)
 
     return guarded
 

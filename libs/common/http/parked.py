@@ -10,6 +10,7 @@ from fastapi import Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.contracts.external import WRITTEN
+from libs.common.http.asking import origin_of
 from libs.common.http.paging import Limit, Page, Paging
 from libs.common.http.routes import Call, Caller, Routes, guard, replay, reply
 from libs.common.messaging.idempotency import Answer, Replayed
@@ -119,7 +120,8 @@ async def _message_of_path(call: Call) -> object:
 
 
 async def _decided(call: Call, parked_id: str, action: Literal["replay", "discard"], reason: str) -> Response:
-    wanted = Wanted(parked_id, action, call.principal.client_id, reason, call.tenant_id, call.claim(_remember))
+    origin = origin_of(call.principal, call.request.scope, call.request_id)
+    wanted = Wanted(parked_id, action, origin, reason, call.tenant_id, call.claim(_remember))
     outcome = await _parked(call).decide_once(wanted)
     return replay(outcome) if isinstance(outcome, Replayed) else reply(200, Decided.model_validate(outcome))
 

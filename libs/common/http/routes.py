@@ -26,6 +26,7 @@ from libs.common.database import Connection
 from libs.common.decision import Message, Viewer
 from libs.common.errors import CartwrightError, MalformedError, NotFoundError, RejectedError
 from libs.common.http.arguments import Arguments
+from libs.common.http.asking import origin_of
 from libs.common.http.problem import make_private, problem_of
 from libs.common.http.rates import Rates, address_of
 from libs.common.http.reading import (
@@ -219,7 +220,7 @@ class Call:
             command,
             self.tenant_id if tenant_id is None else tenant_id,
             id=self.request_id,
-            actor=str(self._principal.subject) if self._principal else "",
+            origin=origin_of(self._principal, self.request.scope, self.request_id),
             correlation_id=correlation_id or self.request_id,
             traceparent=self.traceparent,
         )

@@ -6,9 +6,10 @@ from uuid import UUID
 
 from starlette.requests import Request
 
-from libs.common.auth import Principal, Verifier
+from libs.common.auth import Verifier
 from libs.common.errors import MalformedError, NotFoundError
 from libs.common.http.operator import READ, REPAIR, OperatorRoute, body_of, reason_of
+from libs.common.origin import Origin
 
 
 class Sources(Protocol):
@@ -17,25 +18,25 @@ class Sources(Protocol):
     async def listing(self) -> list[dict[str, Any]]:
         """Every source that is paused or catching up."""
 
-    async def pause(self, tenant_id: UUID | None, name: str, *, actor: str, reason: str) -> dict[str, Any]:
+    async def pause(self, tenant_id: UUID | None, name: str, *, actor: Origin, reason: str) -> dict[str, Any]:
         """Hold back whatever comes of it."""
 
-    async def resume(self, tenant_id: UUID | None, name: str, *, actor: str, reason: str, skip: bool) -> dict[str, Any]:
+    async def resume(self, tenant_id: UUID | None, name: str, *, actor: Origin, reason: str, skip: bool) -> dict[str, Any]:
         """Decide what was held back, or give it up; and go on."""
 
 
 def source_routes(groups: Sequence[Sources], verifier: Verifier) -> list[OperatorRoute]:
     """The routes under `/ops/sources`."""
 
-    async def show(_: Request, __: Principal) -> dict[str, Any]:
+    async def show(_: Request, __: Origin) -> dict[str, Any]:
         return {"items": [each for group in groups for each in await group.listing()]}
 
-    async def pause(request: Request, operator: Principal) -> dict[str, Any]:
+    async def pause(request: Request, operator: Origin) -> dict[str, Any]:
         body = await body_of(request)
         (tenant_id, name), reason = _named(body), reason_of(body.get("reason", ""))
-        return {"paused": [await group.pause(tenant_id, name, actor=operator.client_id, reason=reason) for group in groups]}
+        return {"paused": [await group.pause(tenant_id, name, actor=operator, reason=reason) for group in groups]}
 
-    async def resume(request: Request, operator: Principal) -> dict[str, Any]:
+    async def resume(request: Request, operator: Origin) -> dict[str, Any]:
         body = await body_of(request)
         (tenant_id, name), reason, skip = _named(body), reason_of(body.get("reason", "")), body.get("skip", False)
         if not isinstance(skip, bool):
@@ -43,7 +44,7 @@ def source_routes(groups: Sequence[Sources], verifier: Verifier) -> list[Operato
         resumed, missing = [], None
         for group in groups:
             try:
-                resumed.append(await group.resume(tenant_id, name, actor=operator.client_id, reason=reason, skip=skip))
+                resumed.append(await group.resume(tenant_id, name, actor=operator, reason=reason, skip=skip))
             except NotFoundError as error:
                 missing = error
         if missing is not None and not resumed:

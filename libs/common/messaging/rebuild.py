@@ -13,17 +13,18 @@ import asyncpg
 import structlog
 from aiokafka import TopicPartition
 
-from libs.common.clock import new_id
+from libs.common.clock import PLATFORM
 from libs.common.database import Connection, Projection
 from libs.common.decision import IdentityMap
 from libs.common.errors import ConflictError, NotFoundError
+from libs.common.messaging.audit import Act, append
 from libs.common.messaging.broker import Broker
 from libs.common.messaging.envelope import Invalid, KafkaRecord, Reader, Received
 from libs.common.messaging.ordering import Marks, above_watermark, in_order, partition_of
 from libs.common.messaging.parked import Parked
 from libs.common.messaging.reading import UNREADABLE, Consumer
-from libs.common.messaging.repairs import AUDIT
 from libs.common.messaging.shell import Failure, Shell
+from libs.common.origin import Origin
 
 READ_SECONDS = 30
 SWAP_SECONDS = 600
@@ -115,7 +116,7 @@ class Rebuilder:
         """The projections that can be rebuilt here."""
         return [*self._projections, *self._others]
 
-    async def rebuild(self, name: str, *, actor: str) -> dict[str, Any]:
+    async def rebuild(self, name: str, *, actor: Origin) -> dict[str, Any]:
         """Rebuild one projection; answers its hash before and after, and how much was read."""
         if name in self._others:
             return await self._others[name].rebuild(name, actor=actor)
@@ -128,19 +129,27 @@ class Rebuilder:
         async with self._busy:
             return await self._rebuild(projection, actor)
 
-    async def _rebuild(self, projection: Projection, actor: str) -> dict[str, Any]:
+    async def _rebuild(self, projection: Projection, actor: Origin) -> dict[str, Any]:
         beside = projection.beside.table.name
         async with self._shell.database.acquire() as connection:
             await connection.execute(f"SELECT {beside}_begin()")
         run = _Run(self._shell.standing_in(projection.live.kind, projection.beside), self._broker, projection)
         try:
             await run.read_until(await self._positions(projection))
-            async with self._shell.database.transaction([]) as connection:
+            async with self._shell.database.transaction([PLATFORM]) as connection:
                 await run.read_until(await self._positions(projection, connection))
                 await connection.execute(f"SET LOCAL statement_timeout = '{SWAP_SECONDS}s'")
                 swapping = f"SELECT before, after, row_count FROM {beside}_swap()"  # noqa: S608 - our own table
                 swap = await _swapped(connection, swapping)
-                await connection.execute(AUDIT, new_id(), actor, "projection.rebuild", projection.name, "rebuilt from its topics")
+                rebuilt = Act(
+                    tenant_id=PLATFORM,
+                    origin=actor,
+                    action="projection.rebuild",
+                    kind="projection",
+                    object_id=projection.name,
+                    reason="rebuilt from its topics",
+                )
+                await append(connection, [rebuilt])
         finally:
             await run.close()
         outcome = {
@@ -152,7 +161,7 @@ class Rebuilder:
             "hash_after": swap["after"],
             "changed": swap["before"] != swap["after"],
         }
-        log.info("projection.rebuilt", actor=actor, **outcome)
+        log.info("projection.rebuilt", actor=actor.client_id, **outcome)
         return outcome
 
     async def _positions(self, projection: Projection, locking: "Connection | None" = None) -> dict[TopicPartition, int]:

@@ -13,13 +13,15 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from libs.common.clock import PLATFORM, new_id, rfc3339
+from libs.common.clock import PLATFORM, rfc3339
 from libs.common.database import NEVER_PASSING, Connection, passes_by_itself, write
 from libs.common.errors import ConflictError, MalformedError, NotFoundError
+from libs.common.messaging.audit import Act, append
 from libs.common.messaging.envelope import Invalid, Reader
 from libs.common.messaging.idempotency import Claim, Replayed
 from libs.common.messaging.parked import GAP, MARK, OF_KEYS, Parked, QueuedError, State, code_of, read, state_after, storable
 from libs.common.messaging.shell import Failure, Shell
+from libs.common.origin import Origin
 
 Place = tuple[str, int, int]
 """Where a record lies: topic, partition, offset."""
@@ -48,9 +50,10 @@ ORDER BY topic, part, off LIMIT $9"""
 COUNT = """SELECT state, count(*) AS messages, count(DISTINCT (topic, key)) AS keys FROM inbox_parked
 WHERE consumer = $1 AND state IN ('rejected', 'waiting', 'parked', 'queued') GROUP BY state"""
 
-ACTIONS = "SELECT id, at, actor, action, target, reason FROM operator_action ORDER BY at DESC LIMIT $1"
-
-AUDIT = "INSERT INTO operator_action (id, actor, action, target, reason) VALUES ($1, $2, $3, $4, $5)"
+# What processes of the version before have told, or still tell, stands beside the audit trail.
+ACTIONS = """SELECT * FROM audit_of_operators($1)
+UNION ALL (SELECT id::text, at, actor, action, target, reason FROM operator_action ORDER BY at DESC LIMIT $1)
+ORDER BY at DESC LIMIT $1"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ class Wanted:
 
     parked_id: str
     action: Literal["replay", "discard"]
-    actor: str
+    actor: Origin
     reason: str
     of: UUID | None = None
     """The tenant that wants it; None: the platform."""
@@ -123,13 +126,13 @@ class ParkedMessages:
         """What operators have done, newest first."""
         async with self._shell.database.acquire() as connection:
             rows = await connection.fetch(ACTIONS, limit)
-        return [{**dict(row), "id": str(row["id"]), "at": rfc3339(row["at"])} for row in rows]
+        return [{**dict(row), "at": rfc3339(row["at"])} for row in rows]
 
-    async def replay(self, parked_id: str, *, actor: str) -> dict[str, Any]:
+    async def replay(self, parked_id: str, *, actor: Origin) -> dict[str, Any]:
         """Decide it again, and then whatever waits behind it. Raises ConflictError while it still fails."""
         return await self._act(Wanted(parked_id, "replay", actor, "replayed by an operator"))
 
-    async def discard(self, parked_id: str, *, actor: str, reason: str) -> dict[str, Any]:
+    async def discard(self, parked_id: str, *, actor: Origin, reason: str) -> dict[str, Any]:
         """Never decide it; whatever waits behind it goes on."""
         return await self._act(Wanted(parked_id, "discard", actor, reason))
 
@@ -144,7 +147,7 @@ class ParkedMessages:
             return await self._act(replace(wanted, claim=None))
 
     async def _act(self, wanted: Wanted) -> dict[str, Any]:
-        parked_id, action, actor, reason = wanted.parked_id, wanted.action, wanted.actor, wanted.reason
+        parked_id, action, actor, reason = wanted.parked_id, wanted.action, wanted.actor.client_id, wanted.reason
         if action == "discard" and not reason.strip():
             raise MalformedError("reason-missing", "say why this message is discarded")
         row = await self._one(parked_id, wanted.of)
@@ -159,13 +162,13 @@ class ParkedMessages:
                 await connection.fetchval(LOCK_POSITION, self._group, row["topic"], row["part"])
                 line = await self._line(connection, row, first)
                 failure, done, aggregates = await self._work_off(connection, line, action, actor, reason)
-                await connection.execute(AUDIT, new_id(), actor, f"parked.{action}", parked_id, reason)
                 stopped = {"stopped_by": f"{type(failure).__name__}: {failure}"} if failure is not None else {}
                 outcome = {"id": parked_id, "action": action, "done": done, **stopped}
                 if wanted.claim is not None:
                     if not done:
                         raise _NothingDoneError
                     await write(connection, [wanted.claim.remembered(outcome)])
+                await append(connection, [_told(wanted, row)])
         except (asyncpg.PostgresError, asyncpg.InterfaceError, *NEVER_PASSING) as error:
             if passes_by_itself(error):
                 raise
@@ -245,6 +248,18 @@ class ParkedMessages:
         if row is None:
             raise NotFoundError("parked-message-not-found", "there is no such parked message for you")
         return row
+
+
+def _told(wanted: Wanted, row: asyncpg.Record) -> Act:
+    """What was done, for the trail of whoever the message is of."""
+    return Act(
+        tenant_id=row["tenant_id"] or PLATFORM,
+        origin=wanted.actor,
+        action=f"parked.{wanted.action}",
+        kind="parked-message",
+        object_id=wanted.parked_id,
+        reason=wanted.reason,
+    )
 
 
 def _tenants(row: asyncpg.Record, first: Parked | Invalid) -> set[UUID]:

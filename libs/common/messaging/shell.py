@@ -40,10 +40,12 @@ from libs.common.decision import (
     World,
 )
 from libs.common.errors import ConflictError
+from libs.common.messaging import audit
 from libs.common.messaging.belief import source_of
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.idempotency import Claim, Replayed
 from libs.common.messaging.outgoing import events, timers
+from libs.common.origin import Origin
 from libs.common.telemetry import about
 from libs.common.telemetry.messages import CommandSpans
 from libs.common.tenancy import Tenant
@@ -106,6 +108,7 @@ class Shell:
         actor: str | None = None,
         correlation_id: str = "",
         traceparent: str | None = None,
+        origin: Origin | None = None,
     ) -> Message[D]:
         """A command of this service's own, with a new id and of its own accord unless said otherwise."""
         return Message(
@@ -114,9 +117,10 @@ class Shell:
             id=str(new_id()) if id is None else id,
             time=now(),
             source=self.source,
-            actor=self.source if actor is None else actor,
+            actor=actor if actor is not None else origin.actor if origin else self.source,
             correlation_id=correlation_id,
             traceparent=traceparent,
+            origin=origin,
         )
 
     async def unknown(self, connection: Connection, tenant_ids: Collection[UUID]) -> set[UUID]:
@@ -231,7 +235,8 @@ class Shell:
         """Write what changed with its timers and events, and what else there is to write, in one round trip.
 
         The order of the outbox's ids is the order of every key, because they are drawn here: when all that is changed has
-        been locked, and what is new has not been made by anybody else, or nothing of this stands.
+        been locked, and what is new has not been made by anybody else, or nothing of this stands. What belongs in the audit
+        trail goes there in a second one, so that its head is the last that is locked.
         """
         changed: dict[type[Aggregate], list[tuple[Any, int]]] = {kind: [] for kind in self._rows}
         for entry in aggregates.changed:
@@ -242,6 +247,8 @@ class Shell:
         if aggregates.published:
             writes.append(events(aggregates.published, self.source))
         await write(connection, [*writes, *also])
+        if aggregates.acts:
+            await audit.append(connection, [audit.told(each, self._rows) for each in aggregates.acts])
 
     def committed(self, aggregates: IdentityMap) -> None:
         """Tell whoever waits. A hint only: it may be lost, and nothing is."""
@@ -262,6 +269,10 @@ def _decided(aggregates: IdentityMap, message: Message[Any], handler: Handler[An
             answer = handler.decide(world, message)
     except Exception as error:  # noqa: BLE001 - whatever a decision raises is that message's own failure
         return Failure(error)
+    if message.origin is not None or handler.always_audited:
+        origin = audit.origin_of(message, handler)
+        if origin is not None:
+            world.on_record(origin)
     world.commit()
     return answer
 

@@ -1,5 +1,6 @@
 """HTTP in: checkouts, the orders they become, and stock."""
 
+from libs.common.http.audit import audit_routes
 from libs.common.http.parked import parked_routes
 from libs.common.http.routes import Routes
 from services.checkout.api import checkouts, lookups, orders, progress, quoting, refunds, stock, timeline
@@ -8,3 +9,4 @@ ROUTES = Routes()
 for part in (checkouts, progress, orders, timeline, refunds, lookups, quoting, stock):
     ROUTES.include_router(part.ROUTES)
 ROUTES.include_router(parked_routes("checkout"))
+ROUTES.include_router(audit_routes())

@@ -28,6 +28,8 @@ from services.checkout.handlers.table import HANDLERS
 TIMER = "checkout"
 """The one timer of a checkout, by its id: when it is to be given up, later when to ask again what payments has done."""
 
+BUYING = "a purchase is its buyer's, whoever makes it for them, and its timeline tells of it"
+
 LETTING_GO = frozenset({CheckoutState.CANCELING, CheckoutState.EXPIRING})
 """Where a checkout waits for payments to hold nothing."""
 
@@ -102,7 +104,7 @@ def _claimed(world: World, message: Message[StartCheckout]) -> list[Ref]:
     return [Ref(Checkout, claim.checkout_id)] if claim else []
 
 
-@HANDLERS.on(StartCheckout, _claim, more=_claimed)
+@HANDLERS.on(StartCheckout, _claim, more=_claimed, unaudited=BUYING)
 def start_checkout(world: World, message: Message[StartCheckout]) -> Checkout:
     """Start a checkout, or answer the one that this caller already has for this cart."""
     command = message.data
@@ -295,7 +297,12 @@ def _to_go_on(world: World, message: Message[ResumeCheckout]) -> Iterable[Ref]:
     return [*_unpaid(world, message), *([Ref(OrderCounter, message.tenant_id)] if is_order else [])]
 
 
-@HANDLERS.on(ResumeCheckout, lambda m: [*_checkout(m), tenant_ref(m), *card_testing.to_try(m.data.payer)], more=_to_go_on)
+@HANDLERS.on(
+    ResumeCheckout,
+    lambda m: [*_checkout(m), tenant_ref(m), *card_testing.to_try(m.data.payer)],
+    more=_to_go_on,
+    unaudited=BUYING,
+)
 def resume_checkout(world: World, message: Message[ResumeCheckout]) -> Checkout:
     """Answers the checkout if it can still end well: what the payer did, payments alone can say, and it looks by itself."""
     checkout = message.data.caller.demand(Checkout, world.get(Checkout, message.data.checkout_id))

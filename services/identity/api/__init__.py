@@ -1,5 +1,6 @@
 """HTTP in: tenants with their clients and staff, sessions for shoppers, and tokens for everybody (OAuth 2.0)."""
 
+from libs.common.http.audit import audit_routes
 from libs.common.http.routes import Routes
 from services.identity.api import authorize, clients, handed_back, invitations, members, oauth, roles, sessions, tenants
 
@@ -7,3 +8,4 @@ ROUTES = Routes()
 PARTS = (tenants, clients, sessions, oauth, authorize, handed_back, members, invitations, roles)
 for part in PARTS:
     ROUTES.include_router(part.ROUTES)
+ROUTES.include_router(audit_routes())

@@ -18,7 +18,7 @@ from services.identity.domain.signing_key import KeyState, SigningKey
 from services.identity.domain.tenant import Tenant, TenantStatus
 from services.identity.handlers.granting import Granter, demand_grantable, granter_refs, granter_roles
 from services.identity.handlers.revoking import epoch_ref, raise_epoch
-from services.identity.handlers.table import HANDLERS
+from services.identity.handlers.table import COMING_IN, HANDLERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,7 +245,7 @@ def delete_client(world: World, message: Message[DeleteClient]) -> Client:
     return world.save(domain.client.delete(client, world.now))
 
 
-@HANDLERS.on(StartSession, lambda m: [_own_tenant(m)])  # a new id: there is nothing to look up
+@HANDLERS.on(StartSession, lambda m: [_own_tenant(m)], unaudited=COMING_IN)  # a new id: there is nothing to look up
 def start_session(world: World, message: Message[StartSession]) -> Session:
     """Answers the new session."""
     command = message.data
@@ -270,7 +270,7 @@ def _admits(tenant: Tenant, session: Session) -> bool:
     return tenant.status is TenantStatus.ACTIVE or (session.client_id is not None and tenant.admits_clients)
 
 
-@HANDLERS.on(RefreshSession, lambda m: [Ref(Session, m.data.session_id), _own_tenant(m)], _epoch_if_reused)
+@HANDLERS.on(RefreshSession, lambda m: [Ref(Session, m.data.session_id), _own_tenant(m)], _epoch_if_reused, unaudited=COMING_IN)
 def refresh_session(world: World, message: Message[RefreshSession]) -> tuple[Session | None, Refreshed]:
     """Answers the session and what became of the token. A refusal is no error here: the end of a session must stand."""
     command = message.data
@@ -286,7 +286,7 @@ def refresh_session(world: World, message: Message[RefreshSession]) -> tuple[Ses
     return refreshed, came_to
 
 
-@HANDLERS.on(AddSigningKey, lambda m: [Ref(SigningKey, m.data.kid)])
+@HANDLERS.on(AddSigningKey, lambda m: [Ref(SigningKey, m.data.kid)], always_audited=True)
 def add_signing_key(world: World, message: Message[AddSigningKey]) -> SigningKey:
     """Answers the key, which signs from now on. That there is no other active one is the database's to say."""
     command = message.data

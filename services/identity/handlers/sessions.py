@@ -9,7 +9,7 @@ from services.identity import domain
 from services.identity.domain.session import Session
 from services.identity.domain.tenant import Tenant
 from services.identity.handlers.revoking import epoch_ref, raise_epoch
-from services.identity.handlers.table import HANDLERS
+from services.identity.handlers.table import COMING_IN, HANDLERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ def _guest_and_tenant(message: Message[TakeOver]) -> list[Ref]:
     return [Ref(Session, guest), epoch_ref(guest), Ref(Tenant, message.tenant_id, shared=True)]
 
 
-@HANDLERS.on(TakeOver, _guest_and_tenant)
+@HANDLERS.on(TakeOver, _guest_and_tenant, unaudited=COMING_IN)
 def take_over(world: World, message: Message[TakeOver]) -> Session:
     """Answers the shopper's new session."""
     command = message.data
@@ -76,7 +76,7 @@ def end_session(world: World, message: Message[EndSession]) -> Session:
     return _ended(world, command.viewer.demand(Session, world.get(Session, command.session_id)))
 
 
-@HANDLERS.on(RevokeSession, _session_and_epoch)
+@HANDLERS.on(RevokeSession, _session_and_epoch, unaudited=COMING_IN)
 def revoke_session(world: World, message: Message[RevokeSession]) -> None:
     """Whoever hands a token back hears nothing of what became of its session."""
     session = world.get(Session, message.data.session_id)
@@ -84,7 +84,7 @@ def revoke_session(world: World, message: Message[RevokeSession]) -> None:
         _ended(world, session)
 
 
-@HANDLERS.on(RevokeToken, lambda m: [epoch_ref(m.data.token_id)])
+@HANDLERS.on(RevokeToken, lambda m: [epoch_ref(m.data.token_id)], unaudited=COMING_IN)
 def revoke_token(world: World, message: Message[RevokeToken]) -> None:
     """Nothing was kept of it, so nothing but its epoch says that there was one."""
     raise_epoch(world, "session", message.data.token_id)

@@ -13,7 +13,7 @@ from services.identity.domain.sign_in import LIFETIME, AuthorizationCode, Redeem
 from services.identity.domain.tenant import Tenant
 from services.identity.handlers.granting import allowed_to, role_refs
 from services.identity.handlers.revoking import epoch_ref, raise_epoch
-from services.identity.handlers.table import HANDLERS
+from services.identity.handlers.table import COMING_IN, HANDLERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,7 @@ class ReadStanding:
     client_id: str
 
 
-@HANDLERS.on(IssueCode, lambda _: [])  # a new id: there is nothing to look up
+@HANDLERS.on(IssueCode, lambda _: [], unaudited=COMING_IN)  # a new id: there is nothing to look up
 def issue_code(world: World, message: Message[IssueCode]) -> AuthorizationCode:
     """Answers the code."""
     command = message.data
@@ -84,7 +84,7 @@ def _taken_for(world: World, message: Message[RedeemCode]) -> Iterable[Ref]:
     return [] if code is None or code.session_id is None else [Ref(Session, code.session_id), epoch_ref(code.session_id)]
 
 
-@HANDLERS.on(RedeemCode, lambda m: [Ref(AuthorizationCode, m.data.code_id)], _taken_for)
+@HANDLERS.on(RedeemCode, lambda m: [Ref(AuthorizationCode, m.data.code_id)], _taken_for, unaudited=COMING_IN)
 def redeem_code(world: World, message: Message[RedeemCode]) -> tuple[Session | None, Redeemed]:
     """Answers the session, and what became of the code. A refusal is no error here: the end of a session must stand."""
     command = message.data
@@ -130,7 +130,7 @@ def _roles(world: World, message: Message[ReadStanding]) -> list[Ref]:
     return role_refs(member.roles if member is not None else ())
 
 
-@HANDLERS.on(ReadStanding, _who, _roles)
+@HANDLERS.on(ReadStanding, _who, _roles, unaudited=COMING_IN)
 def read_standing(world: World, message: Message[ReadStanding]) -> Standing | None:
     """Answers what tokens may be made of; None when there are to be none: nobody, nobody active, or no client any more."""
     command = message.data

@@ -3,3 +3,6 @@
 from libs.common.decision import Handlers
 
 HANDLERS = Handlers()
+
+COMING_IN = "somebody comes in or goes, and changes nothing of the shop"
+"""Why an audit trail does not tell of it: the security log does."""

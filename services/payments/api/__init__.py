@@ -1,5 +1,6 @@
 """HTTP in: payments to look at and to act upon, and the books. Payments are made by `payment.requested` alone."""
 
+from libs.common.http.audit import audit_routes
 from libs.common.http.parked import parked_routes
 from libs.common.http.routes import Routes
 from services.payments.api import (
@@ -28,5 +29,6 @@ for part in (
     connections.ROUTES,
     webhooks.ROUTES,
     parked_routes("payments"),
+    audit_routes(),
 ):
     ROUTES.include_router(part)

@@ -8,7 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.clock import now, rfc3339
 from libs.common.errors import NotFoundError, UnavailableError
+from libs.common.http.asking import origin_of
 from libs.common.http.routes import Call, Caller, Routes, guard, reply
+from libs.common.messaging.audit import Act, append
 from services.payments.domain.provider.account import AccountNotProvenError, SeenAccount
 from services.payments.domain.provider.connection import LIFETIME, digest_of, new_state
 from services.payments.domain.provider.outcome import Rejected
@@ -80,6 +82,7 @@ async def complete_connection(call: Caller, state: str, given: CodeRequest) -> R
         raise UnavailableError("provider-unavailable", "the provider does not say whose account it is: begin another connection")
     async with call.transaction() as connection:
         await connections.prove(connection, call.tenant_id, digest_of(state), seen.provider_id)
+        await append(connection, [_proven(call, seen.provider_id)])
     log.info(
         "provider_account.connected",
         tenant_id=str(call.tenant_id),
@@ -87,3 +90,9 @@ async def complete_connection(call: Caller, state: str, given: CodeRequest) -> R
         actor=str(call.principal.subject),
     )
     return reply(200, ConnectedModel(account=seen.provider_id), **NO_STORE)
+
+
+def _proven(call: Call, account: str) -> Act:
+    """For the audit trail: no command stores this."""
+    origin = origin_of(call.principal, call.request.scope, call.request_id)
+    return Act(tenant_id=call.tenant_id, origin=origin, action="prove-account", kind="provider-account", object_id=account)

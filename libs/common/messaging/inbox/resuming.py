@@ -16,9 +16,10 @@ import structlog
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from libs.common.clock import PLATFORM, new_id, rfc3339
+from libs.common.clock import PLATFORM, rfc3339
 from libs.common.database import WHATEVER_IT_SAYS, Connection, passes_by_itself, poll, write
 from libs.common.errors import ConflictError, MalformedError, NotFoundError
+from libs.common.messaging.audit import Act, append
 from libs.common.messaging.batch import Applied, Batch, FencedError
 from libs.common.messaging.broker import Broker
 from libs.common.messaging.catching_up import CatchUp, CaughtUp
@@ -27,9 +28,9 @@ from libs.common.messaging.inbox.positions import MISSED
 from libs.common.messaging.ordering import Found
 from libs.common.messaging.parked import MAX_SOURCE
 from libs.common.messaging.reading import Consumer
-from libs.common.messaging.repairs import AUDIT
 from libs.common.messaging.shell import Shell
 from libs.common.messaging.sources import Source, Stretch, holder_of
+from libs.common.origin import Origin
 from libs.common.telemetry import Gauge
 
 LOOK_SECONDS = 1.0
@@ -90,17 +91,17 @@ class Resuming:
                 told["stretches"].append({"topic": row["topic"], "partition": row["part"], **places})
         return [*found.values()]
 
-    async def pause(self, tenant_id: UUID | None, name: str, *, actor: str, reason: str) -> dict[str, Any]:
+    async def pause(self, tenant_id: UUID | None, name: str, *, actor: Origin, reason: str) -> dict[str, Any]:
         """Hold back whatever comes of a source from now on. Audited."""
         source = self._named(tenant_id, name, reason)
         async with self._shell.database.transaction([source.tenant_id]) as connection:
-            await write(connection, [self._sources.pause([source], reason=reason, by=actor)])
+            await write(connection, [self._sources.pause([source], reason=reason, by=actor.client_id)])
             await self._audit(connection, "source.pause", source, actor, reason)
         named = {"group": self._group, "tenant_id": str(tenant_id) if tenant_id else None, "source": name}
-        log.warning("inbox.source_paused_by_hand", **named, by=actor)
+        log.warning("inbox.source_paused_by_hand", **named, by=actor.client_id)
         return {**named, "state": "paused"}
 
-    async def resume(self, tenant_id: UUID | None, name: str, *, actor: str, reason: str, skip: bool) -> dict[str, Any]:
+    async def resume(self, tenant_id: UUID | None, name: str, *, actor: Origin, reason: str, skip: bool) -> dict[str, Any]:
         """Decide what was held back, and then whatever comes; or, to `skip` it, give up what was held back. Audited."""
         source = self._named(tenant_id, name, reason)
         async with self._shell.database.transaction([source.tenant_id]) as connection:
@@ -111,7 +112,7 @@ class Resuming:
             await connection.execute(DONE, self._group, *source)
             await self._audit(connection, "source.skip" if skip else "source.resume", source, actor, reason)
         named = {"group": self._group, "tenant_id": str(tenant_id) if tenant_id else None, "source": name}
-        log.warning("inbox.source_resumed", **named, skipped=skip, by=actor)
+        log.warning("inbox.source_resumed", **named, skipped=skip, by=actor.client_id)
         return {**named, "state": "resuming"}
 
     def _named(self, tenant_id: UUID | None, name: str, reason: str) -> Source:
@@ -121,9 +122,10 @@ class Resuming:
             raise MalformedError("bad-source", f"a source is text of 1 to {MAX_SOURCE} characters")
         return Source(tenant_id or PLATFORM, name)
 
-    async def _audit(self, connection: Connection, action: str, source: Source, actor: str, reason: str) -> None:
-        target = f"{self._group}:{source.tenant_id}:{source.name}"
-        await connection.execute(AUDIT, new_id(), actor, action, target, reason)
+    async def _audit(self, connection: Connection, action: str, source: Source, actor: Origin, reason: str) -> None:
+        named = f"{self._group}:{source.name}"
+        act = Act(tenant_id=source.tenant_id, origin=actor, action=action, kind="source", object_id=named, reason=reason)
+        await append(connection, [act])
 
     async def _rows(self) -> list[asyncpg.Record]:
         async with self._shell.database.transaction([PLATFORM]) as connection:

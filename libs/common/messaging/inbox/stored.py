@@ -15,11 +15,12 @@ import structlog
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from libs.common.clock import new_id
+from libs.common.clock import PLATFORM
 from libs.common.database import Connection, Database
 from libs.common.errors import MalformedError, UnavailableError
+from libs.common.messaging.audit import Act, append
 from libs.common.messaging.reading import Consumer, Log
-from libs.common.messaging.repairs import AUDIT
+from libs.common.origin import Origin
 
 READ = """SELECT topic, part, next_offset, topic_id, leader_epoch FROM inbox_position
 JOIN unnest($2::text[], $3::int[]) AS w(topic, part) USING (topic, part) WHERE consumer = $1"""
@@ -123,20 +124,29 @@ class StoredPositions:
             for partition, stored in found.items()
         ]
 
-    async def adopt(self, *, actor: str, reason: str) -> list[dict[str, Any]]:
+    async def adopt(self, *, actor: Origin, reason: str) -> list[dict[str, Any]]:
         """Begin anew, at their beginnings, on all logs that are not those we knew. Audited."""
         if not reason.strip():
             raise MalformedError("reason-missing", "say why these logs are adopted")
         consumer = self._connected()
         found, logs, ends = await self._everything(consumer)
         differing = _differing(found, logs, ends)
-        async with self.database.transaction([]) as connection:
-            adopted = await self._adopt(connection, consumer, {each: found[each] for each in differing}, logs, by=actor)
-            for each in adopted:
-                target = f"{self._group}:{each['topic']}:{each['partition']}"
-                why = f"{reason} ({differing[TopicPartition(each['topic'], each['partition'])]})"
-                await connection.execute(AUDIT, new_id(), actor, "position.adopt", target, why)
+        async with self.database.transaction([PLATFORM]) as connection:
+            adopted = await self._adopt(connection, consumer, {each: found[each] for each in differing}, logs, by=actor.client_id)
+            if adopted:
+                await append(connection, [self._told(each, actor, reason, differing) for each in adopted])
         return adopted
+
+    def _told(self, adopted: Mapping[str, Any], actor: Origin, reason: str, differing: Mapping[TopicPartition, str]) -> Act:
+        topic, partition = adopted["topic"], adopted["partition"]
+        return Act(
+            tenant_id=PLATFORM,
+            origin=actor,
+            action="position.adopt",
+            kind="position",
+            object_id=f"{self._group}:{topic}:{partition}",
+            reason=f"{reason} ({differing[TopicPartition(topic, partition)]})",
+        )
 
     def _connected(self) -> Consumer:
         consumer = self._consumer()

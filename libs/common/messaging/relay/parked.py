@@ -10,7 +10,7 @@ An event is published once, unless a relay that had been given up for dead wakes
 somebody raised the topic's limit in between; a replay then publishes it a second time.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -19,10 +19,13 @@ from uuid import UUID
 
 import asyncpg
 
-from libs.common.clock import new_id, rfc3339
+from libs.common.clock import rfc3339
 from libs.common.database import Connection
 from libs.common.errors import MalformedError, NotFoundError
+from libs.common.messaging.audit import Act, append
 from libs.common.messaging.headers import unpack
+from libs.common.origin import Origin
+from libs.common.tenancy import SETTING
 
 LIST = """SELECT event_id, tenant_id, topic, key, state, reason, detail, octet_length(payload) AS payload_bytes, parked_at,
     decided_at, decided_by, decision FROM outbox_parked
@@ -31,12 +34,12 @@ WHERE state IN ('parked', 'replaying', 'discarding') AND ($1::uuid IS NULL OR te
 ORDER BY topic, key, id LIMIT $4"""
 
 REPLAY = """UPDATE outbox_parked SET state = 'replaying', decided_at = now(), decided_by = $3, decision = $4
-WHERE topic = $1 AND key = $2 AND state = 'parked'"""
+WHERE topic = $1 AND key = $2 AND state = 'parked' RETURNING tenant_id"""
 
 DISCARD = """UPDATE outbox_parked SET state = 'discarding', decided_at = now(), decided_by = $2, decision = $3
-WHERE event_id = $1 AND state = 'parked'"""
+WHERE event_id = $1 AND state = 'parked' RETURNING tenant_id"""
 
-AUDIT = "INSERT INTO operator_action (id, actor, action, target, reason) VALUES ($1, $2, $3, $4, $5)"
+IN_THE_NAME_OF = f"SELECT set_config('{SETTING}', $1, true)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,28 +72,32 @@ async def listed(
     return [ParkedEvent(**{**row, "key": row["key"].decode(errors="replace")}) for row in rows]
 
 
-async def replay(relay: Connection, *, topic: str, key: str, actor: str, reason: str = "") -> int:
+async def replay(relay: Connection, *, topic: str, key: str, actor: Origin, reason: str = "") -> int:
     """Ask for every event of a key that waits to be published, in order; answers how many were waiting."""
     async with relay.transaction():
-        count = _count(await relay.execute(REPLAY, topic, key.encode(), actor, reason))
-        if count:
-            await relay.execute(AUDIT, new_id(), actor, "replay-set-aside", f"{topic}/{key}", reason)
-    return count
+        rows = await relay.fetch(REPLAY, topic, key.encode(), actor.client_id, reason)
+        await _tell(relay, rows, actor, "replay-set-aside", f"{topic}/{key}", reason)
+    return len(rows)
 
 
-async def discard(relay: Connection, *, event_id: UUID, actor: str, reason: str) -> int:
+async def discard(relay: Connection, *, event_id: UUID, actor: Origin, reason: str) -> int:
     """Ask for one event never to be published; consumers will see its sequence missing. Later ones of its key wait on."""
     if not reason.strip():
         raise MalformedError("reason-missing", "say why the event may be discarded")
     async with relay.transaction():
-        count = _count(await relay.execute(DISCARD, event_id, actor, reason))
-        if count:
-            await relay.execute(AUDIT, new_id(), actor, "discard-set-aside", str(event_id), reason)
-    return count
+        rows = await relay.fetch(DISCARD, event_id, actor.client_id, reason)
+        await _tell(relay, rows, actor, "discard-set-aside", str(event_id), reason)
+    return len(rows)
 
 
-def _count(status: str) -> int:
-    return int(status.rpartition(" ")[2])
+async def _tell(
+    relay: Connection, rows: Sequence[asyncpg.Record], actor: Origin, action: str, object_id: str, reason: str
+) -> None:
+    """Put it into the trail of whoever the events are of: one tenant, for they have one key."""
+    for tenant_id in {row["tenant_id"] for row in rows}:
+        await relay.execute(IN_THE_NAME_OF, str(tenant_id))
+        act = Act(tenant_id=tenant_id, origin=actor, action=action, kind="outbox-event", object_id=object_id, reason=reason)
+        await append(relay, [act])
 
 
 ONE = "SELECT topic, key, headers, payload FROM outbox_parked WHERE event_id = $1 AND state = 'parked' ORDER BY id LIMIT 1"
@@ -127,7 +134,7 @@ class OutboxParked:
         key = row["key"].decode(errors="backslashreplace")
         return {"id": parked_id, "topic": row["topic"], "key": key, "headers": headers, "payload": payload}
 
-    async def replay(self, parked_id: str, *, actor: str) -> dict[str, Any]:
+    async def replay(self, parked_id: str, *, actor: Origin) -> dict[str, Any]:
         """Ask for every waiting event of its key to be published, in order."""
         async with self._relay() as relay:
             row = await self._one(relay, parked_id)
@@ -136,7 +143,7 @@ class OutboxParked:
             )
         return {"id": parked_id, "action": "replay", "done": [parked_id], "events": count}
 
-    async def discard(self, parked_id: str, *, actor: str, reason: str) -> dict[str, Any]:
+    async def discard(self, parked_id: str, *, actor: Origin, reason: str) -> dict[str, Any]:
         """Ask for it never to be published."""
         async with self._relay() as relay:
             await self._one(relay, parked_id)

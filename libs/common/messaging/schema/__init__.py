@@ -1,4 +1,4 @@
-"""The kernel's tables, the same in every service: outbox, inbox and idempotency keys.
+"""The kernel's tables, the same in every service: outbox, inbox, idempotency keys and audit trail.
 
 The outbox is insert-only. Rows are found by transaction id (`xid8`), read between two snapshots, and leave by TRUNCATE
 of a whole slot of time once everything in it is published: no row lock, no UPDATE, no DELETE, no bloat.
@@ -15,6 +15,7 @@ from libs.common.messaging.schema.v6 import kernel_v6
 from libs.common.messaging.schema.v7 import kernel_v7
 from libs.common.messaging.schema.v8 import kernel_v8
 from libs.common.messaging.schema.v9 import kernel_v9
+from libs.common.messaging.schema.v10 import kernel_v10
 
 __all__ = [
     "KEEP_DECIDED",
@@ -29,4 +30,5 @@ __all__ = [
     "kernel_v7",
     "kernel_v8",
     "kernel_v9",
+    "kernel_v10",
 ]

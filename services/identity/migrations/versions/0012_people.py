@@ -4,8 +4,8 @@ from alembic import op
 
 from libs.common.tenancy import protect
 
-revision = "0011"
-down_revision = "0014"
+revision = "0012"
+down_revision = "0011"
 
 TABLES = (
     """CREATE TABLE staff (

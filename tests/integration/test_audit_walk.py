@@ -1,0 +1,317 @@
+"""Every route that changes something is walked, by staff and operators: the trail tells of each, by whom, and no secret."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import orjson
+import pytest
+
+from deploy.composition import parts_of
+from libs.common.auth import CLIENT, PLATFORM_OPERATOR
+from libs.common.clock import PLATFORM, now
+from libs.common.contracts import Event
+from libs.common.messaging.shell import Shell
+from libs.common.sealing import MasterKey, MasterKeys
+from services import SERVICES
+from services.payments.domain.provider.outcome import RefundStatus, Unknown
+from services.payments.domain.reconciliation.comparison import BreakKind, Found, Side, Standing, Subject
+from services.payments.handlers.reconciliation import RecordFindings, RequestReconciliation, TakeUpReconciliation
+from services.payments.handlers.refunds import ObserveRefund
+from tests.integration.shop import Shop, shop_at
+from tests.integration.till_edge import ACCOUNT, NEW, a_key, payments_edge
+from tests.shared.callers import Person, edge, message, onboard
+from tests.shared.events import payment_requested
+from tests.shared.paying import AMOUNT, always, answer, captured, opened, refund_of, wanted
+from tests.shared.places import Place, Places
+from tests.shared.victims import parked
+
+MAIL, CARD = "canary.person@shop.test", "4242 4242 4242 4242"
+WRITTEN = f"asked by {MAIL}, card {CARD}"
+OPERATOR = Person(PLATFORM, role=PLATFORM_OPERATOR)
+CHANGING = {"POST", "PUT", "PATCH", "DELETE"}
+
+UNAUDITED = {
+    "cart": {"CreateCart", "PutLines", "AddQuantity", "RemoveLines"},
+    "checkout": {"StartCheckout", "ResumeCheckout"},
+    "identity": {"StartSession", "RefreshSession"},
+}
+"""The commands that a handler declares unaudited: shopping, buying, coming in. Each says why."""
+
+NO_ACTS = {
+    "cart": {("POST", "/v1/carts"), ("PUT", "/v1/carts/{cart_id}"), ("PUT", "/v1/carts/{cart_id}/lines")}
+    | {("POST", "/v1/carts/{cart_id}/lines"), ("DELETE", "/v1/carts/{cart_id}/lines")}
+    | {(method, "/v1/carts/{cart_id}/lines/{sku}") for method in ("PUT", "DELETE")},
+    "checkout": {("POST", "/v1/checkouts"), ("POST", "/v1/checkouts/{checkout_id}/resume"), ("POST", "/v1/order-lookups")},
+    "identity": {("POST", "/v1/sessions"), ("POST", "/oauth/token")},
+    "payments": {("POST", "/v1/webhooks/stripe"), ("POST", "/v1/webhooks/stripe/{tenant_id}")}
+    | {("POST", f"{ACCOUNT}/connections"), ("POST", "/v1/payments/{payment_id}/resolve")},
+}
+"""The routes that change nothing of a shop's, for its shoppers, by the provider's word, or by no more than a wish.
+
+A payment's outcome is resolved by the same command under `/ops`, where it is walked."""
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_command_is_audited_unless_its_handler_says_why_not(service: str) -> None:
+    handlers = parts_of(service).handlers.table
+    exempt = {each.__name__: handler.unaudited for each, handler in handlers.items() if handler.unaudited is not None}
+    assert {*exempt} == UNAUDITED.get(service, set())
+    assert all(len(why or "") > 20 for why in exempt.values())
+    assert not any(issubclass(each, Event) for each, handler in handlers.items() if handler.always_audited)
+    assert "/v1/audit-entries" in {getattr(route, "path", "") for route in parts_of(service).routes.routes}
+
+
+@dataclass
+class Walk:
+    """Acts over HTTP, each looked up in the trail at once."""
+
+    place: Place
+    client: httpx.AsyncClient
+    walked: set[tuple[str, str]] = field(default_factory=set)
+    secrets: set[str] = field(default_factory=lambda: {MAIL, CARD, CARD.replace(" ", "")})
+
+    @property
+    def routes(self) -> Any:
+        transport: Any = self.client._transport
+        return transport.app.routes
+
+    async def act(self, who: Person, method: str, path: str, of: UUID, kinds: set[str], **request: Any) -> Any:
+        """Do it, and find the entries of just this request: of these kinds of things, in this tenant's trail, by this person."""
+        request_id, own = uuid4().hex, who.authorization
+        self.secrets.add(own["Authorization"].removeprefix("Bearer "))
+        headers = {**own, "Idempotency-Key": request_id, "X-Request-Id": request_id}
+        done = await self.client.request(method, path, headers=headers, **request)
+        assert done.status_code < 300, (method, path, done.text)
+        assert done.headers["x-request-id"] == request_id
+        found = await self.entries(request_id)
+        assert {row["object_kind"] for row in found} == kinds, (method, path)
+        for row in found:
+            whose = (row["tenant_id"], row["actor"], row["client_id"], row["session_id"], row["by_platform"])
+            assert whose == (of, str(who.subject), "test", who.claims.get("sid", ""), who.tenant_id == PLATFORM), (method, path)
+            assert row["address"] == "127.0.0.0/24"
+        scope = {"type": "http", "method": method, "path": path, "root_path": "", "headers": []}
+        [route] = [each.path for each in self.routes if each.matches(scope)[0].name == "FULL"]
+        self.walked.add((method, route))
+        return orjson.loads(done.content) if done.content else None
+
+    async def entries(self, request_id: str) -> list[Any]:
+        admin = await self.place.as_admin()
+        try:
+            return list(await admin.fetch("SELECT * FROM audit_entry WHERE request_id = $1 ORDER BY number", request_id))
+        finally:
+            await admin.close()
+
+    async def repair(self, tenant_id: UUID) -> None:
+        """The four ways to repair what was parked."""
+        staff, kind = Person(tenant_id, role=CLIENT), {"parked-message"}
+        service = self.place.service
+        own = f"/v1/{service}-parked-messages"
+        if service != "identity":
+            replayable, given_up = await _waiting(self.place, tenant_id), await parked(self.place, tenant_id)
+            await self.act(staff, "POST", f"{own}/{replayable}/replay", tenant_id, kind)
+            await self.act(staff, "POST", f"{own}/{given_up}/discard", tenant_id, kind, json={"reason": WRITTEN})
+            replayable = await _waiting(self.place, tenant_id)
+            await self.act(OPERATOR, "POST", f"/ops/parked-messages/{replayable}/replay", tenant_id, kind)
+        given_up = await parked(self.place, tenant_id)
+        path = f"/ops/parked-messages/{given_up}/discard"
+        await self.act(OPERATOR, "POST", path, tenant_id, kind, json={"reason": WRITTEN})
+
+    async def done(self) -> None:
+        """Every route was walked, or changes nothing; and of what was written and shown meanwhile nothing is in the trail."""
+        changing = {
+            (method, route.path) for route in self.routes for method in CHANGING & {*(getattr(route, "methods", None) or ())}
+        }
+        unwalked = {("POST", "/ops/parked-messages/{id}/replay")} if self.place.service == "identity" else set()
+        assert changing == self.walked | NO_ACTS[self.place.service] | unwalked
+        admin = await self.place.as_admin()
+        rows = await admin.fetch("SELECT * FROM audit_entry")
+        await admin.close()
+        told = " ".join(repr(value) for row in rows for value in row)
+        assert [secret for secret in self.secrets if secret in told] == []
+        assert "asked by" in told, "a reason is there, without what is nobody's business"
+
+
+async def _waiting(place: Place, tenant_id: UUID) -> str:
+    """A message that can be decided now: of a tenant that is news to nobody."""
+    headers = [["ce_id", str(uuid4())], ["ce_source", "/cartwright/identity"], ["ce_type", "tenant.updated"]]
+    headers += [["ce_tenantid", str(tenant_id)], ["ce_sequence", "1"], ["ce_time", "2026-01-01T00:00:00Z"]]
+    headers += [["ce_relayposition", "identity/1.1.1"], ["ce_subject", str(tenant_id)]]
+    told = {"tenant_id": str(tenant_id), "version": 0, "slug": "s", "status": "active", "currency": "GBP", "country": "GB"}
+    payload = orjson.dumps({**told, "settings": {}})
+    waiting = {"state": "parked", "reason": "ValueError", "topic": "tenant.v1", "key": f"{tenant_id}:{tenant_id}".encode()}
+    return await parked(place, tenant_id, **waiting, headers=orjson.dumps(headers), payload=payload, type="tenant.updated")
+
+
+@asynccontextmanager
+async def _edge(place: Place) -> AsyncIterator[tuple[Walk, UUID, Person]]:
+    async with edge(place) as (client, shell):
+        tenant_id = await onboard(shell) if place.service != "identity" else uuid4()
+        staff = Person(tenant_id, role=CLIENT, claims={"sid": str(uuid4())})
+        yield Walk(place, client), tenant_id, staff
+
+
+async def test_cart_is_walked(empty: Places) -> None:
+    async with _edge(empty("cart")) as (walk, tenant_id, _):
+        await walk.repair(tenant_id)
+        await walk.done()
+
+
+async def test_identity_is_walked(empty: Places) -> None:
+    async with _edge(empty("identity")) as (walk, _, __):
+        new = {"slug": "walked", "name": WRITTEN, "currency": "GBP", "country": "GB", "admin_email": MAIL}
+        request_id = uuid4().hex
+        made = await walk.client.post(
+            "/v1/tenants", json=new, headers={**OPERATOR.authorization, "Idempotency-Key": "k", "X-Request-Id": request_id}
+        )
+        tenant_id = UUID(made.json()["tenant_id"])
+        [told] = await walk.entries(request_id)
+        assert (told["tenant_id"], told["action"], told["object_id"]) == (tenant_id, "onboard-tenant", str(tenant_id))
+        walk.walked.add(("POST", "/v1/tenants"))
+        staff = Person(tenant_id, role=CLIENT, claims={"sid": str(uuid4())})
+        await walk.act(staff, "PATCH", f"/v1/tenants/{tenant_id}", tenant_id, {"tenant"}, json={"name": f"{WRITTEN} too"})
+        client = {"name": WRITTEN, "scopes": ["carts:read"], "tenant_id": str(tenant_id)}
+        first = await walk.act(OPERATOR, "POST", "/v1/clients", tenant_id, {"client"}, json=client)
+        path = f"/v1/clients/{first['client_id']}"
+        second = await walk.act(staff, "POST", f"{path}/secrets", tenant_id, {"client"})
+        walk.secrets |= {first["client_secret"], second["client_secret"]}
+        await walk.act(staff, "DELETE", f"{path}/secrets/{second['secret_id']}", tenant_id, {"client"})
+        await walk.act(staff, "DELETE", path, tenant_id, {"client"})
+        await walk.repair(tenant_id)
+        await walk.done()
+
+
+async def test_checkout_is_walked(empty: Places) -> None:
+    async with _edge(empty("checkout")) as (walk, tenant_id, staff):
+        rates = [{"amount_minor": 1}]
+        post = {"name": "Post", "kind": "weight", "currency": "GBP", "rates": rates}
+        await walk.act(staff, "PUT", "/v1/shipping-methods/post", tenant_id, {"shipping-method"}, json=post)
+        await walk.act(staff, "DELETE", "/v1/shipping-methods/post", tenant_id, {"shipping-method"})
+        await walk.act(staff, "PUT", "/v1/tax-rates/GB/food", tenant_id, {"tax-table"}, json={"name": "VAT", "rate": "20"})
+        await walk.act(staff, "DELETE", "/v1/tax-rates/GB/food", tenant_id, {"tax-table"})
+        await walk.act(staff, "PUT", "/v1/stock/tea", tenant_id, {"stock"}, json={"policy": "backorder"})
+        await walk.repair(tenant_id)
+        async with shop_at(walk.place) as shop:
+            await _walk_orders(walk, shop)
+        await walk.done()
+
+
+async def _walk_orders(walk: Walk, shop: Shop) -> None:
+    of, staff = shop.tenant_id, Person(shop.tenant_id, role=CLIENT, claims={"sid": str(uuid4())})
+    paying, off, kept = await shop.paying(), await shop.ordered(is_captured=False), await shop.ordered()
+    assert await _of(walk, of) == [], "what shoppers and events do is not told"
+    assert len(shop.statements) > 10
+    assert not any("audit" in each for each in shop.statements), "and a purchase does not ask about it"
+    await walk.act(staff, "POST", f"/v1/checkouts/{paying.id}/cancel", of, {"checkout"})
+    await walk.act(staff, "POST", f"/v1/orders/{off.order_id}/cancel", of, {"order", "stock"})
+    order = f"/v1/orders/{kept.order_id}"
+    await walk.act(staff, "POST", f"{order}/notes", of, {"note"}, json={"body": WRITTEN})
+    await walk.act(staff, "POST", f"{order}/refunds", of, {"order", "refund"}, json={"amount_minor": 1, "reason": WRITTEN})
+
+
+async def _of(walk: Walk, tenant_id: UUID) -> list[Any]:
+    admin = await walk.place.as_admin()
+    try:
+        return list(await admin.fetch("SELECT * FROM audit_entry WHERE tenant_id = $1", tenant_id))
+    finally:
+        await admin.close()
+
+
+async def test_payments_is_walked(empty: Places, fake: str) -> None:
+    place = empty("payments")
+    async with payments_edge(place, fake, MasterKeys(NEW)) as payments:
+        shell, of, walk = payments.shell, payments.tenant_id, Walk(place, payments.client)
+        staff = Person(of, role=CLIENT, claims={"sid": str(uuid4())})
+        await _walk_money(walk, shell, of, staff)
+        other = Person(await onboard(shell), role=CLIENT)
+        key, webhook = a_key(), f"whsec_{uuid4().hex}"
+        account = {"api_key": key, "webhook_secrets": [webhook]}
+        await walk.act(other, "PUT", ACCOUNT, other.tenant_id, {"provider-account"}, json=account)
+        third = Person(await onboard(shell), role=CLIENT)
+        state, code = await payments.begin(third), await payments.code()
+        walk.secrets |= {key, webhook, state, code}
+        path = f"{ACCOUNT}/connections/{state}"
+        await walk.act(third, "POST", path, third.tenant_id, {"provider-account"}, json={"code": code})
+        await walk.repair(of)
+    async with payments_edge(place, fake, MasterKeys(MasterKey(bytes(32)), NEW)) as payments:
+        again = Walk(place, payments.client, walk.walked, walk.secrets)
+        await again.act(OPERATOR, "POST", "/ops/provider-accounts/rewrap", other.tenant_id, {"provider-account"})
+        await again.done()
+
+
+async def _walk_money(walk: Walk, shell: Shell, of: UUID, staff: Person) -> None:
+    held = []
+    for _ in range(2):
+        requested = payment_requested(amount_minor=AMOUNT)
+        await shell.execute(message(requested, of))
+        while await answer(shell, of):
+            pass
+        held.append(requested.payment_id)
+    planned = {"payment", "operation"}
+    await walk.act(staff, "POST", f"/v1/payments/{held[0]}/capture", of, planned)
+    await walk.act(staff, "POST", f"/v1/payments/{held[1]}/void", of, planned)
+    while await answer(shell, of):
+        pass
+    taken = await captured(shell, of)
+    refund = {"amount_minor": 1, "reason": WRITTEN}
+    await walk.act(staff, "POST", f"/v1/payments/{taken}/refunds", of, {"payment", "refund", "operation"}, json=refund)
+    await answer(shell, of)
+    run_id, breaks = await _broken(shell, of, taken)
+    for who, path, more, break_id in (
+        (staff, f"/v1/reconciliations/{run_id}", {}, breaks[0]),
+        (OPERATOR, "/ops", {"tenant_id": str(of)}, breaks[1]),
+    ):
+        failed, root = await _failed_refund(shell, of), path.split("/")[1]
+        await walk.act(who, "POST", f"/{root}/refunds/{failed}/close", of, {"refund"}, json={"reason": WRITTEN, **more})
+        await walk.act(who, "POST", f"{path}/breaks/{break_id}/close", of, {"break"}, json={"reason": WRITTEN, **more})
+    other = await onboard(shell)
+    wish = {"tenant_id": str(other)}
+    await walk.act(OPERATOR, "POST", "/ops/reconciliations", other, {"reconciliation"}, json=wish)
+    unknown = payment_requested(amount_minor=AMOUNT)
+    await shell.execute(message(unknown, of))
+    await answer(shell, of, always(Unknown("no answer")))
+    word = {"tenant_id": str(of), "verdict": "read-again", "reason": WRITTEN}
+    await walk.act(OPERATOR, "POST", f"/ops/payments/{unknown.payment_id}/resolve", of, {"operation"}, json=word)
+
+
+async def _failed_refund(shell: Shell, tenant_id: UUID) -> UUID:
+    payment_id = await captured(shell, tenant_id)
+    refund = wanted(payment_id, 100)
+    await shell.execute(message(refund, tenant_id))
+    [call] = [each for each in await opened(shell, tenant_id) if each.refund_id == refund.refund_id]
+    await answer(shell, tenant_id)
+    failed = ObserveRefund(payment_id=payment_id, seen=refund_of(call, RefundStatus.FAILED))
+    await shell.execute(message(failed, tenant_id))
+    return refund.refund_id
+
+
+async def _broken(shell: Shell, tenant_id: UUID, payment_id: UUID) -> tuple[UUID, list[UUID]]:
+    """A reconciliation, and the breaks that it found."""
+    run_id, begun = uuid4(), now() - timedelta(days=1)
+    ours = Side(
+        subject=Subject.PAYMENT,
+        our_id=payment_id,
+        provider_id="pi_lost",
+        payment_id=payment_id,
+        standing=Standing.MOVED,
+        state="captured",
+        amount_minor=AMOUNT,
+        currency="GBP",
+        made_at=begun,
+        since=begun,
+    )
+    sides = [replace(ours, our_id=each, provider_id=f"pi_{each.hex}") for each in (payment_id, uuid4())]
+    found = [Found(kind=BreakKind.MISSING_THERE, ours=each, theirs=None) for each in sides]
+    for command in (
+        RequestReconciliation(
+            reconciliation_id=run_id, window_from=begun, window_to=now(), grace=timedelta(0), requested_by="a test"
+        ),
+        TakeUpReconciliation(reconciliation_id=run_id),
+        RecordFindings(reconciliation_id=run_id, tries=1, found=tuple(found)),
+    ):
+        await shell.execute(message(command, tenant_id))
+    return run_id, [each.key(tenant_id) for each in found]
