@@ -99,7 +99,7 @@ async def test_a_checkout_that_became_no_order_tells_what_was_taken_back(market:
     method = "pm_card_authenticationRequired"
     checkout = await shopper.check_out(cart_id, key="wavering", method=method, wait_seconds=20)
     await post(market, await shopper._tokens.token(), f"/v1/checkouts/{checkout['id']}/cancel", "off")
-    assert (await shopper.outcome(checkout, patience_seconds=60))["state"] == "canceled"
+    assert (await shopper.outcome(checkout, patience_seconds=240))["state"] == "canceled"
     story = await _timeline(market, "checkouts", checkout["id"], "cart.reopened", "payment.voided", "cancel")
     back = [item["name"] for item in story["items"] if item["compensation"]]
     assert back == ["payment.void-requested", "cancel", "payment.voided", "checkout.canceled", "cart.reopened"]
@@ -377,7 +377,7 @@ async def test_a_record_that_nobody_can_read_is_found_and_watching_tells_it_with
     )
     assert process.stdout is not None
     assert process.stderr is not None
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(240):
         address = (await process.stderr.readline()).decode().rpartition(" ")[2].strip()
         lines = [(await process.stdout.readline()).decode() for _ in range(2)]
         async with aiohttp.ClientSession() as session, session.get(address) as response:

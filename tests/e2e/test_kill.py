@@ -33,7 +33,7 @@ async def _purchase(market: Market, name: str, number: int) -> dict[str, Any]:
     shopper = market.shop.shopper(f"customer:{name}-{number}")
     cart_id = await market.cart(shopper, {f"SKU-{number % 5}": 1 + number % 3})
     started = await shopper.check_out(cart_id, key=f"{name}-{number}", method="pm_card_visa", wait_seconds=5)
-    finished: dict[str, Any] = await shopper.outcome(started, patience_seconds=120)
+    finished: dict[str, Any] = await shopper.outcome(started, patience_seconds=240)
     return finished
 
 

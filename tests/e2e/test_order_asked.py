@@ -28,7 +28,7 @@ async def test_money_whose_order_was_not_heard_of_stays_with_it_once_checkout_wa
         await connection.execute("SET session_replication_role = replica")
         payment_id = await connection.fetchval(UNHEARD, checkout["id"])
         await connection.execute(LONG_AGO, payment_id)
-        async with asyncio.timeout(90):
+        async with asyncio.timeout(240):
             while (row := await connection.fetchrow(ASKED, payment_id))["order_standing"] != "confirmed":
                 await asyncio.sleep(0.5)
         assert (row["asked"], row["back"]) == (True, 0), "it was asked for, and nothing went back"

@@ -41,14 +41,14 @@ async def test_books_that_agree_exit_with_0_and_a_break_that_nobody_can_repair_w
     shopper = market.shop.shopper("customer:books")
     cart_id = await market.cart(shopper, {"SKU-1": 2})
     started = await shopper.check_out(cart_id, key=f"buy-{cart_id}", method="pm_card_visa", wait_seconds=20)
-    checkout = await shopper.outcome(started, patience_seconds=60)
+    checkout = await shopper.outcome(started, patience_seconds=240)
 
     async def captured() -> bool:
         return [charge["status"] for charge in await market.charges(checkout["id"])] == ["succeeded"]
 
     await market.until(captured)
     # The capture's answer may still be on its way into the books: that much patience is an operator's own.
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(240):
         while (await _reconcile(market))[0]:
             await asyncio.sleep(0.5)
     code, report = await _reconcile(market)

@@ -36,7 +36,7 @@ async def test_of_a_scarce_product_every_unit_is_sold_once_and_everybody_else_is
             shopper = market.shop.shopper(f"customer:rush-{number}")
             cart_id = await market.cart(shopper, {"RUSH": 1})
             started = await shopper.check_out(cart_id, key=f"rush-{number}", method=VISA, wait_seconds=20)
-            return await shopper.outcome(started, patience_seconds=120)
+            return await shopper.outcome(started, patience_seconds=240)
 
     ended = await asyncio.gather(*(buy(number) for number in range(buyers)))
     told = Counter((checkout["state"], checkout.get("reason")) for checkout in ended)
@@ -91,7 +91,7 @@ async def test_a_checkout_fired_ten_times_from_two_tabs_while_webhooks_and_its_t
 async def _fired(shopper: Shopper, cart_id: str, key: str) -> dict[str, Any]:
     """One more click in one of the tabs: whatever is final is the answer, to this and to every other click."""
     started = await shopper.check_out(cart_id, key=key, method=VISA, wait_seconds=20)
-    answer = await shopper.outcome(started, patience_seconds=60)
+    answer = await shopper.outcome(started, patience_seconds=240)
     assert answer["state"] in FINAL_STATES
     return answer
 

@@ -43,7 +43,7 @@ async def _begin(market: Market, shopper: Shopper, payment: dict[str, str]) -> d
 
 async def _buy(market: Market, shop: Shop, who: str) -> dict[str, Any]:
     shopper = shop.shopper(who)
-    checkout = await shopper.outcome(await _begin(market, shopper, VISA), patience_seconds=60)
+    checkout = await shopper.outcome(await _begin(market, shopper, VISA), patience_seconds=240)
     assert checkout["state"] == "confirmed"
     return checkout
 
@@ -82,7 +82,7 @@ async def test_a_buyer_who_wants_to_see_the_quote_first_pays_that_quote_and_no_o
     path, token = f"/v1/checkouts/{resting['id']}/resume", await shopper._tokens.token()
     body = {"payment": VISA}
     reply = await market.api.call("checkout", "POST", path, token=token, body=body, key=resting["id"], prefer="wait=20")
-    checkout = await shopper.outcome(reply.body, patience_seconds=60)
+    checkout = await shopper.outcome(reply.body, patience_seconds=240)
     assert (checkout["state"], checkout["quote"]) == ("confirmed", resting["quote"])
     await _said_by_all(market, shop, checkout)
 

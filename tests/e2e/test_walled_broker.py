@@ -55,7 +55,7 @@ async def test_a_purchase_goes_through_and_its_events_are_read_by_the_operator(w
     shopper = walled.shop.shopper("customer:walled")
     cart_id = await walled.cart(shopper, {"SKU-1": 2})
     started = await shopper.check_out(cart_id, key=f"buy-{cart_id}", method="pm_card_visa", wait_seconds=20)
-    assert (await shopper.outcome(started, patience_seconds=60))["state"] == "confirmed"
+    assert (await shopper.outcome(started, patience_seconds=240))["state"] == "confirmed"
     stack = walled.stack.description()
     topic = stack.topic_prefix + "order.v1"
     async with AIOKafkaConsumer(topic, auto_offset_reset="earliest", **client_arguments(stack)) as consumer:

@@ -18,7 +18,7 @@ async def _captured(market: Market) -> dict[str, Any]:
     shopper = market.shop.shopper("customer:webhooks")
     cart_id = await market.cart(shopper, {"SKU-1": 1})
     started = await shopper.check_out(cart_id, key=f"buy-{cart_id}", method="pm_card_visa", wait_seconds=20)
-    checkout = await shopper.outcome(started, patience_seconds=60)
+    checkout = await shopper.outcome(started, patience_seconds=240)
     assert checkout["state"] == "confirmed"
 
     async def captured() -> bool:

@@ -50,7 +50,7 @@ async def buy(market: Market, name: str, lines: dict[str, int], method: str = "p
     shopper = market.shop.shopper(f"customer:{name}")
     cart_id = await market.cart(shopper, lines)
     started = await shopper.check_out(cart_id, key=f"buy-{cart_id}", method=method, wait_seconds=20)
-    return shopper, await shopper.outcome(started, patience_seconds=60)
+    return shopper, await shopper.outcome(started, patience_seconds=240)
 
 
 async def paid(market: Market, name: str) -> dict[str, Any]:

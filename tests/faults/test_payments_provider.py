@@ -48,7 +48,7 @@ class Storm:
 
     async def weathered(self, left: str, *, calm_at: int) -> None:
         """Let the ladder's waits be over until nothing is left that this counts; the provider is well for the last of it."""
-        async with asyncio.timeout(280):
+        async with asyncio.timeout(600):
             while count := (await self.till.as_admin(left, self.till.tenant_id))[0][0]:
                 if count <= calm_at and not self.struck:
                     self.struck = await self.till.faults()
@@ -58,7 +58,7 @@ class Storm:
             self.struck = await self.till.faults()
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 async def test_whatever_three_calls_of_ten_come_to_every_verdict_is_true_and_every_charge_is_one(
     hasty_till: Till, request: pytest.FixtureRequest
 ) -> None:
