@@ -11,6 +11,7 @@ from libs.common.clock import PLATFORM, now
 from libs.common.database import Database
 from libs.common.messaging.shell import retried
 from libs.common.processes.parts import Process, ServiceParts
+from libs.common.processes.running import ended
 from libs.common.settings import variable
 from services.identity import consumers, handlers, repository
 from services.identity.domain.client import PLATFORM_CLIENT, digest_of, operator
@@ -29,20 +30,20 @@ async def context(process: Process) -> "AsyncIterator[Issuer | RootKey]":
         yield settings.root_key
         return
     from services.identity.api.issuer import Issuer
+    from services.identity.api.keyring import KeyRing, Terms
     from services.identity.api.raised import Raised
+    from services.identity.api.seals import Seals
 
     raised = Raised(process.revocations)
     process.shell.after_commit.append(raised.learn)
-    issuer = Issuer(
-        process.shell,
-        process.keys,
-        raised,
-        settings.root_key,
-        address=settings.issuer,
-        master_key=settings.master_key_bytes,
-    )
-    await issuer.start()
-    yield issuer
+    seals, terms = Seals(*settings.master_keys), Terms(settings.signing_key_lead, settings.signing_key_period)
+    ring = KeyRing(process.shell, process.keys, settings.root_key, seals, terms, issuer=settings.issuer)
+    await ring.start()
+    keeping = asyncio.create_task(ring.keep(), name="signing-keys")
+    try:
+        yield Issuer(ring, raised, address=settings.issuer)
+    finally:
+        await ended([keeping])
 
 
 def bootstrap() -> None:

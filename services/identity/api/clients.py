@@ -1,6 +1,7 @@
 """Clients and their secrets, for the platform's operators and for tenants themselves."""
 
 import secrets
+from datetime import date
 from typing import Annotated
 from uuid import UUID
 
@@ -47,6 +48,8 @@ class ClientModel(BaseModel):
     name: str
     scopes: list[str]
     secrets: list[SecretModel]
+    last_used_on: date | None = None
+    """The last day, in UTC, on which it was given a token."""
 
 
 class ClientWithSecret(BaseModel):
@@ -66,6 +69,7 @@ def client_model(client: Client) -> ClientModel:
         name=client.name,
         scopes=_effective(client),
         secrets=[SecretModel(id=secret.id, created_at=rfc3339(secret.created_at)) for secret in client.secrets],
+        last_used_on=client.last_used_on,
     )
 
 

@@ -1,5 +1,8 @@
-"""What identity decides: tenants, clients, sessions, signing keys, and what an access token grants, and what ends one. Pure."""
+"""What identity decides: tenants, clients and their keys, sessions, signing keys, what an access token grants, and what ends one.
 
-from services.identity.domain import client, revocation, session, signing_key, tenant
+Pure.
+"""
 
-__all__ = ["client", "revocation", "session", "signing_key", "tenant"]
+from services.identity.domain import api_key, client, revocation, session, signing_key, tenant
+
+__all__ = ["api_key", "client", "revocation", "session", "signing_key", "tenant"]

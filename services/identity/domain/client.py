@@ -5,7 +5,7 @@ import hmac
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime
 from typing import ClassVar
 from uuid import UUID, uuid5
 
@@ -39,6 +39,7 @@ class Client(Aggregate):
     scopes: tuple[str, ...]
     secrets: tuple[Secret, ...]
     deleted_at: datetime | None = None
+    last_used_on: date | None = None
 
     @property
     def is_gone(self) -> bool:

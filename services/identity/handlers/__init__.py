@@ -1,10 +1,8 @@
 """Which command or event goes to which decision, and what is loaded for it."""
 
-from services.identity.handlers import core, revoking, sessions
+from services.identity.handlers import api_keys, core, revoking, sessions, signing_keys
 from services.identity.handlers.core import (
     AddSecret,
-    AddSigningKey,
-    AnnounceSigningKey,
     AnnounceTenant,
     ChangeTenant,
     CreateClient,
@@ -22,8 +20,6 @@ from services.identity.handlers.table import HANDLERS
 __all__ = [
     "HANDLERS",
     "AddSecret",
-    "AddSigningKey",
-    "AnnounceSigningKey",
     "AnnounceTenant",
     "ChangeTenant",
     "CreateClient",
@@ -38,9 +34,11 @@ __all__ = [
     "StartSession",
     "TakeOver",
     "TellEpoch",
+    "api_keys",
     "core",
     "epoch_ref",
     "raise_epoch",
     "revoking",
     "sessions",
+    "signing_keys",
 ]
