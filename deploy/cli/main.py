@@ -51,6 +51,8 @@ app.command()(services.serve)
 app.command()(services.migrate)
 
 keys.command("rotate")(delegated.keys_rotate)
+# A key id may begin with a hyphen.
+keys.command("revoke", context_settings={"ignore_unknown_options": True})(delegated.keys_revoke)
 tenants.command("onboard")(delegated.onboard)
 tenants.command("list")(delegated.list_tenants)
 feed.command("publish")(delegated.publish)
