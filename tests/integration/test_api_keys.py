@@ -1,5 +1,6 @@
 """API keys over HTTP, on a real database: shown once, exchanged for a token, and over when they are over."""
 
+import asyncio
 from base64 import b64encode
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -68,7 +69,7 @@ async def shop(shared: Places) -> AsyncIterator[Shop]:
     place = shared("identity")
     async with edge(place) as (http, shell):
         service = http._transport.app.state.service  # type: ignore[attr-defined]
-        service.shared = Shared(await issuer_of(shell, service.verifier.keys))
+        service.shared = Shared(await issuer_of(shell, service.verifier))
         tenant_id = await tenant_of(shell, "identity")
         yield Shop(http, shell, place, tenant_id, (await client_of(shell, tenant_id, HOLDER))[0])
 
@@ -150,12 +151,29 @@ async def test_unknown_wrong_foreign_expired_and_removed_keys_are_answered_alike
 
 
 async def test_a_removed_key_ends_the_tokens_it_was_exchanged_for_in_the_same_transaction(shop: Shop) -> None:
-    key_id = (await shop.make()).json()["id"]
+    made = (await shop.make(["clients:manage"])).json()
+    key_id, granted = made["id"], (await shop.exchange(made["key"])).json()
+    holder = {"Authorization": f"Bearer {granted['access_token']}"}
+    assert (await shop.http.get("/v1/api-keys", headers=holder)).status_code == 200
     raised = f"SELECT count(*) FROM epoch WHERE kind = 'client' AND id = 'cwk_{key_id}'"
     told = f"SELECT count(*) FROM outbox_event WHERE encode(payload, 'escape') LIKE '%cwk_{key_id}%'"
     assert (await shop.count(raised), await shop.count(told)) == (0, 0)
     await shop.http.delete(f"/v1/api-keys/{key_id}", headers=shop.owner)
     assert (await shop.count(raised), await shop.count(told)) == (1, 1)
+    assert (await shop.http.get("/v1/api-keys", headers=holder)).status_code == 401
+    assert (await shop.http.get("/v1/api-keys", headers=shop.owner)).status_code == 200, "and nobody else's"
+
+
+async def test_a_token_that_is_being_made_while_its_key_is_removed_ends_with_the_others(shop: Shop) -> None:
+    """It is lifted above an epoch that was known before the key was looked up, and above none that came after."""
+    for _ in range(10):
+        made = (await shop.make(["clients:manage"])).json()
+        racing, _ = await asyncio.gather(
+            shop.exchange(made["key"]), shop.http.delete(f"/v1/api-keys/{made['id']}", headers=shop.owner)
+        )
+        if racing.status_code == 200:
+            holder = {"Authorization": f"Bearer {racing.json()['access_token']}"}
+            assert (await shop.http.get("/v1/api-keys", headers=holder)).status_code == 401
 
 
 async def test_a_day_of_grants_is_one_write_and_no_new_version(shop: Shop) -> None:

@@ -19,13 +19,14 @@ from libs.common.messaging.shell import Shell
 from libs.common.settings import SettingsError
 from services.identity.api.issuer import Issuer
 from services.identity.api.keyring import STALE_SECONDS, KeyRing
+from services.identity.api.raised import Raised
 from services.identity.api.seals import Seals
 from services.identity.api.tokens import RefreshTokens
 from services.identity.domain.access import Grant
 from services.identity.domain.signing_key import KeyState
 from tests.shared.callers import ISSUER, shell_of
 from tests.shared.places import Place, Places
-from tests.shared.roots import keys_of
+from tests.shared.roots import keys_of, none_revoked
 from tests.shared.signing import MASTER_KEY, MONTH, ring_of
 
 NEW = b"n" * 32
@@ -44,7 +45,7 @@ class Process:
     shell: Shell
 
     async def token(self) -> str:
-        return (await Issuer(self.ring, address=ISSUER).answer(GRANT)).access_token
+        return (await Issuer(self.ring, Raised(none_revoked()), address=ISSUER).answer(GRANT)).access_token
 
 
 @dataclass
@@ -71,7 +72,7 @@ class Reader:
 
     async def believes(self, token: str) -> bool:
         try:
-            await Verifier(self.keys, issuer=ISSUER, audience="cart").verify(token)
+            await Verifier(self.keys, none_revoked(), issuer=ISSUER, audience="cart").verify(token)
         except UnauthenticatedError:
             return False
         return True
@@ -190,7 +191,7 @@ async def test_a_revoked_key_is_believed_by_nobody_and_another_signs_at_once(two
     assert (stolen, "revoked") in await reader.hear()
     assert not await reader.believes(token)
     with pytest.raises(UnauthenticatedError):
-        await Verifier(one.keys, issuer=ISSUER, audience="cart").verify(token)
+        await Verifier(one.keys, none_revoked(), issuer=ISSUER, audience="cart").verify(token)
     await other.ring.known()
     assert stolen not in {jwk["kid"] for jwk in await other.ring.jwks()}
     [next_one] = [key.kid for key in await one.ring.known() if key.state is KeyState.NEXT]

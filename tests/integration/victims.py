@@ -226,7 +226,7 @@ async def _payments(victim: Victim) -> dict[str, str]:
 async def _identity(victim: Victim) -> dict[str, str]:
     client_id, secret_id = await client_of(victim.shell, victim.tenant_id, sorted(ROLES[CLIENT]))
     service = victim.client._transport.app.state.service  # type: ignore[attr-defined]
-    issuer = await issuer_of(victim.shell, service.verifier.keys)
+    issuer = await issuer_of(victim.shell, service.verifier)
     service.shared = Shared(issuer)
     named = {"tenant_id": victim.tenant_id, "client_id": client_id, "secret_id": secret_id, "session_id": uuid4()}
     named |= {"key_id": await api_key_of(victim.shell, victim.tenant_id), "kid": (await issuer.ring.mint()).kid}

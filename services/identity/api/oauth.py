@@ -25,6 +25,7 @@ from libs.common.telemetry.security import Refused
 from services.identity.api.credentials import Claimed, Found, look_up, note_use
 from services.identity.api.issuer import Issuer, TokenAnswer
 from services.identity.domain import access
+from services.identity.domain.client import Client
 from services.identity.domain.session import Refreshed
 from services.identity.handlers import RefreshSession
 
