@@ -107,3 +107,18 @@ def bench_neighbours(
     from deploy.cli.bench.neighbours import run_neighbours
 
     return run_neighbours(scale, json=json)
+
+
+@verb
+def bench_tokens(
+    *,
+    seconds: Annotated[float, typer.Option(min=1, help="How long grants are asked for.")] = 15,
+    json: Json = False,
+) -> int | None:
+    """Measure access tokens: granted, and believed.
+
+    Client-credential grants of one process of identity on one core, beside bare signatures; verification in any service.
+    """
+    from deploy.cli.bench.tokens import run_tokens
+
+    return run_tokens(seconds, json=json)

@@ -76,6 +76,7 @@ bench.command("payments")(benches.bench_payments)
 bench.command("orders")(benches.bench_orders)
 bench.command("hot-sku")(benches.bench_hot_sku)
 bench.command("neighbours")(benches.bench_neighbours)
+bench.command("tokens")(benches.bench_tokens)
 
 
 def main() -> None:
