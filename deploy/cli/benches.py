@@ -122,3 +122,18 @@ def bench_tokens(
     from deploy.cli.bench.tokens import run_tokens
 
     return run_tokens(seconds, json=json)
+
+
+@verb
+def bench_tenants(
+    *,
+    count: Annotated[int, typer.Option(min=500, help="How many tenants there are in the end.")] = 10_000,
+    json: Json = False,
+) -> int | None:
+    """Measure what one more tenant costs, among few and among many.
+
+    Onboarding, a grant, a token believed and the start of a process: CPU of the whole stack, and seconds of a start.
+    """
+    from deploy.cli.bench.crowd import run_tenants
+
+    return run_tenants(count, json=json)

@@ -12,7 +12,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 from uuid import uuid4
@@ -111,11 +110,8 @@ async def open_identity(say: Callable[[str], None]) -> AsyncIterator[tuple[Stack
     home = default_home() / "bench"
     shutil.rmtree(home, ignore_errors=True)
     os.environ.setdefault("CARTWRIGHT_RATE_PER_ADDRESS", _UNLIMITED)
-    nowhere = {"stripe_api_base": "http://127.0.0.1:9", "stripe_api_key": "none"}
-    async with (
-        Stack(Path(home), services=("identity",), say=say, **nowhere) as stack,
-        connected(stack.description()) as api,
-    ):
+    stack = Stack(home, services=("identity",), stripe_api_base="http://127.0.0.1:9", stripe_api_key="none", say=say)
+    async with stack, connected(stack.description()) as api:
         yield stack, api
 
 
