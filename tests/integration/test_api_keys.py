@@ -13,11 +13,13 @@ import httpx
 import jwt
 import pytest
 
-from libs.common.auth import CLIENT, ROLES
+from libs.common.auth import CLIENT, ROLES, InvalidTokenError
 from libs.common.clock import PLATFORM, now, rfc3339
 from libs.common.messaging.shell import Shell
 from libs.common.shared import Shared
-from services.identity.domain.api_key import text_of
+from services.identity.api.issuer import Issuer
+from services.identity.domain.access import Grant
+from services.identity.domain.api_key import client_id_of, text_of
 from tests.shared.callers import Person, edge, problem
 from tests.shared.places import Place, Places
 from tests.shared.signing import issuer_of
@@ -174,6 +176,34 @@ async def test_a_token_that_is_being_made_while_its_key_is_removed_ends_with_the
         if racing.status_code == 200:
             holder = {"Authorization": f"Bearer {racing.json()['access_token']}"}
             assert (await shop.http.get("/v1/api-keys", headers=holder)).status_code == 401
+
+
+async def test_a_grant_that_was_looked_up_before_its_key_was_removed_is_not_lifted_above_the_removal(shop: Shop) -> None:
+    service = shop.http._transport.app.state.service  # type: ignore[attr-defined]
+    issuer = service.shared(Issuer)
+    key_id = UUID((await shop.make()).json()["id"])
+    client_id = client_id_of(key_id)
+    grant = Grant(
+        subject_id=key_id, client_id=client_id, tenant_id=shop.tenant_id, roles=(CLIENT,), permissions=frozenset({"carts:read"})
+    )
+    known_ms = issuer.raised.latest(shop.tenant_id, client_id)
+    await shop.http.delete(f"/v1/api-keys/{key_id}", headers=shop.owner)
+    late = (await issuer.answer(grant, known_ms=known_ms)).access_token
+    with pytest.raises(InvalidTokenError) as refused:
+        await service.verifier.verify(late)
+    assert refused.value.reason == "revoked"
+    told = (await issuer.answer(grant, known_ms=issuer.raised.latest(shop.tenant_id, client_id))).access_token
+    assert (await service.verifier.verify(told)).client_id == client_id, "what is granted knowing of it is above it"
+
+
+async def test_a_key_of_a_tenant_that_lets_no_machine_in_is_answered_like_any_that_does_not_count(shop: Shop) -> None:
+    key = (await shop.make()).json()["key"]
+    assert (await shop.exchange(key)).status_code == 200
+    admin = await shop.place.as_admin()
+    await admin.execute("UPDATE tenant SET status = 'closing' WHERE tenant_id = $1", shop.tenant_id)
+    await admin.close()
+    refused, unknown = await shop.exchange(key), await shop.exchange(text_of(shop.tenant_id, uuid4(), bytes(32)))
+    assert (refused.status_code, refused.text) == (401, unknown.text)
 
 
 async def test_a_day_of_grants_is_one_write_and_no_new_version(shop: Shop) -> None:

@@ -163,6 +163,7 @@ async def _refresh_token(call: Call, form: Form) -> TokenAnswer:
     if presented is None:
         raise _refused_refresh("made-up-refresh-token")
     call.service.rates.subject("refresh", presented.session_id)
+    known_ms = issuer.raised.latest(presented.tenant_id, access.SHOPPER_CLIENT)
     successor = issuer.refresh_tokens.successor(presented)
     command = RefreshSession(session_id=presented.session_id, presented=presented.digest, successor=successor.digest)
     session, came_to = await call.execute(command, tenant_id=presented.tenant_id)
@@ -172,7 +173,7 @@ async def _refresh_token(call: Call, form: Form) -> TokenAnswer:
         subject = {"subject": str(session.subject_id)} if session is not None else {}
         raise _refused_refresh(f"refresh-token-{came_to}", presented.tenant_id, **subject)
     grant = access.of_session(session, SHOPPER, permissions, audience)
-    return await issuer.answer(grant, scope=grant.scope, refresh_token=successor)
+    return await issuer.answer(grant, scope=grant.scope, refresh_token=successor, known_ms=known_ms)
 
 
 def _refused_refresh(reason: str, tenant_id: UUID | None = None, **known: str) -> _LoginError:

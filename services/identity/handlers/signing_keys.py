@@ -134,7 +134,12 @@ def add_signing_key(world: World, message: Message[AddSigningKey]) -> None:
     _save(world, [_made(world, command.key, command.state, command.not_before)], command.root)
 
 
-@HANDLERS.on(RotateSigningKey, lambda m: [Ref(SigningKey, kid) for kid in (m.data.active_kid, m.data.next_kid)])
+def _changed(message: Message[RotateSigningKey]) -> list[Ref]:
+    command = message.data
+    return [Ref(SigningKey, kid) for kid in (command.active_kid, command.next_kid, command.following.kid)]
+
+
+@HANDLERS.on(RotateSigningKey, _changed)
 def rotate_signing_key(world: World, message: Message[RotateSigningKey]) -> None:
     """Refused when another process was first: then these two are not what they were."""
     command = message.data
@@ -145,7 +150,10 @@ def rotate_signing_key(world: World, message: Message[RotateSigningKey]) -> None
     _save(world, (retired, activated, new), command.root)
 
 
-@HANDLERS.on(RevokeSigningKey, lambda m: [*_key(m), Ref(SigningKey, m.data.next_kid)])
+@HANDLERS.on(
+    RevokeSigningKey,
+    lambda m: [*_key(m), *(Ref(SigningKey, kid) for kid in (m.data.next_kid, m.data.following.kid))],
+)
 def revoke_signing_key(world: World, message: Message[RevokeSigningKey]) -> None:
     """Whatever it was to do, another does: what signs and what is next are never missing."""
     command = message.data

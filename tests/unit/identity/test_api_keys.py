@@ -109,4 +109,4 @@ def test_who_has_a_key_is_a_client_without_secrets_of_its_own() -> None:
     client = as_client(KEY)
     assert (client.id, client.subject_id, client.secrets) == (f"cwk_{KEY_ID}", KEY_ID, ())
     granted = access.of_client(client, "client", frozenset({"carts:read", "stock:read"}))
-    assert (granted.permissions, granted.tenant_id) == ({"carts:read"}, TENANT)
+    assert (granted.scope, granted.tenant_id) == ("carts:read", TENANT)

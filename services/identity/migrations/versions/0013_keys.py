@@ -5,7 +5,7 @@ from alembic import op
 from libs.common.tenancy import SETTING, protect
 
 revision = "0013"
-down_revision = "0010"
+down_revision = "0014"
 
 SIGNING_KEYS = (
     "ALTER TABLE signing_key DROP CONSTRAINT signing_key_state",
