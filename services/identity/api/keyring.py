@@ -101,6 +101,9 @@ class KeyRing:
                 await self.keep_up()
             except (*NOT_READ, asyncpg.PostgresError) as error:
                 log.warning("signing_keys.not_kept", error=str(error), action="going on with the known keys; trying again")
+            except Exception:
+                # Whatever it is, a process that keeps its keys no more would never sign with another.
+                log.exception("signing_keys.not_kept", action="going on with the known keys; tell us of it")
 
     async def keep_up(self) -> None:
         """Publish the next key if there is none, sign with it if it is time, and end what is over."""
