@@ -63,8 +63,9 @@ class KeyRing:
         issuer: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.secret: bytes
+        """What this service derives tokens with that must outlive the master key; there once it is started."""
         self.refresh_tokens: RefreshTokens
-        """There once it is started."""
         self._shell = shell
         self._keys = keys
         self._root = root
@@ -86,7 +87,8 @@ class KeyRing:
             if self._mint is None:
                 await self._unless_done(self._add(KeyState.ACTIVE, timedelta()))
                 await self._read()
-            self.refresh_tokens = RefreshTokens(await self._refresh_secret())
+            self.secret = await self._kept_secret()
+            self.refresh_tokens = RefreshTokens(self.secret)
         except SealError as error:
             message = "CARTWRIGHT_MASTER_KEY is not the key that the signing keys in this database were sealed with"
             raise SettingsError(message) from error
@@ -254,7 +256,7 @@ class KeyRing:
             log.info("signing_keys.done_elsewhere", reason=error.code)
             await self._read()
 
-    async def _refresh_secret(self) -> bytes:
+    async def _kept_secret(self) -> bytes:
         """What refresh tokens are derived with: stored, so that it outlives the master key it was once derived of."""
         sealed = self._seals.seal(RefreshTokens.first_secret(self._seals.oldest), REFRESH_TOKENS)
         kept = await self._execute(handlers.signing_keys.KeepSecret(name=REFRESH_TOKENS, sealed=sealed))
