@@ -17,7 +17,9 @@ from libs.common.clock import PLATFORM, now
 from libs.common.contracts import Event
 from libs.common.messaging.shell import Shell
 from libs.common.sealing import MasterKey, MasterKeys
+from libs.common.shared import Shared
 from services import SERVICES
+from services.identity.api.seals import Seals
 from services.payments.domain.provider.outcome import RefundStatus, Unknown
 from services.payments.domain.reconciliation.comparison import BreakKind, Found, Side, Standing, Subject
 from services.payments.handlers.reconciliation import RecordFindings, RequestReconciliation, TakeUpReconciliation
@@ -28,6 +30,7 @@ from tests.shared.callers import Person, edge, message, onboard
 from tests.shared.events import payment_requested
 from tests.shared.paying import AMOUNT, always, answer, captured, opened, refund_of, wanted
 from tests.shared.places import Place, Places
+from tests.shared.signing import MASTER_KEY, issuer_of
 from tests.shared.victims import parked
 
 MAIL, CARD = "canary.person@shop.test", "4242 4242 4242 4242"
@@ -181,8 +184,28 @@ async def test_identity_is_walked(empty: Places) -> None:
         walk.secrets |= {first["client_secret"], second["client_secret"]}
         await walk.act(staff, "DELETE", f"{path}/secrets/{second['secret_id']}", tenant_id, {"client"})
         await walk.act(staff, "DELETE", path, tenant_id, {"client"})
+        key = await walk.act(
+            staff, "POST", "/v1/api-keys", tenant_id, {"api-key"}, json={"name": WRITTEN, "scopes": ["carts:read"]}
+        )
+        walk.secrets.add(key["key"])
+        path = f"/v1/api-keys/{key['id']}"
+        await walk.act(staff, "PATCH", path, tenant_id, {"api-key"}, json={"name": f"{WRITTEN} too"})
+        await walk.act(staff, "DELETE", path, tenant_id, {"api-key", "epoch"})
+        await _walk_keys(walk)
         await walk.repair(tenant_id)
         await walk.done()
+
+
+async def _walk_keys(walk: Walk) -> None:
+    """What operators do with signing keys is theirs, under the platform."""
+    service = walk.client._transport.app.state.service  # type: ignore[attr-defined]
+    issuer = await issuer_of(service.shell, service.verifier)
+    service.shared = Shared(issuer)
+    kinds = {"signing-key"}
+    rotated = await walk.act(OPERATOR, "POST", "/ops/signing-keys/rotate", PLATFORM, kinds)
+    await walk.act(OPERATOR, "POST", f"/ops/signing-keys/{rotated['previous_kid']}/revoke", PLATFORM, kinds)
+    issuer.ring._seals = Seals(b"n" * 32, MASTER_KEY)
+    await walk.act(OPERATOR, "POST", "/ops/signing-keys/rewrap", PLATFORM, kinds | {"service-secret"})
 
 
 async def test_checkout_is_walked(empty: Places) -> None:

@@ -1,10 +1,18 @@
 """Which command or event goes to which decision, and what is loaded for it."""
 
-from services.identity.handlers import core, invitations, members, revoking, roles, sessions, signing_in
+from services.identity.handlers import (
+    api_keys,
+    core,
+    invitations,
+    members,
+    revoking,
+    roles,
+    sessions,
+    signing_in,
+    signing_keys,
+)
 from services.identity.handlers.core import (
     AddSecret,
-    AddSigningKey,
-    AnnounceSigningKey,
     AnnounceTenant,
     AskOwner,
     ChangeTenant,
@@ -28,8 +36,6 @@ __all__ = [
     "HANDLERS",
     "AcceptInvitation",
     "AddSecret",
-    "AddSigningKey",
-    "AnnounceSigningKey",
     "AnnounceTenant",
     "AskOwner",
     "ChangeMember",
@@ -57,6 +63,7 @@ __all__ = [
     "StartSession",
     "TakeOver",
     "TellEpoch",
+    "api_keys",
     "core",
     "epoch_ref",
     "invitations",
@@ -66,4 +73,5 @@ __all__ = [
     "roles",
     "sessions",
     "signing_in",
+    "signing_keys",
 ]
