@@ -184,9 +184,8 @@ async def test_identity_is_walked(empty: Places) -> None:
         walk.secrets |= {first["client_secret"], second["client_secret"]}
         await walk.act(staff, "DELETE", f"{path}/secrets/{second['secret_id']}", tenant_id, {"client"})
         await walk.act(staff, "DELETE", path, tenant_id, {"client"})
-        key = await walk.act(
-            staff, "POST", "/v1/api-keys", tenant_id, {"api-key"}, json={"name": WRITTEN, "scopes": ["carts:read"]}
-        )
+        wanted_key = {"name": WRITTEN, "scopes": ["carts:read"]}
+        key = await walk.act(staff, "POST", "/v1/api-keys", tenant_id, {"api-key"}, json=wanted_key)
         walk.secrets.add(key["key"])
         path = f"/v1/api-keys/{key['id']}"
         await walk.act(staff, "PATCH", path, tenant_id, {"api-key"}, json={"name": f"{WRITTEN} too"})

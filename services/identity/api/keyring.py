@@ -125,7 +125,10 @@ class KeyRing:
             await self._read()
 
     async def rotate(self, said: Said | None = None) -> tuple[str, str]:
-        """Sign with the next key, of this process's own accord unless somebody said so. Answers which signed before, and which does now. Raises ConflictError if it is too new."""
+        """Sign with the next key, of this process's own accord unless somebody said so.
+
+        Answers which signed before, and which does now. Raises ConflictError if it is too new.
+        """
         active, following = await self._standing()
         signing_key.demand_known(following, now())
         command = handlers.signing_keys.RotateSigningKey(
