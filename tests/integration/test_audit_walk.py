@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from importlib import import_module
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -19,7 +20,10 @@ from libs.common.messaging.shell import Shell
 from libs.common.sealing import MasterKey, MasterKeys
 from libs.common.shared import Shared
 from services import SERVICES
+from services.identity.api.issuer import Issuer
 from services.identity.api.seals import Seals
+from services.identity.domain.role import OWNER
+from services.identity.domain.tenant import PROVISIONERS
 from services.payments.domain.provider.outcome import RefundStatus, Unknown
 from services.payments.domain.reconciliation.comparison import BreakKind, Found, Side, Standing, Subject
 from services.payments.handlers.reconciliation import RecordFindings, RequestReconciliation, TakeUpReconciliation
@@ -29,6 +33,7 @@ from tests.integration.till_edge import ACCOUNT, NEW, a_key, payments_edge
 from tests.shared.callers import Person, edge, message, onboard
 from tests.shared.events import payment_requested
 from tests.shared.paying import AMOUNT, always, answer, captured, opened, refund_of, wanted
+from tests.shared.people import PASSWORD, desk, holder
 from tests.shared.places import Place, Places
 from tests.shared.signing import MASTER_KEY, issuer_of
 from tests.shared.victims import parked
@@ -39,18 +44,25 @@ OPERATOR = Person(PLATFORM, role=PLATFORM_OPERATOR)
 CHANGING = {"POST", "PUT", "PATCH", "DELETE"}
 
 UNAUDITED = {
-    "cart": {"CreateCart", "PutLines", "AddQuantity", "RemoveLines"},
+    "cart": {"CreateCart", "ClaimCart", "PutLines", "AddQuantity", "RemoveLines"},
     "checkout": {"StartCheckout", "ResumeCheckout"},
-    "identity": {"StartSession", "RefreshSession"},
+    "identity": {"StartSession", "RefreshSession", "TakeOver", "RevokeSession", "RevokeToken"}
+    | {"IssueCode", "RedeemCode", "ReadStanding"},
 }
 """The commands that a handler declares unaudited: shopping, buying, coming in. Each says why."""
 
 NO_ACTS = {
-    "cart": {("POST", "/v1/carts"), ("PUT", "/v1/carts/{cart_id}"), ("PUT", "/v1/carts/{cart_id}/lines")}
+    "cart": {
+        ("POST", "/v1/carts"),
+        ("POST", "/v1/carts/{cart_id}/claim"),
+        ("PUT", "/v1/carts/{cart_id}"),
+        ("PUT", "/v1/carts/{cart_id}/lines"),
+    }
     | {("POST", "/v1/carts/{cart_id}/lines"), ("DELETE", "/v1/carts/{cart_id}/lines")}
     | {(method, "/v1/carts/{cart_id}/lines/{sku}") for method in ("PUT", "DELETE")},
     "checkout": {("POST", "/v1/checkouts"), ("POST", "/v1/checkouts/{checkout_id}/resume"), ("POST", "/v1/order-lookups")},
-    "identity": {("POST", "/v1/sessions"), ("POST", "/oauth/token")},
+    "identity": {("POST", "/v1/sessions"), ("DELETE", "/v1/sessions/current")}
+    | {("POST", f"/oauth/{each}") for each in ("token", "authorize", "introspect", "revoke")},
     "payments": {("POST", "/v1/webhooks/stripe"), ("POST", "/v1/webhooks/stripe/{tenant_id}")}
     | {("POST", f"{ACCOUNT}/connections"), ("POST", "/v1/payments/{payment_id}/resolve")},
 }
@@ -166,15 +178,24 @@ async def test_cart_is_walked(empty: Places) -> None:
 
 async def test_identity_is_walked(empty: Places) -> None:
     async with _edge(empty("identity")) as (walk, _, __):
+        transport: Any = walk.client._transport
+        service = transport.app.state.service
+        service.shared = Shared((await issuer_of(service.shell, service.verifier), desk()))
         new = {"slug": "walked", "name": WRITTEN, "currency": "GBP", "country": "GB", "admin_email": MAIL}
         request_id = uuid4().hex
         made = await walk.client.post(
             "/v1/tenants", json=new, headers={**OPERATOR.authorization, "Idempotency-Key": "k", "X-Request-Id": request_id}
         )
         tenant_id = UUID(made.json()["tenant_id"])
-        [told] = await walk.entries(request_id)
-        assert (told["tenant_id"], told["action"], told["object_id"]) == (tenant_id, "onboard-tenant", str(tenant_id))
+        told = await walk.entries(request_id)
+        assert {each["object_kind"]: (each["tenant_id"], each["action"], each["object_id"]) for each in told} == {
+            "tenant": (tenant_id, "onboard-tenant", str(tenant_id)),
+            "invitation": (tenant_id, "onboard-tenant", made.json()["owner"]["id"]),
+        }
         walk.walked.add(("POST", "/v1/tenants"))
+        for publisher in PROVISIONERS:
+            provisioned = import_module(f"libs.common.contracts.{publisher}").TenantProvisioned
+            await service.shell.execute(message(provisioned(tenant_id=tenant_id, service=publisher, tenant_version=1), tenant_id))
         staff = Person(tenant_id, role=CLIENT, claims={"sid": str(uuid4())})
         await walk.act(staff, "PATCH", f"/v1/tenants/{tenant_id}", tenant_id, {"tenant"}, json={"name": f"{WRITTEN} too"})
         client = {"name": WRITTEN, "scopes": ["carts:read"], "tenant_id": str(tenant_id)}
@@ -182,8 +203,9 @@ async def test_identity_is_walked(empty: Places) -> None:
         path = f"/v1/clients/{first['client_id']}"
         second = await walk.act(staff, "POST", f"{path}/secrets", tenant_id, {"client"})
         walk.secrets |= {first["client_secret"], second["client_secret"]}
-        await walk.act(staff, "DELETE", f"{path}/secrets/{second['secret_id']}", tenant_id, {"client"})
-        await walk.act(staff, "DELETE", path, tenant_id, {"client"})
+        await walk.act(staff, "DELETE", f"{path}/secrets/{second['secret_id']}", tenant_id, {"client", "epoch"})
+        await walk.act(staff, "DELETE", path, tenant_id, {"client", "epoch"})
+        await _staff_is_walked(walk, tenant_id, made.json()["owner"]["token"])
         wanted_key = {"name": WRITTEN, "scopes": ["carts:read"]}
         key = await walk.act(staff, "POST", "/v1/api-keys", tenant_id, {"api-key"}, json=wanted_key)
         walk.secrets.add(key["key"])
@@ -198,13 +220,51 @@ async def test_identity_is_walked(empty: Places) -> None:
 async def _walk_keys(walk: Walk) -> None:
     """What operators do with signing keys is theirs, under the platform."""
     service = walk.client._transport.app.state.service  # type: ignore[attr-defined]
-    issuer = await issuer_of(service.shell, service.verifier)
-    service.shared = Shared(issuer)
-    kinds = {"signing-key"}
+    issuer, kinds = service.shared(Issuer), {"signing-key"}
     rotated = await walk.act(OPERATOR, "POST", "/ops/signing-keys/rotate", PLATFORM, kinds)
     await walk.act(OPERATOR, "POST", f"/ops/signing-keys/{rotated['previous_kid']}/revoke", PLATFORM, kinds)
     issuer.ring._seals = Seals(b"n" * 32, MASTER_KEY)
     await walk.act(OPERATOR, "POST", "/ops/signing-keys/rewrap", PLATFORM, kinds | {"service-secret"})
+
+
+async def _staff_is_walked(walk: Walk, tenant_id: UUID, token: str) -> None:
+    """Who comes in upon an invitation is nobody yet, so that entry names no actor."""
+    walk.secrets |= {token, PASSWORD}
+    request_id = uuid4().hex
+    came = await walk.client.post(
+        "/v1/invitations/accept",
+        json={"token": token, "password": PASSWORD, "name": WRITTEN},
+        headers={"X-Request-Id": request_id},
+    )
+    told = await walk.entries(request_id)
+    assert {(each["action"], each["object_kind"], each["actor"]) for each in told} == {
+        ("accept-invitation", kind, "") for kind in ("invitation", "member", "staff")
+    }
+    walk.walked.add(("POST", "/v1/invitations/accept"))
+    owner, of = holder(tenant_id, UUID(came.json()["id"]), OWNER), tenant_id
+    role = {"name": "packing", "permissions": ["orders:read", "orders:write"], "description": WRITTEN}
+    await walk.act(owner, "POST", "/v1/roles", of, {"role"}, json=role)
+    asked = {"email": f"bob.{MAIL}", "roles": ["packing"]}
+    invited = await walk.act(owner, "POST", "/v1/invitations", of, {"invitation", "staff"}, json=asked)
+    path = f"/v1/invitations/{invited['id']}"
+    again = await walk.act(owner, "POST", f"{path}/resend", of, {"invitation", "staff"})
+    walk.secrets |= {invited["token"], again["token"]}
+    await walk.act(owner, "DELETE", path, of, {"invitation", "staff"})
+    second = await walk.act(owner, "POST", "/v1/invitations", of, {"invitation", "staff"}, json=asked)
+    accepted = {"token": second["token"], "password": PASSWORD, "name": "Bob"}
+    bob = f"/v1/members/{(await walk.client.post('/v1/invitations/accept', json=accepted)).json()['id']}"
+    fewer = {"permissions": ["orders:read"]}
+    await walk.act(owner, "PATCH", "/v1/roles/packing", of, {"role", "epoch"}, json=fewer)
+    await walk.act(owner, "PATCH", bob, of, {"member", "staff"}, json={"roles": ["viewer"]})
+    await walk.act(owner, "DELETE", "/v1/roles/packing", of, {"role"})
+    await walk.act(owner, "DELETE", bob, of, {"member", "staff", "epoch"})
+    begun = await walk.client.post(
+        "/v1/sessions", json={"shopper_ref": MAIL}, headers=Person(tenant_id, role=CLIENT).authorization
+    )
+    walk.secrets |= {begun.json()["refresh_token"]}
+    staff = Person(tenant_id, role=CLIENT)
+    held = await walk.client.get("/v1/sessions", params={"subject_id": begun.json()["subject_id"]}, headers=staff.authorization)
+    await walk.act(staff, "DELETE", f"/v1/sessions/{held.json()['items'][0]['session_id']}", of, {"session", "epoch"})
 
 
 async def test_checkout_is_walked(empty: Places) -> None:

@@ -126,7 +126,7 @@ async def _told_of_refresh(call: Call, client: Client, token: RefreshToken) -> I
     [session] = found
     return Introspection(
         active=True,
-        client_id=access.SHOPPER_CLIENT,
+        client_id=session.client_id or access.SHOPPER_CLIENT,
         sub=str(session.subject_id),
         iss=call.service.shared(Issuer).address,
         exp=int(session.expires_at.timestamp()),
