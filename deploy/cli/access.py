@@ -35,6 +35,11 @@ def table(service: str) -> str:
     return "\n".join(_line(each) for each in (head, ["---"] * len(head), *rows))
 
 
+def routes() -> str:
+    """Render every service's."""
+    return "\n\n".join(f"### {service}\n\n{table(service)}" for service in SERVICES)
+
+
 def takes_any_token(route: GuardedRoute) -> bool:
     """Whether a route that demands no permission demands a token all the same: for what is its bearer's own."""
     return route.rule.permission is None and (route.openapi_extra or {}).get("security") == [{"bearer": []}]
@@ -79,4 +84,4 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-SECTIONS: Final = {"roles": roles} | {service: (lambda of=service: table(of)) for service in SERVICES}
+SECTIONS: Final = {"roles": roles, "routes": routes}
