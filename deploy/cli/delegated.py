@@ -67,6 +67,22 @@ def list_tenants(*, json: Json = False) -> int | None:
 
 
 @verb
+def suspend(slug: str, *, json: Json = False) -> int | None:
+    """Have nothing new begin at a tenant; what was begun ends, and staff read and give money back."""
+    from deploy.cli import standing
+
+    return standing.have_stand(slug=slug, verb="suspend", json=json)
+
+
+@verb
+def resume(slug: str, *, json: Json = False) -> int | None:
+    """Open a suspended tenant again."""
+    from deploy.cli import standing
+
+    return standing.have_stand(slug=slug, verb="resume", json=json)
+
+
+@verb
 def publish(file: Annotated[Path, typer.Argument(help="CloudEvents, one JSON object a line.")]) -> int | None:
     """Publish facts as another system would, exactly as given."""
     from deploy.cli import feed

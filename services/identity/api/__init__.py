@@ -13,11 +13,12 @@ from services.identity.api import (
     roles,
     sessions,
     signing_keys,
+    standing,
     tenants,
 )
 
 ROUTES = Routes()
-PARTS = (tenants, clients, api_keys, sessions, oauth, authorize, handed_back, members, invitations, roles, signing_keys)
+PARTS = (tenants, standing, clients, api_keys, sessions, oauth, authorize, handed_back, members, invitations, roles, signing_keys)
 for part in PARTS:
     ROUTES.include_router(part.ROUTES)
 ROUTES.include_router(audit_routes())

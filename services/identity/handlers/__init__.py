@@ -10,6 +10,7 @@ from services.identity.handlers import (
     sessions,
     signing_in,
     signing_keys,
+    standing,
 )
 from services.identity.handlers.core import (
     AddSecret,
@@ -30,6 +31,7 @@ from services.identity.handlers.revoking import TellEpoch, epoch_ref, raise_epoc
 from services.identity.handlers.roles import ChangeRole, CreateRole, DeleteRole
 from services.identity.handlers.sessions import EndSession, RevokeSession, RevokeToken, TakeOver
 from services.identity.handlers.signing_in import IssueCode, ReadStanding, RedeemCode, Standing
+from services.identity.handlers.standing import ResumeTenant, SuspendTenant
 from services.identity.handlers.table import HANDLERS
 
 __all__ = [
@@ -56,11 +58,13 @@ __all__ = [
     "RemoveMember",
     "RemoveSecret",
     "ResendInvitation",
+    "ResumeTenant",
     "RevokeInvitation",
     "RevokeSession",
     "RevokeToken",
     "Standing",
     "StartSession",
+    "SuspendTenant",
     "TakeOver",
     "TellEpoch",
     "api_keys",
@@ -74,4 +78,5 @@ __all__ = [
     "sessions",
     "signing_in",
     "signing_keys",
+    "standing",
 ]
