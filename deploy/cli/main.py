@@ -13,7 +13,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-tenants = typer.Typer(help="Tenants: onboard, list, suspend, resume.", no_args_is_help=True, rich_markup_mode=None)
+tenants = typer.Typer(help="Tenants: onboard, list, suspend, resume, close, export.", no_args_is_help=True, rich_markup_mode=None)
 feed = typer.Typer(help="Facts of other systems: catalogue, stock, fulfilment.", no_args_is_help=True, rich_markup_mode=None)
 parked = typer.Typer(help="Messages that were parked.", no_args_is_help=True, rich_markup_mode=None)
 positions = typer.Typer(help="How far each consumer has come, and of which log.", no_args_is_help=True, rich_markup_mode=None)
@@ -60,6 +60,8 @@ tenants.command("onboard")(delegated.onboard)
 tenants.command("list")(delegated.list_tenants)
 tenants.command("suspend")(delegated.suspend)
 tenants.command("resume")(delegated.resume)
+tenants.command("close")(delegated.close)
+tenants.command("export")(delegated.export)
 feed.command("publish")(delegated.publish)
 feed.command("validate")(delegated.validate)
 parked.command("list")(delegated.parked_list)

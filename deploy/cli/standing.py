@@ -1,4 +1,4 @@
-"""`tenants suspend` and `resume`: how a tenant stands, and which services know of it."""
+"""`tenants suspend`, `resume` and `close`: how a tenant stands, and which services know of it."""
 
 import asyncio
 from typing import Any, Literal
@@ -9,7 +9,7 @@ from deploy.cli.output import print_json, progress
 from deploy.cli.tenants import operator
 from deploy.local.sessions import running_stack
 
-Verb = Literal["suspend", "resume"]
+Verb = Literal["suspend", "resume", "close"]
 
 
 def have_stand(*, slug: str, verb: Verb, json: bool) -> int:

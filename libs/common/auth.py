@@ -52,6 +52,7 @@ PERMISSIONS = frozenset(
         "roles:manage",
         "clients:manage",
         "audit:read",
+        "exports:read",
         "parked:read",
         "parked:repair",
         "tenants:manage",

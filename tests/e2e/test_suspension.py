@@ -1,7 +1,9 @@
-"""A tenant is suspended under load: nothing new begins, what was begun ends right, staff go on, and it comes back."""
+"""A tenant is suspended under load, comes back, and one is closed: nothing new begins, and what was begun ends right."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -13,8 +15,10 @@ from deploy.cli.api import RefusedError
 from deploy.cli.publisher import Fact, publishing
 from deploy.cli.shop import FINAL_STATES, Shop
 from deploy.cli.standing import settled
+from deploy.cli.supply import supply
+from services import SERVICES
 from tests.e2e.verbs import buy, cartwright, paid
-from tests.shared.market import Market, shop_at
+from tests.shared.market import OFFERS, Market, shop_at
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -219,3 +223,37 @@ async def test_a_process_that_begins_while_a_tenant_is_suspended_knows_it_and_re
     assert checkout["state"] == "confirmed"
     said = await cartwright(market, "tenants", "suspend", "nobody-of-that-name")
     assert said.code == 2
+
+
+async def test_of_a_tenant_that_is_closing_money_still_ends_and_all_of_it_is_taken_away(market: Market, tmp_path: Path) -> None:
+    shop = await shop_at(market.api, "leaving")
+    leaving = Market(market.stack, market.api, shop)
+    await supply(shop, "GBP", OFFERS, print)
+    bought = await paid(leaving, "last")
+    said = await cartwright(market, "tenants", "close", "leaving", "--json")
+    assert (said.code, said.told["status"], {*said.told["acknowledged"].values()}) == (0, "closing", {True})
+    staff = await shop_at(market.api, "leaving")
+
+    async def bites() -> bool:
+        return {*await _answers(leaving, await staff.token())} == {(403, "tenant-closing")}
+
+    await market.until(bites)
+    assert (await cartwright(market, "tenants", "resume", "leaving")).code != 0, "there is no way back"
+    path, body = f"/v1/orders/{bought['order_id']}/refunds", {"restock": True, "reason": "the end"}
+    assert await _ask(leaving, "checkout", "POST", path, await staff.token(), body) == (202, "")
+
+    async def is_given_back() -> bool:
+        return bool((await staff.order(bought["order_id"]))["payment_state"] == "refunded")
+
+    await market.until(is_given_back)
+    for folder in ("first", "second"):
+        said = await cartwright(market, "tenants", "export", "leaving", str(tmp_path / folder))
+        assert said.code == 0, said.out
+    first, second = (json.loads((tmp_path / folder / "manifest.json").read_text()) for folder in ("first", "second"))
+    assert [part["service"] for part in first["parts"]] == [*SERVICES]
+    assert [part["sha256"] for part in first["parts"]] == [part["sha256"] for part in second["parts"]], "it stands still"
+    counts = {name: count for part in first["parts"] for name, count in part["counts"].items()}
+    assert (counts["customer_order"], counts["payment"], counts["product"], counts["client"]) == (1, 1, len(OFFERS), 1)
+    lines = (tmp_path / "first" / "checkout.jsonl").read_text().splitlines()
+    [order] = [each["row"] for each in map(json.loads, lines) if each.get("table") == "customer_order"]
+    assert (order["id"], order["payment_state"]) == (bought["order_id"], "refunded")

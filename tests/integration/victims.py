@@ -116,10 +116,11 @@ class Victim:
     def operations(self) -> list[Operation]:
         """Every one, and last those that make something. A path's new parameter without an entry in `ids` is a KeyError."""
         found: list[Operation] = []
+        ids = {"tenant_id": str(self.tenant_id), **self.ids}
         for route in self.routes:
             path = route.path.replace(":path}", "}")
             for name in route.param_convertors:
-                path = path.replace("{" + name + "}", quote(self.ids[name], safe=""))
+                path = path.replace("{" + name + "}", quote(ids[name], safe=""))
             if isinstance(route, GuardedRoute) and route.rule.permission is None:
                 assert route.path in FOREVER_OPEN, f"{route.path} is open to everybody"
                 continue

@@ -6,6 +6,7 @@ from services.identity.api import (
     api_keys,
     authorize,
     clients,
+    exports,
     handed_back,
     invitations,
     members,
@@ -18,7 +19,7 @@ from services.identity.api import (
 )
 
 ROUTES = Routes()
-PARTS = (tenants, standing, clients, api_keys, sessions, oauth, authorize, handed_back, members, invitations, roles, signing_keys)
+PARTS = (tenants, standing, exports, clients, api_keys, sessions, oauth, authorize, handed_back, members, invitations, roles, signing_keys)
 for part in PARTS:
     ROUTES.include_router(part.ROUTES)
 ROUTES.include_router(audit_routes())

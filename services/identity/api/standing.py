@@ -1,4 +1,4 @@
-"""How a tenant stands, for the platform's operators: suspended, and open again."""
+"""How a tenant stands, for the platform's operators: suspended, open again, closing."""
 
 from typing import Any
 from uuid import UUID
@@ -7,7 +7,7 @@ from fastapi import Response
 
 from libs.common.http.routes import Call, Caller, Routes, guard, reply
 from services.identity.api.tenants import TenantModel, awaited, tenant_model
-from services.identity.handlers import ResumeTenant, SuspendTenant
+from services.identity.handlers import CloseTenant, ResumeTenant, SuspendTenant
 
 ROUTES = Routes()
 
@@ -24,6 +24,13 @@ async def suspend_tenant(call: Caller, tenant_id: UUID) -> Response:
 async def resume_tenant(call: Caller, tenant_id: UUID) -> Response:
     """Open a tenant again that was suspended. With `Prefer: wait`, once every service knows."""
     return await _settled(call, tenant_id, ResumeTenant())
+
+
+@ROUTES.post("/v1/tenants/{tenant_id}/close", response_model=TenantModel)
+@guard("tenants:manage", platform_only=True)
+async def close_tenant(call: Caller, tenant_id: UUID) -> Response:
+    """Have nothing new begin there ever again. Money comes to its end, and all of it can be taken away (`…/export`)."""
+    return await _settled(call, tenant_id, CloseTenant())
 
 
 async def _settled(call: Call, tenant_id: UUID, command: Any) -> Response:

@@ -31,7 +31,7 @@ from services.identity.handlers.revoking import TellEpoch, epoch_ref, raise_epoc
 from services.identity.handlers.roles import ChangeRole, CreateRole, DeleteRole
 from services.identity.handlers.sessions import EndSession, RevokeSession, RevokeToken, TakeOver
 from services.identity.handlers.signing_in import IssueCode, ReadStanding, RedeemCode, Standing
-from services.identity.handlers.standing import ResumeTenant, SuspendTenant
+from services.identity.handlers.standing import CloseTenant, ResumeTenant, SuspendTenant
 from services.identity.handlers.table import HANDLERS
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "ChangeMember",
     "ChangeRole",
     "ChangeTenant",
+    "CloseTenant",
     "CreateClient",
     "CreateInvitation",
     "CreateRole",

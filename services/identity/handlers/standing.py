@@ -20,6 +20,11 @@ class ResumeTenant:
     """Open a tenant again that was suspended."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloseTenant:
+    """Have nothing new begin there ever again; what its money still has to come to, it comes to."""
+
+
 def _tenant_and_epoch(message: Message[Any]) -> list[Ref]:
     return [Ref(Tenant, message.tenant_id), epoch_ref(message.tenant_id)]
 
@@ -34,6 +39,12 @@ def suspend_tenant(world: World, _message: Message[SuspendTenant]) -> Tenant:
 def resume_tenant(world: World, _message: Message[ResumeTenant]) -> Tenant:
     """Answers the tenant as it is now."""
     return _settled(world, TenantStatus.ACTIVE)
+
+
+@HANDLERS.on(CloseTenant, _tenant_and_epoch)
+def close_tenant(world: World, _message: Message[CloseTenant]) -> Tenant:
+    """Answers the tenant as it is now. There is no way back."""
+    return _settled(world, TenantStatus.CLOSING)
 
 
 def _settled(world: World, to: TenantStatus) -> Tenant:
