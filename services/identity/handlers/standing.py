@@ -35,7 +35,7 @@ def suspend_tenant(world: World, _message: Message[SuspendTenant]) -> Tenant:
     return _settled(world, TenantStatus.SUSPENDED)
 
 
-@HANDLERS.on(ResumeTenant, _tenant_and_epoch)
+@HANDLERS.on(ResumeTenant, lambda m: [Ref(Tenant, m.tenant_id)])
 def resume_tenant(world: World, _message: Message[ResumeTenant]) -> Tenant:
     """Answers the tenant as it is now."""
     return _settled(world, TenantStatus.ACTIVE)
