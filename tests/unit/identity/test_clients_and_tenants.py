@@ -119,7 +119,8 @@ def test_who_was_let_in_reads_on_where_nothing_new_begins_and_nobody_where_it_is
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(PROVISIONERS), st.integers(1, 12)), max_size=12))
 def test_a_suspension_is_known_when_every_service_has_said_so_of_it_or_of_what_came_later(words: list[tuple[str, int]]) -> None:
-    suspended, told = tenant.settle(SHOP, S.SUSPENDED)
+    resumed = replace(SHOP, told_version=3, acknowledged=tuple(sorted(PROVISIONERS)))
+    suspended, told = tenant.settle(resumed, S.SUSPENDED)
     assert told is not None
     assert (told.status, told.version, suspended.is_known) == ("suspended", suspended.told_version, False)
     assert tenant.settle(suspended, S.SUSPENDED) == (suspended, None), "said again it is no news"
