@@ -67,43 +67,6 @@ def list_tenants(*, json: Json = False) -> int | None:
 
 
 @verb
-def suspend(slug: str, *, json: Json = False) -> int | None:
-    """Have nothing new begin at a tenant; what was begun ends, and staff read and give money back."""
-    from deploy.cli import standing
-
-    return standing.have_stand(slug=slug, verb="suspend", json=json)
-
-
-@verb
-def resume(slug: str, *, json: Json = False) -> int | None:
-    """Open a suspended tenant again."""
-    from deploy.cli import standing
-
-    return standing.have_stand(slug=slug, verb="resume", json=json)
-
-
-@verb
-def close(slug: str, *, json: Json = False) -> int | None:
-    """Have nothing new begin at a tenant ever again; there is no way back."""
-    from deploy.cli import standing
-
-    return standing.have_stand(slug=slug, verb="close", json=json)
-
-
-@verb
-def export(
-    slug: str,
-    folder: Annotated[Path, typer.Argument(help="Made if it is not there; what is in it already is not touched.")],
-    *,
-    json: Json = False,
-) -> int | None:
-    """Take away all that is kept of a tenant: a file a service, and a manifest with counts and SHA-256."""
-    from deploy.cli import exports
-
-    return exports.export(slug=slug, folder=folder, json=json)
-
-
-@verb
 def publish(file: Annotated[Path, typer.Argument(help="CloudEvents, one JSON object a line.")]) -> int | None:
     """Publish facts as another system would, exactly as given."""
     from deploy.cli import feed

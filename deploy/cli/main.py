@@ -2,7 +2,7 @@
 
 import typer
 
-from deploy.cli import audits, benches, delegated, quality, services, stack
+from deploy.cli import audits, benches, delegated, quality, services, stack, standings
 
 app = typer.Typer(
     name="cartwright",
@@ -58,10 +58,10 @@ keys.command("rotate")(delegated.keys_rotate)
 keys.command("revoke", context_settings={"ignore_unknown_options": True})(delegated.keys_revoke)
 tenants.command("onboard")(delegated.onboard)
 tenants.command("list")(delegated.list_tenants)
-tenants.command("suspend")(delegated.suspend)
-tenants.command("resume")(delegated.resume)
-tenants.command("close")(delegated.close)
-tenants.command("export")(delegated.export)
+tenants.command("suspend")(standings.suspend)
+tenants.command("resume")(standings.resume)
+tenants.command("close")(standings.close)
+tenants.command("export")(standings.export)
 feed.command("publish")(delegated.publish)
 feed.command("validate")(delegated.validate)
 parked.command("list")(delegated.parked_list)

@@ -19,7 +19,21 @@ from services.identity.api import (
 )
 
 ROUTES = Routes()
-PARTS = (tenants, standing, exports, clients, api_keys, sessions, oauth, authorize, handed_back, members, invitations, roles, signing_keys)
+PARTS = (
+    tenants,
+    standing,
+    exports,
+    clients,
+    api_keys,
+    sessions,
+    oauth,
+    authorize,
+    handed_back,
+    members,
+    invitations,
+    roles,
+    signing_keys,
+)
 for part in PARTS:
     ROUTES.include_router(part.ROUTES)
 ROUTES.include_router(audit_routes())

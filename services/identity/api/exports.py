@@ -12,14 +12,15 @@ from services.identity import tables
 from services.identity.api.tenants import tenant_of_path
 
 WITHHELD = {
+    "api_key": ["digest"],
     "client": ["secrets"],
     "session": ["digest", "previous_digest"],
     "member": ["password"],
     "invitation": ["nonce", "digest"],
 }
 """What proves who somebody is. Sealed keys and digests in bytes are never taken away, here or elsewhere."""
-LEFT_OUT = ["authorization_code", "signing_key"]
-"""Codes that live for a minute, and the platform's own keys."""
+LEFT_OUT = ["authorization_code", "service_secret", "signing_key"]
+"""Codes that live for a minute, and the platform's own secrets."""
 
 ROUTES = Routes()
 ROUTES.include_router(export_routes("identity", parts_of_export(tables.METADATA, WITHHELD, LEFT_OUT)))

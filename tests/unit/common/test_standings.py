@@ -21,6 +21,7 @@ STATUSES = ("provisioning", "active", "suspended", "closing", "closed", "a word 
 FED = ("cart", "checkout", "payments")
 
 GOES_ON = {
+    "DELETE /v1/api-keys/{key_id}",
     "DELETE /v1/clients/{client_id}",
     "DELETE /v1/clients/{client_id}/secrets/{secret_id}",
     "DELETE /v1/invitations/{invitation_id}",
