@@ -2,7 +2,7 @@
 
 import typer
 
-from deploy.cli import audits, benches, delegated, quality, services, stack
+from deploy.cli import audits, benches, delegated, quality, services, stack, standings
 
 app = typer.Typer(
     name="cartwright",
@@ -13,7 +13,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-tenants = typer.Typer(help="Onboard and list tenants.", no_args_is_help=True, rich_markup_mode=None)
+tenants = typer.Typer(help="Tenants: onboard, list, suspend, resume, close, export.", no_args_is_help=True, rich_markup_mode=None)
 feed = typer.Typer(help="Facts of other systems: catalogue, stock, fulfilment.", no_args_is_help=True, rich_markup_mode=None)
 parked = typer.Typer(help="Messages that were parked.", no_args_is_help=True, rich_markup_mode=None)
 positions = typer.Typer(help="How far each consumer has come, and of which log.", no_args_is_help=True, rich_markup_mode=None)
@@ -58,6 +58,10 @@ keys.command("rotate")(delegated.keys_rotate)
 keys.command("revoke", context_settings={"ignore_unknown_options": True})(delegated.keys_revoke)
 tenants.command("onboard")(delegated.onboard)
 tenants.command("list")(delegated.list_tenants)
+tenants.command("suspend")(standings.suspend)
+tenants.command("resume")(standings.resume)
+tenants.command("close")(standings.close)
+tenants.command("export")(standings.export)
 feed.command("publish")(delegated.publish)
 feed.command("validate")(delegated.validate)
 parked.command("list")(delegated.parked_list)

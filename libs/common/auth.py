@@ -52,6 +52,7 @@ PERMISSIONS = frozenset(
         "roles:manage",
         "clients:manage",
         "audit:read",
+        "exports:read",
         "parked:read",
         "parked:repair",
         "tenants:manage",
@@ -123,9 +124,11 @@ class Principal:
 class InvalidTokenError(UnauthenticatedError):
     """A token that is not believed, and why, in one of few words."""
 
-    def __init__(self, reason: str, why: str) -> None:
+    def __init__(self, reason: str, why: str, *, of: Principal | None = None) -> None:
+        """`of`: whom it was issued to, if it is genuine."""
         super().__init__("invalid-token", f"the access token is refused: {why}")
         self.reason = reason
+        self.of = of
 
 
 REASONS: Mapping[type[Exception], str] = {
@@ -170,7 +173,7 @@ class Verifier:
                 self._seen.clear()
             self._seen[token] = seen
         if self.revocations.refuse(seen.issued):
-            raise InvalidTokenError("revoked", "it was revoked; get a new one, if you may")
+            raise InvalidTokenError("revoked", "it was revoked; get a new one, if you may", of=seen.principal)
         return seen.principal
 
     async def _check(self, token: str) -> Verified:

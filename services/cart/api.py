@@ -15,18 +15,20 @@ from libs.common.contracts.external import Sku
 from libs.common.database import Connection
 from libs.common.errors import RejectedError
 from libs.common.http.audit import audit_routes
+from libs.common.http.exports import export_routes, parts_of_export
 from libs.common.http.paging import Limit, Page, Paging
 from libs.common.http.parked import parked_routes
 from libs.common.http.routes import Call, Caller, Routes, guard, replay, reply, reply_unless_known
 from libs.common.http.seeing import Sight, made_by_caller
 from libs.common.messaging.idempotency import Answer, Replayed
 from libs.common.money import CURRENCIES
-from services.cart import domain, handlers, repository
+from services.cart import domain, handlers, repository, tables
 from services.cart.domain import MAX_LINES, MAX_QUANTITY, Cart, CartState, Line, Product
 
 ROUTES = Routes()
 ROUTES.include_router(parked_routes("cart"))
 ROUTES.include_router(audit_routes())
+ROUTES.include_router(export_routes("cart", parts_of_export(tables.METADATA, {}, ["product_rebuild"])))
 
 Quantity = Annotated[int, Field(ge=1, le=MAX_QUANTITY, strict=True)]
 SkuPath = Annotated[Sku, Path()]

@@ -26,6 +26,8 @@ TENANT = aggregate(
     *required(Text, "slug", "name", "status", "currency", "country", "admin_email"),
     *required(JSONB, "provisioned"),
     *required(JSONB, "settings", default="{}"),
+    *required(BigInteger, "told_version", default=text("0")),
+    *required(JSONB, "acknowledged", default="[]"),
     CheckConstraint("status IN ('provisioning', 'active', 'suspended', 'closing', 'closed')", name="tenant_status"),
     CheckConstraint("slug ~ '^[a-z0-9][a-z0-9-]{1,62}$'", name="tenant_slug"),
 )

@@ -206,13 +206,14 @@ async def test_identity_is_walked(empty: Places) -> None:
         await walk.act(staff, "DELETE", f"{path}/secrets/{second['secret_id']}", tenant_id, {"client", "epoch"})
         await walk.act(staff, "DELETE", path, tenant_id, {"client", "epoch"})
         await _staff_is_walked(walk, tenant_id, made.json()["owner"]["token"])
-        wanted_key = {"name": WRITTEN, "scopes": ["carts:read"]}
-        key = await walk.act(staff, "POST", "/v1/api-keys", tenant_id, {"api-key"}, json=wanted_key)
+        key = await walk.act(staff, "POST", "/v1/api-keys", tenant_id, {"api-key"}, json={"name": MAIL, "scopes": ["carts:read"]})
         walk.secrets.add(key["key"])
         path = f"/v1/api-keys/{key['id']}"
         await walk.act(staff, "PATCH", path, tenant_id, {"api-key"}, json={"name": f"{WRITTEN} too"})
         await walk.act(staff, "DELETE", path, tenant_id, {"api-key", "epoch"})
         await _walk_keys(walk)
+        for verb, kinds in (("suspend", {"tenant", "epoch"}), ("resume", {"tenant"}), ("close", {"tenant", "epoch"})):
+            await walk.act(OPERATOR, "POST", f"/v1/tenants/{tenant_id}/{verb}", tenant_id, kinds)
         await walk.repair(tenant_id)
         await walk.done()
 

@@ -80,6 +80,10 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
 """What each is asked with that needs a body. A text that is the name of one of the victim's ids stands for that id."""
 
 
+ENDING = ("/suspend", "/close")
+"""Of a tenant: no token of it is good any more. Other paths end so too, and are none the worse for being late."""
+
+
 @dataclass(frozen=True)
 class Operation:
     """One method of one route, and what it is asked with."""
@@ -114,18 +118,22 @@ class Victim:
         return [each for each in transport.app.routes if isinstance(each, GuardedRoute | OperatorRoute)]
 
     def operations(self) -> list[Operation]:
-        """Every one, and last those that make something. A path's new parameter without an entry in `ids` is a KeyError."""
+        """Every one, late those that make something, last those that end tokens.
+
+        A path's new parameter without an entry in `ids` is a KeyError."""
         found: list[Operation] = []
+        ids = {"tenant_id": str(self.tenant_id), **self.ids}
         for route in self.routes:
             path = route.path.replace(":path}", "}")
             for name in route.param_convertors:
-                path = path.replace("{" + name + "}", quote(self.ids[name], safe=""))
+                path = path.replace("{" + name + "}", quote(ids[name], safe=""))
             if isinstance(route, GuardedRoute) and route.rule.permission is None:
                 assert route.path in FOREVER_OPEN, f"{route.path} is open to everybody"
                 continue
             methods = (route.methods or set()) - {"HEAD"}
             found += [Operation(method, path, route, {"Idempotency-Key": uuid4().hex}) for method in methods]
-        return sorted(found, key=lambda each: ("GET", "DELETE", "POST", "PATCH", "PUT").index(each.method))
+        order = ("GET", "DELETE", "POST", "PATCH", "PUT")
+        return sorted(found, key=lambda each: (each.path.endswith(ENDING), order.index(each.method)))
 
     async def ask(self, operation: Operation, who: Person | None) -> httpx.Response:
         headers = {**operation.headers, **(who.authorization if who else {})}

@@ -100,7 +100,7 @@ def parked_routes(service: str) -> Routes:
     routes.get(root, response_model=Page[ParkedMessage])(guard(READ)(list_parked_messages))
     one = f"{root}/{{parked_id}}"
     routes.get(one, response_model=WholeMessage)(guard(READ, sees=_message_of_path)(read_parked_message))
-    repair = guard(REPAIR, idempotent=True, sees=_message_of_path)
+    repair = guard(REPAIR, idempotent=True, sees=_message_of_path, goes_on=True)
     routes.post(f"{one}/replay", response_model=Decided)(repair(replay_parked_message))
     routes.post(f"{one}/discard", response_model=Decided)(repair(discard_parked_message))
     return routes

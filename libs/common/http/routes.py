@@ -7,11 +7,11 @@ import asyncio
 import hashlib
 import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 from uuid import UUID
 
 import orjson
@@ -21,12 +21,13 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
-from libs.common.auth import Principal, Verifier, bearer
+from libs.common.auth import InvalidTokenError, Principal, Verifier, bearer
 from libs.common.database import Connection
 from libs.common.decision import Message, Viewer
 from libs.common.errors import CartwrightError, MalformedError, NotFoundError, RejectedError
 from libs.common.http.arguments import Arguments
 from libs.common.http.asking import origin_of
+from libs.common.http.guards import Guard, for_strangers, guard, public
 from libs.common.http.problem import make_private, problem_of
 from libs.common.http.rates import Rates, address_of
 from libs.common.http.reading import (
@@ -50,6 +51,7 @@ from libs.common.messaging.idempotency import Answer, Claim, Replayed
 from libs.common.messaging.repairs import ParkedMessages
 from libs.common.messaging.shell import Shell
 from libs.common.shared import Shared
+from libs.common.standings import Standings
 from libs.common.telemetry import Counter, Histogram, RequestSpan, request_span
 
 MAX_WAIT_SECONDS = 30
@@ -58,11 +60,13 @@ MAX_ERRORS = 100
 MAX_DIGITS = 18
 """Of a number in a header: Python refuses to read endless ones."""
 
+READING = frozenset({"GET", "HEAD"})
+"""What begins nothing."""
+
 REQUESTS = Counter("cartwright_http_requests_total", "Requests answered", ["route", "status"])
 LATENCY = Histogram("cartwright_http_request_seconds", "From the first byte read to the answer", ["route"])
 
-Sees = Callable[["Call"], Awaitable[object]]
-F = TypeVar("F", bound=Callable[..., Awaitable[Response]])
+__all__ = ["Guard", "for_strangers", "guard", "public"]
 
 
 class UndeclaredPermissionError(Exception):
@@ -71,56 +75,6 @@ class UndeclaredPermissionError(Exception):
 
 class UndeclaredSightError(Exception):
     """A route has an object in its path and does not say who sees it: its service does not start."""
-
-
-@dataclass(frozen=True, slots=True)
-class Guard:
-    """What a route demands of its caller before anything else happens."""
-
-    permission: str | None
-    instead: str | None = None
-    """Another permission that will do: one that others hold than those who hold the first."""
-    idempotent: bool = False
-    sees: Sees | None = None
-    """Raises NotFoundError when the object of the path is not for the caller: 404 goes before 422."""
-    costly: bool = False
-    """Whether it is counted how often it is asked for: by whom, or from where if nobody proves who they are."""
-    platform_only: bool = False
-    """Whether all but the platform's operators are turned away, whatever their permissions."""
-
-
-PUBLIC = Guard(permission=None)
-
-
-def guard(
-    permission: str,
-    *,
-    instead: str | None = None,
-    idempotent: bool = False,
-    sees: Sees | None = None,
-    costly: bool = False,
-    platform_only: bool = False,
-) -> Callable[[F], F]:
-    """Declare the permission a route needs, whether it needs an Idempotency-Key, and who sees the object of its path."""
-    return _declare(Guard(permission, instead, idempotent, sees, costly, platform_only))
-
-
-def public(endpoint: F) -> F:
-    """Declare that a route is for anybody."""
-    return _declare(PUBLIC)(endpoint)
-
-
-def for_strangers(endpoint: F) -> F:
-    """Declare that a route is for anybody, and that it is counted how often an address asks."""
-    return _declare(Guard(permission=None, costly=True))(endpoint)
-
-
-def _declare(rule: Guard) -> Callable[[F], F]:
-    def declare(endpoint: F) -> F:
-        endpoint.guard = rule  # type: ignore[attr-defined]
-        return endpoint
-
-    return declare
 
 
 @dataclass(slots=True)
@@ -135,6 +89,8 @@ class Service:
     rates: Rates = field(default_factory=Rates)
     parked: ParkedMessages | None = None
     """What its consumer group has parked, for routes that show it."""
+    standings: Standings = field(default_factory=Standings)
+    """Which tenants may begin nothing new."""
 
 
 class Call:
@@ -156,8 +112,18 @@ class Call:
 
     async def authenticate(self) -> None:
         """Find out who is calling. Raises UnauthenticatedError."""
-        self._principal = await self.service.verifier.verify(bearer(header(self.headers, b"authorization")))
+        try:
+            self._principal = await self.service.verifier.verify(bearer(header(self.headers, b"authorization")))
+        except InvalidTokenError as error:
+            if error.of is not None:  # genuine, and over: where it could begin nothing, a new one could not either
+                self.demand_open(error.of)
+            raise
         self._span.of_tenant(self._principal.tenant_id)
+
+    def demand_open(self, principal: Principal) -> None:
+        """Raise DeniedError when this would begin something that the caller's tenant may begin no more."""
+        if not self.rule.goes_on:
+            self.service.standings.demand_open(principal.tenant_id)
 
     @property
     def address(self) -> str:
@@ -280,6 +246,8 @@ class GuardedRoute(APIRoute):
                 **(arguments.get("openapi_extra") or {}),
             }
         super().__init__(path, endpoint, **arguments)
+        if (self.methods or set()) <= READING:
+            self.rule = replace(rule, goes_on=True)
         self._arguments = Arguments(self.dependant, _call)
         self._answered: dict[int, Counter] = {}
         """The counter of each status, so that none is looked up again."""
@@ -319,6 +287,8 @@ class GuardedRoute(APIRoute):
             call.body = None if body is NOTHING else body
         if rule.permission is not None and (rule.platform_only or rule.instead not in call.principal.permissions):
             call.principal.demand(rule.permission, of_platform=rule.platform_only)
+        if rule.permission is not None:
+            call.demand_open(call.principal)
         try:
             arguments = await self._arguments.of(call.request, call, body)
         except RequestValidationError as error:

@@ -30,6 +30,7 @@ from libs.common.processes.running import database_ready, ended, revocations_kno
 from libs.common.revocations import Revocations
 from libs.common.settings import Settings, SettingsError
 from libs.common.shared import Shared
+from libs.common.standings import Standings
 from libs.common.telemetry import configure_logging
 
 POOL_SIZE = 12
@@ -66,9 +67,10 @@ async def _run(parts: ServiceParts, settings: Settings, ops_port: int) -> None:
         parked = ParkedMessages(shell, reader, settings.topic_prefix + parts.name)
         app = api_app(parts.name, parts.routes)
         app.state.keys = keys
-        app.state.service = Service(parts.name, shell, hints, verifier, shared, Rates(settings), parked)
+        standings = Standings(follows=True)
+        app.state.service = Service(parts.name, shell, hints, verifier, shared, Rates(settings), parked, standings)
         app.operators.router.routes.extend(closed(repair_routes(parked, verifier)))
-        following = asyncio.create_task(follow(keys, revocations, Broker(settings)), name="following")
+        following = asyncio.create_task(follow(keys, revocations, Broker(settings), standings), name="following")
         stack.push_async_callback(ended, [following])
         calm_collector(YOUNG)
         await serve_both(Door(app, public), Door(app.operators, operators), settings, hints.leave)

@@ -216,7 +216,7 @@ async def read_checkout(call: Caller, checkout_id: UUID) -> Response:
 @ROUTES.post(
     "/v1/checkouts/{checkout_id}/cancel", status_code=202, response_model=CheckoutModel, responses={200: {"model": CheckoutModel}}
 )
-@guard("checkouts:write", idempotent=True, sees=CHECKOUT)
+@guard("checkouts:write", idempotent=True, sees=CHECKOUT, goes_on=True)
 async def cancel_checkout(call: Caller, checkout_id: UUID) -> Response:
     """Do not buy it after all. 202 until payments has let go of the money; 409 when it is too late."""
     deadline = _deadline(call)

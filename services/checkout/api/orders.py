@@ -192,7 +192,7 @@ async def read_order(call: Caller, order_id: UUID) -> Response:
 
 
 @ROUTES.post("/v1/orders/{order_id}/cancel", status_code=202, response_model=OrderModel)
-@guard("orders:write", idempotent=True, sees=ORDER)
+@guard("orders:write", idempotent=True, sees=ORDER, goes_on=True)
 async def cancel_order(call: Caller, order_id: UUID) -> Response:
     """Call an order off before its money is taken; payments lets go of it. 409 once it was taken: refund it instead."""
     command = handlers.orders.CancelOrder(order_id=order_id, caller=call.viewer)

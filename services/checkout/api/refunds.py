@@ -50,7 +50,7 @@ class RefundsModel(BaseModel):
 
 
 @ROUTES.post("/v1/orders/{order_id}/refunds", status_code=202, response_model=RefundModel)
-@guard("orders:refund", idempotent=True, sees=ORDER)
+@guard("orders:refund", idempotent=True, sees=ORDER, goes_on=True)
 async def request_refund(call: Caller, order_id: UUID, body: NewRefund) -> Response:
     """Give an order's money back, whole or in part. 202: payments says what becomes of it. 409 for more than is left."""
     wish = RefundWish(

@@ -6,6 +6,7 @@ from services.identity.api import (
     api_keys,
     authorize,
     clients,
+    exports,
     handed_back,
     invitations,
     members,
@@ -13,11 +14,26 @@ from services.identity.api import (
     roles,
     sessions,
     signing_keys,
+    standing,
     tenants,
 )
 
 ROUTES = Routes()
-PARTS = (tenants, clients, api_keys, sessions, oauth, authorize, handed_back, members, invitations, roles, signing_keys)
+PARTS = (
+    tenants,
+    standing,
+    exports,
+    clients,
+    api_keys,
+    sessions,
+    oauth,
+    authorize,
+    handed_back,
+    members,
+    invitations,
+    roles,
+    signing_keys,
+)
 for part in PARTS:
     ROUTES.include_router(part.ROUTES)
 ROUTES.include_router(audit_routes())

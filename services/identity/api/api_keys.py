@@ -131,7 +131,7 @@ async def rename_api_key(call: Caller, key_id: UUID, body: ApiKeyName) -> Respon
 
 
 @ROUTES.delete("/v1/api-keys/{key_id}", status_code=204)
-@guard("clients:manage", sees=API_KEY)
+@guard("clients:manage", sees=API_KEY, goes_on=True)
 async def remove_api_key(call: Caller, key_id: UUID) -> Response:
     """Take a key away, with every token that it was exchanged for."""
     await call.execute(handlers.api_keys.RemoveApiKey(key_id=key_id))

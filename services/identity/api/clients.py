@@ -191,7 +191,7 @@ async def read_client(call: Caller, client_id: str) -> Response:
 
 
 @ROUTES.delete("/v1/clients/{client_id}", status_code=204)
-@guard("clients:manage", sees=client_of_path)
+@guard("clients:manage", sees=client_of_path, goes_on=True)
 async def delete_client(call: Caller, client_id: str) -> Response:
     """Take a client away. Tokens it holds are refused within seconds."""
     await call.execute(handlers.DeleteClient(client_id=client_id), tenant_id=_tenant_of(call, client_id))
@@ -214,7 +214,7 @@ async def add_secret(call: Caller, client_id: str) -> Response:
 
 
 @ROUTES.delete("/v1/clients/{client_id}/secrets/{secret_id}", status_code=204)
-@guard("clients:manage", sees=client_of_path)
+@guard("clients:manage", sees=client_of_path, goes_on=True)
 async def remove_secret(call: Caller, client_id: str, secret_id: UUID) -> Response:
     """Take one secret away: it proves nothing from now on, and the client's tokens of before end."""
     command = handlers.RemoveSecret(client_id=client_id, secret_id=secret_id)

@@ -139,7 +139,7 @@ async def resend_invitation(call: Caller, invitation_id: UUID) -> Response:
 
 
 @ROUTES.delete("/v1/invitations/{invitation_id}", status_code=204)
-@guard("members:manage", sees=INVITATION)
+@guard("members:manage", sees=INVITATION, goes_on=True)
 async def revoke_invitation(call: Caller, invitation_id: UUID) -> Response:
     """Withdraw it: its token is good no more."""
     await call.execute(handlers.RevokeInvitation(invitation_id=invitation_id, granter=granter_of(call)))

@@ -85,7 +85,7 @@ async def change_member(call: Caller, member_id: UUID, body: MemberChange) -> Re
 
 
 @ROUTES.delete("/v1/members/{member_id}", status_code=204)
-@guard("members:manage", sees=MEMBER)
+@guard("members:manage", sees=MEMBER, goes_on=True)
 async def remove_member(call: Caller, member_id: UUID) -> Response:
     """Take somebody off the staff. Their tokens are over within five seconds, and their address is free again."""
     await call.execute(handlers.RemoveMember(member_id=member_id, granter=granter_of(call)))

@@ -1,6 +1,7 @@
 """Tenants, for the platform's operators."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -124,6 +125,7 @@ class TenantModel(BaseModel):
     country: str
     version: int
     ready: dict[str, bool]
+    acknowledged: Annotated[dict[str, bool], Field(description="Which services know of the status that an operator chose last")]
     settings: dict[str, Any]
 
 
@@ -138,6 +140,7 @@ def tenant_model(tenant: Tenant) -> TenantModel:
         country=tenant.country,
         version=tenant.version,
         ready={service: service in tenant.provisioned for service in PROVISIONERS},
+        acknowledged={service: not tenant.told_version or service in tenant.acknowledged for service in PROVISIONERS},
         settings=tenant.settings,
     )
 
@@ -162,14 +165,14 @@ async def _tenant_ids(call: Call, *, after: UUID = NIL, limit: int, slug: str | 
         return [*await repository.tenant_ids(connection, after=after, limit=limit, slug=slug)]
 
 
-async def _settled(call: Call, tenant_id: UUID) -> Tenant:
-    """The tenant once it has left provisioning, or as it is when the caller's patience ends."""
+async def awaited(call: Call, tenant_id: UUID, is_settled: Callable[[Tenant], bool]) -> Tenant:
+    """The tenant once that is so, or as it is when the caller's patience ends."""
     hints, deadline = call.service.hints, asyncio.get_running_loop().time() + call.wait_seconds
     is_patient = call.wait_seconds > 0
     while True:
         with hints.expect(str(tenant_id)) as hinted:
             tenant = await load_tenant(call, tenant_id)
-            if tenant.is_news or not is_patient:
+            if is_settled(tenant) or not is_patient:
                 return tenant
             is_patient = await hints.comes(hinted, deadline)
 
@@ -213,7 +216,7 @@ async def onboard_tenant(call: Caller, body: NewTenant) -> Response:
     if isinstance(outcome, Replayed):
         tenant_id = UUID(outcome.answer.headers["Location"].rpartition("/")[2])
         replayed = {"Idempotent-Replayed": "true"}
-    tenant = await _settled(call, tenant_id)
+    tenant = await awaited(call, tenant_id, lambda tenant: tenant.is_news)
     headers = {"Location": f"/v1/tenants/{tenant_id}", "ETag": f'"{tenant.version}"', **replayed, **call.applied}
     return reply(200 if tenant.is_news else 202, await _onboarded_model(call, tenant), **headers)
 

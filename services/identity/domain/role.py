@@ -31,17 +31,17 @@ _ADMIN |= {
 _ADMIN |= {"members:manage", "roles:manage", "clients:manage", "audit:read", "parked:read", "parked:repair"}
 
 BUILT_IN: Mapping[str, frozenset[str]] = {
-    OWNER: _ADMIN | {"provider-accounts:write"},
+    OWNER: _ADMIN | {"provider-accounts:write", "exports:read"},
     "admin": _ADMIN,
     "support": _LOOKING | {"orders:write", "orders:refund"},
     "finance": _LOOKING | _MONEY,
     "fulfilment": frozenset(["products:read", "stock:read", "orders:read", "orders:write"]),
     "viewer": _LOOKING | {"ledger:read", "settings:read"},
 }
-"""All of a tenant's; all but where its money goes; and the parts of those who each do one thing."""
+"""All of a tenant's; all but where its money goes and its export; and the parts of those who each do one thing."""
 
 DESCRIPTIONS: Mapping[str, str] = {
-    OWNER: "Everything that the tenant may, where its money goes among it. There is always one.",
+    OWNER: "Everything that the tenant may, also where its money goes and to take all of it away. There is always one.",
     "admin": "Everything but where the money goes.",
     "support": "Looks at what buyers did, writes notes, cancels and refunds orders.",
     "finance": "Captures, voids and refunds, and reads the ledger.",

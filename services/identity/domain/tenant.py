@@ -9,6 +9,7 @@ from uuid import UUID
 from libs.common.contracts.identity import TenantUpdated
 from libs.common.decision import Aggregate
 from libs.common.errors import ConflictError, NotFoundError
+from libs.common.standings import shut
 from services import SERVICES
 
 PROVISIONERS = tuple(service for service in SERVICES if service != "identity")
@@ -32,8 +33,10 @@ TRANSITIONS: dict[TenantStatus, frozenset[TenantStatus]] = {
     TenantStatus.CLOSING: frozenset({TenantStatus.CLOSED}),
     TenantStatus.CLOSED: frozenset(),
 }
-ADMITTING = frozenset({TenantStatus.PROVISIONING, TenantStatus.ACTIVE})
-"""Where machines may sign in."""
+OPEN = frozenset({TenantStatus.PROVISIONING, TenantStatus.ACTIVE})
+"""Where something new may begin; a shop is prepared while it is still being set up."""
+ADMITTING = OPEN | {TenantStatus.SUSPENDED, TenantStatus.CLOSING}
+"""Where machines and staff sign in."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +54,15 @@ class Tenant(Aggregate):
     """The services that have said they can serve it, sorted."""
     settings: dict[str, Any] = field(default_factory=dict)
     """What it chose; what it never chose is not there, and each service knows what that means."""
+    told_version: int = 0
+    """The version by which the services were told of its present status, if an operator chose it."""
+    acknowledged: tuple[str, ...] = ()
+    """The services that have said since that they know of it, sorted."""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether every service knows of the status that an operator chose last."""
+        return not self.told_version or set(PROVISIONERS) <= set(self.acknowledged)
 
     @property
     def is_news(self) -> bool:
@@ -58,15 +70,27 @@ class Tenant(Aggregate):
         return self.status is not TenantStatus.PROVISIONING
 
     @property
+    def is_open(self) -> bool:
+        """Whether something new may begin here."""
+        return self.status in OPEN
+
+    @property
     def admits_clients(self) -> bool:
-        """Machines may sign in while it is still being set up: its shop is prepared through them."""
+        """Staff and machines sign in also where nothing new begins: they read, and give money back."""
         return self.status in ADMITTING
+
+    @property
+    def admits_shoppers(self) -> bool:
+        """Whoever was let in before goes on reading."""
+        return self.admits_clients and self.status is not TenantStatus.PROVISIONING
 
 
 def move(tenant: Tenant, to: TenantStatus) -> Tenant:
     """Change status, if the table says so. Raises ConflictError otherwise."""
     if to not in TRANSITIONS[tenant.status]:
-        raise ConflictError("tenant-status", f"a tenant that is {tenant.status} cannot become {to}", status=str(tenant.status))
+        raise ConflictError(
+            "tenant-status", f"a tenant that is {tenant.status} cannot become {to}", tenant_status=str(tenant.status)
+        )
     return replace(tenant, status=to)
 
 
@@ -83,6 +107,26 @@ def updated(tenant: Tenant) -> TenantUpdated:
     )
 
 
+def settle(tenant: Tenant | None, to: TenantStatus) -> tuple[Tenant, TenantUpdated | None]:
+    """An operator has a tenant stand so from now on. Said again, it changes nothing.
+
+    Raises NotFoundError when there is no such tenant, and ConflictError where the table does not lead there.
+    """
+    if tenant is None:
+        raise NotFoundError("tenant-not-found", "there is no such tenant")
+    if tenant.status is to:
+        return tenant, None
+    settled = replace(move(tenant, to), told_version=tenant.version + 1, acknowledged=())
+    return settled, updated(settled)
+
+
+def note_acknowledged(tenant: Tenant, service: str, version: int) -> Tenant:
+    """Take one service's word that it knows the tenant as of a version. What is older than its status says nothing of that."""
+    if tenant.is_known or service in tenant.acknowledged or version < tenant.told_version:
+        return tenant
+    return replace(tenant, acknowledged=tuple(sorted({*tenant.acknowledged, service})))
+
+
 def change(tenant: Tenant | None, name: str | None, settings: Mapping[str, Any]) -> tuple[Tenant, TenantUpdated | None]:
     """Take a new name and new settings, one by one; None lets go of a choice. What changes nothing is no news.
 
@@ -91,7 +135,7 @@ def change(tenant: Tenant | None, name: str | None, settings: Mapping[str, Any])
     if tenant is None:
         raise NotFoundError("tenant-not-found", "there is no such tenant")
     if tenant.status in {TenantStatus.CLOSING, TenantStatus.CLOSED}:
-        raise ConflictError("tenant-status", f"the tenant is {tenant.status}", status=str(tenant.status))
+        raise ConflictError("tenant-status", f"the tenant is {tenant.status}", tenant_status=str(tenant.status))
     chosen = {key: value for key, value in {**tenant.settings, **settings}.items() if value is not None}
     changed = replace(tenant, name=name or tenant.name, settings=chosen)
     return changed, updated(changed) if changed != tenant else None
@@ -107,16 +151,18 @@ def note_provisioned(tenant: Tenant, service: str) -> tuple[Tenant, TenantUpdate
 
 
 def demand_active(tenant: Tenant | None) -> Tenant:
-    """The tenant, if shoppers may come in. One that is not open is as absent as none."""
+    """The tenant, if shoppers may come in. One that is not open yet, or is no more, is as absent as none."""
+    if tenant is not None and tenant.admits_shoppers and not tenant.is_open:
+        raise shut(tenant.status)
     if tenant is None or tenant.status is not TenantStatus.ACTIVE:
         raise NotFoundError("tenant-not-found", "there is no such tenant, or it is not active")
     return tenant
 
 
 def demand_admitting(tenant: Tenant | None, tenant_id: UUID) -> Tenant:
-    """The tenant, if machines may sign in to it."""
+    """The tenant, if somebody may be let in to it who was not before."""
     if tenant is None:
         raise NotFoundError("tenant-not-found", "there is no such tenant", tenant_id=str(tenant_id))
-    if not tenant.admits_clients:
-        raise ConflictError("tenant-status", f"the tenant is {tenant.status}", status=str(tenant.status))
+    if not tenant.is_open:
+        raise ConflictError("tenant-status", f"the tenant is {tenant.status}", tenant_status=str(tenant.status))
     return tenant

@@ -10,6 +10,7 @@ from services.identity.handlers import (
     sessions,
     signing_in,
     signing_keys,
+    standing,
 )
 from services.identity.handlers.core import (
     AddSecret,
@@ -30,6 +31,7 @@ from services.identity.handlers.revoking import TellEpoch, epoch_ref, raise_epoc
 from services.identity.handlers.roles import ChangeRole, CreateRole, DeleteRole
 from services.identity.handlers.sessions import EndSession, RevokeSession, RevokeToken, TakeOver
 from services.identity.handlers.signing_in import IssueCode, ReadStanding, RedeemCode, Standing
+from services.identity.handlers.standing import CloseTenant, ResumeTenant, SuspendTenant
 from services.identity.handlers.table import HANDLERS
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "ChangeMember",
     "ChangeRole",
     "ChangeTenant",
+    "CloseTenant",
     "CreateClient",
     "CreateInvitation",
     "CreateRole",
@@ -56,11 +59,13 @@ __all__ = [
     "RemoveMember",
     "RemoveSecret",
     "ResendInvitation",
+    "ResumeTenant",
     "RevokeInvitation",
     "RevokeSession",
     "RevokeToken",
     "Standing",
     "StartSession",
+    "SuspendTenant",
     "TakeOver",
     "TellEpoch",
     "api_keys",
@@ -74,4 +79,5 @@ __all__ = [
     "sessions",
     "signing_in",
     "signing_keys",
+    "standing",
 ]

@@ -164,11 +164,12 @@ def _provisioned_tenant(message: Message[Any]) -> list[Ref]:
 
 
 def note_provisioned(world: World, message: Message[Any]) -> None:
-    """A service can serve the tenant; when all can, it is active."""
+    """A service can serve the tenant as it now is; when all can, a new one is active."""
     tenant = world.get(Tenant, message.data.tenant_id)
     if tenant is None:
         raise NotFoundError("tenant-not-found", f"{message.source} provisioned a tenant that was never made")
     noted, event = domain.tenant.note_provisioned(tenant, message.data.service)
+    noted = domain.tenant.note_acknowledged(noted, message.data.service, message.data.tenant_version)
     if noted != tenant:
         world.save(noted, *([event] if event else []))
 
@@ -245,8 +246,8 @@ def _epoch_if_reused(world: World, message: Message[RefreshSession]) -> list[Ref
 
 
 def _admits(tenant: Tenant, session: Session) -> bool:
-    """Its staff set a shop up before it is open to shoppers."""
-    return tenant.status is TenantStatus.ACTIVE or (session.client_id is not None and tenant.admits_clients)
+    """Its staff set a shop up before it is open to shoppers, and who was let in reads on where nothing new begins."""
+    return tenant.admits_shoppers if session.client_id is None else tenant.admits_clients
 
 
 @HANDLERS.on(RefreshSession, lambda m: [Ref(Session, m.data.session_id), _own_tenant(m)], _epoch_if_reused, unaudited=COMING_IN)

@@ -141,7 +141,7 @@ def accept_invitation(world: World, message: Message[AcceptInvitation]) -> Membe
     command = message.data
     stored = world.get(Invitation, command.invitation_id)
     tenant = world.get(Tenant, world.tenant_id)
-    if tenant is None or not tenant.admits_clients:
+    if tenant is None or not tenant.is_open:
         raise domain.invitation.not_valid()
     accepted, member = domain.invitation.accept(
         stored, command.presented, command.member_id, command.name, command.password, world.now

@@ -7,6 +7,7 @@ from services.payments.api import (
     accounts,
     connections,
     disputes,
+    exports,
     ledger,
     operations,
     payments,
@@ -28,6 +29,7 @@ for part in (
     accounts.ROUTES,
     connections.ROUTES,
     webhooks.ROUTES,
+    exports.ROUTES,
     parked_routes("payments"),
     audit_routes(),
 ):

@@ -170,7 +170,7 @@ async def _read_for_payer(call: Call, payment: Payment, intent_id: str) -> Respo
 
 
 @ROUTES.post("/v1/payments/{payment_id}/capture", response_model=PaymentModel, status_code=202)
-@guard("payments:capture", idempotent=True, sees=PAYMENT)
+@guard("payments:capture", idempotent=True, sees=PAYMENT, goes_on=True)
 async def capture(call: Caller, payment_id: UUID, wanted: Annotated[CaptureRequest | None, Body()] = None) -> Response:
     """Take so much of what is held, or all of it."""
     wanted = wanted or CaptureRequest()
@@ -178,14 +178,14 @@ async def capture(call: Caller, payment_id: UUID, wanted: Annotated[CaptureReque
 
 
 @ROUTES.post("/v1/payments/{payment_id}/void", response_model=PaymentModel, status_code=202)
-@guard("payments:void", idempotent=True, sees=PAYMENT)
+@guard("payments:void", idempotent=True, sees=PAYMENT, goes_on=True)
 async def void(call: Caller, payment_id: UUID) -> Response:
     """Let go of what is held."""
     return await _act(call, VoidPayment(payment_id=payment_id, reason=BY_HAND))
 
 
 @ROUTES.post("/v1/payments/{payment_id}/resolve", response_model=PaymentModel, status_code=202)
-@guard("payments:resolve", idempotent=True, sees=PAYMENT)
+@guard("payments:resolve", idempotent=True, sees=PAYMENT, goes_on=True)
 async def resolve(call: Caller, payment_id: UUID, wanted: ResolveRequest) -> Response:
     """Have the payment's unknown outcomes looked into now. `did-not-happen` counts if the provider's object agrees.
 

@@ -165,7 +165,7 @@ class CloseRequest(BaseModel):
 
 
 @ROUTES.post("/v1/reconciliations/{reconciliation_id}/breaks/{break_id}/close", response_model=BreakModel)
-@guard("payments:resolve", idempotent=True, sees=RECONCILIATION)
+@guard("payments:resolve", idempotent=True, sees=RECONCILIATION, goes_on=True)
 async def close_break(call: Caller, reconciliation_id: UUID, break_id: UUID, wanted: CloseRequest) -> Response:
     """Close a break that nobody can mend. It stays on record with who closed it and why; it opens anew if a side moves."""
     await RECONCILIATION.of(call, reconciliation_id)

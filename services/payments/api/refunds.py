@@ -61,7 +61,7 @@ def refund_model(call: Call, refund: Refund) -> RefundModel:
 
 
 @ROUTES.post("/v1/payments/{payment_id}/refunds", response_model=RefundModel, status_code=202)
-@guard("refunds:write", idempotent=True, sees=PAYMENT)
+@guard("refunds:write", idempotent=True, sees=PAYMENT, goes_on=True)
 async def refund_payment(call: Caller, payment_id: UUID, wanted: NewRefund) -> Response:
     """Give so much of a captured payment back, or all that is left of it."""
     command = RequestRefund(payment_id=payment_id, refund_id=new_id(), amount_minor=wanted.amount_minor, reason=wanted.reason)
@@ -99,7 +99,7 @@ class CloseRefundRequest(BaseModel):
 
 
 @ROUTES.post("/v1/refunds/{refund_id}/close", response_model=RefundModel)
-@guard("payments:resolve", idempotent=True, sees=REFUND)
+@guard("payments:resolve", idempotent=True, sees=REFUND, goes_on=True)
 async def close_refund(call: Caller, refund_id: UUID, wanted: CloseRefundRequest) -> Response:
     """Look at a refund that failed no more, as of a buyer who was paid in another way. No money moves; it stays failed."""
     command = CloseRefund(refund_id=refund_id, reason=wanted.reason)

@@ -1,4 +1,4 @@
-"""What is done while processes die: a checkout, a cancellation, an expiry, a refund; and what must be true afterwards."""
+"""What is done while processes die: a checkout, a cancellation, a refund, a tenant made; and what must be true afterwards."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -7,8 +7,11 @@ from typing import Any, ClassVar
 
 import asyncpg
 
+from deploy.cli.api import RefusedError
 from deploy.cli.shop import FINAL_STATES, Shopper
-from tests.shared.market import Market
+from deploy.cli.standing import settled
+from deploy.cli.tenants import operator
+from tests.shared.market import Market, shop_at
 
 VISA, CHALLENGED = "pm_card_visa", "pm_card_authenticationRequired"
 PATIENCE_SECONDS = 90
@@ -16,7 +19,7 @@ PATIENCE_SECONDS = 90
 
 @dataclass
 class Journey(ABC):
-    """One customer's way through the shop: prepared in peace, gone while somebody dies, checked, and asked for again."""
+    """A way through the shop: prepared in peace, gone while somebody dies, checked, and asked for again."""
 
     NAME: ClassVar[str]
 
@@ -217,4 +220,73 @@ class Refunding(Journey):
         return await self.post(self.path, f"refund-{self.name}", token=await self.market.shop.token(), body=body)
 
 
-JOURNEYS: tuple[type[Journey], ...] = (Buying, Canceling, Expiring, Refunding)
+class Onboarding(Journey):
+    """A tenant is made, with the invitation of its owner."""
+
+    NAME = "onboarding"
+
+    async def prepare(self) -> None:
+        self.operator = await operator(self.market.api).token()
+        self.slug = f"made-{self.name}"
+
+    async def go(self) -> None:
+        self.tenant = await self._ask()
+
+    async def is_settled(self) -> bool:
+        [tenant] = await self._tenants()
+        return bool(tenant["status"] == "active")
+
+    async def check(self) -> None:
+        [tenant] = await self._tenants()
+        assert (tenant["tenant_id"], {*tenant["ready"].values()}) == (self.tenant["tenant_id"], {True})
+        again = await self._ask()
+        assert (again["tenant_id"], again["owner"]) == (self.tenant["tenant_id"], self.tenant["owner"]), "and one owner"
+        shop = await shop_at(self.market.api, self.slug)
+        assert str(shop.tenant_id) == self.tenant["tenant_id"]
+        await shop.shopper("customer:first").new_cart()
+
+    async def _ask(self) -> dict[str, Any]:
+        body = {"slug": self.slug, "name": "Made", "currency": "GBP", "country": "GB", "admin_email": "owner@made.test"}
+        key, place = f"make-{self.name}", "/v1/tenants"
+        answer = await self.market.api.call("identity", "POST", place, token=self.operator, body=body, key=key, prefer="wait=2")
+        made: dict[str, Any] = answer.body
+        return made
+
+    async def _tenants(self) -> list[dict[str, Any]]:
+        named = {"slug": self.slug}
+        return [each async for each in self.market.api.everything("identity", "/v1/tenants", self.operator, named)]
+
+
+class Suspending(Onboarding):
+    """A tenant is suspended, and every service says that it knows."""
+
+    NAME = "suspension"
+
+    async def prepare(self) -> None:
+        await super().prepare()
+        await super().go()
+        await self.market.until(super().is_settled)
+        self.old = await (await shop_at(self.market.api, self.slug)).shopper("customer:first").token()
+
+    async def go(self) -> None:
+        await settled(self.market.api, self.tenant["tenant_id"], "suspend")
+
+    async def is_settled(self) -> bool:
+        [tenant] = await self._tenants()
+        return all(tenant["acknowledged"].values())
+
+    async def check(self) -> None:
+        [tenant] = await self._tenants()
+        assert tenant["status"] == "suspended"
+        await self.market.until(self._is_turned_away)
+        assert (await settled(self.market.api, self.tenant["tenant_id"], "resume"))["status"] == "active"
+
+    async def _is_turned_away(self) -> bool:
+        try:
+            await self.market.api.call("cart", "POST", "/v1/carts", token=self.old, body={})
+        except RefusedError as error:
+            return error.code == "tenant-suspended"
+        return False
+
+
+JOURNEYS: tuple[type[Journey], ...] = (Buying, Canceling, Expiring, Refunding, Onboarding, Suspending)

@@ -5,6 +5,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from libs.common.clock import PLATFORM
 from libs.common.errors import CartwrightError, ConflictError, NotFoundError
@@ -102,10 +104,38 @@ def test_shoppers_come_in_where_it_is_open_and_machines_where_it_is_being_set_up
     of_machines = {status: refusal(tenant.demand_admitting, replace(SHOP, status=status), TENANT) for status in S}
     assert {status for status, code in of_shoppers.items() if not code} == {S.ACTIVE}
     assert {status for status, code in of_machines.items() if not code} == {S.ACTIVE, S.PROVISIONING}
-    assert set(of_shoppers.values()) == {"", "tenant-not-found"}
+    assert (of_shoppers[S.SUSPENDED], of_shoppers[S.CLOSING]) == ("tenant-suspended", "tenant-closing")
+    assert (of_shoppers[S.PROVISIONING], of_shoppers[S.CLOSED]) == ("tenant-not-found", "tenant-not-found")
     assert set(of_machines.values()) == {"", "tenant-status"}
     assert refusal(tenant.demand_active, None) == refusal(tenant.demand_admitting, None, TENANT) == "tenant-not-found"
     assert {status for status in S if replace(SHOP, status=status).is_news} == set(S) - {S.PROVISIONING}
+
+
+def test_who_was_let_in_reads_on_where_nothing_new_begins_and_nobody_where_it_is_over() -> None:
+    assert {status for status in S if replace(SHOP, status=status).admits_clients} == set(S) - {S.CLOSED}
+    assert {status for status in S if replace(SHOP, status=status).admits_shoppers} == set(S) - {S.CLOSED, S.PROVISIONING}
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(PROVISIONERS), st.integers(1, 12)), max_size=12))
+def test_a_suspension_is_known_when_every_service_has_said_so_of_it_or_of_what_came_later(words: list[tuple[str, int]]) -> None:
+    resumed = replace(SHOP, told_version=3, acknowledged=tuple(sorted(PROVISIONERS)))
+    suspended, told = tenant.settle(resumed, S.SUSPENDED)
+    assert told is not None
+    assert (told.status, told.version, suspended.is_known) == ("suspended", suspended.told_version, False)
+    assert tenant.settle(suspended, S.SUSPENDED) == (suspended, None), "said again it is no news"
+    for service, version in words:
+        suspended = tenant.note_acknowledged(suspended, service, version)
+    heard = {service for service, version in words if version >= told.version}
+    assert (set(suspended.acknowledged), suspended.is_known) == (heard, heard == set(PROVISIONERS))
+    assert suspended.status is S.SUSPENDED
+
+
+def test_of_a_tenant_that_nobody_suspended_no_word_is_kept() -> None:
+    assert SHOP.is_known
+    assert tenant.note_acknowledged(SHOP, "cart", 99) == SHOP
+    with pytest.raises(NotFoundError, match="tenant-not-found"):
+        tenant.settle(None, S.SUSPENDED)
 
 
 def test_a_tenant_goes_these_ways_and_no_others() -> None:

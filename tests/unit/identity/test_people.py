@@ -49,7 +49,7 @@ def refused(code: str, house: House, command: Any) -> None:
 
 def test_what_an_owner_may_is_all_that_a_tenant_may_and_no_role_may_more() -> None:
     assert BUILT_IN[OWNER] == PERMISSIONS - PLATFORM_PERMISSIONS == ROLES[MEMBER]
-    assert BUILT_IN["admin"] == BUILT_IN[OWNER] - {"provider-accounts:write"}
+    assert BUILT_IN["admin"] == BUILT_IN[OWNER] - {"provider-accounts:write", "exports:read"}
     assert BUILT_IN.keys() == DESCRIPTIONS.keys() == {OWNER, "admin", "support", "finance", "fulfilment", "viewer"}
     changing = {each for each in PERMISSIONS if not each.endswith(":read")}
     seen = {"carts:read", "products:read", "checkouts:read", "orders:read", "stock:read", "payments:read", "disputes:read"}

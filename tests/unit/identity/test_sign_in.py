@@ -155,7 +155,7 @@ def test_nobody_stands_who_is_away_or_whose_application_or_tenant_is() -> None:
     for changed in (
         replace(person, state=MemberState.DEACTIVATED),
         client.delete(APP, NOW),
-        replace(SHOP, status=TenantStatus.SUSPENDED),
+        replace(SHOP, status=TenantStatus.CLOSED),
     ):
         kept = house.get(type(changed), changed.key)
         house.put(changed)
@@ -163,6 +163,8 @@ def test_nobody_stands_who_is_away_or_whose_application_or_tenant_is() -> None:
         house.put(kept)
     assert house.execute(replace(asked, member_id=uuid4())) is None
     assert house.execute(replace(asked, client_id="other")) is None
+    house.put(replace(SHOP, status=TenantStatus.SUSPENDED))
+    assert house.execute(asked).member == person, "and reads, where nothing new begins"
 
 
 def test_an_application_in_a_browser_is_given_no_secret() -> None:
