@@ -58,7 +58,7 @@ def cell(rule: Guard, caller: str, *, takes_token: bool = False) -> str:
     held = CALLERS[caller]
     if rule.permission is None:
         return YES if not takes_token else NO if held is None else ITS
-    if held is None or not held & {rule.permission, rule.instead} or (rule.platform_only and caller != "platform"):
+    if held is None or not held & {rule.permission, rule.instead} or (rule.platform_only if caller != "platform" else rule.tenant_only):
         return NO
     by_owner = isinstance(rule.sees, Sight) and rule.sees.is_by_owner
     return OWN if by_owner and caller in _BUYERS else YES

@@ -6,6 +6,10 @@ from typing import Any, TypeVar
 
 from fastapi import Response
 
+from libs.common.auth import Principal
+from libs.common.clock import PLATFORM
+from libs.common.errors import DeniedError
+
 Sees = Callable[[Any], Awaitable[object]]
 """Given the call (`routes.Call`), which is made of a guard among other things."""
 F = TypeVar("F", bound=Callable[..., Awaitable[Response]])
@@ -25,8 +29,15 @@ class Guard:
     """Whether it is counted how often it is asked for: by whom, or from where if nobody proves who they are."""
     platform_only: bool = False
     """Whether all but the platform's operators are turned away, whatever their permissions."""
+    tenant_only: bool = False
+    """Whether the platform's operators are turned away, whatever their permissions: they have none of these."""
     goes_on: bool = False
     """Whether it is done for a tenant that may begin nothing new: it ends what was begun, or takes a right away. Reading is."""
+
+    def demand_a_tenants(self, caller: Principal) -> None:
+        """Raise DeniedError for an operator of the platform where there is nothing of theirs."""
+        if self.tenant_only and caller.tenant_id == PLATFORM:
+            raise DeniedError("tenant-only", "this is a tenant's, and done by its own")
 
 
 def guard(
@@ -37,10 +48,11 @@ def guard(
     sees: Sees | None = None,
     costly: bool = False,
     platform_only: bool = False,
+    tenant_only: bool = False,
     goes_on: bool = False,
 ) -> Callable[[F], F]:
     """Declare the permission a route needs, whether it needs an Idempotency-Key, and who sees the object of its path."""
-    return _declare(Guard(permission, instead, idempotent, sees, costly, platform_only, goes_on))
+    return _declare(Guard(permission, instead, idempotent, sees, costly, platform_only, tenant_only, goes_on))
 
 
 def public(endpoint: F) -> F:

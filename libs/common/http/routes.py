@@ -288,6 +288,7 @@ class GuardedRoute(APIRoute):
         if rule.permission is not None and (rule.platform_only or rule.instead not in call.principal.permissions):
             call.principal.demand(rule.permission, of_platform=rule.platform_only)
         if rule.permission is not None:
+            rule.demand_a_tenants(call.principal)
             call.demand_open(call.principal)
         try:
             arguments = await self._arguments.of(call.request, call, body)

@@ -9,10 +9,10 @@ from fastapi import Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from libs.common.auth import CLIENT, ROLES
-from libs.common.clock import PLATFORM, new_id, rfc3339
+from libs.common.clock import new_id, rfc3339
 from libs.common.contracts.external import WRITTEN
 from libs.common.decision import present
-from libs.common.errors import ConflictError, DeniedError
+from libs.common.errors import ConflictError
 from libs.common.http.paging import Limit, Page
 from libs.common.http.routes import Call, Caller, Routes, guard, reply
 from libs.common.http.seeing import Sight, listed
@@ -75,23 +75,16 @@ def api_key_model(key: ApiKey) -> ApiKeyModel:
     )
 
 
-def _granter(call: Call) -> handlers.Granter:
-    """The caller, who grants what its token allows. The platform has no keys: its operators have a client each."""
-    if call.tenant_id == PLATFORM:
-        raise DeniedError("tenant-only", "API keys are a tenant's, and made by its own")
-    return granter_of(call)
-
-
 def _remember(key: ApiKey) -> Answer:
     """The answer held a secret, so only whose it was is remembered."""
     return Answer(201, headers={"Location": f"/v1/api-keys/{key.id}"})
 
 
 @ROUTES.post("/v1/api-keys", status_code=201, response_model=NewApiKeyModel)
-@guard("clients:manage", idempotent=True)
+@guard("clients:manage", idempotent=True, tenant_only=True)
 async def create_api_key(call: Caller, body: NewApiKey) -> Response:
     """Make a key. It is in this answer alone."""
-    granter, key_id = _granter(call), new_id()
+    granter, key_id = granter_of(call), new_id()
     text = text_of(call.tenant_id, key_id, os.urandom(SECRET_BYTES))
     command = handlers.api_keys.CreateApiKey(
         key_id=key_id,
