@@ -13,6 +13,7 @@ from services.identity.domain.invitation import Invitation
 from services.identity.domain.member import Member
 from services.identity.domain.revocation import Epoch
 from services.identity.domain.role import Role
+from services.identity.domain.second_factor import SecondFactor
 from services.identity.domain.session import Session
 from services.identity.domain.sign_in import AuthorizationCode
 from services.identity.domain.signing_key import SigningKey
@@ -29,8 +30,9 @@ ROLES = Rows(tables.ROLE, Role)
 MEMBERS = Rows(tables.MEMBER, Member)
 INVITATIONS = Rows(tables.INVITATION, Invitation)
 CODES = Rows(tables.AUTHORIZATION_CODE, AuthorizationCode)
+SECOND_FACTORS = Rows(tables.SECOND_FACTOR, SecondFactor)
 
-ROWS = (TENANTS, CLIENTS, SESSIONS, SIGNING_KEYS, EPOCHS, STAFF, ROLES, MEMBERS, INVITATIONS, CODES)
+ROWS = (TENANTS, CLIENTS, SESSIONS, SIGNING_KEYS, EPOCHS, STAFF, ROLES, MEMBERS, INVITATIONS, CODES, SECOND_FACTORS)
 """Every aggregate of this service, in the order in which they are locked."""
 
 _TENANT_IDS = "SELECT * FROM tenant_ids_for_platform($1, $2, $3)"

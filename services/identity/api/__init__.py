@@ -2,10 +2,21 @@
 
 from libs.common.http.audit import audit_routes
 from libs.common.http.routes import Routes
-from services.identity.api import authorize, clients, handed_back, invitations, members, oauth, roles, sessions, tenants
+from services.identity.api import (
+    authorize,
+    clients,
+    handed_back,
+    invitations,
+    members,
+    oauth,
+    roles,
+    second_factors,
+    sessions,
+    tenants,
+)
 
 ROUTES = Routes()
-PARTS = (tenants, clients, sessions, oauth, authorize, handed_back, members, invitations, roles)
+PARTS = (tenants, clients, sessions, oauth, authorize, handed_back, members, invitations, roles, second_factors)
 for part in PARTS:
     ROUTES.include_router(part.ROUTES)
 ROUTES.include_router(audit_routes())

@@ -3,16 +3,18 @@
 from typing import Any
 from uuid import UUID
 
+from services.identity.api.factors import Factors
 from services.identity.api.letters import InvitationTokens, Letters
 from services.identity.api.passwords import Passwords
 from services.identity.domain.invitation import Invitation, Token
 
 
 class Desk:
-    """Makes invitations' tokens, tells of them, and hashes passwords."""
+    """Makes invitations' tokens, tells of them, hashes passwords, and judges second factors."""
 
     def __init__(self, master_key: bytes, letters: Letters | None = None, *, shows_tokens: bool = False) -> None:
         self.passwords = Passwords()
+        self.factors = Factors(master_key)
         self._tokens = InvitationTokens(master_key)
         self._letters = letters
         self._shows_tokens = shows_tokens

@@ -1,5 +1,29 @@
 """What identity decides: tenants, clients, sessions, signing keys, and what an access token grants, and what ends one. Pure."""
 
-from services.identity.domain import client, invitation, member, revocation, role, session, sign_in, signing_key, staff, tenant
+from services.identity.domain import (
+    client,
+    invitation,
+    member,
+    revocation,
+    role,
+    second_factor,
+    session,
+    sign_in,
+    signing_key,
+    staff,
+    tenant,
+)
 
-__all__ = ["client", "invitation", "member", "revocation", "role", "session", "sign_in", "signing_key", "staff", "tenant"]
+__all__ = [
+    "client",
+    "invitation",
+    "member",
+    "revocation",
+    "role",
+    "second_factor",
+    "session",
+    "sign_in",
+    "signing_key",
+    "staff",
+    "tenant",
+]

@@ -56,6 +56,11 @@ class Tenant(Aggregate):
         return self.status is not TenantStatus.PROVISIONING
 
     @property
+    def requires_totp(self) -> bool:
+        """Whether nobody of its staff comes in without a second factor."""
+        return self.settings.get("require_totp") is True
+
+    @property
     def admits_clients(self) -> bool:
         """Machines may sign in while it is still being set up: its shop is prepared through them."""
         return self.status in {TenantStatus.PROVISIONING, TenantStatus.ACTIVE}

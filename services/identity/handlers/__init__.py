@@ -1,6 +1,6 @@
 """Which command or event goes to which decision, and what is loaded for it."""
 
-from services.identity.handlers import core, invitations, members, revoking, roles, sessions, signing_in
+from services.identity.handlers import core, invitations, members, revoking, roles, second_factors, sessions, signing_in
 from services.identity.handlers.core import (
     AddSecret,
     AddSigningKey,
@@ -20,6 +20,7 @@ from services.identity.handlers.invitations import AcceptInvitation, CreateInvit
 from services.identity.handlers.members import ChangeMember, RemoveMember
 from services.identity.handlers.revoking import TellEpoch, epoch_ref, raise_epoch
 from services.identity.handlers.roles import ChangeRole, CreateRole, DeleteRole
+from services.identity.handlers.second_factors import BeginFactor, ConfirmFactor, RemoveFactor, RenewRecoveryCodes
 from services.identity.handlers.sessions import EndSession, RevokeSession, RevokeToken, TakeOver
 from services.identity.handlers.signing_in import IssueCode, ReadStanding, RedeemCode, Standing
 from services.identity.handlers.table import HANDLERS
@@ -32,9 +33,11 @@ __all__ = [
     "AnnounceSigningKey",
     "AnnounceTenant",
     "AskOwner",
+    "BeginFactor",
     "ChangeMember",
     "ChangeRole",
     "ChangeTenant",
+    "ConfirmFactor",
     "CreateClient",
     "CreateInvitation",
     "CreateRole",
@@ -47,8 +50,10 @@ __all__ = [
     "ReadStanding",
     "RedeemCode",
     "RefreshSession",
+    "RemoveFactor",
     "RemoveMember",
     "RemoveSecret",
+    "RenewRecoveryCodes",
     "ResendInvitation",
     "RevokeInvitation",
     "RevokeSession",
@@ -64,6 +69,7 @@ __all__ = [
     "raise_epoch",
     "revoking",
     "roles",
+    "second_factors",
     "sessions",
     "signing_in",
 ]

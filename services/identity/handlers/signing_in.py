@@ -8,17 +8,19 @@ from libs.common.decision import Message, Ref, World
 from services.identity import domain
 from services.identity.domain.client import Client
 from services.identity.domain.member import Member
+from services.identity.domain.second_factor import SecondFactor, Shown
 from services.identity.domain.session import Session
 from services.identity.domain.sign_in import LIFETIME, AuthorizationCode, Redeemed
 from services.identity.domain.tenant import Tenant
 from services.identity.handlers.granting import allowed_to, role_refs
 from services.identity.handlers.revoking import epoch_ref, raise_epoch
+from services.identity.handlers.second_factors import factor_refs
 from services.identity.handlers.table import COMING_IN, HANDLERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssueCode:
-    """Let an application have a code, for a member who has just shown that it is them."""
+    """Let an application have a code, for a member who has just shown that it is them: `shown`, beside their password."""
 
     code_id: UUID
     digest: str
@@ -27,6 +29,7 @@ class IssueCode:
     redirect_uri: str
     challenge: str
     scopes: tuple[str, ...]
+    shown: Shown | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,10 +63,21 @@ class ReadStanding:
     client_id: str
 
 
-@HANDLERS.on(IssueCode, lambda _: [], unaudited=COMING_IN)  # a new id: there is nothing to look up
+def _who_comes(message: Message[IssueCode]) -> list[Ref]:
+    return [*factor_refs(message.data.member_id), Ref(Tenant, message.tenant_id, shared=True)]
+
+
+@HANDLERS.on(IssueCode, _who_comes, unaudited=COMING_IN)
 def issue_code(world: World, message: Message[IssueCode]) -> AuthorizationCode:
-    """Answers the code."""
+    """Answers the code. Raises RejectedError unless the member may come in, with their second factor if there must be one."""
     command = message.data
+    member, tenant = world.get(Member, command.member_id), world.get(Tenant, world.tenant_id)
+    if member is None or tenant is None or not member.is_active:
+        raise domain.second_factor.not_right()
+    factor = world.get(SecondFactor, member.id)
+    used = domain.second_factor.demand(factor, command.shown, is_required=tenant.requires_totp)
+    if used is not None:
+        world.save(used)
     code = AuthorizationCode(
         tenant_id=world.tenant_id,
         id=command.code_id,
