@@ -11,6 +11,7 @@ from services.identity import tables
 from services.identity.domain.client import Client
 from services.identity.domain.invitation import Invitation
 from services.identity.domain.member import Member
+from services.identity.domain.password_reset import PasswordReset
 from services.identity.domain.revocation import Epoch
 from services.identity.domain.role import Role
 from services.identity.domain.second_factor import SecondFactor
@@ -31,8 +32,22 @@ MEMBERS = Rows(tables.MEMBER, Member)
 INVITATIONS = Rows(tables.INVITATION, Invitation)
 CODES = Rows(tables.AUTHORIZATION_CODE, AuthorizationCode)
 SECOND_FACTORS = Rows(tables.SECOND_FACTOR, SecondFactor)
+PASSWORD_RESETS = Rows(tables.PASSWORD_RESET, PasswordReset)
 
-ROWS = (TENANTS, CLIENTS, SESSIONS, SIGNING_KEYS, EPOCHS, STAFF, ROLES, MEMBERS, INVITATIONS, CODES, SECOND_FACTORS)
+ROWS = (
+    TENANTS,
+    CLIENTS,
+    SESSIONS,
+    SIGNING_KEYS,
+    EPOCHS,
+    STAFF,
+    ROLES,
+    MEMBERS,
+    INVITATIONS,
+    CODES,
+    SECOND_FACTORS,
+    PASSWORD_RESETS,
+)
 """Every aggregate of this service, in the order in which they are locked."""
 
 _TENANT_IDS = "SELECT * FROM tenant_ids_for_platform($1, $2, $3)"

@@ -173,3 +173,13 @@ SECOND_FACTOR = aggregate(
     CheckConstraint("(state = 'removed') = (sealed_secret IS NULL)", name="second_factor_secret"),
     CheckConstraint("state = 'active' OR jsonb_array_length(recovery) = 0", name="second_factor_recovery"),
 )
+
+PASSWORD_RESET = aggregate(
+    METADATA,
+    "password_reset",
+    "member_id",
+    *required(Text, "state", "digest"),
+    *required(MOMENT, "asked_at"),
+    ForeignKeyConstraint(["tenant_id", "member_id"], ["member.tenant_id", "member.id"], name="password_reset_member"),
+    CheckConstraint("state IN ('open', 'used')", name="password_reset_state"),
+)

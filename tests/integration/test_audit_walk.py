@@ -46,7 +46,7 @@ UNAUDITED = {
     "cart": {"CreateCart", "ClaimCart", "PutLines", "AddQuantity", "RemoveLines"},
     "checkout": {"StartCheckout", "ResumeCheckout"},
     "identity": {"StartSession", "RefreshSession", "TakeOver", "RevokeSession", "RevokeToken"}
-    | {"IssueCode", "RedeemCode", "ReadStanding"},
+    | {"IssueCode", "RedeemCode", "ReadStanding", "AskPasswordReset"},
 }
 """The commands that a handler declares unaudited: shopping, buying, coming in. Each says why."""
 
@@ -61,13 +61,15 @@ NO_ACTS = {
     | {(method, "/v1/carts/{cart_id}/lines/{sku}") for method in ("PUT", "DELETE")},
     "checkout": {("POST", "/v1/checkouts"), ("POST", "/v1/checkouts/{checkout_id}/resume"), ("POST", "/v1/order-lookups")},
     "identity": {("POST", "/v1/sessions"), ("DELETE", "/v1/sessions/current")}
+    | {("POST", "/v1/password-resets"), ("POST", "/v1/password-resets/confirm")}
     | {("POST", f"/oauth/{each}") for each in ("token", "authorize", "introspect", "revoke")},
     "payments": {("POST", "/v1/webhooks/stripe"), ("POST", "/v1/webhooks/stripe/{tenant_id}")}
     | {("POST", f"{ACCOUNT}/connections"), ("POST", "/v1/payments/{payment_id}/resolve")},
 }
 """The routes that change nothing of a shop's, for its shoppers, by the provider's word, or by no more than a wish.
 
-A payment's outcome is resolved by the same command under `/ops`, where it is walked."""
+A payment's outcome is resolved by the same command under `/ops`, where it is walked. Whoever chooses another password does so
+in `test_password_resets`, where there are letters."""
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -128,6 +128,9 @@ async def test_where_the_tenant_requires_it_nobody_comes_in_without_one_and_the_
     led = await browser.submit(await browser.open(), ADA, PASSWORD)
     assert (led.status_code, "<svg" in led.text, "<script" not in led.text) == (200, True, True)
     [secret] = re.findall(r"<code>([A-Z2-7]{32})</code>", led.text)
+    admin = await browser.place.as_admin()
+    password = await admin.fetchval("SELECT password FROM member WHERE id = $1", member_id)
+    await admin.close()
     around = IssueCode(
         code_id=new_id(),
         digest="d",
@@ -136,6 +139,7 @@ async def test_where_the_tenant_requires_it_nobody_comes_in_without_one_and_the_
         redirect_uri=CALLBACK,
         challenge=CHALLENGE,
         scopes=(),
+        password=password,
     )
     with pytest.raises(RejectedError, match="not right"):
         await browser.shell.execute(message(around, browser.tenant_id))

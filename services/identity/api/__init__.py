@@ -9,6 +9,7 @@ from services.identity.api import (
     invitations,
     members,
     oauth,
+    password_resets,
     roles,
     second_factors,
     sessions,
@@ -16,7 +17,7 @@ from services.identity.api import (
 )
 
 ROUTES = Routes()
-PARTS = (tenants, clients, sessions, oauth, authorize, handed_back, members, invitations, roles, second_factors)
+PARTS = (tenants, clients, sessions, oauth, authorize, handed_back, members, invitations, roles, second_factors, password_resets)
 for part in PARTS:
     ROUTES.include_router(part.ROUTES)
 ROUTES.include_router(audit_routes())

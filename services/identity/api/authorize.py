@@ -165,6 +165,7 @@ async def _let_in(call: Call, asked: Asked, member: Member, shown: Shown | None)
         redirect_uri=asked.redirect_uri,
         challenge=asked.fields["code_challenge"],
         scopes=asked.scopes,
+        password=member.password,
         shown=shown,
     )
     refusal = await second_step.let_in(call, asked.place, command, member)

@@ -19,11 +19,15 @@ class Desk:
         self._letters = letters
         self._shows_tokens = shows_tokens
 
+    def letter(self, tenant_id: UUID, email: str, token: str) -> str | None:
+        """A letter with a token for this address, if letters are written."""
+        letter: dict[str, Any] = {"to": email, "token": token, "tenant_id": str(tenant_id)}
+        return self._letters.seal(letter) if self._letters else None
+
     def token(self, tenant_id: UUID, invitation_id: UUID, email: str) -> tuple[Token, str | None]:
         """What may be kept of a new token, and the letter that takes it to its addressee if letters are written."""
         text, token = self._tokens.new(tenant_id, invitation_id)
-        letter: dict[str, Any] = {"to": email, "token": text, "tenant_id": str(tenant_id)}
-        return token, self._letters.seal(letter) if self._letters else None
+        return token, self.letter(tenant_id, email, text)
 
     def shown(self, invitation: Invitation) -> str | None:
         """An invitation's token, for whoever sends it, where that is allowed: on a stack that writes to nobody."""

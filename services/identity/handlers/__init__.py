@@ -1,6 +1,16 @@
 """Which command or event goes to which decision, and what is loaded for it."""
 
-from services.identity.handlers import core, invitations, members, revoking, roles, second_factors, sessions, signing_in
+from services.identity.handlers import (
+    core,
+    invitations,
+    members,
+    password_resets,
+    revoking,
+    roles,
+    second_factors,
+    sessions,
+    signing_in,
+)
 from services.identity.handlers.core import (
     AddSecret,
     AddSigningKey,
@@ -18,6 +28,7 @@ from services.identity.handlers.core import (
 from services.identity.handlers.granting import Granter
 from services.identity.handlers.invitations import AcceptInvitation, CreateInvitation, ResendInvitation, RevokeInvitation
 from services.identity.handlers.members import ChangeMember, RemoveMember
+from services.identity.handlers.password_resets import AskPasswordReset, EndLeftSessions, ResetPassword
 from services.identity.handlers.revoking import TellEpoch, epoch_ref, raise_epoch
 from services.identity.handlers.roles import ChangeRole, CreateRole, DeleteRole
 from services.identity.handlers.second_factors import BeginFactor, ConfirmFactor, RemoveFactor, RenewRecoveryCodes
@@ -33,6 +44,7 @@ __all__ = [
     "AnnounceSigningKey",
     "AnnounceTenant",
     "AskOwner",
+    "AskPasswordReset",
     "BeginFactor",
     "ChangeMember",
     "ChangeRole",
@@ -43,6 +55,7 @@ __all__ = [
     "CreateRole",
     "DeleteClient",
     "DeleteRole",
+    "EndLeftSessions",
     "EndSession",
     "Granter",
     "IssueCode",
@@ -55,6 +68,7 @@ __all__ = [
     "RemoveSecret",
     "RenewRecoveryCodes",
     "ResendInvitation",
+    "ResetPassword",
     "RevokeInvitation",
     "RevokeSession",
     "RevokeToken",
@@ -66,6 +80,7 @@ __all__ = [
     "epoch_ref",
     "invitations",
     "members",
+    "password_resets",
     "raise_epoch",
     "revoking",
     "roles",

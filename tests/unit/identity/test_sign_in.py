@@ -76,6 +76,7 @@ def _issued(house: House, *scopes: str) -> AuthorizationCode:
         redirect_uri="https://a.test/",
         challenge=CHALLENGE,
         scopes=scopes,
+        password=person.password,
     )
     code: AuthorizationCode = house.execute(command)
     return code
