@@ -107,3 +107,33 @@ def bench_neighbours(
     from deploy.cli.bench.neighbours import run_neighbours
 
     return run_neighbours(scale, json=json)
+
+
+@verb
+def bench_tokens(
+    *,
+    seconds: Annotated[float, typer.Option(min=1, help="How long grants are asked for.")] = 15,
+    json: Json = False,
+) -> int | None:
+    """Measure access tokens: granted, and believed.
+
+    Client-credential grants of one process of identity on one core, beside bare signatures; verification in any service.
+    """
+    from deploy.cli.bench.tokens import run_tokens
+
+    return run_tokens(seconds, json=json)
+
+
+@verb
+def bench_tenants(
+    *,
+    count: Annotated[int, typer.Option(min=500, help="How many tenants there are in the end.")] = 10_000,
+    json: Json = False,
+) -> int | None:
+    """Measure what one more tenant costs, among few and among many.
+
+    Onboarding, a grant, a token believed and the start of a process: CPU of the whole stack, and seconds of a start.
+    """
+    from deploy.cli.bench.crowd import run_tenants
+
+    return run_tenants(count, json=json)

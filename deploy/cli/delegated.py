@@ -346,15 +346,32 @@ def unknown_resolve(
 
 @verb
 def keys_rotate(
-    what: Annotated[Literal["master"], typer.Argument(help="The master key, which wraps the tenants' provider secrets.")],
+    what: Annotated[
+        Literal["master", "signing"],
+        typer.Argument(help="What seals stored secrets, or what signs access tokens."),
+    ],
     *,
     json: Json = False,
 ) -> int | None:
-    """Wrap what is sealed with the key in force.
+    """Change a key, and nobody notices.
 
-    First give payments the new key as CARTWRIGHT_MASTER_KEY and the old one as CARTWRIGHT_PREVIOUS_MASTER_KEY, and start
-    it again; once this says that nothing is left, the old one may go.
+    signing: the next key signs, which has been published; the one before is believed until its last token ends.
+    master: the stack makes a new one, and all that is sealed is put under it. Where you set CARTWRIGHT_MASTER_KEY yourself,
+    first start identity and payments with the new one, and the old one as CARTWRIGHT_PREVIOUS_MASTER_KEY; once this says
+    that nothing is left, the old one may go.
     """
     from deploy.cli import keys
 
-    return {"master": keys.rotate_master}[what](json=json)
+    return {"master": keys.rotate_master, "signing": keys.rotate_signing}[what](json=json)
+
+
+@verb
+def keys_revoke(
+    kid: Annotated[str, typer.Argument(metavar="KID", help="The id of a signing key, as in the header of its tokens.")],
+    *,
+    json: Json = False,
+) -> int | None:
+    """Have nobody believe a signing key any more, at once."""
+    from deploy.cli import keys
+
+    return keys.revoke(kid, json=json)

@@ -54,6 +54,8 @@ app.command()(services.migrate)
 
 audit.command("verify")(audits.audit_verify)
 keys.command("rotate")(delegated.keys_rotate)
+# A key id may begin with a hyphen.
+keys.command("revoke", context_settings={"ignore_unknown_options": True})(delegated.keys_revoke)
 tenants.command("onboard")(delegated.onboard)
 tenants.command("list")(delegated.list_tenants)
 feed.command("publish")(delegated.publish)
@@ -77,6 +79,8 @@ bench.command("payments")(benches.bench_payments)
 bench.command("orders")(benches.bench_orders)
 bench.command("hot-sku")(benches.bench_hot_sku)
 bench.command("neighbours")(benches.bench_neighbours)
+bench.command("tokens")(benches.bench_tokens)
+bench.command("tenants")(benches.bench_tenants)
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -24,6 +24,8 @@ PLATFORM_CLIENT_ID: Final = "platform"
 """The client id of the first platform operator, whom `migrate identity` makes."""
 
 _PREFIX: Final = "CARTWRIGHT_"
+_LEAD_SECONDS: Final = "10"
+"""All who check tokens run on this machine, and hear of a key at once: nobody need wait ten minutes for it to sign."""
 OWN: Final[Mapping[str, tuple[str, str]]] = {
     "HOME": ("command line", "State directory; by default `.cartwright` in this clone."),
     "POSTGRES_ADMIN_URL": ("command line", "Use this server; databases and roles are made there."),
@@ -49,7 +51,8 @@ class Wiring:
     bootstrap_servers: str
     issuer: str
     issuer_root_key: str
-    master_key: str
+    master_keys: Callable[[], Mapping[str, str]]
+    """The variables that hold them, as they are when a process starts."""
     stripe_api_base: str
     stripe_api_key: str
     stripe_webhook_secret: str
@@ -70,6 +73,11 @@ class Wiring:
         given = _given(*(read - ours.keys()))
         return child_environment(given | {name: value for name, value in ours.items() if value})
 
+    def secrets(self, service: str) -> dict[str, str]:
+        """Return what a process is given besides whenever it starts: the keys it opens with, if it keeps anything sealed."""
+        read = setting_names(service)
+        return {_PREFIX + name: value for name, value in self.master_keys().items() if name in read}
+
     def _values(self, service: str, kind: ProcessKind, port: int, ops_port: int) -> dict[str, str]:
         """All that the stack decides for its processes, by variable; an empty one is not set at all."""
         return {
@@ -86,7 +94,7 @@ class Wiring:
             "HTTP_PORT": str(port),
             "OPS_HOST": HOST if kind == "api" else "",
             "OPS_PORT": str(ops_port) if kind == "api" else "",
-            "MASTER_KEY": self.master_key,
+            "SIGNING_KEY_LEAD_SECONDS": variable("SIGNING_KEY_LEAD_SECONDS") or _LEAD_SECONDS,
             "SHOWS_INVITATIONS": variable("SHOWS_INVITATIONS") or "true",
             "STRIPE_API_BASE": self.stripe_api_base,
             "STRIPE_API_KEY": self.stripe_api_key,

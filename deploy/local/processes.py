@@ -34,10 +34,15 @@ class Child:
         stop_signal: signal.Signals = signal.SIGTERM,
         stop_seconds: float = 20,
         on_exit: Callable[["Child"], None] | None = None,
+        secrets: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
-        """Describe the process; `on_exit` is called when it ends without having been asked to."""
+        """Describe the process; `on_exit` is called when it ends without having been asked to.
+
+        `secrets` is what it is given besides, which may be another whenever it starts.
+        """
         self.name, self.command, self.environment, self.log = name, list(command), dict(environment), log
         self._stop_signal, self._stop_seconds, self._on_exit = stop_signal, stop_seconds, on_exit
+        self._secrets = secrets
         self._process: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
         self._stopping = False
@@ -59,7 +64,7 @@ class Child:
                 stdout=log,
                 stderr=log,
                 cwd=ROOT,
-                env=self.environment,
+                env={**self.environment, **self._secrets()},
                 start_new_session=True,
             )
         self._watch = asyncio.create_task(self._wait(self._process), name=f"watch {self.name}")

@@ -1,6 +1,7 @@
 """The processes of ours that a stack runs: each service's `api` and `worker`, their migrations, the fake Stripe."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from deploy.local.environment import Wiring, child_environment, migration_environment, python
@@ -60,6 +61,7 @@ def service_processes(
                 environment=wiring.serving(service, kind, ports[name], ports[f"{service}.ops"]),
                 log=home.log(name),
                 on_exit=on_exit,
+                secrets=partial(wiring.secrets, service),
             )
             processes[name] = HttpProcess(child, f"{address(ports[operator_port(name)])}/startupz")
     return processes

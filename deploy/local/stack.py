@@ -6,7 +6,6 @@ Used as `async with Stack(home) as stack:`, then `stack.description().url("cart"
 
 import asyncio
 import secrets
-from base64 import b64encode
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
@@ -26,6 +25,7 @@ from deploy.local.errors import ProcessError, StackError
 from deploy.local.infrastructure import BROKER_PORTS, Infrastructure, Kind
 from deploy.local.kafka.listeners import BrokerAccess
 from deploy.local.kafka.wall import raise_wall
+from deploy.local.master_keys import MasterKeyFiles
 from deploy.local.orphans import birth, end_orphans
 from deploy.local.parts import Part
 from deploy.local.ports import choose_ports
@@ -226,7 +226,8 @@ class Stack:
         self._parts = dict(self._infrastructure.parts())
         if self._stripe_api_base is None:
             self._parts["stripe"] = fake_stripe(self.home, self._ports["stripe"], self._exited)
-        self.home.record(ports=self._ports, processes={}, topic_prefix=self._prefixes[1])
+        own = not variable("MASTER_KEY")
+        self.home.record(ports=self._ports, processes={}, topic_prefix=self._prefixes[1], own_master_key=own)
 
     def _ports_needed(self) -> list[str]:
         names = [f"{service}.{kind}" for service in self._services for kind in ("api", "ops", "worker")]
@@ -244,7 +245,7 @@ class Stack:
             bootstrap_servers=infrastructure.bootstrap_servers,
             issuer=variable("ISSUER") or address(self._ports.get("identity.api", 0)),
             issuer_root_key=variable("ISSUER_ROOT_KEY") or secret("issuer-root-key", _new_root_key),
-            master_key=variable("MASTER_KEY") or secret("master-key", _random_key),
+            master_keys=MasterKeyFiles(self.home).environment,
             stripe_api_base=self._stripe_api_base or address(self._ports["stripe"]),
             stripe_api_key=self._stripe_api_key or secret("stripe-api-key", lambda: f"sk_test_{secrets.token_hex(16)}"),
             stripe_webhook_secret=variable("STRIPE_WEBHOOK_SECRET")
@@ -388,7 +389,3 @@ async def put_faults(api_base: str, faults: object) -> None:
 def _new_root_key() -> str:
     """A private JWK: the root key of an issuer that has none yet."""
     return str(ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP256R1())))
-
-
-def _random_key() -> str:
-    return b64encode(secrets.token_bytes(32)).decode()

@@ -104,6 +104,10 @@ class Home:
             _write_whole(file, make(), mode=0o600)
         return file.read_text()
 
+    def replace_secret(self, name: str, value: str) -> None:
+        """Put another in a secret's place; whoever reads it gets the old one or the new."""
+        _write_whole(self.secret_file(name), value, mode=0o600)
+
     def read(self) -> dict[str, Any]:
         """Return what was last recorded; empty before the first start."""
         try:

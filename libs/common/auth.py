@@ -23,6 +23,7 @@ TOKEN_TYPE = "at+jwt"  # noqa: S105 - a media type, not a secret
 LEEWAY_SECONDS = 5
 MAX_LIFETIME_SECONDS = 900
 CACHED_TOKENS = 20_000
+KNOWN_HEADERS = 100
 
 PERMISSIONS = frozenset(
     [
@@ -157,6 +158,8 @@ class Verifier:
         self._audience = audience
         self._seen: dict[str, Verified] = {}
         """Tokens that verified."""
+        self._headers: dict[str, str] = {}
+        """Headers of tokens that verified, with their key ids: all tokens of one key have the same."""
 
     async def verify(self, token: str) -> Principal:
         """Check everything a token says. Raises UnauthenticatedError with what is wrong."""
@@ -172,10 +175,8 @@ class Verifier:
 
     async def _check(self, token: str) -> Verified:
         try:
-            header = jwt.get_unverified_header(token)
-            if str(header.get("typ")).lower() != TOKEN_TYPE or header.get("alg") != ALGORITHM or "crit" in header:
-                raise InvalidTokenError("not-an-access-token", "it is not an ES256 access token (typ at+jwt)")
-            kid = str(header.get("kid"))
+            header = token.partition(".")[0]
+            kid = self._headers.get(header) or _kid(token)
             key = await self.keys.get(kid)
             if key is None:
                 if not self.keys:
@@ -200,8 +201,19 @@ class Verifier:
             raise InvalidTokenError("expired", "it has expired; get a new one") from error
         except (jwt.InvalidTokenError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise InvalidTokenError(REASONS.get(type(error), "malformed"), str(error)) from error
+        if len(self._headers) >= KNOWN_HEADERS:
+            self._headers.clear()
+        self._headers[header] = kid
         self.revocations.demand_known(verified.issued)
         return verified
+
+
+def _kid(token: str) -> str:
+    """The key id of what says that it is an access token."""
+    header = jwt.get_unverified_header(token)
+    if str(header.get("typ")).lower() != TOKEN_TYPE or header.get("alg") != ALGORITHM or "crit" in header:
+        raise InvalidTokenError("not-an-access-token", "it is not an ES256 access token (typ at+jwt)")
+    return str(header.get("kid"))
 
 
 def _issued(claims: Mapping[str, Any]) -> Issued:

@@ -13,6 +13,7 @@ from libs.common.messaging.audit import Act, append
 from libs.common.messaging.shell import retried
 from libs.common.origin import Origin
 from libs.common.processes.parts import Process, ServiceParts
+from libs.common.processes.running import ended
 from libs.common.settings import variable
 from services.identity import consumers, handlers, repository
 from services.identity.domain.client import PLATFORM_CLIENT, Client, digest_of, operator
@@ -33,22 +34,22 @@ async def context(process: Process) -> "AsyncIterator[tuple[Issuer, Desk] | Root
         return
     from services.identity.api.desk import Desk
     from services.identity.api.issuer import Issuer
+    from services.identity.api.keyring import KeyRing, Terms
     from services.identity.api.letters import Letters
     from services.identity.api.raised import Raised
+    from services.identity.api.seals import Seals
 
     raised = Raised(process.revocations)
     process.shell.after_commit.append(raised.learn)
-    issuer = Issuer(
-        process.shell,
-        process.keys,
-        raised,
-        settings.root_key,
-        address=settings.issuer,
-        master_key=settings.master_key_bytes,
-    )
-    await issuer.start()
+    seals, terms = Seals(*settings.master_keys), Terms(settings.signing_key_lead, settings.signing_key_period)
+    ring = KeyRing(process.shell, process.keys, settings.root_key, seals, terms, issuer=settings.issuer)
+    await ring.start()
+    keeping = asyncio.create_task(ring.keep(), name="signing-keys")
     letters = Letters.read(settings.letters_key) if settings.letters_key else None
-    yield issuer, Desk(settings.master_key_bytes, letters, shows_tokens=settings.shows_invitations)
+    try:
+        yield Issuer(ring, raised, address=settings.issuer), Desk(ring.secret, letters, shows_tokens=settings.shows_invitations)
+    finally:
+        await ended([keeping])
 
 
 def bootstrap() -> None:

@@ -20,8 +20,9 @@ from libs.common.messaging.envelope import Invalid, Reader, Received
 from libs.common.messaging.shell import Shell
 from libs.common.revocations import KEPT_SECONDS
 from services.identity import repository
-from services.identity.domain.signing_key import SigningKey
-from services.identity.handlers import AnnounceSigningKey, AnnounceTenant, TellEpoch
+from services.identity.domain.signing_key import KeyState, SigningKey
+from services.identity.handlers import AnnounceTenant, TellEpoch
+from services.identity.handlers.signing_keys import AnnounceSigningKey
 
 if TYPE_CHECKING:
     from libs.common.processes.parts import Worker
@@ -91,12 +92,15 @@ class Announcements:
                 missing = {subject for subject, *_ in owed} if missing is None else set()
 
     def _is_believed(self, found: Received | Invalid | None) -> bool:
-        """Whether whoever reads this learns the key: what has no certificate, as of before there were any, is told again."""
+        """Whether whoever reads this learns the key, or its end: what has no certificate, as of before any, is told again."""
         if not isinstance(found, Received):
             return False
         update = found.message.data
         try:
-            self._roots.demand_certified({**update.jwk, "kid": update.kid}, update.certificate)
+            if update.state == KeyState.REVOKED:
+                self._roots.demand_revoked(update.kid, update.certificate)
+            else:
+                self._roots.demand_certified({**update.jwk, "kid": update.kid}, update.certificate)
         except (UncertifiedError, KeyError):
             return False
         return True
@@ -118,7 +122,7 @@ class Announcements:
             after = page[-1]
 
     def _of_key(self, key: SigningKey) -> Announcement:
-        return key.kid, PLATFORM, AnnounceSigningKey(kid=key.kid, certificate=self._root.certify(key.jwk, now()))
+        return key.kid, PLATFORM, AnnounceSigningKey(kid=key.kid, root=self._root)
 
 
 class Epochs:

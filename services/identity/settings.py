@@ -1,5 +1,9 @@
 """What the identity service reads from its environment."""
 
+from datetime import timedelta
+from typing import Annotated
+
+from annotated_types import Ge
 from pydantic import SecretStr, ValidationInfo, field_validator
 
 from libs.common import settings
@@ -12,6 +16,12 @@ class Settings(settings.Settings):
 
     master_key: SecretStr
     """Base64 of 32 bytes; wraps stored secrets."""
+    previous_master_key: SecretStr | None = None
+    """The master key before, while `./cartwright keys rotate master` has not yet sealed everything anew. Seals nothing."""
+    signing_key_days: Annotated[int, Ge(1)] = 30
+    """How long a key signs access tokens before the next one does."""
+    signing_key_lead_seconds: Annotated[int, Ge(1)] = 600
+    """How long a signing key is published before it signs; others may keep the published keys for half as long."""
     issuer_root_key: SecretStr
     """The private half of the root key, on P-256: a PEM or a JWK."""
     letters_key: str = ""
@@ -19,10 +29,11 @@ class Settings(settings.Settings):
     shows_invitations: bool = False
     """Answer whoever invites somebody with the token itself: for a stack that writes to nobody."""
 
-    @field_validator("master_key")
+    @field_validator("master_key", "previous_master_key")
     @classmethod
-    def _is_a_key(cls, value: SecretStr) -> SecretStr:
-        decode_key(value.get_secret_value())
+    def _is_a_key(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            decode_key(value.get_secret_value())
         return value
 
     @field_validator("issuer_root_key")
@@ -40,6 +51,18 @@ class Settings(settings.Settings):
         return RootKey.read(self.issuer, self.issuer_root_key.get_secret_value())
 
     @property
-    def master_key_bytes(self) -> bytes:
-        """The master key itself."""
-        return decode_key(self.master_key.get_secret_value())
+    def master_keys(self) -> tuple[bytes, bytes | None]:
+        """The master key in force, and the one before it if there is one."""
+        previous = self.previous_master_key
+        before = None if previous is None else decode_key(previous.get_secret_value())
+        return decode_key(self.master_key.get_secret_value()), before
+
+    @property
+    def signing_key_lead(self) -> timedelta:
+        """How long a signing key is published before it signs."""
+        return timedelta(seconds=self.signing_key_lead_seconds)
+
+    @property
+    def signing_key_period(self) -> timedelta:
+        """How long one signs."""
+        return timedelta(days=self.signing_key_days)

@@ -1,7 +1,19 @@
 """The identity service's tables. The tenant leads every key; what is the platform's own stands under the nil UUID."""
 
-from sqlalchemy import BigInteger, Boolean, CheckConstraint, ForeignKeyConstraint, Index, LargeBinary, MetaData, Text, Uuid, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Date,
+    ForeignKeyConstraint,
+    Index,
+    LargeBinary,
+    MetaData,
+    Text,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, ExcludeConstraint
 
 from libs.common.database.tables import MOMENT, aggregate, optional, required
 
@@ -29,6 +41,7 @@ CLIENT = aggregate(
     *required(JSONB, "scopes", "secrets"),
     *optional(MOMENT, "deleted_at"),
     *required(JSONB, "redirect_uris", default="[]"),
+    *optional(Date, "last_used_on"),
     CheckConstraint("jsonb_array_length(secrets) <= 2", name="client_secrets"),
     CheckConstraint("deleted_at IS NULL OR jsonb_array_length(secrets) = 0", name="client_deleted"),
     CheckConstraint("jsonb_array_length(redirect_uris) = 0 OR jsonb_array_length(secrets) = 0", name="client_public"),
@@ -62,11 +75,20 @@ SIGNING_KEY = aggregate(
     *required(LargeBinary, "sealed_private_key"),
     *required(MOMENT, "not_before"),
     *optional(MOMENT, "not_after"),
-    CheckConstraint("state IN ('next', 'active', 'retired')", name="signing_key_state"),
+    CheckConstraint("state IN ('next', 'active', 'retired', 'revoked')", name="signing_key_state"),
+    CheckConstraint("(length(sealed_private_key) > 0) = (state IN ('next', 'active'))", name="signing_key_signs"),
     CheckConstraint("NOT jwk ? 'd'", name="signing_key_is_public"),
+    # One of each. Two change places in one statement, and a unique index would look between them.
+    ExcludeConstraint(
+        ("tenant_id", "="),
+        ("state", "="),
+        where=text("state IN ('next', 'active')"),
+        using="btree",
+        deferrable=True,
+        name="signing_key_one_of_each",
+    ),
     kind=Text,
 )
-Index("signing_key_one_active", SIGNING_KEY.c.tenant_id, unique=True, postgresql_where=SIGNING_KEY.c.state == "active")
 
 EPOCH = aggregate(
     METADATA,
@@ -77,6 +99,22 @@ EPOCH = aggregate(
     CheckConstraint("kind IN ('tenant', 'subject', 'session', 'client')", name="epoch_kind"),
     Index("epoch_live", "epoch_ms"),
     kind=Text,
+)
+
+SERVICE_SECRET = aggregate(METADATA, "service_secret", "name", *required(LargeBinary, "sealed"), kind=Text)
+
+API_KEY = aggregate(
+    METADATA,
+    "api_key",
+    "id",
+    *required(Text, "name"),
+    *required(JSONB, "scopes"),
+    *required(Text, "digest"),
+    *required(MOMENT, "created_at", "expires_at"),
+    *optional(Date, "last_used_on"),
+    *optional(MOMENT, "deleted_at"),
+    ForeignKeyConstraint(["tenant_id"], ["tenant.tenant_id"], name="api_key_tenant"),
+    CheckConstraint("expires_at > created_at", name="api_key_ends"),
 )
 
 STAFF = aggregate(

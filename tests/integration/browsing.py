@@ -19,8 +19,9 @@ from libs.common.shared import Shared
 from services.identity.api.desk import Desk
 from services.identity.domain.role import BUILT_IN, OWNER
 from tests.shared.callers import ISSUER, Person, edge
-from tests.shared.people import PASSWORD, desk, invited, issuer_of, member_of
+from tests.shared.people import PASSWORD, desk, invited, member_of
 from tests.shared.places import Place, Places
+from tests.shared.signing import issuer_of
 from tests.shared.victims import tenant_of
 
 CALLBACK = "https://console.test/signed-in?here=1"

@@ -21,6 +21,8 @@ from libs.common.messaging.shell import Shell
 from libs.common.sealing import MasterKey, MasterKeys
 from libs.common.shared import Shared
 from services import SERVICES
+from services.identity.api.issuer import Issuer
+from services.identity.api.seals import Seals
 from services.identity.domain.role import OWNER
 from services.identity.domain.second_factor import code_of, step_at
 from services.identity.domain.tenant import PROVISIONERS
@@ -33,8 +35,9 @@ from tests.integration.till_edge import ACCOUNT, NEW, a_key, payments_edge
 from tests.shared.callers import Person, edge, message, onboard
 from tests.shared.events import payment_requested
 from tests.shared.paying import AMOUNT, always, answer, captured, opened, refund_of, wanted
-from tests.shared.people import PASSWORD, desk, holder, issuer_of
+from tests.shared.people import PASSWORD, desk, holder
 from tests.shared.places import Place, Places
+from tests.shared.signing import MASTER_KEY, issuer_of
 from tests.shared.victims import parked
 
 MAIL, CARD = "canary.person@shop.test", "4242 4242 4242 4242"
@@ -207,8 +210,25 @@ async def test_identity_is_walked(empty: Places) -> None:
         await walk.act(staff, "DELETE", f"{path}/secrets/{second['secret_id']}", tenant_id, {"client", "epoch"})
         await walk.act(staff, "DELETE", path, tenant_id, {"client", "epoch"})
         await _staff_is_walked(walk, tenant_id, made.json()["owner"]["token"])
+        wanted_key = {"name": WRITTEN, "scopes": ["carts:read"]}
+        key = await walk.act(staff, "POST", "/v1/api-keys", tenant_id, {"api-key"}, json=wanted_key)
+        walk.secrets.add(key["key"])
+        path = f"/v1/api-keys/{key['id']}"
+        await walk.act(staff, "PATCH", path, tenant_id, {"api-key"}, json={"name": f"{WRITTEN} too"})
+        await walk.act(staff, "DELETE", path, tenant_id, {"api-key", "epoch"})
+        await _walk_keys(walk)
         await walk.repair(tenant_id)
         await walk.done()
+
+
+async def _walk_keys(walk: Walk) -> None:
+    """What operators do with signing keys is theirs, under the platform."""
+    service = walk.client._transport.app.state.service  # type: ignore[attr-defined]
+    issuer, kinds = service.shared(Issuer), {"signing-key"}
+    rotated = await walk.act(OPERATOR, "POST", "/ops/signing-keys/rotate", PLATFORM, kinds)
+    await walk.act(OPERATOR, "POST", f"/ops/signing-keys/{rotated['previous_kid']}/revoke", PLATFORM, kinds)
+    issuer.ring._seals = Seals(b"n" * 32, MASTER_KEY)
+    await walk.act(OPERATOR, "POST", "/ops/signing-keys/rewrap", PLATFORM, kinds | {"service-secret"})
 
 
 async def _staff_is_walked(walk: Walk, tenant_id: UUID, token: str) -> None:

@@ -90,8 +90,10 @@ DEFINER_FUNCTIONS: dict[str, str | None] = {
     "operations_unknown": "app",
     "reviews_waiting": "app",
     "reviews_counted": "app",
+    "client_for_grant": "app",
+    "api_key_for_grant": "app",
 }
-UNDER_THE_POLICIES = {"inbox_fence", "inbox_heads"}
+UNDER_THE_POLICIES = {"inbox_fence", "inbox_heads", "client_for_grant", "api_key_for_grant"}
 """Those among them that see what their caller sees."""
 """The functions that act as the owner, and which roles may call each. None: it is a trigger's."""
 

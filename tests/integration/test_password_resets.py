@@ -16,7 +16,8 @@ from services.identity.api.letters import Letters
 from tests.integration.browsing import Browser, answered
 from tests.shared.callers import problem
 from tests.shared.letters import opened
-from tests.shared.people import MASTER_KEY, PASSWORD
+from tests.shared.people import PASSWORD
+from tests.shared.signing import MASTER_KEY
 
 ADA, ANOTHER = "ada@shop.test", "another long password"
 WRITER = ec.generate_private_key(ec.SECP256R1())

@@ -34,7 +34,8 @@ from tests.shared.events import cart_frozen_for, frozen_line, payment_authorized
 from tests.shared.paying import AMOUNT, captured, dispute_seen, wanted
 from tests.shared.people import desk, staffed
 from tests.shared.places import Place
-from tests.shared.victims import CANARY, client_of
+from tests.shared.signing import issuer_of
+from tests.shared.victims import CANARY, api_key_of, client_of
 
 FOREVER_OPEN = {"/v1/sessions", "/v1/order-lookups", "/v1/webhooks/stripe", "/v1/webhooks/stripe/{tenant_id}", "/oauth/token"}
 NEVER_SET = {"/v1/provider-accounts/stripe"}
@@ -67,6 +68,8 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
     "PUT /v1/provider-accounts/stripe": {"api_key": "sk_test_0123456789abcdef", "webhook_secrets": ["whsec_0123456789abcdef"]},
     "POST /v1/provider-accounts/stripe/connections/{state}": {"code": "ac_1234567890"},
     "POST /v1/clients": {"name": "n", "scopes": ["carts:read"]},
+    "POST /v1/api-keys": {"name": "n", "scopes": ["carts:read"]},
+    "PATCH /v1/api-keys/{key_id}": {"name": "n"},
     "POST /v1/tenants": {"slug": "s-walls", "name": "n", "currency": "GBP", "country": "GB", "admin_email": "a@shop.test"},
     "PATCH /v1/tenants/{tenant_id}": {"name": "n"},
     "POST /v1/roles": {"name": "packer", "permissions": ["orders:read"]},
@@ -230,10 +233,12 @@ async def _payments(victim: Victim) -> dict[str, str]:
 
 async def _identity(victim: Victim) -> dict[str, str]:
     client_id, secret_id = await client_of(victim.shell, victim.tenant_id, sorted(ROLES[CLIENT]))
-    taking_in = desk()
-    victim.client._transport.app.state.service.shared = Shared(taking_in)  # type: ignore[attr-defined]
+    service = victim.client._transport.app.state.service  # type: ignore[attr-defined]
+    issuer, taking_in = await issuer_of(victim.shell, service.verifier), desk()
+    service.shared = Shared((issuer, taking_in))
     staff = await staffed(victim.shell, taking_in, victim.tenant_id, OWNER, "clerk")
     ids = {"tenant_id": victim.tenant_id, "client_id": client_id, "secret_id": secret_id, "session_id": uuid4(), **staff}
+    ids |= {"key_id": await api_key_of(victim.shell, victim.tenant_id), "kid": (await issuer.ring.mint()).kid}
     return {name: str(value) for name, value in ids.items()}
 
 

@@ -2,17 +2,14 @@
 
 from uuid import UUID, uuid4
 
-from libs.common.auth import CLIENT, MEMBER, ROLES, Verifier
+from libs.common.auth import CLIENT, MEMBER, ROLES
 from libs.common.clock import PLATFORM, new_id
 from libs.common.messaging.shell import Shell
 from services.identity.api.desk import Desk
-from services.identity.api.issuer import Issuer
-from services.identity.api.raised import Raised
 from services.identity.domain.invitation import digest_of
 from services.identity.domain.role import BUILT_IN
 from services.identity.handlers import AcceptInvitation, CreateInvitation, CreateRole, Granter
-from tests.shared.callers import ISSUER, Person, message
-from tests.shared.roots import root_of
+from tests.shared.callers import Person, message
 
 MASTER_KEY = b"m" * 32
 PASSWORD = "correct horse battery staple"
@@ -22,15 +19,6 @@ THE_PLATFORM = Granter(tenant_id=PLATFORM, client_id="platform", grantable=tuple
 def desk() -> Desk:
     """Where people are taken in who are shown their invitation's token."""
     return Desk(MASTER_KEY, shows_tokens=True)
-
-
-async def issuer_of(shell: Shell, verifier: Verifier) -> Issuer:
-    """What signs with the key that is in the database, for whoever verifies here."""
-    raised = Raised(verifier.revocations)
-    shell.after_commit.append(raised.learn)
-    issuer = Issuer(shell, verifier.keys, raised, root_of(ISSUER), address=ISSUER, master_key=MASTER_KEY)
-    await issuer.start()
-    return issuer
 
 
 async def invited(shell: Shell, at: Desk, tenant_id: UUID, email: str, *roles: str) -> tuple[UUID, str]:

@@ -8,6 +8,7 @@ from libs.common.clock import PLATFORM, new_id
 from libs.common.messaging.shell import Shell
 from services.identity.domain.client import client_id_of, digest_of
 from services.identity.handlers import CreateClient, Granter, OnboardTenant
+from services.identity.handlers.api_keys import CreateApiKey
 from tests.shared.callers import message, onboard
 from tests.shared.places import Place
 
@@ -57,3 +58,13 @@ async def client_of(shell: Shell, tenant_id: UUID, scopes: list[str]) -> tuple[s
     )
     await shell.execute(message(made, tenant_id))
     return client_id, secret_id
+
+
+async def api_key_of(shell: Shell, tenant_id: UUID) -> UUID:
+    key_id = new_id()
+    granter = Granter(tenant_id=tenant_id, client_id="test", grantable=("carts:read",))
+    made = CreateApiKey(
+        key_id=key_id, name=CANARY, scopes=("carts:read",), digest=digest_of(CANARY), expires_at=None, granter=granter
+    )
+    await shell.execute(message(made, tenant_id))
+    return key_id

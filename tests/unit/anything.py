@@ -5,7 +5,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
 from functools import cache
@@ -24,6 +24,7 @@ PARTS: Mapping[Any, Sequence[Any]] = {
     bytes: (b"a", b"b"),
     Decimal: (Decimal(0), Decimal(20)),
     datetime: (NOW - timedelta(days=1), NOW, NOW + timedelta(days=1)),
+    date: (NOW.date(),),
     timedelta: (timedelta(0), timedelta(days=1)),
     Any: (None, 1, "a"),
     object: (None, 1, "a"),

@@ -9,6 +9,8 @@ from jwt.algorithms import ECAlgorithm
 
 from deploy.local.environment import Wiring, known_names, refuse_unknown_variables
 from deploy.local.errors import StackError
+from deploy.local.master_keys import SEALED_WITH, MasterKeyFiles
+from deploy.local.state import Home
 from services import SERVICES
 
 PREFIX = "CARTWRIGHT_"
@@ -18,7 +20,7 @@ WIRING = Wiring(
     bootstrap_servers="127.0.0.1:9092",
     issuer="http://127.0.0.1:8081",
     issuer_root_key=ROOT_KEY,
-    master_key="a master key",
+    master_keys=lambda: {"MASTER_KEY": "a master key", "PREVIOUS_MASTER_KEY": "one before"},
     stripe_api_base="http://127.0.0.1:12111",
     stripe_api_key="sk_test_a",
     stripe_webhook_secret="whsec_a",
@@ -45,14 +47,16 @@ def _ours(environment: dict[str, str]) -> dict[str, str]:
     [
         ("cart", set()),
         ("checkout", set()),
-        ("identity", {"ISSUER_ROOT_KEY", "MASTER_KEY", "SHOWS_INVITATIONS"}),
-        ("payments", {"MASTER_KEY", *STRIPES}),
+        ("identity", {"ISSUER_ROOT_KEY", "SHOWS_INVITATIONS", "SIGNING_KEY_LEAD_SECONDS"}),
+        ("payments", {*STRIPES}),
     ],
 )
 @pytest.mark.usefixtures("environment")
 def test_a_process_is_given_what_its_service_reads_and_no_more(service: str, own: set[str]) -> None:
     assert _ours(WIRING.serving(service, "api", 1, 2)).keys() == EVERYBODYS | own | {"OPS_HOST", "OPS_PORT"}
     assert _ours(WIRING.serving(service, "worker", 1, 2)).keys() == EVERYBODYS | own | {"RELAY_DATABASE_URL"}
+    keeps_sealed = service in SEALED_WITH
+    assert _ours(WIRING.secrets(service)).keys() == ({"MASTER_KEY", "PREVIOUS_MASTER_KEY"} if keeps_sealed else set())
 
 
 def test_what_the_user_sets_goes_to_the_services_that_read_it(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -64,7 +68,7 @@ def test_what_the_user_sets_goes_to_the_services_that_read_it(environment: pytes
     given = {service: _ours(WIRING.serving(service, "api", 1, 2)) for service in SERVICES}
     assert all(each["LOG_LEVEL"] == "debug" for each in given.values())
     assert {service for service, each in given.items() if "CHECKOUT_TTL_SECONDS" in each} == {"checkout"}
-    assert {service for service, each in given.items() if "PREVIOUS_MASTER_KEY" in each} == {"payments"}
+    assert {service for service, each in given.items() if "PREVIOUS_MASTER_KEY" in each} == {"identity", "payments"}
     assert given["payments"]["PREVIOUS_MASTER_KEY"] == "the master key before"
 
 
@@ -91,3 +95,21 @@ def test_a_name_that_nobody_reads_is_refused_by_name(environment: pytest.MonkeyP
     environment.setenv(name, "x")
     with pytest.raises(StackError, match=rf"^unknown environment variable {name}: .*$"):
         refuse_unknown_variables(serving)
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_rotation_of_the_master_key_loses_neither_key_wherever_it_stops(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    home.prepare()
+    files = MasterKeyFiles(home)
+    first = files.environment()["MASTER_KEY"]
+    assert files.environment() == {"MASTER_KEY": first}
+    home.secret("previous-master-key", lambda: first)  # as far as one came that was killed then
+    files.begin()
+    second = files.environment()["MASTER_KEY"]
+    assert (second != first, files.environment()) == (True, {"MASTER_KEY": second, "PREVIOUS_MASTER_KEY": first})
+    files.begin()  # taken up again: what is sealed by now must still open
+    assert files.environment() == {"MASTER_KEY": second, "PREVIOUS_MASTER_KEY": first}
+    files.finish()
+    assert files.environment() == {"MASTER_KEY": second}
+    assert not files.is_rotating

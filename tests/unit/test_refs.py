@@ -41,6 +41,7 @@ from services.payments.domain.provider.operation import Operation
 from services.payments.domain.reconciliation.comparison import Found, Side
 from services.payments.handlers.observations import LookAtPayment, ObserveIntent
 from services.payments.handlers.outcomes import RecordOutcome
+from tests.shared.roots import root_of
 from tests.unit.anything import NOW, Anything, Known
 
 PLAYS = 600
@@ -51,6 +52,8 @@ FEW = 60
 """Enough to see which kinds a handler declares."""
 TENANT = UUID(int=0xA)
 KEYS = MasterKeys(MasterKey(bytes(32)))
+ROOT = root_of("a")
+JWK = ROOT.public
 REQUEST = {"amount_minor": 100, "currency": "GBP", "intent_id": "a", "metadata": {}, "final": True}
 
 
@@ -75,6 +78,8 @@ KNOWN: dict[str, Known] = {
     "expires_at": (NOW - timedelta(days=1), NOW + timedelta(days=1)),
     "sees_all": (True, True, False),
     "master_keys": (KEYS,),
+    "root": (ROOT,),
+    "jwk": (JWK,),
     "found": lambda anything: (_found(anything), _found(anything)),
     "repaired": lambda anything: (_found(anything),),
 }

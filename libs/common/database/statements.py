@@ -78,7 +78,7 @@ async def write(connection: Connection, writes: Sequence[Write]) -> None:
     """Carry them all out in one round trip.
 
     Raises ConcurrencyError when one concerns fewer rows than it must, or makes one that somebody has just made; and
-    ConflictError when a unique constraint other than the key forbids it: the constraint's name, without its table's, is
+    ConflictError when a constraint of uniqueness other than the key forbids it: the constraint's name, without its table's, is
     the error's code.
     """
     if not writes:
@@ -91,14 +91,14 @@ async def write(connection: Connection, writes: Sequence[Write]) -> None:
         else:
             sql = _written(*((each.sql, each.expected is not None) for each in writes))
             [counts] = await connection.fetch(sql, *_arguments(writes))
-    except asyncpg.UniqueViolationError as error:
+    except (asyncpg.UniqueViolationError, asyncpg.ExclusionViolationError) as error:
         raise _refused(error) from error
     for each, count in zip(counted, counts, strict=True):
         if count != each.expected:
             raise ConcurrencyError(f"{count} rows and not {each.expected} were there for {each.sql[:60]}…")
 
 
-def _refused(error: asyncpg.UniqueViolationError) -> ConcurrencyError | ConflictError:
+def _refused(error: asyncpg.UniqueViolationError | asyncpg.ExclusionViolationError) -> ConcurrencyError | ConflictError:
     table, name = str(error.table_name), str(error.constraint_name)
     if name == f"{table}_pkey":
         return ConcurrencyError(str(error))

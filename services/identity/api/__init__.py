@@ -3,6 +3,7 @@
 from libs.common.http.audit import audit_routes
 from libs.common.http.routes import Routes
 from services.identity.api import (
+    api_keys,
     authorize,
     clients,
     handed_back,
@@ -13,11 +14,15 @@ from services.identity.api import (
     roles,
     second_factors,
     sessions,
+    signing_keys,
     tenants,
 )
 
 ROUTES = Routes()
-PARTS = (tenants, clients, sessions, oauth, authorize, handed_back, members, invitations, roles, second_factors, password_resets)
+PARTS = (
+    *(tenants, clients, api_keys, sessions, oauth, authorize, handed_back),
+    *(members, invitations, roles, second_factors, password_resets, signing_keys),
+)
 for part in PARTS:
     ROUTES.include_router(part.ROUTES)
 ROUTES.include_router(audit_routes())

@@ -1,6 +1,7 @@
 """Clients and their secrets, for the platform's operators and for tenants themselves."""
 
 import secrets
+from datetime import date
 from typing import Annotated
 from uuid import UUID
 
@@ -53,6 +54,8 @@ class ClientModel(BaseModel):
     scopes: list[str]
     secrets: list[SecretModel]
     redirect_uris: list[str]
+    last_used_on: date | None = None
+    """The last day, in UTC, on which it was given a token."""
 
 
 class ClientWithSecret(BaseModel):
@@ -74,6 +77,7 @@ def client_model(client: Client) -> ClientModel:
         scopes=_effective(client),
         secrets=[SecretModel(id=secret.id, created_at=rfc3339(secret.created_at)) for secret in client.secrets],
         redirect_uris=list(client.redirect_uris),
+        last_used_on=client.last_used_on,
     )
 
 

@@ -14,7 +14,7 @@ from fastapi import Response
 from pydantic import BaseModel
 
 from libs.common.auth import CLIENT, PERMISSIONS, PLATFORM_OPERATOR, ROLES, SHOPPER
-from libs.common.clock import PLATFORM
+from libs.common.clock import PLATFORM, now
 from libs.common.database import TRANSIENT
 from libs.common.errors import CartwrightError, RejectedError, UnauthenticatedError, UnavailableError
 from libs.common.http.rates import RateLimitedError
@@ -22,11 +22,11 @@ from libs.common.http.refusals import note, refused
 from libs.common.http.routes import Call, Caller, Routes, for_strangers, public, reply
 from libs.common.json_text import is_keepable
 from libs.common.telemetry.security import Refused
-from services.identity import repository
 from services.identity.api import member_tokens
+from services.identity.api.credentials import Claimed, Found, look_up, note_use
 from services.identity.api.issuer import Issuer, TokenAnswer
 from services.identity.domain import access
-from services.identity.domain.client import PLATFORM_CLIENT, Client, authenticates, tenant_of
+from services.identity.domain.client import Client
 from services.identity.domain.session import Refreshed
 from services.identity.handlers import RefreshSession
 
@@ -115,38 +115,43 @@ def unknown_client(reason: str = "unreadable", tenant_id: UUID | None = None, cl
 
 
 async def authenticate(call: Call, form: Form) -> Client:
-    """The client, if it proves to be one and its tenant lets it in."""
-    client_id, secret = _credentials(call, form)
-    tenant_id = PLATFORM if client_id == PLATFORM_CLIENT else tenant_of(client_id)
-    if tenant_id is None:
+    """The client, or the API key as a client, if it proves to be one and its tenant lets it in."""
+    return (await _proven(call, Claimed.of(*_credentials(call, form)))).client
+
+
+async def _proven(call: Call, claimed: Claimed | None) -> Found:
+    """Whoever was claimed, if that is so. An API key never stands in a log: the part that it is known by does."""
+    if claimed is None:
         raise unknown_client("not-a-client")
+    tenant_id, client_id = claimed.tenant_id, claimed.client_id
     rates, address = call.service.rates, call.address
     rates.demand_not_made_up(client_id, address)
     rates.demand_may_guess(client_id, address)
-    async with call.shell.database.transaction([tenant_id]) as connection:
-        clients = await repository.CLIENTS.load(connection, [(tenant_id, client_id)], lock=False)
-        tenants = await repository.TENANTS.load(connection, [(tenant_id, tenant_id)], lock=False)
-    client = clients[0] if clients else None
-    if client is None:
+    found = await look_up(call.shell.database, claimed, now())
+    if found is None:
         rates.missed(address)
         raise unknown_client("unknown-client", tenant_id, client_id)
-    is_right = authenticates(client, secret)
     rates.found(client_id)
-    rates.guessed(client_id, address, right=is_right)
-    if not is_right:
+    rates.guessed(client_id, address, right=found.is_right)
+    if not found.is_right:
         raise unknown_client("wrong-secret", tenant_id, client_id)
-    if tenant_id != PLATFORM and not (tenants and tenants[0].admits_clients):
+    if not found.is_admitted:
         raise unknown_client("tenant-not-admitted", tenant_id, client_id)
-    return client
+    return found
 
 
 async def _client_credentials(call: Call, form: Form) -> TokenAnswer:
-    client = await authenticate(call, form)
+    claimed, issuer = Claimed.of(*_credentials(call, form)), call.service.shared(Issuer)
+    known_ms = issuer.raised.latest(claimed.tenant_id, claimed.client_id) if claimed else 0
+    found = await _proven(call, claimed)
+    client = found.client
     of, role = (access.of_operator, PLATFORM_OPERATOR) if client.tenant_id == PLATFORM else (access.of_client, CLIENT)
     whole = of(client, role, ROLES[role])
     permissions, audience = access.narrow(whole.permissions, whole.audience, scope=form.get("scope"), resources=form.resources)
     grant = replace(whole, permissions=permissions, audience=audience)
-    return await call.service.shared(Issuer).answer(grant, scope=grant.scope)
+    answer = await issuer.answer(grant, scope=grant.scope, known_ms=known_ms)
+    await note_use(call.shell.database, found.row, now())
+    return answer
 
 
 async def _refresh_token(call: Call, form: Form) -> TokenAnswer:
@@ -161,6 +166,7 @@ async def _refresh_token(call: Call, form: Form) -> TokenAnswer:
     if presented is None:
         raise _refused_refresh("made-up-refresh-token")
     call.service.rates.subject("refresh", presented.session_id)
+    known_ms = issuer.raised.latest(presented.tenant_id, access.SHOPPER_CLIENT)
     successor = issuer.refresh_tokens.successor(presented)
     command = RefreshSession(session_id=presented.session_id, presented=presented.digest, successor=successor.digest)
     session, came_to = await call.execute(command, tenant_id=presented.tenant_id)
@@ -170,7 +176,7 @@ async def _refresh_token(call: Call, form: Form) -> TokenAnswer:
         subject = {"subject": str(session.subject_id)} if session is not None else {}
         raise _refused_refresh(f"refresh-token-{came_to}", presented.tenant_id, **subject)
     grant = access.of_session(session, SHOPPER, permissions, audience)
-    return await issuer.answer(grant, scope=grant.scope, refresh_token=successor)
+    return await issuer.answer(grant, scope=grant.scope, refresh_token=successor, known_ms=known_ms)
 
 
 def _refused_refresh(reason: str, tenant_id: UUID | None = None, **known: str) -> _LoginError:
@@ -254,8 +260,9 @@ async def issue_token(call: Caller) -> Response:
 @public
 async def read_jwks(call: Caller) -> Response:
     """The public keys of access tokens."""
-    body = orjson.dumps({"keys": await call.service.shared(Issuer).jwks()})
-    return Response(body, headers={"Cache-Control": "max-age=300"}, media_type="application/json")
+    ring = call.service.shared(Issuer).ring
+    body = orjson.dumps({"keys": await ring.jwks()})
+    return Response(body, headers={"Cache-Control": f"max-age={ring.cached_seconds}"}, media_type="application/json")
 
 
 @ROUTES.get("/.well-known/oauth-authorization-server", response_model=dict[str, Any])

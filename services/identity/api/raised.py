@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from libs.common.decision import Aggregate
 from libs.common.revocations import Revocations, mark
@@ -23,6 +24,10 @@ class Raised:
         for state in committed:
             if isinstance(state, Epoch):
                 self._revocations.learn(state.kind, state.id, state.epoch_ms)
+
+    def latest(self, tenant_id: UUID, client_id: str) -> int:
+        """The epoch of a client, or of its tenant, that is known at this moment."""
+        return self._revocations.latest([mark("tenant", str(tenant_id)), mark("client", client_id)])
 
     def above(self, grant: Grant, at: datetime) -> int:
         """The moment below which a token issued now must not lie. An epoch further ahead than any of ours is none.

@@ -84,6 +84,7 @@ async def _start(call: Call, principal: Principal | None, body: NewSession) -> R
     refresh_token = issuer.refresh_tokens.issue(tenant_id, session_id)
     begun = handlers.StartSession(session_id=session_id, subject_id=subject_id, is_guest=is_guest, digest=refresh_token.digest)
     command = begun if body.guest_refresh_token is None else _taking_over(begun, tenant_id, body.guest_refresh_token, issuer)
+    known_ms = issuer.raised.latest(tenant_id, access.SHOPPER_CLIENT)
     try:
         session = await call.execute(command, tenant_id=tenant_id)
     except NotFoundError:
@@ -92,7 +93,7 @@ async def _start(call: Call, principal: Principal | None, body: NewSession) -> R
         raise
     rates.found(tenant_id)
     grant = access.of_session(session, SHOPPER, ROLES[SHOPPER])
-    answer = await issuer.answer(grant, refresh_token=refresh_token, subject_id=str(subject_id))
+    answer = await issuer.answer(grant, refresh_token=refresh_token, subject_id=str(subject_id), known_ms=known_ms)
     return reply(201, answer, Cache_Control="no-store")
 
 

@@ -1,6 +1,7 @@
-"""What identity decides: tenants, clients, sessions, signing keys, and what an access token grants, and what ends one. Pure."""
+"""What identity decides: who may sell, work and call here, with what, and what an access token grants and what ends one. Pure."""
 
 from services.identity.domain import (
+    api_key,
     client,
     invitation,
     member,
@@ -16,6 +17,7 @@ from services.identity.domain import (
 )
 
 __all__ = [
+    "api_key",
     "client",
     "invitation",
     "member",

@@ -5,7 +5,7 @@ import hmac
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime
 from typing import ClassVar
 from uuid import UUID, uuid5
 
@@ -41,6 +41,7 @@ class Client(Aggregate):
     deleted_at: datetime | None = None
     redirect_uris: tuple[str, ...] = ()
     """Where people's browsers are sent back to, when they have signed in with it. A client with any has no secret to keep."""
+    last_used_on: date | None = None
 
     @property
     def is_gone(self) -> bool:

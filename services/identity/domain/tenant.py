@@ -32,6 +32,8 @@ TRANSITIONS: dict[TenantStatus, frozenset[TenantStatus]] = {
     TenantStatus.CLOSING: frozenset({TenantStatus.CLOSED}),
     TenantStatus.CLOSED: frozenset(),
 }
+ADMITTING = frozenset({TenantStatus.PROVISIONING, TenantStatus.ACTIVE})
+"""Where machines may sign in."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +65,7 @@ class Tenant(Aggregate):
     @property
     def admits_clients(self) -> bool:
         """Machines may sign in while it is still being set up: its shop is prepared through them."""
-        return self.status in {TenantStatus.PROVISIONING, TenantStatus.ACTIVE}
+        return self.status in ADMITTING
 
 
 def move(tenant: Tenant, to: TenantStatus) -> Tenant:

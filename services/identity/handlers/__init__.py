@@ -1,6 +1,7 @@
 """Which command or event goes to which decision, and what is loaded for it."""
 
 from services.identity.handlers import (
+    api_keys,
     core,
     invitations,
     members,
@@ -10,11 +11,10 @@ from services.identity.handlers import (
     second_factors,
     sessions,
     signing_in,
+    signing_keys,
 )
 from services.identity.handlers.core import (
     AddSecret,
-    AddSigningKey,
-    AnnounceSigningKey,
     AnnounceTenant,
     AskOwner,
     ChangeTenant,
@@ -40,8 +40,6 @@ __all__ = [
     "HANDLERS",
     "AcceptInvitation",
     "AddSecret",
-    "AddSigningKey",
-    "AnnounceSigningKey",
     "AnnounceTenant",
     "AskOwner",
     "AskPasswordReset",
@@ -76,6 +74,7 @@ __all__ = [
     "StartSession",
     "TakeOver",
     "TellEpoch",
+    "api_keys",
     "core",
     "epoch_ref",
     "invitations",
@@ -87,4 +86,5 @@ __all__ = [
     "second_factors",
     "sessions",
     "signing_in",
+    "signing_keys",
 ]

@@ -1,7 +1,6 @@
-"""Tenants, clients, shoppers' sessions and signing keys: which command or event goes to which decision."""
+"""Tenants, clients and shoppers' sessions: which command or event goes to which decision."""
 
 from dataclasses import dataclass
-from datetime import datetime
 from importlib import import_module
 from typing import Any
 from uuid import UUID
@@ -14,7 +13,6 @@ from services.identity.domain.client import Client, Secret
 from services.identity.domain.invitation import Token
 from services.identity.domain.role import OWNER
 from services.identity.domain.session import Refreshed, Session
-from services.identity.domain.signing_key import KeyState, SigningKey
 from services.identity.domain.tenant import Tenant, TenantStatus
 from services.identity.handlers.granting import Granter, demand_grantable, granter_refs, granter_roles
 from services.identity.handlers.revoking import epoch_ref, raise_epoch
@@ -113,27 +111,8 @@ class RefreshSession:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AddSigningKey:
-    """Begin to sign with a key."""
-
-    kid: str
-    jwk: dict[str, str]
-    sealed_private_key: bytes
-    not_before: datetime
-    certificate: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class AnnounceTenant:
     """Publish a tenant as it is, to whoever has not heard of it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnnounceSigningKey:
-    """Publish a signing key as it is, to whoever has not heard of it."""
-
-    kid: str
-    certificate: str
 
 
 def _own_tenant(message: Message[Any]) -> Ref:
@@ -286,32 +265,9 @@ def refresh_session(world: World, message: Message[RefreshSession]) -> tuple[Ses
     return refreshed, came_to
 
 
-@HANDLERS.on(AddSigningKey, lambda m: [Ref(SigningKey, m.data.kid)], always_audited=True)
-def add_signing_key(world: World, message: Message[AddSigningKey]) -> SigningKey:
-    """Answers the key, which signs from now on. That there is no other active one is the database's to say."""
-    command = message.data
-    key = SigningKey(
-        tenant_id=world.tenant_id,
-        kid=command.kid,
-        state=KeyState.ACTIVE,
-        jwk=command.jwk,
-        sealed_private_key=command.sealed_private_key,
-        not_before=command.not_before,
-    )
-    return world.save(key, domain.signing_key.updated(key, command.certificate))
-
-
 @HANDLERS.on(AnnounceTenant, lambda m: [Ref(Tenant, m.tenant_id)])
 def announce_tenant(world: World, _message: Message[AnnounceTenant]) -> None:
     """A new version without a change: every reader keeps the highest, so nobody minds who knows it already."""
     tenant = world.get(Tenant, world.tenant_id)
     if tenant is not None:
         world.save(tenant, domain.tenant.updated(tenant))
-
-
-@HANDLERS.on(AnnounceSigningKey, lambda m: [Ref(SigningKey, m.data.kid)])
-def announce_signing_key(world: World, message: Message[AnnounceSigningKey]) -> None:
-    """The same for a key."""
-    key = world.get(SigningKey, message.data.kid)
-    if key is not None:
-        world.save(key, domain.signing_key.updated(key, message.data.certificate))

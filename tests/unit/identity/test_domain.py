@@ -7,7 +7,6 @@ from uuid import UUID, uuid4
 
 import jwt
 import pytest
-from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +14,9 @@ from hypothesis import strategies as st
 from libs.common.auth import CLIENT, GUEST, PLATFORM_OPERATOR, ROLES, SHOPPER, Verifier
 from libs.common.clock import PLATFORM
 from libs.common.errors import ConflictError, DeniedError, RejectedError, UnauthenticatedError
-from services.identity.api.tokens import NONCE_BYTES, RefreshTokens, TokenMint, jwk_of, seal, unseal
+from libs.common.sealing import SealError
+from services.identity.api.seals import Seals
+from services.identity.api.tokens import RefreshTokens, TokenMint, jwk_of
 from services.identity.domain import access, client, session, tenant
 from services.identity.domain.client import Client, Secret
 from services.identity.domain.session import GRACE, Refreshed, Session, SessionState
@@ -222,9 +223,13 @@ async def test_what_is_minted_is_what_every_service_verifies() -> None:
 
 def test_a_sealed_key_opens_only_under_its_own_master_key_and_key_id() -> None:
     """Nobody can swap two rows, and a stolen database signs nothing."""
-    private_key = ec.generate_private_key(ec.SECP256R1())
-    sealed = seal(private_key, "kid", MASTER_KEY, b"n" * NONCE_BYTES)
-    assert jwk_of(unseal(sealed, "kid", MASTER_KEY)) == jwk_of(private_key)
-    for kid, master_key in (("other", MASTER_KEY), ("kid", b"x" * 32)):
-        with pytest.raises(InvalidTag):
-            unseal(sealed, kid, master_key)
+    private_key, old, new = ec.generate_private_key(ec.SECP256R1()), Seals(MASTER_KEY), Seals(b"x" * 32, MASTER_KEY)
+    sealed = old.seal_key(private_key, "kid")
+    assert jwk_of(old.open_key(sealed, "kid")) == jwk_of(private_key)
+    for kid, seals in (("other", old), ("kid", Seals(b"x" * 32))):
+        with pytest.raises(SealError):
+            seals.open_key(sealed, kid)
+    anew = new.resealed(sealed, "kid")
+    assert anew is not None
+    assert (old.resealed(sealed, "kid"), new.resealed(anew, "kid")) == (None, None), "what is under the key in force stays"
+    assert jwk_of(Seals(b"x" * 32).open_key(anew, "kid")) == jwk_of(private_key)

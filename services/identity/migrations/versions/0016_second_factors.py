@@ -5,7 +5,7 @@ from alembic import op
 from libs.common.tenancy import protect
 
 revision = "0016"
-down_revision = "0013"
+down_revision = "0014"
 
 TABLES = (
     """CREATE TABLE second_factor (
