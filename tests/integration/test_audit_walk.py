@@ -1,6 +1,5 @@
 """Every route that changes something is walked, by staff and operators: the trail tells of each, by whom, and no secret."""
 
-import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -24,12 +23,12 @@ from services import SERVICES
 from services.identity.api.issuer import Issuer
 from services.identity.api.seals import Seals
 from services.identity.domain.role import OWNER
-from services.identity.domain.second_factor import code_of, step_at
 from services.identity.domain.tenant import PROVISIONERS
 from services.payments.domain.provider.outcome import RefundStatus, Unknown
 from services.payments.domain.reconciliation.comparison import BreakKind, Found, Side, Standing, Subject
 from services.payments.handlers.reconciliation import RecordFindings, RequestReconciliation, TakeUpReconciliation
 from services.payments.handlers.refunds import ObserveRefund
+from tests.integration.factor_walk import second_factor_is_walked
 from tests.integration.shop import Shop, shop_at
 from tests.integration.till_edge import ACCOUNT, NEW, a_key, payments_edge
 from tests.shared.callers import Person, edge, message, onboard
@@ -54,13 +53,8 @@ UNAUDITED = {
 """The commands that a handler declares unaudited: shopping, buying, coming in. Each says why."""
 
 NO_ACTS = {
-    "cart": {
-        ("POST", "/v1/carts"),
-        ("POST", "/v1/carts/{cart_id}/claim"),
-        ("PUT", "/v1/carts/{cart_id}"),
-        ("PUT", "/v1/carts/{cart_id}/lines"),
-    }
-    | {("POST", "/v1/carts/{cart_id}/lines"), ("DELETE", "/v1/carts/{cart_id}/lines")}
+    "cart": {("POST", "/v1/carts"), ("POST", "/v1/carts/{cart_id}/claim"), ("PUT", "/v1/carts/{cart_id}")}
+    | {(method, "/v1/carts/{cart_id}/lines") for method in ("PUT", "POST", "DELETE")}
     | {(method, "/v1/carts/{cart_id}/lines/{sku}") for method in ("PUT", "DELETE")},
     "checkout": {("POST", "/v1/checkouts"), ("POST", "/v1/checkouts/{checkout_id}/resume"), ("POST", "/v1/order-lookups")},
     "identity": {("POST", "/v1/sessions"), ("DELETE", "/v1/sessions/current")}
@@ -261,7 +255,7 @@ async def _staff_is_walked(walk: Walk, tenant_id: UUID, token: str) -> None:
     await walk.act(owner, "PATCH", "/v1/roles/packing", of, {"role", "epoch"}, json=fewer)
     await walk.act(owner, "PATCH", bob, of, {"member", "staff"}, json={"roles": ["viewer"]})
     await walk.act(owner, "DELETE", "/v1/roles/packing", of, {"role"})
-    await _second_factor_is_walked(walk, owner)
+    walk.secrets |= await second_factor_is_walked(walk.act, owner)
     await walk.act(owner, "DELETE", bob, of, {"member", "staff", "epoch"})
     begun = await walk.client.post(
         "/v1/sessions", json={"shopper_ref": MAIL}, headers=Person(tenant_id, role=CLIENT).authorization
@@ -270,16 +264,6 @@ async def _staff_is_walked(walk: Walk, tenant_id: UUID, token: str) -> None:
     staff = Person(tenant_id, role=CLIENT)
     held = await walk.client.get("/v1/sessions", params={"subject_id": begun.json()["subject_id"]}, headers=staff.authorization)
     await walk.act(staff, "DELETE", f"/v1/sessions/{held.json()['items'][0]['session_id']}", of, {"session", "epoch"})
-
-
-async def _second_factor_is_walked(walk: Walk, who: Person) -> None:
-    of, kind, path = who.tenant_id, {"second-factor"}, "/v1/second-factors"
-    begun = await walk.act(who, "POST", path, of, kind)
-    secret, step = base64.b32decode(begun["secret"]), step_at(now())
-    first = await walk.act(who, "POST", f"{path}/confirm", of, kind, json={"code": code_of(secret, step)})
-    second = await walk.act(who, "POST", f"{path}/recovery-codes", of, kind, json={"code": code_of(secret, step + 1)})
-    walk.secrets |= {begun["secret"], *first["recovery_codes"], *second["recovery_codes"]}
-    await walk.act(who, "POST", f"{path}/remove", of, kind, json={"code": second["recovery_codes"][0]})
 
 
 async def test_checkout_is_walked(empty: Places) -> None:
