@@ -243,6 +243,8 @@ async def test_the_metadata_says_what_is_there(market: Market) -> None:
         url = f"{market.stack.description().services['identity'].url}/.well-known/oauth-authorization-server"
         async with session.get(url) as answer:
             metadata = await answer.json()
+        async with session.get(metadata.pop("authorization_endpoint")) as answer:
+            assert (answer.status, answer.content_type) == (400, "text/html"), "a page for people"
         for name, endpoint in metadata.items():
             if name.endswith("_endpoint"):
                 async with session.post(endpoint, data={}) as answer:

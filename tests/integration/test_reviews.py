@@ -28,7 +28,7 @@ from tests.shared.events import payment_requested
 from tests.shared.paying import AMOUNT, always, answer, captured, dispute_seen, opened, refund_of, wanted
 from tests.shared.places import Place, Places
 
-OPERATOR = Person(PLATFORM, role="platform-operator").authorization
+OPERATOR = Person(PLATFORM, role="platform-operator")
 SILENT = always(Unknown("no answer"))
 PART = 100
 
@@ -180,13 +180,13 @@ async def test_operators_see_what_waits_at_every_tenant_or_at_one_and_the_gauge_
     tenants = [await onboard(desk.shell) for _ in range(2)]
     for tenant_id in tenants:
         await everything(desk.shell, tenant_id)
-    found = await desk.reviews(OPERATOR, "/ops/reviews")
+    found = await desk.reviews(OPERATOR.authorization, "/ops/reviews")
     assert [each["since"] for each in found] == sorted(each["since"] for each in found)
     wanted_pairs = sorted((str(tenant_id), str(kind)) for tenant_id in tenants for kind in ReviewKind)
     assert sorted((each["tenant_id"], each["kind"]) for each in found) == wanted_pairs
-    own = await desk.reviews(OPERATOR, "/ops/reviews", tenant_id=tenants[0])
+    own = await desk.reviews(OPERATOR.authorization, "/ops/reviews", tenant_id=tenants[0])
     assert own == [each for each in found if each["tenant_id"] == str(tenants[0])]
-    some = await desk.reviews(OPERATOR, "/ops/reviews", kind="break-open")
+    some = await desk.reviews(OPERATOR.authorization, "/ops/reviews", kind="break-open")
     assert some == [each for each in found if each["kind"] == "break-open"]
     async with desk.shell.database.acquire() as connection:
         assert await count_reviews(connection) == dict.fromkeys(ReviewKind, 2)
@@ -197,19 +197,19 @@ async def test_operators_see_what_waits_at_every_tenant_or_at_one_and_the_gauge_
 async def test_each_action_that_is_offered_is_a_call_that_may_be_made_with_the_permission_it_names(desk: Desk) -> None:
     tenant_id = await onboard(desk.shell)
     await everything(desk.shell, tenant_id)
-    client = Person(tenant_id, role="client").authorization
+    client, operator = Person(tenant_id, role="client").authorization, OPERATOR.authorization
     transport: Any = desk.http._transport
     routes = [each for each in transport.app.routes if isinstance(each, GuardedRoute)]
     offered = [
         *((action, client) for each in await desk.reviews(client) for action in each["actions"]),
-        *((action, OPERATOR) for each in await desk.reviews(OPERATOR, "/ops/reviews") for action in each["actions"]),
+        *((action, operator) for each in await desk.reviews(operator, "/ops/reviews") for action in each["actions"]),
     ]
     assert len(offered) == 9 + 5
     for action, headers in offered:
         scope = {"type": "http", "method": action["method"], "path": action["path"], "root_path": "", "headers": []}
         [route] = [each for each in routes if each.matches(scope)[0] is Match.FULL]
         assert route.rule.permission == action["permission"], action
-        assert route.rule.platform_only == (headers is OPERATOR), action
+        assert route.rule.platform_only == (headers is operator), action
         done = await desk.does(action, headers)
         assert done.status_code < 500 or action["path"].endswith("/resolve"), (action, done.text)
         assert done.status_code not in {400, 401, 403, 404, 405, 415, 422}, (action, done.text)

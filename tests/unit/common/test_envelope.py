@@ -79,8 +79,8 @@ def _strategy(event: type[Event]) -> st.SearchStrategy[Any]:
         known["settings"] = st.dictionaries(st.text(), JSON)
     if event.AGGREGATE == "tenant_id":
         known["tenant_id"] = st.just(TENANT)
-    if event.AGGREGATE == "kid":
-        known["kid"] = LINES  # it is a header, too
+    if event.AGGREGATE in {"kid", "id"}:
+        known[event.AGGREGATE] = LINES  # it is a header, too
     return st.builds(event, **known)
 
 

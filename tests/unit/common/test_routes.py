@@ -14,9 +14,11 @@ from services import SERVICES
 PUBLIC = {
     ("identity", "/.well-known/jwks.json"),
     ("identity", "/.well-known/oauth-authorization-server"),
+    ("identity", "/oauth/authorize"),
     ("identity", "/oauth/token"),
     ("identity", "/oauth/revoke"),
     ("identity", "/oauth/introspect"),
+    ("identity", "/v1/invitations/accept"),
     ("identity", "/v1/sessions"),
     ("checkout", "/v1/order-lookups"),
     ("payments", "/v1/webhooks/stripe"),

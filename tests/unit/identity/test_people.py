@@ -10,20 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.auth import MEMBER, PERMISSIONS, PLATFORM_PERMISSIONS, ROLES
-from libs.common.clock import PLATFORM
-from libs.common.decision import Identity
 from libs.common.errors import CartwrightError, ConflictError, NotFoundError, RejectedError
 from services.identity.domain import invitation, member, role, staff
-from services.identity.domain.client import Client, delete
+from services.identity.domain.client import delete
 from services.identity.domain.invitation import LIFETIME, Invitation, InvitationState, Token, digest_of
 from services.identity.domain.member import Member, MemberState
 from services.identity.domain.revocation import Epoch
 from services.identity.domain.role import BUILT_IN, DESCRIPTIONS, OWNER, RESERVED, Role
 from services.identity.domain.staff import Staff
-from services.identity.domain.tenant import Tenant, TenantStatus
+from services.identity.domain.tenant import TenantStatus
 from services.identity.handlers import (
-    HANDLERS,
-    AcceptInvitation,
     ChangeMember,
     ChangeRole,
     CreateInvitation,
@@ -35,67 +31,8 @@ from services.identity.handlers import (
     RevokeInvitation,
 )
 from services.identity.handlers.roles import MANY
-from tests.unit.memory import NOW, TENANT, Memory
-
-EVERYTHING = tuple(sorted(BUILT_IN[OWNER]))
-THE_PLATFORM = Granter(tenant_id=PLATFORM, client_id="platform", grantable=EVERYTHING, subject_id=UUID(int=7))
-SHOP = Tenant(
-    tenant_id=TENANT,
-    version=1,
-    slug="shop",
-    name="Shop",
-    status=TenantStatus.PROVISIONING,
-    currency="GBP",
-    country="GB",
-    admin_email="o@shop.test",
-)
-APP = Client(tenant_id=TENANT, version=1, id="app", subject_id=UUID(int=9), name="app", scopes=EVERYTHING, secrets=())
-
-
-class House(Memory):
-    """A tenant in memory, with an application, and members of whom nobody asks where they come from."""
-
-    def __init__(self) -> None:
-        super().__init__(HANDLERS)
-        self.put(SHOP, APP)
-
-    def put(self, *rows: Any) -> None:
-        for row in rows:
-            identity: Identity = (type(row), row.tenant_id, row.key)
-            self.rows[identity] = row
-
-    def get(self, kind: type[Any], key: Any) -> Any:
-        return self.rows.get((kind, TENANT, key))
-
-    def invited(self, *roles: str, granter: Granter = THE_PLATFORM, email: str = "") -> Invitation:
-        command = CreateInvitation(
-            invitation_id=uuid4(),
-            email=email or f"{uuid4().hex}@Shop.test",
-            roles=roles,
-            token=Token(nonce="n", digest=digest_of("t")),
-            letter=None,
-            granter=granter,
-        )
-        made: Invitation = self.execute(command)
-        return made
-
-    def accept(self, invitation_id: UUID, token: str = "t", **circumstances: Any) -> Member:
-        command = AcceptInvitation(
-            invitation_id=invitation_id, presented=digest_of(token), member_id=uuid4(), name="Ada", password="hash"
-        )
-        joined: Member = self.execute(command, **circumstances)
-        return joined
-
-    def member(self, *roles: str) -> Member:
-        return self.accept(self.invited(*roles).id)
-
-    def role(self, name: str, *permissions: str) -> str:
-        self.execute(CreateRole(name=name, description="", permissions=permissions, granter=THE_PLATFORM))
-        return name
-
-    def epoch(self, whose: UUID) -> Epoch | None:
-        found: Epoch | None = self.get(Epoch, str(whose))
-        return found
+from tests.unit.identity.house import APP, EVERYTHING, SHOP, THE_PLATFORM, House
+from tests.unit.memory import NOW, TENANT
 
 
 def by(who: Member, *grantable: str) -> Granter:

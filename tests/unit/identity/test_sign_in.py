@@ -20,7 +20,7 @@ from services.identity.domain.session import Refreshed, Session, SessionState
 from services.identity.domain.sign_in import LIFETIME, REDIRECT, AuthorizationCode, Redeemed, digest_of, proves
 from services.identity.domain.tenant import TenantStatus
 from services.identity.handlers import IssueCode, ReadStanding, RedeemCode, RefreshSession
-from tests.unit.identity.test_people import APP, SHOP, House
+from tests.unit.identity.house import APP, SHOP, House
 from tests.unit.memory import NOW, TENANT
 
 VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
