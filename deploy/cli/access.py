@@ -58,7 +58,8 @@ def cell(rule: Guard, caller: str, *, takes_token: bool = False) -> str:
     held = CALLERS[caller]
     if rule.permission is None:
         return YES if not takes_token else NO if held is None else ITS
-    if held is None or not held & {rule.permission, rule.instead} or (rule.platform_only if caller != "platform" else rule.tenant_only):
+    is_anothers = rule.tenant_only if caller == "platform" else rule.platform_only
+    if held is None or is_anothers or not held & {rule.permission, rule.instead}:
         return NO
     by_owner = isinstance(rule.sees, Sight) and rule.sees.is_by_owner
     return OWN if by_owner and caller in _BUYERS else YES

@@ -14,8 +14,10 @@ from services.identity.domain.api_key import ApiKey
 from services.identity.domain.client import Client, Secret
 from services.identity.domain.invitation import Invitation
 from services.identity.domain.member import Member
+from services.identity.domain.password_reset import PasswordReset
 from services.identity.domain.revocation import Epoch
 from services.identity.domain.role import Role
+from services.identity.domain.second_factor import SecondFactor
 from services.identity.domain.service_secret import ServiceSecret
 from services.identity.domain.session import Session
 from services.identity.domain.sign_in import AuthorizationCode
@@ -35,10 +37,24 @@ ROLES = Rows(tables.ROLE, Role)
 MEMBERS = Rows(tables.MEMBER, Member)
 INVITATIONS = Rows(tables.INVITATION, Invitation)
 CODES = Rows(tables.AUTHORIZATION_CODE, AuthorizationCode)
+SECOND_FACTORS = Rows(tables.SECOND_FACTOR, SecondFactor)
+PASSWORD_RESETS = Rows(tables.PASSWORD_RESET, PasswordReset)
 
 ROWS = (
     *(TENANTS, CLIENTS, API_KEYS, SESSIONS, SIGNING_KEYS, SERVICE_SECRETS),
     *(EPOCHS, STAFF, ROLES, MEMBERS, INVITATIONS, CODES),
+    TENANTS,
+    CLIENTS,
+    SESSIONS,
+    SIGNING_KEYS,
+    EPOCHS,
+    STAFF,
+    ROLES,
+    MEMBERS,
+    INVITATIONS,
+    CODES,
+    SECOND_FACTORS,
+    PASSWORD_RESETS,
 )
 """Every aggregate of this service, in the order in which they are locked."""
 

@@ -198,3 +198,28 @@ AUTHORIZATION_CODE = aggregate(
     ForeignKeyConstraint(["tenant_id", "member_id"], ["member.tenant_id", "member.id"], name="authorization_code_member"),
     ForeignKeyConstraint(["tenant_id", "client_id"], ["client.tenant_id", "client.id"], name="authorization_code_client"),
 )
+
+SECOND_FACTOR = aggregate(
+    METADATA,
+    "second_factor",
+    "member_id",
+    *required(Uuid, "enrolment"),
+    *required(Text, "state"),
+    *optional(LargeBinary, "sealed_secret"),
+    *required(BigInteger, "last_step"),
+    *required(JSONB, "recovery"),
+    ForeignKeyConstraint(["tenant_id", "member_id"], ["member.tenant_id", "member.id"], name="second_factor_member"),
+    CheckConstraint("state IN ('pending', 'active', 'removed')", name="second_factor_state"),
+    CheckConstraint("(state = 'removed') = (sealed_secret IS NULL)", name="second_factor_secret"),
+    CheckConstraint("state = 'active' OR jsonb_array_length(recovery) = 0", name="second_factor_recovery"),
+)
+
+PASSWORD_RESET = aggregate(
+    METADATA,
+    "password_reset",
+    "member_id",
+    *required(Text, "state", "digest"),
+    *required(MOMENT, "asked_at"),
+    ForeignKeyConstraint(["tenant_id", "member_id"], ["member.tenant_id", "member.id"], name="password_reset_member"),
+    CheckConstraint("state IN ('open', 'used')", name="password_reset_state"),
+)

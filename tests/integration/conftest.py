@@ -5,8 +5,11 @@ from uuid import uuid4
 
 import pytest
 
+from tests.integration.browsing import browser
 from tests.shared.fakes import started
 from tests.shared.places import Place, Places, Templates
+
+__all__ = ["browser"]
 
 
 def _copies(templates: Templates, what: str) -> Iterator[Places]:

@@ -28,6 +28,7 @@ from services.payments.domain.provider.outcome import RefundStatus, Unknown
 from services.payments.domain.reconciliation.comparison import BreakKind, Found, Side, Standing, Subject
 from services.payments.handlers.reconciliation import RecordFindings, RequestReconciliation, TakeUpReconciliation
 from services.payments.handlers.refunds import ObserveRefund
+from tests.integration.factor_walk import second_factor_is_walked
 from tests.integration.shop import Shop, shop_at
 from tests.integration.till_edge import ACCOUNT, NEW, a_key, payments_edge
 from tests.shared.callers import Person, edge, message, onboard
@@ -47,28 +48,25 @@ UNAUDITED = {
     "cart": {"CreateCart", "ClaimCart", "PutLines", "AddQuantity", "RemoveLines"},
     "checkout": {"StartCheckout", "ResumeCheckout"},
     "identity": {"StartSession", "RefreshSession", "TakeOver", "RevokeSession", "RevokeToken"}
-    | {"IssueCode", "RedeemCode", "ReadStanding"},
+    | {"IssueCode", "RedeemCode", "ReadStanding", "AskPasswordReset"},
 }
 """The commands that a handler declares unaudited: shopping, buying, coming in. Each says why."""
 
 NO_ACTS = {
-    "cart": {
-        ("POST", "/v1/carts"),
-        ("POST", "/v1/carts/{cart_id}/claim"),
-        ("PUT", "/v1/carts/{cart_id}"),
-        ("PUT", "/v1/carts/{cart_id}/lines"),
-    }
-    | {("POST", "/v1/carts/{cart_id}/lines"), ("DELETE", "/v1/carts/{cart_id}/lines")}
+    "cart": {("POST", "/v1/carts"), ("POST", "/v1/carts/{cart_id}/claim"), ("PUT", "/v1/carts/{cart_id}")}
+    | {(method, "/v1/carts/{cart_id}/lines") for method in ("PUT", "POST", "DELETE")}
     | {(method, "/v1/carts/{cart_id}/lines/{sku}") for method in ("PUT", "DELETE")},
     "checkout": {("POST", "/v1/checkouts"), ("POST", "/v1/checkouts/{checkout_id}/resume"), ("POST", "/v1/order-lookups")},
     "identity": {("POST", "/v1/sessions"), ("DELETE", "/v1/sessions/current")}
+    | {("POST", "/v1/password-resets"), ("POST", "/v1/password-resets/confirm")}
     | {("POST", f"/oauth/{each}") for each in ("token", "authorize", "introspect", "revoke")},
     "payments": {("POST", "/v1/webhooks/stripe"), ("POST", "/v1/webhooks/stripe/{tenant_id}")}
     | {("POST", f"{ACCOUNT}/connections"), ("POST", "/v1/payments/{payment_id}/resolve")},
 }
 """The routes that change nothing of a shop's, for its shoppers, by the provider's word, or by no more than a wish.
 
-A payment's outcome is resolved by the same command under `/ops`, where it is walked."""
+A payment's outcome is resolved by the same command under `/ops`, where it is walked. Whoever chooses another password does so
+in `test_password_resets`, where there are letters."""
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -258,6 +256,7 @@ async def _staff_is_walked(walk: Walk, tenant_id: UUID, token: str) -> None:
     await walk.act(owner, "PATCH", "/v1/roles/packing", of, {"role", "epoch"}, json=fewer)
     await walk.act(owner, "PATCH", bob, of, {"member", "staff"}, json={"roles": ["viewer"]})
     await walk.act(owner, "DELETE", "/v1/roles/packing", of, {"role"})
+    walk.secrets |= await second_factor_is_walked(walk.act, owner)
     await walk.act(owner, "DELETE", bob, of, {"member", "staff", "epoch"})
     begun = await walk.client.post(
         "/v1/sessions", json={"shopper_ref": MAIL}, headers=Person(tenant_id, role=CLIENT).authorization

@@ -40,8 +40,10 @@ from tests.shared.victims import CANARY, api_key_of, client_of
 FOREVER_OPEN = {"/v1/sessions", "/v1/order-lookups", "/v1/webhooks/stripe", "/v1/webhooks/stripe/{tenant_id}", "/oauth/token"}
 NEVER_SET = {"/v1/provider-accounts/stripe"}
 """What the victim has none of: it is begun at the provider, who is nowhere here."""
+FOREVER_OPEN |= {"/v1/password-resets", "/v1/password-resets/confirm"}
 FOREVER_OPEN |= {"/v1/invitations/accept", "/oauth/authorize", "/oauth/revoke", "/oauth/introspect"}
 FOREVER_OPEN |= {"/v1/sessions/current", "/v1/sessions/{session_id}"}  # for any token, and nobody without one
+FOREVER_OPEN |= {f"/v1/second-factors{each}" for each in ("", "/confirm", "/recovery-codes", "/remove")}  # for a member's token
 FOREVER_OPEN |= {"/.well-known/jwks.json", "/.well-known/oauth-authorization-server"}
 
 

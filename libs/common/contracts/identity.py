@@ -1,4 +1,4 @@
-"""Events of the identity service: tenants, signing keys, revocations (compacted topics, always the whole state); invitations."""
+"""Events of the identity service: tenants, signing keys, revocations (compacted topics, always the whole state); letters."""
 
 from dataclasses import field
 from datetime import datetime
@@ -59,3 +59,13 @@ class InvitationCreated(Event):
     expires_at: datetime
     letter: Letter | None = None
     """To whom and with which token: a JWE (RFC 7516) that only the holder of the letters' key opens. None without such a key."""
+
+
+@event("password-reset.v1", "password-reset.created", aggregate="member_id")
+class PasswordResetCreated(Event):
+    """A member has forgotten their password. Whoever writes to people has the letter delivered, which is good until then."""
+
+    member_id: UUID
+    expires_at: datetime
+    letter: Letter | None = None
+    """As of an invitation."""

@@ -11,7 +11,9 @@ from services.identity.api import (
     invitations,
     members,
     oauth,
+    password_resets,
     roles,
+    second_factors,
     sessions,
     signing_keys,
     standing,
@@ -20,19 +22,8 @@ from services.identity.api import (
 
 ROUTES = Routes()
 PARTS = (
-    tenants,
-    standing,
-    exports,
-    clients,
-    api_keys,
-    sessions,
-    oauth,
-    authorize,
-    handed_back,
-    members,
-    invitations,
-    roles,
-    signing_keys,
+    *(tenants, standing, exports, clients, api_keys, sessions, oauth, authorize, handed_back),
+    *(members, invitations, roles, second_factors, password_resets, signing_keys),
 )
 for part in PARTS:
     ROUTES.include_router(part.ROUTES)

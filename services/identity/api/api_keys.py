@@ -14,7 +14,7 @@ from libs.common.contracts.external import WRITTEN
 from libs.common.decision import present
 from libs.common.errors import ConflictError
 from libs.common.http.paging import Limit, Page
-from libs.common.http.routes import Call, Caller, Routes, guard, reply
+from libs.common.http.routes import Caller, Routes, guard, reply
 from libs.common.http.seeing import Sight, listed
 from libs.common.messaging.idempotency import Answer, Replayed
 from services.identity import handlers, repository

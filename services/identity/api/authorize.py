@@ -19,6 +19,7 @@ from libs.common.http.refusals import refused
 from libs.common.http.routes import Call, Caller, Routes, for_strangers
 from libs.common.telemetry.security import Refused
 from services.identity import handlers, repository
+from services.identity.api import second_step
 from services.identity.api.desk import Desk
 from services.identity.api.issuer import Issuer
 from services.identity.api.member_tokens import new_code
@@ -26,6 +27,7 @@ from services.identity.api.oauth import MAX_FIELDS, UNCACHED, Form, form_of
 from services.identity.api.pages import sign_in_page
 from services.identity.domain.client import Client, tenant_of
 from services.identity.domain.member import Member, email_key
+from services.identity.domain.second_factor import Shown
 from services.identity.domain.sign_in import CHALLENGE, digest_of, is_redirect
 
 ROUTES = Routes()
@@ -45,11 +47,25 @@ class Asked:
     tenant: str
     client: Client
     fields: Mapping[str, str]
+    is_required: bool
+    """Whether a member must show a second factor."""
 
     @property
     def redirect_uri(self) -> str:
         """Where it is answered."""
         return self.fields["redirect_uri"]
+
+    @property
+    def place(self) -> second_step.Place:
+        """The same, for the second step."""
+        return second_step.Place(
+            tenant_id=self.tenant_id,
+            tenant=self.tenant,
+            client_id=self.client.id,
+            fields=self.fields,
+            redirect_uri=self.redirect_uri,
+            is_required=self.is_required,
+        )
 
     def fault(self) -> tuple[str, str] | None:
         """What is wrong with it, as RFC 6749 §4.1.2.1 has it."""
@@ -81,7 +97,7 @@ async def _asked(call: Call, form: Form) -> Asked:
         raise _unknown(call, tenant_id)
     if not tenants or not tenants[0].admits_clients:
         raise _unknown(call, tenant_id)
-    return Asked(tenant_id, tenants[0].name, clients[0], fields)
+    return Asked(tenant_id, tenants[0].name, clients[0], fields, tenants[0].requires_totp)
 
 
 def _unknown(call: Call, tenant_id: UUID | None) -> MalformedError:
@@ -119,11 +135,14 @@ async def show_sign_in(call: Caller) -> Response:
 @ROUTES.post(ROUTE, response_class=Response)
 @for_strangers
 async def sign_in(call: Caller) -> Response:
-    """Let a member in who knows the password, and send them back to the application with a code."""
+    """Let a member in who knows the password, and has their second factor; back they go to the application, with a code."""
     form = await form_of(call)
     asked = await _asked(call, form)
     if (refusal := _refused(call, asked)) is not None:
         return refusal
+    if ticket := form.get("ticket"):
+        judged = await second_step.judge(call, asked.place, ticket, form.get("code") or "")
+        return judged if isinstance(judged, Response) else await _let_in(call, asked, judged.member, judged.shown)
     email = form.get("email") or ""
     if _must_wait(call, asked, email):
         page = sign_in_page(asked.tenant, asked.fields, asked.redirect_uri, email=email, wrong=LATER)
@@ -132,6 +151,10 @@ async def sign_in(call: Caller) -> Response:
     member = await _known(call, asked, email, form.get("password") or "")
     if member is None:
         return sign_in_page(asked.tenant, asked.fields, asked.redirect_uri, email=email, wrong=WRONG)
+    return await second_step.next_page(call, asked.place, member) or await _let_in(call, asked, member, None)
+
+
+async def _let_in(call: Call, asked: Asked, member: Member, shown: Shown | None) -> Response:
     code_id = new_id()
     code = new_code(asked.tenant_id, code_id)
     command = handlers.IssueCode(
@@ -142,9 +165,11 @@ async def sign_in(call: Caller) -> Response:
         redirect_uri=asked.redirect_uri,
         challenge=asked.fields["code_challenge"],
         scopes=asked.scopes,
+        password=member.password,
+        shown=shown,
     )
-    await call.execute(command, tenant_id=asked.tenant_id)
-    return _sent_back(call, asked, code=code)
+    refusal = await second_step.let_in(call, asked.place, command, member)
+    return refusal or _sent_back(call, asked, code=code)
 
 
 def _account(asked: Asked, email: str) -> str:

@@ -1,8 +1,8 @@
-"""The one page that people see: where they sign in. No script, one sheet of style, and nothing from anywhere else."""
+"""The pages that people see: where they sign in. No script, one sheet of style, and nothing from anywhere else."""
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from urllib.parse import urlsplit
 
@@ -20,6 +20,9 @@ input:focus-visible, button:focus-visible { outline: 3px solid #1a73e8; outline-
 button { width: 100%; margin-top: 1.5rem; padding: .75rem; font: inherit; font-weight: 600; border: 0; border-radius: .4rem;
   background: #174ea6; color: #fff; cursor: pointer }
 .wrong { margin: 0 0 1rem; padding: .75rem; border-left: 4px solid #b3261e; background: #b3261e1a }
+.qr svg { width: 100%; max-width: 15rem; height: auto; display: block; margin: 1rem auto }
+code { font-size: 1rem; overflow-wrap: anywhere }
+ul { columns: 2; padding: 0; list-style: none }
 """
 _STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 
@@ -34,31 +37,85 @@ _PAGE = """<!doctype html>
 <body>
 <main>
 <h1>Sign in to {tenant}</h1>
-{wrong}<form method="post" action="/oauth/authorize">
+{wrong}{before}<form method="post" action="/oauth/authorize">
 {hidden}
-<label for="email">E-mail</label>
-<input id="email" name="email" type="email" autocomplete="username" required maxlength="254" value="{email}"{email_focus}>
-<label for="password">Password</label>
-<input id="password" name="password" type="password" autocomplete="current-password" required maxlength="200"{password_focus}>
-<button type="submit">Sign in</button>
+{fields}
+<button type="submit">{button}</button>
 </form>
 </main>
 </body>
 </html>
 """
 
+_KNOWN = """<label for="email">E-mail</label>
+<input id="email" name="email" type="email" autocomplete="username" required maxlength="254" value="{email}"{email_focus}>
+<label for="password">Password</label>
+<input id="password" name="password" type="password" autocomplete="current-password" required maxlength="200"{password_focus}>"""
+
+_CODE = """<label for="code">{label}</label>
+<input id="code" name="code" autocomplete="one-time-code" autocapitalize="none" spellcheck="false" required maxlength="40"
+  autofocus>"""
+
+_ENROLMENT = """<p>{tenant} asks for a second factor. Scan this with an authenticator app on your phone:</p>
+<div class="qr">{qr}</div>
+<p>Or type the secret: <code>{secret}</code></p>
+"""
+
+_RECOVERY = """<p>Your second factor works. Keep these recovery codes where you would find them without your phone. Each is good
+once, and they are not shown again:</p>
+<ul>
+{codes}
+</ul>
+<p>Then sign in with the next code that your app shows.</p>
+"""
+
 
 def sign_in_page(tenant: str, asked: Mapping[str, str], redirect_uri: str, *, email: str = "", wrong: str = "") -> Response:
     """The form, with what the application asked for in it; `wrong` says what came of the last try."""
+    fields = _KNOWN.format(
+        email=escape(email), email_focus="" if email else " autofocus", password_focus=" autofocus" if email else ""
+    )
+    return _page(tenant, asked, redirect_uri, wrong=wrong, fields=fields)
+
+
+def code_page(
+    tenant: str, asked: Mapping[str, str], redirect_uri: str, *, wrong: str = "", recovery_codes: Sequence[str] = ()
+) -> Response:
+    """The form for a code after the password; with recovery codes, it is of somebody who has just got them."""
+    codes = "\n".join(f"<li><code>{escape(code)}</code></li>" for code in recovery_codes)
+    before = _RECOVERY.format(codes=codes) if codes else ""
+    fields = _CODE.format(label="Code of your authenticator app, or a recovery code")
+    return _page(tenant, asked, redirect_uri, wrong=wrong, before=before, fields=fields)
+
+
+def enrolment_page(
+    tenant: str, asked: Mapping[str, str], redirect_uri: str, *, secret: str, qr: str, wrong: str = ""
+) -> Response:
+    """The same for somebody who must have a second factor and has none: what to scan, and its first code."""
+    before = _ENROLMENT.format(tenant=escape(tenant), qr=qr, secret=escape(secret))
+    fields = _CODE.format(label="The code that the app shows")
+    return _page(tenant, asked, redirect_uri, wrong=wrong, before=before, fields=fields, button="Go on")
+
+
+def _page(
+    tenant: str,
+    asked: Mapping[str, str],
+    redirect_uri: str,
+    *,
+    wrong: str,
+    fields: str,
+    before: str = "",
+    button: str = "Sign in",
+) -> Response:
     hidden = "\n".join(f'<input type="hidden" name="{escape(name)}" value="{escape(value)}">' for name, value in asked.items())
     body = _PAGE.format(
         tenant=escape(tenant),
         style=STYLE,
         wrong=f'<p class="wrong" role="alert">{escape(wrong)}</p>\n' if wrong else "",
+        before=before,
         hidden=hidden,
-        email=escape(email),
-        email_focus="" if email else " autofocus",
-        password_focus=" autofocus" if email else "",
+        fields=fields,
+        button=button,
     )
     return Response(body, status_code=422 if wrong else 200, headers=_headers(redirect_uri), media_type="text/html")
 

@@ -103,6 +103,10 @@ class Settings(BaseModel):
     provider_limits: ProviderLimits | None = None
     pay_later: PayLater | None = None
     card_testing: CardTesting | None = None
+    require_totp: Annotated[
+        bool | None,
+        Field(strict=True, description="Nobody of the staff signs in without a second factor. By default everybody chooses"),
+    ] = None
 
 
 class TenantChange(BaseModel):

@@ -44,6 +44,11 @@ def raised(
     return epoch, told(epoch)
 
 
+def is_since(epoch: Epoch, at: datetime) -> bool:
+    """Whether it was raised at this moment or later."""
+    return milliseconds(at + MARGIN) <= epoch.epoch_ms
+
+
 def told(epoch: Epoch) -> RevocationRaised:
     """The whole of an epoch, for everybody who checks tokens."""
     return RevocationRaised(kind=epoch.kind, id=epoch.id, epoch=epoch.epoch_ms)

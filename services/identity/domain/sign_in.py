@@ -45,6 +45,11 @@ class AuthorizationCode(Aggregate):
     session_id: UUID | None = None
     """The session that it was taken for."""
 
+    @property
+    def issued_at(self) -> datetime:
+        """When the member showed that it was them."""
+        return self.expires_at - LIFETIME
+
 
 def digest_of(code: str) -> str:
     """What is kept of a code. It has 256 random bits."""

@@ -75,6 +75,11 @@ class Tenant(Aggregate):
         return self.status in OPEN
 
     @property
+    def requires_totp(self) -> bool:
+        """Whether nobody of its staff comes in without a second factor."""
+        return self.settings.get("require_totp") is True
+
+    @property
     def admits_clients(self) -> bool:
         """Staff and machines sign in also where nothing new begins: they read, and give money back."""
         return self.status in ADMITTING

@@ -5,8 +5,10 @@ from services.identity.handlers import (
     core,
     invitations,
     members,
+    password_resets,
     revoking,
     roles,
+    second_factors,
     sessions,
     signing_in,
     signing_keys,
@@ -27,8 +29,10 @@ from services.identity.handlers.core import (
 from services.identity.handlers.granting import Granter
 from services.identity.handlers.invitations import AcceptInvitation, CreateInvitation, ResendInvitation, RevokeInvitation
 from services.identity.handlers.members import ChangeMember, RemoveMember
+from services.identity.handlers.password_resets import AskPasswordReset, EndLeftSessions, ResetPassword
 from services.identity.handlers.revoking import TellEpoch, epoch_ref, raise_epoch
 from services.identity.handlers.roles import ChangeRole, CreateRole, DeleteRole
+from services.identity.handlers.second_factors import BeginFactor, ConfirmFactor, RemoveFactor, RenewRecoveryCodes
 from services.identity.handlers.sessions import EndSession, RevokeSession, RevokeToken, TakeOver
 from services.identity.handlers.signing_in import IssueCode, ReadStanding, RedeemCode, Standing
 from services.identity.handlers.standing import CloseTenant, ResumeTenant, SuspendTenant
@@ -40,15 +44,19 @@ __all__ = [
     "AddSecret",
     "AnnounceTenant",
     "AskOwner",
+    "AskPasswordReset",
+    "BeginFactor",
     "ChangeMember",
     "ChangeRole",
     "ChangeTenant",
     "CloseTenant",
+    "ConfirmFactor",
     "CreateClient",
     "CreateInvitation",
     "CreateRole",
     "DeleteClient",
     "DeleteRole",
+    "EndLeftSessions",
     "EndSession",
     "Granter",
     "IssueCode",
@@ -56,9 +64,12 @@ __all__ = [
     "ReadStanding",
     "RedeemCode",
     "RefreshSession",
+    "RemoveFactor",
     "RemoveMember",
     "RemoveSecret",
+    "RenewRecoveryCodes",
     "ResendInvitation",
+    "ResetPassword",
     "ResumeTenant",
     "RevokeInvitation",
     "RevokeSession",
@@ -73,9 +84,11 @@ __all__ = [
     "epoch_ref",
     "invitations",
     "members",
+    "password_resets",
     "raise_epoch",
     "revoking",
     "roles",
+    "second_factors",
     "sessions",
     "signing_in",
     "signing_keys",

@@ -8,6 +8,7 @@ from uuid import UUID
 from libs.common.decision import Message, Ref, World, present
 from services.identity import domain
 from services.identity.domain.member import Member, MemberState
+from services.identity.domain.second_factor import SecondFactor
 from services.identity.domain.staff import Staff
 from services.identity.handlers.granting import (
     Granter,
@@ -81,7 +82,11 @@ def change_member(world: World, message: Message[ChangeMember]) -> Member:
     return world.save(changed)
 
 
-@HANDLERS.on(RemoveMember, _member, _roles_held)
+def _member_and_factor(message: Message[RemoveMember]) -> list[Ref]:
+    return [*_member(message), Ref(SecondFactor, message.data.member_id)]
+
+
+@HANDLERS.on(RemoveMember, _member_and_factor, _roles_held)
 def remove_member(world: World, message: Message[RemoveMember]) -> Member:
     """Answers what stays of the member. Nobody removes somebody who holds more than they do themselves."""
     command = message.data
@@ -90,4 +95,7 @@ def remove_member(world: World, message: Message[RemoveMember]) -> Member:
     removed = domain.member.remove(member, world.now)
     world.save(domain.staff.change_member(staff_of(world), member, removed))
     raise_epoch(world, "subject", member.id)
+    factor = world.get(SecondFactor, member.id)
+    if factor is not None:
+        world.save(domain.second_factor.remove(factor))
     return world.save(removed)

@@ -8,17 +8,20 @@ from libs.common.decision import Message, Ref, World
 from services.identity import domain
 from services.identity.domain.client import Client
 from services.identity.domain.member import Member
+from services.identity.domain.revocation import Epoch
+from services.identity.domain.second_factor import SecondFactor, Shown
 from services.identity.domain.session import Session
 from services.identity.domain.sign_in import LIFETIME, AuthorizationCode, Redeemed
 from services.identity.domain.tenant import Tenant
 from services.identity.handlers.granting import allowed_to, role_refs
 from services.identity.handlers.revoking import epoch_ref, raise_epoch
+from services.identity.handlers.second_factors import factor_refs
 from services.identity.handlers.table import COMING_IN, HANDLERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssueCode:
-    """Let an application have a code, for a member who has just shown that it is them."""
+    """Let an application have a code, for a member who has just shown that it is them: `shown`, beside their password."""
 
     code_id: UUID
     digest: str
@@ -27,6 +30,9 @@ class IssueCode:
     redirect_uri: str
     challenge: str
     scopes: tuple[str, ...]
+    password: str | None
+    """The hash that the password was held against: it may be another by now."""
+    shown: Shown | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,10 +66,21 @@ class ReadStanding:
     client_id: str
 
 
-@HANDLERS.on(IssueCode, lambda _: [], unaudited=COMING_IN)  # a new id: there is nothing to look up
+def _who_comes(message: Message[IssueCode]) -> list[Ref]:
+    return [*factor_refs(message.data.member_id), Ref(Tenant, message.tenant_id, shared=True)]
+
+
+@HANDLERS.on(IssueCode, _who_comes, unaudited=COMING_IN)
 def issue_code(world: World, message: Message[IssueCode]) -> AuthorizationCode:
-    """Answers the code."""
+    """Answers the code. Raises RejectedError unless the member may come in, with their second factor if there must be one."""
     command = message.data
+    member, tenant = world.get(Member, command.member_id), world.get(Tenant, world.tenant_id)
+    if member is None or tenant is None or not member.is_active or member.password != command.password:
+        raise domain.second_factor.not_right()
+    factor = world.get(SecondFactor, member.id)
+    used = domain.second_factor.demand(factor, command.shown, is_required=tenant.requires_totp)
+    if used is not None:
+        world.save(used)
     code = AuthorizationCode(
         tenant_id=world.tenant_id,
         id=command.code_id,
@@ -78,13 +95,22 @@ def issue_code(world: World, message: Message[IssueCode]) -> AuthorizationCode:
     return world.save(code)
 
 
-def _taken_for(world: World, message: Message[RedeemCode]) -> Iterable[Ref]:
-    """The session of a code that was taken before: it ends if the code comes again."""
+def _whose(world: World, message: Message[RedeemCode]) -> Iterable[Ref]:
+    """Whose code it is, locked so that no session begins beside a password that is changed; and what it was taken for before."""
     code = world.get(AuthorizationCode, message.data.code_id)
-    return [] if code is None or code.session_id is None else [Ref(Session, code.session_id), epoch_ref(code.session_id)]
+    if code is None:
+        return []
+    taken_for = [] if code.session_id is None else [Ref(Session, code.session_id), epoch_ref(code.session_id)]
+    return [Ref(Member, code.member_id), epoch_ref(code.member_id), *taken_for]
 
 
-@HANDLERS.on(RedeemCode, lambda m: [Ref(AuthorizationCode, m.data.code_id)], _taken_for, unaudited=COMING_IN)
+def _is_over(world: World, code: AuthorizationCode | None) -> bool:
+    """Whether something was taken from the member since: what they showed to get the code may be known to somebody else."""
+    epoch = world.get(Epoch, str(code.member_id)) if code is not None else None
+    return code is not None and epoch is not None and domain.revocation.is_since(epoch, code.issued_at)
+
+
+@HANDLERS.on(RedeemCode, lambda m: [Ref(AuthorizationCode, m.data.code_id)], _whose, unaudited=COMING_IN)
 def redeem_code(world: World, message: Message[RedeemCode]) -> tuple[Session | None, Redeemed]:
     """Answers the session, and what became of the code. A refusal is no error here: the end of a session must stand."""
     command = message.data
@@ -98,6 +124,8 @@ def redeem_code(world: World, message: Message[RedeemCode]) -> tuple[Session | N
         now=world.now,
     )
     if code is None or code.session_id is None or came_to is Redeemed.REFUSED:
+        return None, Redeemed.REFUSED
+    if came_to is Redeemed.TAKEN and _is_over(world, code):
         return None, Redeemed.REFUSED
     if came_to is Redeemed.REUSED:
         taken_for = world.get(Session, code.session_id)

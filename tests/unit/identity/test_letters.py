@@ -6,8 +6,6 @@ import orjson
 import pytest
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256, Hash
 from jwt.algorithms import ECAlgorithm
 
 from libs.common.settings import SettingsError
@@ -15,6 +13,7 @@ from services.identity.api.desk import Desk
 from services.identity.api.letters import Letters, named
 from services.identity.api.passwords import Passwords
 from services.identity.domain.invitation import digest_of, invite
+from tests.shared.letters import opened
 from tests.unit.memory import NOW, TENANT
 
 WRITER, STRANGER = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
@@ -24,33 +23,15 @@ def _jwk(key: ec.EllipticCurvePublicKey | ec.EllipticCurvePrivateKey) -> str:
     return orjson.dumps({**ECAlgorithm.to_jwk(key, as_dict=True), "kid": "letters-1"}).decode()
 
 
-def _raw(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-
-
-def _opened(sealed: str, key: ec.EllipticCurvePrivateKey) -> dict[str, str]:
-    """As RFC 7516 and RFC 7518 §4.6 have it, step by step."""
-    protected, encrypted_key, nonce, ciphertext, tag = sealed.split(".")
-    header = orjson.loads(_raw(protected))
-    assert (header["alg"], header["enc"], header["kid"], encrypted_key) == ("ECDH-ES", "A256GCM", "letters-1", "")
-    ephemeral = ECAlgorithm.from_jwk(header["epk"])
-    assert isinstance(ephemeral, ec.EllipticCurvePublicKey)
-    digest = Hash(SHA256())
-    digest.update(bytes((0, 0, 0, 1)) + key.exchange(ec.ECDH(), ephemeral))
-    digest.update(bytes((0, 0, 0, 7)) + b"A256GCM" + bytes(4) + bytes(4) + bytes((0, 0, 1, 0)))
-    plain = AESGCM(digest.finalize()).decrypt(_raw(nonce), _raw(ciphertext) + _raw(tag), protected.encode())
-    letter: dict[str, str] = orjson.loads(plain)
-    return letter
-
-
 def test_a_letter_says_to_whom_and_with_which_token_and_opens_for_its_writer_alone() -> None:
     desk = Desk(bytes(32), Letters.read(_jwk(WRITER.public_key())))
     token, letter = desk.token(TENANT, TENANT, "ada@shop.test")
     assert letter is not None
-    told = _opened(letter, WRITER)
+    told = opened(letter, WRITER)
+    assert orjson.loads(base64.urlsafe_b64decode(letter.split(".")[0] + "=="))["kid"] == "letters-1"
     assert (told["to"], told["tenant_id"], digest_of(told["token"])) == ("ada@shop.test", str(TENANT), token.digest)
     with pytest.raises(InvalidTag):
-        _opened(letter, STRANGER)
+        opened(letter, STRANGER)
     again = desk.token(TENANT, TENANT, "ada@shop.test")[1]
     assert again is not None
     assert again.split(".")[0] != letter.split(".")[0], "no two have a key in common"

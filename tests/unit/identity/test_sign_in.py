@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from libs.common.auth import MEMBER
-from libs.common.errors import ConflictError
+from libs.common.errors import ConflictError, RejectedError
 from services.identity.domain import access, client, session, sign_in
 from services.identity.domain.client import Client, Secret
 from services.identity.domain.member import MemberState
@@ -66,7 +66,7 @@ def test_nowhere_else(uri: str) -> None:
     assert not re.fullmatch(REDIRECT, uri)
 
 
-def _issued(house: House, *scopes: str) -> AuthorizationCode:
+def _issued(house: House, *scopes: str, password: str | None = None) -> AuthorizationCode:
     person = house.member("viewer")
     command = IssueCode(
         code_id=CODE_ID,
@@ -76,6 +76,7 @@ def _issued(house: House, *scopes: str) -> AuthorizationCode:
         redirect_uri="https://a.test/",
         challenge=CHALLENGE,
         scopes=scopes,
+        password=password or person.password,
     )
     code: AuthorizationCode = house.execute(command)
     return code
@@ -105,6 +106,11 @@ def test_a_code_is_taken_once_and_coming_again_ends_what_it_was_taken_for() -> N
     told = len(house.outbox)
     assert house.execute(_redeem())[1] is Redeemed.REUSED
     assert len(house.outbox) == told, "what is over is not ended again"
+
+
+def test_no_code_is_issued_upon_a_password_that_is_another_by_now() -> None:
+    with pytest.raises(RejectedError):
+        _issued(House(), password="the hash before")
 
 
 def test_a_refresh_token_is_of_the_application_that_it_was_given_to() -> None:
