@@ -29,7 +29,7 @@ NAMED = {"client_id", "tenant_id", "parked_id"}
 def _cells(service: str) -> Mapping[str, Mapping[str, str]]:
     """What the document says of a service: the cells of each route, by caller."""
     text = (ROOT / "docs" / "access.md").read_text(encoding="utf-8")
-    part = text.partition(f"<!-- generated: {service} -->")[2].partition("<!-- /generated -->")[0]
+    part = text.partition(f"\n### {service}\n")[2].partition("\n### ")[0].partition("<!-- /generated -->")[0]
     head, _, *rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in part.strip().splitlines()]
     return {cells[0].strip("`"): dict(zip(head[1:], cells[1:], strict=True)) for cells in rows}
 

@@ -19,8 +19,8 @@ WITHHELD = {
     "invitation": ["nonce", "digest"],
 }
 """What proves who somebody is. Sealed keys and digests in bytes are never taken away, here or elsewhere."""
-LEFT_OUT = ["authorization_code", "service_secret", "signing_key"]
-"""Codes that live for a minute, and the platform's own secrets."""
+LEFT_OUT = ["authorization_code", "password_reset", "second_factor", "service_secret", "signing_key"]
+"""Codes that live for a minute or an hour, what they are made with, and the platform's own secrets."""
 
 ROUTES = Routes()
 ROUTES.include_router(export_routes("identity", parts_of_export(tables.METADATA, WITHHELD, LEFT_OUT)))

@@ -19,13 +19,17 @@ PUBLIC = {
     ("identity", "/oauth/revoke"),
     ("identity", "/oauth/introspect"),
     ("identity", "/v1/invitations/accept"),
+    ("identity", "/v1/password-resets"),
+    ("identity", "/v1/password-resets/confirm"),
     ("identity", "/v1/sessions"),
     ("checkout", "/v1/order-lookups"),
     ("payments", "/v1/webhooks/stripe"),
     ("payments", "/v1/webhooks/stripe/{tenant_id}"),
 }
 """Every route that anybody may call."""
-OWN = {("identity", "/v1/sessions/current"), ("identity", "/v1/sessions/{session_id}")}
+OWN = {("identity", f"/v1/sessions{rest}") for rest in ("/current", "/{session_id}")} | {
+    ("identity", f"/v1/second-factors{rest}") for rest in ("", "/confirm", "/recovery-codes", "/remove")
+}
 """Every route for whoever has a token, about what is theirs: it takes no permission."""
 
 
