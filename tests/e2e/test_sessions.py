@@ -244,7 +244,7 @@ async def test_the_metadata_says_what_is_there(market: Market) -> None:
         async with session.get(url) as answer:
             metadata = await answer.json()
         async with session.get(metadata.pop("authorization_endpoint")) as answer:
-            assert (answer.status, answer.content_type) == (400, "text/html"), "a page for people"
+            assert answer.status == 400, "there, and nothing was asked"
         for name, endpoint in metadata.items():
             if name.endswith("_endpoint"):
                 async with session.post(endpoint, data={}) as answer:
