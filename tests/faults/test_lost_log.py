@@ -128,6 +128,22 @@ async def test_who_asks_for_positions_while_the_broker_hangs_is_told_so_before_g
             os.kill(own_kafka.pid, signal.SIGCONT)
 
 
+async def test_a_member_whose_client_has_stopped_to_learn_where_partitions_are_learns_it_again(
+    admin_url: str, own_kafka: EmbeddedKafka, fresh_prefix: Callable[[str], str]
+) -> None:
+    async with (
+        toy_at(admin_url, own_kafka.bootstrap_servers, fresh_prefix("dead")) as toy,
+        toy.shell() as shell,
+        Member(toy, shell, adopts=False) as inbox,
+    ):
+        await until(lambda: _states(inbox), lambda found: found == {"known-log"})
+        client = inbox.members[0]._connected()._client  # type: ignore[union-attr]
+        client._sync_task.cancel()
+        await asyncio.wait({client._sync_task})
+        client.force_metadata_update()  # whoever asks where a partition is waits for this from now on
+        assert await _states(inbox) == {"known-log"}
+
+
 async def test_what_was_parked_out_of_the_old_log_keeps_its_place_and_leaves_its_number(
     admin_url: str, own_kafka: EmbeddedKafka, tmp_path: Path, fresh_prefix: Callable[[str], str]
 ) -> None:

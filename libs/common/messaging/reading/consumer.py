@@ -104,11 +104,29 @@ class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
 
     async def logs(self, topics: Collection[str]) -> dict[TopicPartition, Log]:
         """Which logs the partitions of these topics are. Raises a KafkaError when nobody says so."""
+        self._revive()
         try:
             return logs_in(await self._ask(self._client.get_random_node(), LogRequest(sorted(topics))))
         except NotImplementedError:  # a broker of before topic ids: only the offsets tell
             partitions = {topic: await self._client._wait_on_metadata(topic) for topic in topics}  # noqa: SLF001
             return {TopicPartition(topic, each): Log(None, -1) for topic, found in partitions.items() for each in found}
+
+    def _revive(self) -> None:
+        """Have the brokers' layout learned again if aiokafka has stopped to.
+
+        Its task for that dies of what it does not expect, such as a broker that goes while it is being logged in to; then
+        whoever wants to know where a partition is waits for ever.
+        """
+        client = self._client
+        if client._sync_task is None or not client._sync_task.done():  # noqa: SLF001 - it has no word for it
+            return
+        log.warning("consumer.revived", action="none: where partitions are is learned again")
+        if client._md_update_fut is not None and not client._md_update_fut.done():  # noqa: SLF001
+            client._md_update_fut.set_result(False)  # noqa: SLF001
+        client._md_update_fut = None  # noqa: SLF001
+        client._md_update_waiter = asyncio.get_running_loop().create_future()  # noqa: SLF001
+        client._sync_task = asyncio.create_task(client._md_synchronizer())  # noqa: SLF001
+        client.force_metadata_update()
 
     async def topic_ids(self, topics: Collection[str]) -> dict[str, UUID | None]:
         """The id of each topic, which is another one once it was made anew."""
