@@ -18,13 +18,13 @@ class Crowding:
         self._share = 0.0
 
     def share(self) -> float:
-        """Which part of the time in which this process wanted to run it waited, a moment ago. Zero if nobody says."""
-        if time.monotonic() - self._looked_at >= LOOK_SECONDS:
-            self._looked_at = time.monotonic()
-            (ran, waited), before = _scheduled(), (self._ran, self._waited)
-            self._ran, self._waited = ran, waited
-            ran, waited = ran - before[0], waited - before[1]
-            self._share = waited / (ran + waited) if waited > 0 else 0.0
+        """Which part of the time since it last looked, of that in which it wanted to run, it waited. Zero if nobody says."""
+        now = time.monotonic()
+        if now - self._looked_at >= LOOK_SECONDS:
+            ran, waited = _scheduled()
+            runs, waits = ran - self._ran, waited - self._waited
+            self._looked_at, self._ran, self._waited = now, ran, waited
+            self._share = waits / (runs + waits) if waits > 0 else 0.0
         return self._share
 
 

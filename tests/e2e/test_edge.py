@@ -73,7 +73,7 @@ async def test_who_waits_is_answered_at_once_and_a_stream_ends_as_it_should_when
         assert await told_operators
         await leaving
     await market.stack.start_process("checkout.api")
-    assert answered < 25, "far from the 30 s that they would have waited"
+    assert answered < 10, "far from the 30 s that they would have waited"
 
 
 async def test_who_comes_while_a_process_leaves_is_answered_and_told_not_to_come_again(market: Market) -> None:

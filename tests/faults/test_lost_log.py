@@ -4,7 +4,7 @@ import asyncio
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -109,39 +109,45 @@ async def test_a_member_under_which_the_log_is_lost_says_so_and_goes_on_when_tol
         assert await applied(toy, tenant, 2 * count * PARTITIONS) == 2 * count * PARTITIONS
 
 
+@pytest.fixture
+async def inbox(admin_url: str, own_kafka: EmbeddedKafka, fresh_prefix: Callable[[str], str]) -> AsyncIterator[Inbox]:
+    """A member's, that reads logs which it knows."""
+    async with (
+        toy_at(admin_url, own_kafka.bootstrap_servers, fresh_prefix("knows")) as toy,
+        toy.shell() as shell,
+        Member(toy, shell, adopts=False) as inbox,
+    ):
+        await until(lambda: _states(inbox), lambda found: found == {"known-log"})
+        yield inbox
+
+
 async def test_who_asks_for_positions_while_the_broker_hangs_is_told_so_before_giving_up(
-    admin_url: str, own_kafka: EmbeddedKafka, fresh_prefix: Callable[[str], str]
+    inbox: Inbox, own_kafka: EmbeddedKafka
 ) -> None:
-    async with (
-        toy_at(admin_url, own_kafka.bootstrap_servers, fresh_prefix("hangs")) as toy,
-        toy.shell() as shell,
-        Member(toy, shell, adopts=False) as inbox,
-    ):
-        await until(lambda: _states(inbox), lambda found: found == {"known-log"})
-        assert own_kafka.pid
-        os.kill(own_kafka.pid, signal.SIGSTOP)
-        try:
-            async with asyncio.timeout(3 * ANSWER_SECONDS):
-                with pytest.raises(UnavailableError, match="does not say which logs"):
-                    await inbox.stored[0].listing()
-        finally:
-            os.kill(own_kafka.pid, signal.SIGCONT)
+    assert own_kafka.pid
+    os.kill(own_kafka.pid, signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(3 * ANSWER_SECONDS):
+            with pytest.raises(UnavailableError, match="does not say which logs"):
+                await inbox.stored[0].listing()
+    finally:
+        os.kill(own_kafka.pid, signal.SIGCONT)
 
 
-async def test_a_member_whose_client_has_stopped_to_learn_where_partitions_are_learns_it_again(
-    admin_url: str, own_kafka: EmbeddedKafka, fresh_prefix: Callable[[str], str]
-) -> None:
-    async with (
-        toy_at(admin_url, own_kafka.bootstrap_servers, fresh_prefix("dead")) as toy,
-        toy.shell() as shell,
-        Member(toy, shell, adopts=False) as inbox,
-    ):
-        await until(lambda: _states(inbox), lambda found: found == {"known-log"})
-        client = inbox.members[0]._connected()._client  # type: ignore[union-attr]
-        client._sync_task.cancel()
-        await asyncio.wait({client._sync_task})
-        client.force_metadata_update()  # whoever asks where a partition is waits for this from now on
-        assert await _states(inbox) == {"known-log"}
+@pytest.mark.parametrize("error", [EOFError("it was cut"), asyncio.CancelledError()], ids=["cut", "canceled by nobody"])
+async def test_a_member_goes_on_to_learn_where_partitions_are_whatever_has_ended_that(inbox: Inbox, error: BaseException) -> None:
+    client, failed = inbox.members[0]._connected()._client, asyncio.Event()  # type: ignore[union-attr]
+    update = client._metadata_update
+
+    async def fails_once(*_: Any) -> Any:
+        client._metadata_update = update
+        failed.set()
+        raise error
+
+    client._metadata_update = fails_once
+    client.force_metadata_update()  # whoever asks where a partition is waits for this from now on
+    await failed.wait()
+    assert await _states(inbox) == {"known-log"}
 
 
 async def test_what_was_parked_out_of_the_old_log_keeps_its_place_and_leaves_its_number(

@@ -28,6 +28,8 @@ SETTLE_SECONDS, PATIENCE_SECONDS, LONG_PATIENCE_SECONDS = 120, 6, 30
 """So long in all, and so long while nothing moves: a mutant's loss shows by that, and the true kernel may be held up."""
 ZOMBIE_SECONDS = 11
 """The session of a member of the group ends after ten."""
+RELIEF_SECONDS = 2
+"""For an actor to come to its next wait, which nothing tells of: one that has not would hide what its mutant does."""
 PUBLISHED = "EXISTS (SELECT FROM outbox_cursor WHERE win > 0 AND hi IS NULL)"
 
 
@@ -132,7 +134,7 @@ async def a_member_is_stopped_past_its_session(stage: Stage, troupe: Troupe) -> 
     await asyncio.sleep(ZOMBIE_SECONDS)
     await stage.until("EXISTS (SELECT FROM tally)")
     troupe.resume(zombie)
-    await asyncio.sleep(2)
+    await asyncio.sleep(RELIEF_SECONDS)
     await troupe.enter("relay")
     return keys
 
@@ -222,7 +224,7 @@ async def _idle_relay(stage: Stage, troupe: Troupe, **part: Any) -> int:
     """A relay that has the lease, and looks for itself whether there is anything to do."""
     relay = await troupe.enter("relay", listens=False, **part)
     await stage.until("EXISTS (SELECT FROM outbox_cursor WHERE owner IS NOT NULL)")
-    await asyncio.sleep(2)
+    await asyncio.sleep(RELIEF_SECONDS)
     return relay
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from libs.common.clock import new_id
 from libs.common.messaging.attributes import parse_position
-from libs.common.messaging.relay.cursor import Cursor
+from libs.common.messaging.relay.cursor import LEASE_SECONDS, Cursor
 from libs.common.messaging.relay.window import chunks
 from tests.faults.outbox import INSERT, ROOT, MakeToy, Writer, all_published, connected, delivered, until
 from tests.shared.toy import TOPIC, Toy
@@ -133,14 +133,16 @@ async def test_a_standby_takes_over_within_the_lease_of_a_killed_relay_and_at_on
             doomed.send_signal(signal.SIGKILL)
             await doomed.wait()
             await writer.write((tenant, "k0"))
-            await until(lambda: owned_by("standby"))
+            taken = await until(lambda: owned_by("standby"), LEASE_SECONDS + 5)
             await all_published(toy)
             async with toy.relay("third"):
                 await asyncio.sleep(1.5)
                 assert await owned_by("standby")
         assert await reader.fetchval(owned) is None, "who stops gives the lease back"
         async with toy.relay("fourth"):
-            await until(lambda: owned_by("fourth"))
+            given = await until(lambda: owned_by("fourth"), 5)
+    print(f"taken over {taken:.2f} s after a kill, {given:.2f} s after a clean stop; the lease is {LEASE_SECONDS} s")
+    assert given < taken
     sequences, _ = await delivered(toy)
     assert sequences == {key: [*range(1, count + 1)] for key, count in writer.written.items()}
 

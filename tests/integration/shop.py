@@ -46,7 +46,7 @@ class WatchedHints(Hints):
 
 
 @asynccontextmanager
-async def process(place: Place) -> AsyncIterator[tuple[Shell, "WatchedHints", list[str]]]:
+async def process(place: Place) -> AsyncIterator[tuple[Shell, WatchedHints, list[str]]]:
     """What one process has: a pool, of one connection here, whose statements are written down, and hints of its own."""
     database = await Database.connect(place.url("app"), application="test", size=1)
     statements: list[str] = []

@@ -34,9 +34,9 @@ class Worth:
     def of(self, count: int) -> int:
         """What so many more cost in minor units: as near to their even part as those that were refunded before leave it."""
         small_price, large_count = divmod(self.steps, self.quantity)
-        after = self.refunded + count
-        large = self.steps * after // self.quantity - small_price * after - self._large_gone
-        most = min(count, large_count - self._large_gone)
+        after, large_gone = self.refunded + count, self._large_gone
+        large = self.steps * after // self.quantity - small_price * after - large_gone
+        most = min(count, large_count - large_gone)
         least = 0 if small_price else min(most, 1)  # else nothing could be given back for these, whenever it is asked
         return (small_price * count + min(max(large, least), most)) * self.step
 

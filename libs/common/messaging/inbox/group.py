@@ -3,7 +3,8 @@
 import asyncio
 from collections import Counter as Counts
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import asyncpg
 import structlog
@@ -86,7 +87,11 @@ class Inbox:
         courses = self._courses([broker.topic(topic) for topic in topics], foreign, patient=patient)
         self.members = [
             Member(
-                *(each, self.group, shell.database, self.reader, batch),
+                each,
+                self.group,
+                shell.database,
+                self.reader,
+                batch,
                 committed=self._committed,
                 adopts_new_logs=adopts_new_logs,
             )
@@ -96,14 +101,14 @@ class Inbox:
     def _courses(self, topics: Sequence[str], foreign: frozenset[str], *, patient: bool) -> list[Course]:
         """Our own topics and those of others apart. Who is in no hurry reads them as they come, and gives way too."""
         own, others = [each for each in topics if each not in foreign], [each for each in topics if each in foreign]
-        gives_way: Any = {"lanes": 1, "max_records": FEED_RECORDS, "rest": PACE.rest}
+        giving_way = partial(Course, lanes=1, max_records=FEED_RECORDS, rest=PACE.rest)
         if patient:
-            return [Course(topics=topics, kafka_group=self.group, patient=True, **gives_way)]
+            return [giving_way(topics=topics, kafka_group=self.group, patient=True)]
         if not own or not others:
             return [Course(topics=topics, kafka_group=self.group)]
         return [
             Course(topics=own, kafka_group=self.group, concerned=PACE.own),
-            Course(topics=others, kafka_group=f"{self.group}.feeds", **gives_way),
+            giving_way(topics=others, kafka_group=f"{self.group}.feeds"),
         ]
 
     @property

@@ -1,11 +1,12 @@
 """The one consumer that everything of ours reads with: what others write into a topic cannot stop, starve or fell it.
 
-aiokafka's own does not survive a batch that it cannot read, and unpacks whatever it is given. Two places are changed:
+aiokafka's own does not survive a batch that it cannot read, and unpacks whatever it is given. Three places are changed:
 
 - `AIOKafkaClient.send`, of this consumer's own client: a fetch's answer is looked through (`batches.py`) as it comes in,
   while it still can be asked for again;
 - `MemoryRecords`, as the fetcher's module knows it: batches that were looked through pass as they are. Other consumers of
-  this process, which have bytes there, notice nothing.
+  this process, which have bytes there, notice nothing;
+- `AIOKafkaClient._md_synchronizer`, of this consumer's own client: it goes on after whatever ends it.
 
 Only committed transactions are read. What cannot be read comes as a note in its own place (`notes.py`).
 """
@@ -35,6 +36,8 @@ PARTITION_BYTES: Final = 1_048_576
 STUCK_SECONDS: Final = 15.0
 """So long Kafka is asked again before it is believed that it cannot read its own log: a disk may hesitate."""
 STUCK_PAUSE_SECONDS: Final = 0.5
+LEARN_SECONDS: Final = 0.5
+"""After so long it is asked again where partitions are, if that failed."""
 WITHHELD: Final = "Kafka cannot read its own log here"
 
 Send = Callable[..., Awaitable[Any]]
@@ -66,6 +69,8 @@ class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
         )
         self._ask: Send = self._client.send
         self._client.send = self._send
+        self._learn_layout: Callable[[], Awaitable[None]] = self._client._md_synchronizer  # noqa: SLF001 - it has no word for it
+        self._client._md_synchronizer = self._keep_learning  # noqa: SLF001
         self._polls = 0
         self._served: dict[TopicPartition, int] = {}
         """With which poll each partition last gave something."""
@@ -104,33 +109,32 @@ class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
 
     async def logs(self, topics: Collection[str]) -> dict[TopicPartition, Log]:
         """Which logs the partitions of these topics are. Raises a KafkaError when nobody says so."""
-        self._revive()
         try:
             return logs_in(await self._ask(self._client.get_random_node(), LogRequest(sorted(topics))))
         except NotImplementedError:  # a broker of before topic ids: only the offsets tell
             partitions = {topic: await self._client._wait_on_metadata(topic) for topic in topics}  # noqa: SLF001
             return {TopicPartition(topic, each): Log(None, -1) for topic, found in partitions.items() for each in found}
 
-    def _revive(self) -> None:
-        """Have the brokers' layout learned again if aiokafka has stopped to.
-
-        Its task for that dies of what it does not expect, such as a broker that goes while it is being logged in to; then
-        whoever wants to know where a partition is waits for ever.
-        """
-        client = self._client
-        if client._sync_task is None or not client._sync_task.done():  # noqa: SLF001 - it has no word for it
-            return
-        log.warning("consumer.revived", action="none: where partitions are is learned again")
-        if client._md_update_fut is not None and not client._md_update_fut.done():  # noqa: SLF001
-            client._md_update_fut.set_result(False)  # noqa: SLF001
-        client._md_update_fut = None  # noqa: SLF001
-        client._md_update_waiter = asyncio.get_running_loop().create_future()  # noqa: SLF001
-        client._sync_task = asyncio.create_task(client._md_synchronizer())  # noqa: SLF001
-        client.force_metadata_update()
-
     async def topic_ids(self, topics: Collection[str]) -> dict[str, UUID | None]:
         """The id of each topic, which is another one once it was made anew."""
         return {partition.topic: log.topic_id for partition, log in (await self.logs(topics)).items()}
+
+    async def _keep_learning(self) -> None:
+        """Learn where partitions are for as long as the client lives.
+
+        aiokafka's own task for it ends with whatever it does not expect, a cancellation among that which nobody asked for;
+        then all who want to know wait for ever.
+        """
+        while True:
+            try:
+                await self._learn_layout()
+            except (Exception, asyncio.CancelledError) as error:
+                if (task := asyncio.current_task()) is None or task.cancelling():
+                    raise
+                log.warning("consumer.layout_not_learned", error=repr(error), action="nothing is lost; it is asked for again")
+                if not self._client._md_update_waiter.done():  # noqa: SLF001
+                    self._client._md_update_waiter.set_result(None)  # noqa: SLF001 - at once, not when the layout has aged
+                await asyncio.sleep(LEARN_SECONDS)
 
     async def _send(self, node: int, request: Any, **options: Any) -> Any:
         """Ask a broker, and look through what it has fetched."""
