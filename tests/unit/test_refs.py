@@ -33,6 +33,7 @@ from services.identity.domain.invitation import Invitation
 from services.identity.domain.member import Member
 from services.identity.domain.session import Session
 from services.identity.domain.sign_in import AuthorizationCode
+from services.identity.handlers.signing_in import RedeemCode
 from services.payments.domain.money.ledger import Entry
 from services.payments.domain.money.refund import Refund as MoneyBack
 from services.payments.domain.payment.attempt import Attempt
@@ -86,8 +87,8 @@ KNOWN: dict[str, Known] = {
 MADE_ANEW = {Attempt, Cart, Checkout, Entry, MoneyBack, Note, Operation, Order, OrderPayment, Refund, Session, TimelineEntry}
 MADE_ANEW |= {AuthorizationCode, Invitation, Member}
 """Made under an id that is new or follows from what is locked: there is nothing to look up."""
-UNREAD = {(LookAtPayment, Attempt)}
-"""Declared and never asked for: it shares its second round with `ObserveIntent`."""
+UNREAD = {(LookAtPayment, Attempt), (RedeemCode, Member)}
+"""Declared and never asked for: the one shares its second round with `ObserveIntent`, the other is there to be locked."""
 REFUSALS = (CartwrightError, SealError)
 
 A = TypeVar("A", bound=Aggregate)
