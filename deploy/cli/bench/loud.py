@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 
 from deploy.cli.api import Api, RefusedError, connected
 from deploy.cli.bench.orders import anything, bought
+from deploy.cli.bench.staff import signing_in
 from deploy.cli.publisher import Fact, Record, publishing
 from deploy.cli.shop import Shop
 from deploy.local.description import StackDescription
@@ -140,6 +141,12 @@ async def _shoppers(loud: Loud) -> dict[str, Any]:
     return {"answers": dict(sorted(answers.items()))}
 
 
+async def _staff(loud: Loud) -> dict[str, Any]:
+    """Two hundred who sign in at once: each password takes as long to look at as it would take somebody to guess at it."""
+    async with connected(loud.stack) as api:
+        return await signing_in(api, loud.tenant_id, loud.seconds)
+
+
 async def _ended(buying: Coroutine[Any, Any, str]) -> str:
     try:
         return await buying
@@ -169,4 +176,5 @@ KINDS: Final = {
     "unknown_tenants": _unknown,
     "declined_cards": _declined,
     "sessions_and_carts": _shoppers,
+    "staff_signing_in": _staff,
 }

@@ -40,6 +40,7 @@ COUNTS: Final = {
     "unknown_tenants": 100_000,
     "declined_cards": 1_000,
     "sessions_and_carts": 0,
+    "staff_signing_in": 0,
 }
 PROBES: Final = 24
 """Products whose prices change: enough for every partition."""
@@ -173,7 +174,7 @@ async def bench_neighbours(scale: float, pool: ProcessPoolExecutor, say: Say) ->
 def _loud(market: Market, neighbour: Onboarded, kind: str, scale: float) -> Loud:
     client = neighbour.client
     count = max(1, int(COUNTS[kind] * scale))
-    seconds = max(5.0, scale * (SHOPPING_SECONDS if kind == "sessions_and_carts" else LONGEST_SECONDS))
+    seconds = max(5.0, scale * (LONGEST_SECONDS if COUNTS[kind] else SHOPPING_SECONDS))
     return Loud(market.api.stack, neighbour.tenant_id, client.client_id, client.secret(), count, seconds)
 
 

@@ -15,8 +15,8 @@ from libs.common.errors import UnavailableError
 ITERATIONS, MEMORY_KIB, LANES = 2, 19_456, 1
 SALT_BYTES, HASH_BYTES = 16, 32
 THREADS = 1
-WAITING = 64
-"""So many may wait for a thread, about two seconds; whoever comes then is asked to come again."""
+WAITING = 256
+"""So many may wait for a thread, about eight seconds; whoever comes then is asked to come again."""
 NICENESS = 10
 """How far the thread stands back: those who sign in wait for those who buy, and not the other way round."""
 
