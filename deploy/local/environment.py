@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -33,6 +34,11 @@ OWN: Final[Mapping[str, tuple[str, str]]] = {
     "PLATFORM_CLIENT_SECRET": ("`migrate identity`", "The secret of the first platform operator, client `platform`."),
 }
 """What the command line and `migrate` read, and what for. Every other variable is a setting of some service."""
+
+_SERVICE_LINK: Final = re.compile(
+    r"CARTWRIGHT_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+_SERVICE_ADDRESS: Final = re.compile(r"(tcp|udp|sctp)://")
 
 # What a process of ours inherits besides; a stray PGHOST or PYTHONPATH of the user's must not reach it.
 _INHERITED: Final = frozenset(
@@ -144,9 +150,11 @@ def refuse_unknown_variables(serving: str | None = None) -> None:
     """Stop at a misspelt `CARTWRIGHT_*` name, which would otherwise silently do nothing.
 
     The service that is being served is asked first: most processes are given nothing that it does not know, and then
-    nothing is loaded of the others.
+    nothing is loaded of the others. What Kubernetes sets by itself in every pod beside a Service that is called
+    `cartwright-…` is known by its form, and means nothing to us.
     """
-    unknown = {name for name in os.environ if name.startswith(_PREFIX) and _plain(name) not in OWN}
+    given = {name for name, value in os.environ.items() if name.startswith(_PREFIX) and not _is_of_kubernetes(name, value)}
+    unknown = {name for name in given if _plain(name) not in OWN}
     for service in sorted(SERVICES, key=lambda service: service != serving):
         if unknown:
             unknown = {name for name in unknown if _plain(name) not in setting_names(service)}
@@ -172,6 +180,11 @@ def _public_half(root_key: str) -> str:
         return json.dumps(RootKey.read("", root_key).public)
     except ValueError as error:
         raise StackError(f"{_PREFIX}ISSUER_ROOT_KEY is not usable: {error}") from error
+
+
+def _is_of_kubernetes(name: str, value: str) -> bool:
+    """Whether it tells where some Service is, as Kubernetes and Docker's links have it."""
+    return _SERVICE_LINK.fullmatch(name) is not None or (name.endswith("_PORT") and _SERVICE_ADDRESS.match(value) is not None)
 
 
 def _plain(name: str) -> str:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import SecretStr, StringConstraints, field_validator
+from pydantic import Field, SecretStr, StringConstraints, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from libs.common.certificates import Roots
@@ -31,6 +31,8 @@ class Settings(BaseSettings):
     """The service's database as its app role."""
     relay_database_url: SecretStr | None = None
     """Workers: the same database as its relay role."""
+    database_connections: Annotated[int, Field(ge=4, le=1_000)] | None = None
+    """So many connections its pool opens at most; unless set, 12 of an API process and 8 of a worker."""
     kafka_bootstrap_servers: str
     """The broker; `up` starts none then."""
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
@@ -52,7 +54,7 @@ class Settings(BaseSettings):
     issuer_root_public_key: str
     """The public half of its root key, which certifies those keys: a JWK, or a JSON list of several that all count."""
     http_host: str = "127.0.0.1"
-    """Where it listens."""
+    """Where it listens; `::` is everywhere, over IPv4 and IPv6."""
     http_port: int
     """Its port. A worker has one door, which is for operators."""
     ops_host: str = "127.0.0.1"

@@ -97,6 +97,34 @@ def test_a_name_that_nobody_reads_is_refused_by_name(environment: pytest.MonkeyP
         refuse_unknown_variables(serving)
 
 
+KUBERNETES = {
+    "CART_SERVICE_HOST": "10.0.0.1",
+    "CART_SERVICE_PORT": "80",
+    "CART_SERVICE_PORT_HTTP": "80",
+    "CART_PORT": "tcp://10.0.0.1:80",
+    "CART_PORT_80_TCP": "tcp://10.0.0.1:80",
+    "CART_PORT_80_TCP_PROTO": "tcp",
+    "CART_PORT_80_TCP_PORT": "80",
+    "CART_PORT_80_TCP_ADDR": "10.0.0.1",
+    "CHECKOUT_API_METRICS_SERVICE_HOST": "fd00::1",
+    "SERVICE_HOST": "10.0.0.2",
+    "PORT": "udp://10.0.0.2:53",
+}
+"""What a pod is given for Services called `cartwright-cart`, `cartwright-checkout-api-metrics` and `cartwright`."""
+
+
+@pytest.mark.parametrize("serving", [None, *SERVICES])
+def test_what_kubernetes_tells_of_services_of_that_name_stops_nobody(
+    environment: pytest.MonkeyPatch, serving: str | None
+) -> None:
+    for name, value in KUBERNETES.items():
+        environment.setenv(PREFIX + name, value)
+    refuse_unknown_variables(serving)
+    environment.setenv("CARTWRIGHT_CART_PORT", "8082")
+    with pytest.raises(StackError, match="CARTWRIGHT_CART_PORT"):
+        refuse_unknown_variables(serving)
+
+
 @pytest.mark.usefixtures("environment")
 def test_a_rotation_of_the_master_key_loses_neither_key_wherever_it_stops(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")

@@ -34,6 +34,8 @@ UNREAD_SECONDS = 30
 """For what was answered and is not read."""
 PARTING_SECONDS = 1
 """What a refused caller still sends is thrown away for so long: a reset would take the answer from them."""
+MAPPED = "::ffff:"
+"""Stands before an IPv4 address where IPv6 is spoken too."""
 HOST = re.compile(rb"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
 
 REFUSED = Counter("cartwright_http_refused_total", "Connections and requests refused before any route was asked", ["code"])
@@ -83,10 +85,15 @@ class Crowd:
         """The address that the last of our proxies heard from; what stands before it anybody can have written."""
         address = proxy
         for each in reversed(b",".join(forwarded).split(b",")):
-            address = each.strip().decode("latin-1") or address
+            address = plain(each.strip().decode("latin-1")) or address
             if not self.speaks_for_others(address):
                 return address
         return address
+
+
+def plain(address: str) -> str:
+    """The same caller has the same address, whether it came to a socket of both protocols or of one."""
+    return address.removeprefix(MAPPED) if "." in address else address
 
 
 class Connection(HttpToolsProtocol):
@@ -108,6 +115,8 @@ class Connection(HttpToolsProtocol):
         """Let it in, if there is room."""
         super().connection_made(transport)
         self._since = self.loop.time()
+        if self.client is not None:
+            self.client = plain(self.client[0]), self.client[1]
         self._address = self.client[0] if self.client else ""
         if not self._crowd.enter(self._address) or len(self.connections) > self._crowd.most:
             self._refuse(RefusedError(503, "too-many-connections", "there are too many connections; use fewer, or come later"))

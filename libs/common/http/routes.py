@@ -63,8 +63,8 @@ MAX_DIGITS = 18
 READING = frozenset({"GET", "HEAD"})
 """What begins nothing."""
 
-REQUESTS = Counter("cartwright_http_requests_total", "Requests answered", ["route", "status"])
-LATENCY = Histogram("cartwright_http_request_seconds", "From the first byte read to the answer", ["route"])
+REQUESTS = Counter("cartwright_http_requests_total", "Requests answered", ["method", "route", "status"])
+LATENCY = Histogram("cartwright_http_request_seconds", "From the first byte read to the answer", ["method", "route"])
 
 __all__ = ["Guard", "for_strangers", "guard", "public"]
 
@@ -249,6 +249,7 @@ class GuardedRoute(APIRoute):
         if (self.methods or set()) <= READING:
             self.rule = replace(rule, goes_on=True)
         self._arguments = Arguments(self.dependant, _call)
+        self._named = "/".join(sorted(self.methods or ())), path
         self._answered: dict[int, Counter] = {}
         """The counter of each status, so that none is looked up again."""
         self.app = self.serve
@@ -301,13 +302,13 @@ class GuardedRoute(APIRoute):
 
     def _count(self, status: int, seconds: float) -> None:
         if status not in self._answered:
-            self._answered[status] = REQUESTS.labels(self.path, status)
+            self._answered[status] = REQUESTS.labels(*self._named, status)
         self._answered[status].inc()
         self._latency.observe(seconds)
 
     @cached_property
     def _latency(self) -> Histogram:
-        return LATENCY.labels(self.path)
+        return LATENCY.labels(*self._named)
 
 
 async def _refusal(errors: Sequence[Any], call: Call, unkeepable: Sequence[str]) -> CartwrightError:

@@ -112,18 +112,20 @@ def _nobody_waits() -> None:
 
 
 def listen(host: str, port: int, variable: str) -> socket.socket:
-    """A socket that listens there; `variable` is what to change if it cannot."""
+    """A socket that listens there; `variable` is what to change if it cannot. On `::` it listens to both protocols."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    both = host == "::" and socket.has_dualstack_ipv6()
     try:
-        return socket.create_server((host, port), backlog=2048)
+        return socket.create_server((host, port), family=family, backlog=2048, dualstack_ipv6=both)
     except OSError as error:
         raise SettingsError(f"cannot listen on {host}:{port} ({error.strerror}): choose another {variable}") from error
 
 
-async def serve(app: ASGIApp, settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, then drain."""
+async def serve(app: ASGIApp, settings: Settings, leaving: Callable[[], None] = _nobody_waits) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; `leaving` is told when that begins."""
     listening = listen(settings.http_host, settings.http_port, "CARTWRIGHT_HTTP_PORT")
     _outlive_signals()
-    await Server(_config(app, settings)).serve(sockets=[listening])
+    await Server(_config(app, settings), leaving).serve(sockets=[listening])
 
 
 class Door(NamedTuple):

@@ -26,12 +26,18 @@ from libs.common.messaging.hints import Hints
 from libs.common.messaging.repairs import ParkedMessages
 from libs.common.processes.following import follow
 from libs.common.processes.parts import Process, ServiceParts
-from libs.common.processes.running import database_ready, ended, revocations_known
+from libs.common.processes.running import (
+    PUT_AWAY_SECONDS,
+    begin,
+    database_ready,
+    ended,
+    leave_within,
+    revocations_known,
+)
 from libs.common.revocations import Revocations
 from libs.common.settings import Settings, SettingsError
 from libs.common.shared import Shared
 from libs.common.standings import Standings
-from libs.common.telemetry import configure_logging
 
 POOL_SIZE = 12
 YOUNG = 20_000
@@ -44,7 +50,7 @@ def run_api(parts: ServiceParts) -> None:
     if settings.ops_port is None:
         message = "set CARTWRIGHT_OPS_PORT: an API process answers operators there, and on its public port nobody but customers"
         raise SettingsError(message)
-    configure_logging(settings.log_level, settings.log_format, service=parts.name, process="api")
+    begin(parts.name, "api", settings)
     uvloop.run(_run(parts, settings, settings.ops_port))
 
 
@@ -54,7 +60,7 @@ async def _run(parts: ServiceParts, settings: Settings, ops_port: int) -> None:
         public = stack.enter_context(listen(settings.http_host, settings.http_port, "CARTWRIGHT_HTTP_PORT"))
         operators = stack.enter_context(listen(settings.ops_host, ops_port, "CARTWRIGHT_OPS_PORT"))
         url = settings.database_url.get_secret_value()
-        database = await Database.connect(url, application=f"{parts.name}-api", size=POOL_SIZE)
+        database = await Database.connect(url, application=f"{parts.name}-api", size=settings.database_connections or POOL_SIZE)
         stack.push_async_callback(database.close)
         hints = Hints(url)
         await hints.start()
@@ -73,7 +79,12 @@ async def _run(parts: ServiceParts, settings: Settings, ops_port: int) -> None:
         following = asyncio.create_task(follow(keys, revocations, Broker(settings), standings), name="following")
         stack.push_async_callback(ended, [following])
         calm_collector(YOUNG)
-        await serve_both(Door(app, public), Door(app.operators, operators), settings, hints.leave)
+
+        def leaving() -> None:
+            hints.leave()
+            leave_within(settings.drain_seconds + PUT_AWAY_SECONDS)
+
+        await serve_both(Door(app, public), Door(app.operators, operators), settings, leaving)
 
 
 class Api(FastAPI):

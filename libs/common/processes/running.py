@@ -1,11 +1,45 @@
-"""What both kinds of process do while they run: say whether they are ready, and end what is under way."""
+"""What both kinds of process do: say who they are and whether they are ready, and end what is under way."""
 
 import asyncio
+import os
+import platform
+import threading
 from collections.abc import Sequence
+
+import structlog
 
 from libs.common.database import Database
 from libs.common.http.server import Check
 from libs.common.revocations import Revocations
+from libs.common.settings import Settings
+from libs.common.telemetry import configure_logging
+from libs.common.version import VERSION
+
+PUT_AWAY_SECONDS = 10
+"""After the time that requests have to end: for connections, consumers and jobs. With ten before it fits Kubernetes' thirty."""
+
+log = structlog.get_logger(__name__)
+
+
+def begin(service: str, process: str, settings: Settings) -> None:
+    """Say who this is and how it is set up: the first line of every process."""
+    configure_logging(settings.log_level, settings.log_format, service=service, process=process)
+    log.info("process.started", version=VERSION, python=platform.python_version(), settings=settings.model_dump(mode="json"))
+
+
+def leave_within(seconds: float) -> None:
+    """Have this process end by then, whatever holds it up: a broker that is away, a provider that does not answer.
+
+    Nothing is lost by that which would not survive a crash. Whoever sent the signal would have the last word otherwise.
+    """
+
+    def cut_off() -> None:
+        log.error("process.cut_off", seconds=seconds, action="none: what was under way is taken up by another process")
+        os._exit(1)
+
+    timer = threading.Timer(seconds, cut_off)
+    timer.daemon = True
+    timer.start()
 
 
 def database_ready(database: Database) -> Check:

@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from itertools import count
 
 import structlog
@@ -34,11 +35,18 @@ from libs.common.messaging.repairs import ParkedMessages
 from libs.common.processes.following import follow
 from libs.common.processes.parts import Process, ServiceParts, Worker
 from libs.common.processes.projector import Projector
-from libs.common.processes.running import database_ready, ended, revocations_known
+from libs.common.processes.running import (
+    PUT_AWAY_SECONDS,
+    begin,
+    database_ready,
+    ended,
+    leave_within,
+    revocations_known,
+)
 from libs.common.revocations import Revocations
 from libs.common.settings import Settings, SettingsError
 from libs.common.shared import Shared
-from libs.common.telemetry import Gauge, configure_logging
+from libs.common.telemetry import Gauge
 
 POOL_SIZE = 8
 COUNT_SECONDS = 15
@@ -54,7 +62,7 @@ log = structlog.get_logger(__name__)
 def run_worker(parts: ServiceParts) -> None:
     """Work until SIGTERM; then finish the batch in hand and leave."""
     settings = parts.settings.read()
-    configure_logging(settings.log_level, settings.log_format, service=parts.name, process="worker")
+    begin(parts.name, "worker", settings)
     uvloop.run(_run(parts, settings))
 
 
@@ -65,13 +73,16 @@ async def _run(parts: ServiceParts, settings: Settings) -> None:
         raise SettingsError(message)
     url = settings.database_url.get_secret_value()
     async with AsyncExitStack() as stack:
-        database = await Database.connect(url, application=f"{parts.name}-worker", size=POOL_SIZE, least=0)
+        database = await Database.connect(
+            url, application=f"{parts.name}-worker", size=settings.database_connections or POOL_SIZE, least=0
+        )
         stack.push_async_callback(database.close)
         hints = Hints(url)
         await hints.start()
         stack.push_async_callback(hints.close)
         work = _Work(parts, settings, database, hints, settings.relay_database_url.get_secret_value())
-        serving = asyncio.create_task(serve(work.surface(), settings), name="http")
+        leaving = partial(leave_within, settings.drain_seconds + PUT_AWAY_SECONDS)
+        serving = asyncio.create_task(serve(work.surface(), settings, leaving), name="http")
         stack.push_async_callback(ended, [serving])
         following = asyncio.create_task(follow(work.keys, work.revocations, work.broker), name="following")
         stack.push_async_callback(ended, [following])

@@ -1,17 +1,17 @@
 """Logs as JSON lines on stderr. A line says which request or message it belongs to without being told each time."""
 
 import logging
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO, cast
 from uuid import UUID
 
 import structlog
 
 from libs.common.sensitive import leave_out_sensitive
 from libs.common.telemetry.calm import Calm
+from libs.common.telemetry.stderr import Stderr, speak_for_everybody
 from libs.common.telemetry.traces import REQUEST, trace_id_of
 from libs.common.telemetry.tracing import start_tracing
 
@@ -102,10 +102,10 @@ def configure_logging(level: str, form: str, *, service: str = "", process: str 
     structlog.configure(
         processors=[add_always, *PROCESSORS, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", Stderr())),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(level=max(threshold, logging.WARNING), stream=sys.stderr, format="%(name)s %(levelname)s %(message)s")
+    speak_for_everybody(threshold)
     # aiokafka writes a line per refused connection while a broker is away; our own lines say it once.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     if service:

@@ -14,6 +14,7 @@ from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, S
 from opentelemetry.trace import Span as OtelSpan
 
 from libs.common.telemetry.traces import MAX_LINKS, TRACEPARENT, Attributes, Kind, Span
+from libs.common.version import VERSION
 
 FLUSH_SECONDS = 5.0
 """How long the end of a process may wait for a collector that does not answer."""
@@ -97,6 +98,7 @@ def resource(service: str, process: str) -> Resource:
     ours = {
         "service.namespace": "cartwright",
         "service.name": service,
+        "service.version": VERSION,
         "service.instance.id": f"{socket.gethostname()}:{os.getpid()}",
         "cartwright.process": process,
     }
