@@ -28,8 +28,8 @@ from libs.common.processes.following import follow
 from libs.common.processes.parts import Process, ServiceParts
 from libs.common.processes.running import (
     PUT_AWAY_SECONDS,
+    DatabaseReady,
     begin,
-    database_ready,
     ended,
     leave_within,
     revocations_known,
@@ -73,6 +73,8 @@ async def _run(parts: ServiceParts, settings: Settings, ops_port: int) -> None:
         parked = ParkedMessages(shell, reader, settings.topic_prefix + parts.name)
         app = api_app(parts.name, parts.routes)
         app.state.keys = keys
+        app.state.database_ready = ready = DatabaseReady(url, f"{parts.name}-api")
+        stack.callback(ready.close)
         standings = Standings(follows=True)
         app.state.service = Service(parts.name, shell, hints, verifier, shared, Rates(settings), parked, standings)
         app.operators.router.routes.extend(closed(repair_routes(parked, verifier)))
@@ -160,7 +162,8 @@ def api_app(name: str, routes: Routes) -> PublicApi:
     app = PublicApi(name, routes)
 
     async def service_ready() -> str | None:
-        return await database_ready(app.state.service.shell.database)()
+        missing: str | None = await app.state.database_ready()
+        return missing
 
     async def stays() -> str | None:
         return "the process leaves" if app.state.service.hints.leaves else None

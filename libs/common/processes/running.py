@@ -6,10 +6,10 @@ import platform
 import threading
 from collections.abc import Sequence
 
+import asyncpg
 import structlog
 
-from libs.common.database import Database
-from libs.common.http.server import Check
+from libs.common.database import Connection
 from libs.common.revocations import Revocations
 from libs.common.settings import Settings
 from libs.common.telemetry import configure_logging
@@ -17,6 +17,10 @@ from libs.common.version import VERSION
 
 PUT_AWAY_SECONDS = 10
 """After the time that requests have to end: for connections, consumers and jobs. With ten before it fits Kubernetes' thirty."""
+
+ANSWER_SECONDS = 1
+"""So long a probe waits for the database."""
+EVER_MIGRATED = "SELECT to_regclass('alembic_version') IS NOT NULL"
 
 log = structlog.get_logger(__name__)
 
@@ -42,18 +46,36 @@ def leave_within(seconds: float) -> None:
     timer.start()
 
 
-def database_ready(database: Database) -> Check:
-    """Whether the database answers."""
+class DatabaseReady:
+    """Whether the database answers, and was ever migrated, asked on a connection of its own: a pool in use is no fault."""
 
-    async def ready() -> str | None:
+    def __init__(self, url: str, application: str) -> None:
+        self._url = url
+        self._application = application
+        self._connection: Connection | None = None
+        self._asking = asyncio.Lock()
+
+    async def __call__(self) -> str | None:
+        """What is missing."""
         try:
-            async with asyncio.timeout(1), database.acquire() as connection:
-                await connection.execute("SELECT 1")
+            async with asyncio.timeout(ANSWER_SECONDS), self._asking:
+                found = await (await self._connected()).fetchval(EVER_MIGRATED)
         except Exception as error:  # noqa: BLE001 - whatever it is, we are not ready
-            return f"database: {error}"
-        return None
+            self.close()
+            return f"database: {str(error) or type(error).__name__}"
+        return None if found else "database: it was never migrated; run ./cartwright migrate"
 
-    return ready
+    async def _connected(self) -> Connection:
+        if self._connection is None or self._connection.is_closed():
+            settings = {"application_name": f"{self._application}-ready"}
+            self._connection = await asyncpg.connect(self._url, timeout=ANSWER_SECONDS, server_settings=settings)
+        return self._connection
+
+    def close(self) -> None:
+        """Let go of it, without a word."""
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
 
 
 def revocations_known(revocations: Revocations) -> str | None:

@@ -37,8 +37,8 @@ from libs.common.processes.parts import Process, ServiceParts, Worker
 from libs.common.processes.projector import Projector
 from libs.common.processes.running import (
     PUT_AWAY_SECONDS,
+    DatabaseReady,
     begin,
-    database_ready,
     ended,
     leave_within,
     revocations_known,
@@ -81,6 +81,7 @@ async def _run(parts: ServiceParts, settings: Settings) -> None:
         await hints.start()
         stack.push_async_callback(hints.close)
         work = _Work(parts, settings, database, hints, settings.relay_database_url.get_secret_value())
+        stack.callback(work.database_ready.close)
         leaving = partial(leave_within, settings.drain_seconds + PUT_AWAY_SECONDS)
         serving = asyncio.create_task(serve(work.surface(), settings, leaving), name="http")
         stack.push_async_callback(ended, [serving])
@@ -107,7 +108,8 @@ class _Work:
         self.revocations = Revocations()
         self.broker = broker = Broker(settings)
         self.kafka = kafka_broker(broker)
-        self._parts, self._settings, self._database = parts, settings, database
+        self._parts, self._settings = parts, settings
+        self.database_ready = DatabaseReady(settings.database_url.get_secret_value(), f"{parts.name}-worker")
         self._inbox = Inbox(
             self.shell,
             broker,
@@ -183,7 +185,7 @@ class _Work:
         async def revocations_ready() -> str | None:
             return revocations_known(self.revocations)
 
-        return [database_ready(self._database), let_in, consumer_ready, not_halted, revocations_ready]
+        return [self.database_ready, let_in, consumer_ready, not_halted, revocations_ready]
 
     async def _logs_known(self) -> str | None:
         replaced = [inbox.replaced for inbox in self._inboxes if inbox.replaced]

@@ -20,7 +20,7 @@ from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 
 from libs.common.database import Database
-from libs.common.messaging.batch import Applied, Batch, next_offsets
+from libs.common.messaging.batch import Applied, Batch
 from libs.common.messaging.broker import DENIED, REFUSALS
 from libs.common.messaging.envelope import KafkaRecord, Reader
 from libs.common.messaging.inbox.kafka import Assignment, parse, records_of, tell_failed_polls
@@ -97,8 +97,8 @@ class Member:
             held_open=self._held_open,
             group=group,
         )
-        self._reached: dict[TopicPartition, int] = {}
-        """How far we have come since Kafka was last told."""
+        self._told: dict[TopicPartition, int] = {}
+        """How far Kafka was told that we have come."""
         self._subscriber: Any = None
         self._kept_out: tuple[float, str] | None = None
         """When the broker last did not let us read, and its reason."""
@@ -197,7 +197,6 @@ class Member:
             self._course.concerned()
         if concerns_us or self._position_is_due(read):
             self._lanes.put(read)
-        self._reached |= next_offsets(read)
 
     def _position_is_due(self, read: Read) -> bool:
         """What concerns nobody here needs no transaction, but the stored position should not fall far behind."""
@@ -207,6 +206,7 @@ class Member:
         """Take over partitions where the database says they stand; unknown until that worked."""
         everything = list(self._positions.stored)
         self._positions.forget(everything)
+        self._told.clear()
         self._lanes.drop(everything)
         self._lanes.forget_halts()
         if partitions:
@@ -236,18 +236,24 @@ class Member:
             if time.monotonic() - compared_at > COMPARE_SECONDS:
                 compared_at = time.monotonic()
                 await self._compare_logs()
-            if not self._reached:
-                continue
-            reached, self._reached = self._reached, {}
-            offsets = {partition: end for partition, end in reached.items() if partition in consumer.assignment()}
-            for partition, end in offsets.items():
-                behind = max(0, (consumer.highwater(partition) or end) - end)
-                LAG.labels(self.group, partition.topic, partition.partition).set(behind)
-            try:
-                async with asyncio.timeout(2):
-                    await consumer.commit(offsets)
-            except (KafkaError, TimeoutError) as error:
-                log.debug("inbox.commit_skipped", error=str(error))
+            await self._tell(consumer)
+
+    async def _tell(self, consumer: Consumer) -> None:
+        """How far we are, by what is committed here: what was polled and is not decided is behind us yet."""
+        done = {partition: self._positions.done_with(partition, self._lanes.holds) for partition in consumer.assignment()}
+        offsets = {partition: at for partition, at in done.items() if at is not None}
+        for partition, at in offsets.items():
+            behind = max(0, (consumer.highwater(partition) or at) - at)
+            LAG.labels(self.group, partition.topic, partition.partition).set(behind)
+        news = {partition: at for partition, at in offsets.items() if self._told.get(partition) != at}
+        try:
+            async with asyncio.timeout(2):
+                if news:
+                    await consumer.commit(news)
+        except (KafkaError, TimeoutError) as error:
+            log.debug("inbox.commit_skipped", error=str(error))
+        else:
+            self._told |= news
 
     async def _compare_logs(self) -> None:
         """Find out whether all logs are still those that were sought, and seek those that are not."""

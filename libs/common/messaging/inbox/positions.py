@@ -42,12 +42,21 @@ class Positions:
         self._group = group
         self._consumer = consumer
         self._moved_at: dict[TopicPartition, float] = {}
+        self._known: dict[TopicPartition, int] = {}
+        """What the database had when we last knew, also of partitions that have to be sought again."""
+
+    def done_with(self, partition: TopicPartition, is_in_hand: Callable[[TopicPartition], bool]) -> int | None:
+        """The offset before which everything is committed or concerned nobody; None if we never knew."""
+        stored = self.stored.get(partition)
+        if stored is None:
+            return self._known.get(partition)
+        return stored if is_in_hand(partition) else max(stored, self._polled.get(partition, stored))
 
     def moved(self, offsets: Mapping[TopicPartition, int]) -> None:
         """A transaction has stored these."""
         for partition, offset in offsets.items():
             if partition in self.stored:  # else it was taken from us meanwhile
-                self.stored[partition] = offset
+                self.stored[partition] = self._known[partition] = offset
                 self._moved_at[partition] = time.monotonic()
 
     def seconds_since_moved(self, partition: TopicPartition) -> float:
@@ -95,7 +104,7 @@ class Positions:
             elif partition in stand:
                 consumer.resume(partition)
                 consumer.seek(partition, stand[partition])
-                self.stored[partition] = self._polled[partition] = stand[partition]
+                self.stored[partition] = self._polled[partition] = self._known[partition] = stand[partition]
 
     def _tell(self, partition: TopicPartition, why: str | None) -> None:
         """Say that a log was replaced, once and wherever anybody looks, or that it is right again."""

@@ -13,11 +13,11 @@ import asyncpg
 import structlog
 from aiokafka.errors import KafkaError
 
-from libs.common.clock import now
 from libs.common.database import TRANSIENT, Connection
 from libs.common.messaging.broker import DENIED, Broker, BrokerRefusedError
 from libs.common.messaging.headers import traceparent_of
 from libs.common.messaging.hints import Hints
+from libs.common.messaging.relay.backlog import Backlog
 from libs.common.messaging.relay.cursor import LEASE_SECONDS, Cursor, MovedError, connection
 from libs.common.messaging.relay.publisher import Publisher, Refusal, TopicRefusedError, behind, key_of
 from libs.common.messaging.relay.window import CHUNK, Reader, Window, chunks
@@ -38,7 +38,6 @@ PUBLISHED = Counter("cartwright_relay_published_total", "Events acknowledged by 
 WINDOW_ROWS = Histogram("cartwright_relay_window_rows", "Events in one window", buckets=(1, 4, 16, 64, 256, 1024, 4096, 65536))
 CHUNK_ROWS = Histogram("cartwright_relay_chunk_rows", "Events in one chunk", buckets=(1, 4, 16, 64, 256, 1024, 2048))
 CHUNK_LATENCY = Histogram("cartwright_relay_chunk_seconds", "From having a chunk to its acknowledgement")
-UNPUBLISHED_AGE = Gauge("cartwright_relay_unpublished_age_seconds", "Age of the oldest event that is not yet published")
 PARKED = Counter("cartwright_relay_set_aside_total", "Events parked", ["topic", "reason"])
 WAITING = Gauge("cartwright_relay_set_aside_rows", "Parked events that wait for an operator")
 TOPIC_REFUSED = Counter("cartwright_relay_topic_refused_total", "Times that a topic could not be published to", ["topic"])
@@ -63,14 +62,17 @@ class Relay:
         self._large: Connection | None = None
         self._blocked: set[tuple[str, bytes]] = set()
         """The keys with parked rows. Nobody but the holder of the lease adds to them or takes from them."""
-        self._oldest: float | None = None
-        """When the oldest event was made that is known and not published."""
         self._backoff = FIRST_BACKOFF_SECONDS
         self._settle_at = self._clean_at = 0.0
-        UNPUBLISHED_AGE.set_function(self._unpublished_age)
+        self._backlog = Backlog(url)
 
     async def run(self) -> None:
         """Publish for ever, whatever happens to the database, the broker or another relay."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._backlog.watch(), name="backlog")
+            group.create_task(self._relay(), name="relay sessions")
+
+    async def _relay(self) -> None:
         while True:
             try:
                 await self._session()
@@ -198,12 +200,10 @@ class Relay:
                 while rows := await self._holding(cursor, _next(found)):
                     count += await self._publish_chunk(cursor, window, rows)
         cursor.done()
-        self._oldest = None
         WINDOW_ROWS.observe(count)
 
     async def _publish_chunk(self, cursor: Cursor, window: Window, rows: Sequence[Any]) -> int:
         """Send rows and park those refused; answers how many there were."""
-        self._oldest = min(row["event_id"].int for row in rows) / (1000 << 80)  # a UUIDv7 begins with its time
         started = time.perf_counter()
         refusals = await self._holding(cursor, self._publish(window, rows))
         # Closing the window compares with the last ordinal; the rows after it need no write of their own.
@@ -256,9 +256,6 @@ class Relay:
                     reason=refusal.reason,
                     action="later events of this key wait behind it, all others flow; replay or discard it",
                 )
-
-    def _unpublished_age(self) -> float:
-        return 0.0 if self._oldest is None else max(0.0, now().timestamp() - self._oldest)
 
 
 async def _stand_by(cursor: Cursor) -> None:
