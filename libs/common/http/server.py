@@ -23,6 +23,7 @@ from starlette.types import ASGIApp
 from libs.common.http.connection import Connection, Crowd
 from libs.common.http.problem import problem
 from libs.common.http.reading import headers_of, instance_of, request_id_of
+from libs.common.pulse import PULSE
 from libs.common.settings import Settings, SettingsError
 from libs.common.telemetry import METRICS_TYPE, metrics
 
@@ -45,7 +46,8 @@ def operator_routes(ready: Sequence[Check], decisions: Sequence[Check] = ()) -> 
     """
 
     async def livez(_: Request) -> Response:
-        return Response("ok\n", media_type="text/plain")
+        hangs = PULSE.hangs()
+        return Response(f"hangs: {hangs}\n" if hangs else "ok\n", status_code=503 if hangs else 200, media_type="text/plain")
 
     async def answer(checks: Sequence[Check]) -> Response:
         missing = [what for check in checks if (what := await check()) is not None]

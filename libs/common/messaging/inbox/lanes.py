@@ -17,6 +17,7 @@ from libs.common.messaging.batch import Applied, Batch, FencedError, halved
 from libs.common.messaging.brake import TooManyFailuresError
 from libs.common.messaging.inbox.positions import Positions
 from libs.common.messaging.ordering import Found, Read
+from libs.common.pulse import PULSE
 from libs.common.telemetry import Counter, Gauge, Histogram
 
 LANES = 2
@@ -38,8 +39,9 @@ log = structlog.get_logger(__name__)
 class Lane:
     """One transaction after the other, each on what was put in during the one before."""
 
-    def __init__(self, lanes: "Lanes", batch: Batch, positions: Positions) -> None:
+    def __init__(self, lanes: "Lanes", batch: Batch, positions: Positions, name: str) -> None:
         self._lanes = lanes
+        self._name = name
         self._batch = batch
         self._positions = positions
         self._in_hand: Read = {}
@@ -79,7 +81,8 @@ class Lane:
                 self._in_hand, self._waiting = self._waiting, {}
                 self._lanes.make_room()
                 began = time.perf_counter()
-                await self._carry_out(self._in_hand)
+                with PULSE.during(self._name):
+                    await self._carry_out(self._in_hand)
                 self._in_hand = {}
                 await self._lanes.rest(time.perf_counter() - began)
 
@@ -167,6 +170,7 @@ class Lanes:
         rest: Callable[[float], Awaitable[None]],
         held_open: HeldOpen,
         group: str,
+        name: str,
     ) -> None:
         self._halts = HALTED.labels(group)
         self._halted: dict[TopicPartition, str] = {}
@@ -179,7 +183,7 @@ class Lanes:
         """Entered while a lane is at work, so that nobody ends the process under it."""
         self._room = room
         self._has_room = asyncio.Event()
-        self._lanes = [Lane(self, batch, positions) for _ in range(count)]
+        self._lanes = [Lane(self, batch, positions, f"lane {number} of {name}") for number in range(count)]
 
     @property
     def halted(self) -> str | None:

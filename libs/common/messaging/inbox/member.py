@@ -96,6 +96,7 @@ class Member:
             rest=course.rest,
             held_open=self._held_open,
             group=group,
+            name=course.kafka_group,
         )
         self._told: dict[TopicPartition, int] = {}
         """How far Kafka was told that we have come."""

@@ -21,6 +21,7 @@ from libs.common.messaging.relay.backlog import Backlog
 from libs.common.messaging.relay.cursor import LEASE_SECONDS, Cursor, MovedError, connection
 from libs.common.messaging.relay.publisher import Publisher, Refusal, TopicRefusedError, behind, key_of
 from libs.common.messaging.relay.window import CHUNK, Reader, Window, chunks
+from libs.common.pulse import PULSE
 from libs.common.telemetry import Counter, Gauge, Histogram
 from libs.common.telemetry.messages import chunk_span
 
@@ -68,12 +69,14 @@ class Relay:
 
     async def run(self) -> None:
         """Publish for ever, whatever happens to the database, the broker or another relay."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._backlog.watch(), name="backlog")
-            group.create_task(self._relay(), name="relay sessions")
+        with PULSE.during("relay"):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._backlog.watch(), name="backlog")
+                group.create_task(self._relay(), name="relay sessions")
 
     async def _relay(self) -> None:
         while True:
+            PULSE.beat("relay")
             try:
                 await self._session()
             except MovedError:
@@ -152,6 +155,7 @@ class Relay:
         window = cursor.window
         opened_at = leased_at = time.monotonic()
         while True:
+            PULSE.beat("relay")
             if window is not None:
                 await self._publish_window(cursor, window, large)
                 leased_at = time.monotonic()
@@ -229,6 +233,7 @@ class Relay:
         task = asyncio.ensure_future(work)
         try:
             while not (await asyncio.wait({task}, timeout=LEASE_SECONDS / 3))[0]:
+                PULSE.beat("relay")
                 await cursor.renew()
             return task.result()
         finally:
@@ -261,6 +266,7 @@ class Relay:
 async def _stand_by(cursor: Cursor) -> None:
     """Wait for the lease, looking again when it ends and now and then before, for it may be given back."""
     while True:
+        PULSE.beat("relay")
         free_in = await cursor.lease()
         if not free_in:
             return
