@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from deploy.cli.errors import verb
+from deploy.cli.errors import CommandError, ExitCode, verb
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
@@ -111,28 +111,59 @@ def parked_show(
     return repair.show(parked_id=parked_id, service=service, json=json)
 
 
+ParkedId = Annotated[str | None, typer.Argument(metavar="[ID]", help="One of them; or --all, and which.")]
+All = Annotated[bool, typer.Option("--all", help="Each that is not decided, the oldest first.")]
+ParkedOf = Annotated[str | None, typer.Option("--tenant", metavar="TENANT_ID", help="With --all: this tenant's.")]
+OfType = Annotated[str | None, typer.Option("--type", help="With --all: those of this event type.")]
+Because = Annotated[str | None, typer.Option("--because", metavar="CODE", help="With --all: those that were parked for this.")]
+
+
 @verb
 def parked_replay(
-    parked_id: Annotated[str, typer.Argument(metavar="ID")], *, service: Service = None, json: Json = False
+    parked_id: ParkedId = None,
+    *,
+    every: All = False,
+    tenant: ParkedOf = None,
+    type_: OfType = None,
+    because: Because = None,
+    service: Service = None,
+    json: Json = False,
 ) -> int | None:
     """Decide it again, then what waits behind it."""
     from deploy.cli import repair
 
-    return repair.decide(parked_id=parked_id, service=service, action="replay", reason="", json=json)
+    if _one(parked_id, every=every):
+        return repair.decide(parked_id=str(parked_id), service=service, action="replay", reason="", json=json)
+    return repair.decide_all(service=service, tenant=tenant, type_=type_, because=because, action="replay", reason="", json=json)
 
 
 @verb
 def parked_discard(
-    parked_id: Annotated[str, typer.Argument(metavar="ID")],
+    parked_id: ParkedId = None,
     *,
     reason: Annotated[str, typer.Option(help="Why it will never be applied; audited.")],
+    every: All = False,
+    tenant: ParkedOf = None,
+    type_: OfType = None,
+    because: Because = None,
     service: Service = None,
     json: Json = False,
 ) -> int | None:
     """Never decide it; what waits behind it goes on."""
     from deploy.cli import repair
 
-    return repair.decide(parked_id=parked_id, service=service, action="discard", reason=reason, json=json)
+    if _one(parked_id, every=every):
+        return repair.decide(parked_id=str(parked_id), service=service, action="discard", reason=reason, json=json)
+    return repair.decide_all(
+        service=service, tenant=tenant, type_=type_, because=because, action="discard", reason=reason, json=json
+    )
+
+
+def _one(parked_id: str | None, *, every: bool) -> bool:
+    """Whether one is meant, and not all that are found."""
+    if (parked_id is None) is not every:
+        raise CommandError("say which: an id, or --all", ExitCode.USAGE)
+    return not every
 
 
 @verb

@@ -13,6 +13,9 @@ from deploy.local.sessions import running_stack
 
 ASK_SECONDS = 30
 REBUILD_SECONDS = 600
+UNDECIDED = ("parked", "rejected")
+"""What queues behind a parked message goes on with it."""
+TOLD_EVERY = 50
 
 
 def search(
@@ -70,6 +73,39 @@ def decide(*, parked_id: str, service: str | None, action: str, reason: str, jso
         if "stopped_by" in outcome:
             print(f"stopped by {outcome['stopped_by']}")
     return ExitCode.DONE
+
+
+def decide_all(
+    *, service: str | None, tenant: str | None, type_: str | None, because: str | None, action: str, reason: str, json: bool
+) -> int:
+    """Replay or discard all that these filters find, the oldest first; 1 when some still fail."""
+    asked = {"tenant_id": tenant, "type": type_, "reason": because}
+    filters = {name: value for name, value in asked.items() if value}
+    body = {"reason": reason} if action == "discard" else None
+    say = progress()
+
+    async def run(api: Api, token: str) -> dict[str, Any]:
+        done, failed = 0, list[dict[str, Any]]()
+        for name in services(api.stack, service):
+            found = [each for state in UNDECIDED async for each in _set_aside(api, name, token, {**filters, "state": state})]
+            for number, each in enumerate(sorted(found, key=lambda each: (each["parked_at"], each["id"])), 1):
+                try:
+                    await _on_its_service(api, token, name, each["id"], "POST", f"/{action}", body)
+                    done += 1
+                except RefusedError as error:
+                    failed.append({"service": name, "id": each["id"], "refusal": str(error)})
+                if number % TOLD_EVERY == 0 or number == len(found):
+                    say(f"{name}: {number} of {len(found)}")
+        return {action: done, "failed": failed}
+
+    outcome = with_operator(run)
+    if json:
+        print_json(outcome)
+    else:
+        for each in outcome["failed"]:
+            print(f"{each['service']:<9} {each['id']:<28} {each['refusal']}")
+        print(f"{action}: {outcome[action]}, and {len(outcome['failed'])} that still fail")
+    return ExitCode.NOT_SO if outcome["failed"] else ExitCode.DONE
 
 
 def rebuild(*, service: str, projection: str, json: bool) -> int:

@@ -18,6 +18,7 @@ from deploy.local.databases import database_url
 from libs.common.http.operator import repair_routes
 from libs.common.processes.api import api_app
 from services import SERVICES
+from tests.e2e.verbs import cartwright
 from tests.shared.market import Market
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -144,6 +145,25 @@ async def test_repairs_need_the_operators_permission_and_a_reason(market: Market
     await market.api.call("checkout", "POST", path, token=token, body={"reason": "forged in a test"})
     actions = (await market.api.call("checkout", "GET", "/ops/actions", token=token)).body["items"]
     assert (actions[0]["action"], actions[0]["reason"], actions[0]["actor"]) == ("parked.discard", "forged in a test", "platform")
+
+
+async def test_what_has_one_cause_is_discarded_together_and_nothing_else_is(market: Market) -> None:
+    good = [_stock(market, f"JUNK-{number}", 1, quantity=1).record() for number in range(5)]
+    await _publish(market, *(Record(each.topic, each.key, b"[]", each.headers) for each in good))
+    await _publish(market, _stock(market, "KEPT", 1, quantity=1), _stock(market, "KEPT", 3, delta=1))
+
+    async def listed() -> bool:
+        found = await _parked(market, "checkout", state="rejected", reason="schema")
+        return len(found) >= len(good) and len(await _parked(market, "checkout", state="parked", reason="gap")) == 1
+
+    await market.until(listed)
+    decided = await cartwright(
+        *(market, "parked", "discard", "--all", "--because", "schema", "--service", "checkout", "--reason", "junk", "--json")
+    )
+    assert (decided.told["discard"] >= len(good), decided.told["failed"]) == (True, [])
+    assert await _parked(market, "checkout", state="rejected", reason="schema") == []
+    again = await cartwright(market, "parked", "replay", "--all", "--because", "gap", "--service", "checkout", "--json")
+    assert (again.code, len(again.told["failed"])) == (1, 1), "what is missing is missing yet"
 
 
 async def test_a_rebuilt_projection_equals_the_old_one_mends_a_broken_one_and_repeats_no_effect(
