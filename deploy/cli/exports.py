@@ -10,11 +10,11 @@ import aiohttp
 import orjson
 
 from deploy.cli.api import Api, connected
+from deploy.cli.deployment import deployment
 from deploy.cli.errors import CommandError, ExitCode
 from deploy.cli.output import print_json, progress
 from deploy.cli.standing import tenant_id_of
 from deploy.cli.tenants import operator
-from deploy.local.sessions import running_stack
 
 MANIFEST: Final = "manifest.json"
 _CHUNK_BYTES: Final = 1 << 16
@@ -27,7 +27,7 @@ def export(*, slug: str, folder: Path, json: bool) -> int:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     async def run() -> dict[str, Any]:
-        async with running_stack(say=progress()) as stack, connected(stack) as api:
+        async with deployment(progress()) as stack, connected(stack) as api:
             return await exported(api, await tenant_id_of(api, slug), folder)
 
     told = asyncio.run(run())

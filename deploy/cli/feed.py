@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import orjson
 
+from deploy.cli.deployment import deployment
 from deploy.cli.errors import CommandError, ExitCode
 from deploy.cli.output import echo, progress
 from deploy.cli.publisher import Record, publishing
-from deploy.local.sessions import running_stack
 from libs.common.contracts import EVENTS, catalog, fulfilment, inventory
 from libs.common.json_text import read_strictly
 from libs.common.messaging.envelope import Header, Invalid, Reader
@@ -61,7 +61,7 @@ def publish(*, file: Path) -> int:
     records = [line.record for line in lines if line.record]
 
     async def run() -> int:
-        async with running_stack(say=progress()) as stack, publishing(stack) as publisher:
+        async with deployment(progress(), may_start=True) as stack, publishing(stack) as publisher:
             return await publisher.publish(records)
 
     print(f"{asyncio.run(run())} events published")

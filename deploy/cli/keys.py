@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from deploy.cli.api import Api, RefusedError, connected
+from deploy.cli.deployment import deployment
 from deploy.cli.errors import CommandError, ExitCode
 from deploy.cli.output import print_json, progress
 from deploy.cli.tenants import operator
@@ -67,7 +68,7 @@ def rotate_master(*, json: bool) -> int:
 
 async def _with_api(work: Callable[[Api, Callable[[str], None]], Any]) -> Any:
     say = progress()
-    async with running_stack(say=say) as stack, connected(stack) as api:
+    async with deployment(say) as stack, connected(stack) as api:
         return await work(api, say)
 
 

@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from deploy.cli.api import Api, RefusedError, TokenSource, connected
+from deploy.cli.deployment import deployment
 from deploy.cli.errors import CommandError, ExitCode
 from deploy.cli.output import print_json, progress
 from deploy.cli.tenants import operator
 from deploy.cli.waiting import asked_again
-from deploy.local.sessions import running_stack
 from libs.common.money import format_minor
 
 _CONFLICT: Final = 409
@@ -135,7 +135,7 @@ def _with_operator(say: Say, run: Callable[[Api, TokenSource], Awaitable[Any]]) 
     """Do something with the platform operator's token on the running stack."""
 
     async def main() -> Any:
-        async with running_stack(say=say) as stack, connected(stack) as api:
+        async with deployment(say) as stack, connected(stack) as api:
             return await run(api, operator(api))
 
     return asyncio.run(main())

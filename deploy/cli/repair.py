@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from typing import Any
 
 from deploy.cli.api import Api, RefusedError, connected, paged
+from deploy.cli.deployment import deployment
 from deploy.cli.errors import CommandError, ExitCode
 from deploy.cli.output import print_json, progress
 from deploy.cli.tenants import operator
 from deploy.local.description import StackDescription
-from deploy.local.sessions import running_stack
 
 ASK_SECONDS = 30
 REBUILD_SECONDS = 600
@@ -129,7 +129,7 @@ def with_operator(run: Callable[[Api, str], Awaitable[Any]]) -> Any:
     """Do something with the platform operator's token on the running stack."""
 
     async def main() -> Any:
-        async with running_stack(say=progress()) as stack, connected(stack) as api:
+        async with deployment(progress()) as stack, connected(stack) as api:
             return await run(api, await operator(api).token())
 
     return asyncio.run(main())

@@ -4,10 +4,10 @@ import asyncio
 from typing import Any, Literal
 
 from deploy.cli.api import LONGEST_WAIT_SECONDS, Api, connected
+from deploy.cli.deployment import deployment
 from deploy.cli.errors import CommandError, ExitCode
 from deploy.cli.output import print_json, progress
 from deploy.cli.tenants import operator
-from deploy.local.sessions import running_stack
 
 Verb = Literal["suspend", "resume", "close"]
 
@@ -16,7 +16,7 @@ def have_stand(*, slug: str, verb: Verb, json: bool) -> int:
     """Have a tenant stand otherwise, or find that it does; 1 when not every service has said that it knows."""
 
     async def run() -> dict[str, Any]:
-        async with running_stack(say=progress()) as stack, connected(stack) as api:
+        async with deployment(progress()) as stack, connected(stack) as api:
             return await settled(api, await tenant_id_of(api, slug), verb)
 
     tenant = asyncio.run(run())

@@ -15,12 +15,12 @@ from typing import Any, Final
 from uuid import UUID, uuid4
 
 from deploy.cli.api import Api, RefusedError, TokenSource, connected
+from deploy.cli.deployment import deployment
 from deploy.cli.errors import CommandError, ExitCode
 from deploy.cli.output import print_json, progress
 from deploy.cli.shop import Shop
 from deploy.cli.waiting import asked_again
 from deploy.local.description import StackDescription
-from deploy.local.sessions import running_stack
 
 CLIENT_SCOPES: Final = (
     *("carts:read", "carts:write", "products:read", "stock:read"),
@@ -123,7 +123,7 @@ def onboard(*, slug: str, name: str | None, admin: str | None, currency: str, co
     wish = Wish.of(slug, name=name, admin=admin, currency=currency, country=country)
 
     async def run() -> Onboarded:
-        async with running_stack(say=progress()) as stack, connected(stack) as api:
+        async with deployment(progress(), may_start=True) as stack, connected(stack) as api:
             return await onboarded(api, wish)
 
     found = asyncio.run(run())
@@ -143,7 +143,7 @@ def list_tenants(*, json: bool) -> int:
     """Print every tenant."""
 
     async def run() -> list[dict[str, Any]]:
-        async with running_stack(say=progress()) as stack, connected(stack) as api:
+        async with deployment(progress(), may_start=True) as stack, connected(stack) as api:
             token = await operator(api).token()
             return [tenant async for tenant in api.everything("identity", "/v1/tenants", token)]
 

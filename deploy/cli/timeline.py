@@ -8,11 +8,11 @@ from typing import Any, Final
 from uuid import UUID
 
 from deploy.cli.api import Api, RefusedError, connected
+from deploy.cli.deployment import deployment
 from deploy.cli.errors import CommandError, ExitCode
 from deploy.cli.output import print_json, progress
 from deploy.cli.shop import Shop
 from deploy.cli.tenants import shops
-from deploy.local.sessions import running_stack
 from libs.common.money import format_minor
 
 _ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -25,7 +25,7 @@ def run(*, order: str, tenant: str | None, json: bool) -> int:
     """Print the story of the order of this id, of the checkout of this id, or (with a tenant) of the order of this number."""
 
     async def told() -> dict[str, Any]:
-        async with running_stack(say=progress()) as stack, connected(stack) as api:
+        async with deployment(progress()) as stack, connected(stack) as api:
             return await story(api, [shop async for _, shop in shops(api, tenant)], order)
 
     found = asyncio.run(told())

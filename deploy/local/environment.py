@@ -29,6 +29,7 @@ _LEAD_SECONDS: Final = "10"
 """All who check tokens run on this machine, and hear of a key at once: nobody need wait ten minutes for it to sign."""
 OWN: Final[Mapping[str, tuple[str, str]]] = {
     "HOME": ("command line", "State directory; by default `.cartwright` in this clone."),
+    "DEPLOYMENT": ("command line", "A file that describes another deployment than the stack here, for operators' verbs."),
     "POSTGRES_ADMIN_URL": ("command line", "Use this server; databases and roles are made there."),
     "OWNER_DATABASE_URL": ("`migrate`", "The service's database as its owner role."),
     "PLATFORM_CLIENT_SECRET": ("`migrate identity`", "The secret of the first platform operator, client `platform`."),

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -164,6 +165,25 @@ async def test_what_has_one_cause_is_discarded_together_and_nothing_else_is(mark
     assert await _parked(market, "checkout", state="rejected", reason="schema") == []
     again = await cartwright(market, "parked", "replay", "--all", "--because", "gap", "--service", "checkout", "--json")
     assert (again.code, len(again.told["failed"])) == (1, 1), "what is missing is missing yet"
+
+
+async def test_operators_verbs_reach_a_deployment_by_its_addresses_and_start_none_where_there_is_none(
+    market: Market, tmp_path: Path
+) -> None:
+    whole = market.api.stack.as_json()
+    services = {name: {"url": each["url"], "ops": each["ops"]} for name, each in whole["services"].items()}
+    description = tmp_path / "deployment.json"
+    description.write_text(json.dumps({"services": services, "platform_client": whole["platform_client"]}))
+    elsewhere = {"CARTWRIGHT_HOME": str(tmp_path / "empty")}
+    there = elsewhere | {"CARTWRIGHT_DEPLOYMENT": str(description)}
+    here = await cartwright(market, "parked", "list", "--json")
+    assert here.told["items"]
+    for verb in ("parked list", "sources list", "positions list", "payments unknown list", "tenants list"):
+        found = await cartwright(market, *verb.split(), "--json", **there)
+        assert (found.code, found.told["items"]) == (0, (await cartwright(market, *verb.split(), "--json")).told["items"]), verb
+    for verb in ("parked list", "invariants", "timeline 1", "reconcile", "payments unknown list"):
+        assert (await cartwright(market, *verb.split(), **elsewhere)).code == 3, verb
+        assert not (tmp_path / "empty" / "postgres").exists()
 
 
 async def test_a_rebuilt_projection_equals_the_old_one_mends_a_broken_one_and_repeats_no_effect(

@@ -31,10 +31,10 @@ class Said:
         return {(each["invariant"], each["subject"]) for each in self.told["violations"]}
 
 
-async def cartwright(market: Market, *arguments: str) -> Said:
-    """The command itself, as an operator runs it."""
+async def cartwright(market: Market, *arguments: str, **variables: str) -> Said:
+    """The command itself, as an operator runs it: here, unless the variables say where else."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith("CARTWRIGHT_")}
-    environment = ours | {"CARTWRIGHT_HOME": str(market.stack.home.path)}
+    environment = ours | {"CARTWRIGHT_HOME": str(market.stack.home.path)} | variables
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "deploy.cli", *arguments, cwd=ROOT, env=environment, stdout=asyncio.subprocess.PIPE
     )

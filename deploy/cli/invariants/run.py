@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 from prometheus_client import start_http_server
 
 from deploy.cli.api import Api, connected
+from deploy.cli.deployment import deployment
 from deploy.cli.errors import CommandError, ExitCode
 from deploy.cli.invariants.check import Limits, check, totals
 from deploy.cli.invariants.facts import Facts
@@ -22,7 +23,6 @@ from deploy.cli.invariants.violation import Violation
 from deploy.cli.output import echo, print_json, progress
 from deploy.cli.shop import Shop
 from deploy.cli.tenants import shops
-from deploy.local.sessions import running_stack
 from libs.common.clock import now, rfc3339
 from libs.common.money import format_minor
 from libs.common.telemetry import Counter, Gauge
@@ -100,7 +100,7 @@ def run(*, tenant: str | None, limits: Limits, patience_seconds: float, json: bo
     """Look once, patiently; 1 when something is not as it must be."""
 
     async def once() -> Look:
-        async with running_stack(say=progress()) as stack, connected(stack) as api, checking(api, limits, tenant) as checker:
+        async with deployment(progress()) as stack, connected(stack) as api, checking(api, limits, tenant) as checker:
             return await checker.settled(patience_seconds)
 
     look = asyncio.run(once())
@@ -128,7 +128,7 @@ def watch(
 async def _watch(tenant: str | None, limits: Limits, patience: Patience, every_seconds: float, *, json: bool) -> None:
     known: dict[tuple[str, str, str], Violation] = {}
     async with AsyncExitStack() as open_things:
-        stack = await open_things.enter_async_context(running_stack(say=progress()))
+        stack = await open_things.enter_async_context(deployment(progress()))
         api = await open_things.enter_async_context(connected(stack))
         checker = await open_things.enter_async_context(checking(api, limits, tenant))
         while True:
