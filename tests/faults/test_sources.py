@@ -18,6 +18,7 @@ from tests.shared.ward import SOMEBODY_WAITS, Ward
 
 BUDGET = 5
 ERP, OTHER = "/erp", "/wms"
+BOTH_WAIT = "SELECT count(*) > 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 Bump = tuple[UUID, int]
 
 
@@ -223,6 +224,24 @@ async def test_what_is_held_back_at_the_moment_a_source_has_caught_up_is_decided
         await looking
         assert await consumer.fetchval("SELECT state FROM inbox_source") == "resuming", "what lies there is still to be decided"
         await consumer.close()
+
+
+async def test_what_was_read_beyond_what_was_held_back_and_is_then_held_back_too_is_not_passed_over(feeds: Feeds) -> None:
+    tenant, counter_id, position = uuid4(), uuid4(), "SELECT FROM inbox_position FOR UPDATE"
+    await feeds.send(tenant, [(counter_id, 1)])
+    await feeds.until_applied(tenant, {counter_id: (1, 1, 0)})
+    await feeds.ward.inbox.sources.pause(tenant, ERP, actor=by("tester"), reason="their prices are wrong")
+    await feeds.send(tenant, _rising([counter_id], range(2, 30)))
+    await feeds.until_paused([("paused", str(tenant), ERP, 28)])
+    nobody = await feeds.ward.toy.as_admin()
+    async with nobody.transaction():
+        await nobody.execute(position)
+        await feeds.send(tenant, _rising([counter_id], range(30, 60)))
+        await feeds.ward.until(lambda: nobody.fetchval(SOMEBODY_WAITS))  # the consumer is the first to go on
+        await feeds.resume(tenant)
+        await feeds.ward.until(lambda: nobody.fetchval(BOTH_WAIT))  # and who catches up has read all there is
+    await nobody.close()
+    await feeds.until_applied(tenant, {counter_id: (59, 59, 0)})
 
 
 async def test_a_source_paused_by_hand_holds_back_what_comes_until_it_is_resumed(feeds: Feeds) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from libs.common.version import VERSION
-from tests.unit.common.test_settings import ENOUGH
+from tests.unit.enough import ENOUGH
 
 ROOT = Path(__file__).parents[3]
 PROGRAM = """

@@ -184,6 +184,8 @@ class Resuming:
                 if caught_up is None or caught_up.rest is None or caught_up.applied.paused:
                     return
                 rest = caught_up.rest
+                if position > rest.first:  # what was polled beyond the stretch has been added to it meanwhile
+                    consumer.seek(partition, rest.first)
             elif time.monotonic() - moved_at > STALLED_SECONDS:
                 log.warning(NOT_CAUGHT_UP, group=self._group, error="nothing comes", action="it is tried again")
                 return
