@@ -16,6 +16,7 @@ from services.identity.domain.tenant import PROVISIONERS, Tenant, TenantStatus
 from tests.unit.memory import NOW, TENANT
 
 S = TenantStatus
+GONE = {S.ERASING, S.ERASED}
 ONE, TWO = (Secret(id=UUID(int=number), digest=client.digest_of(str(number)), created_at=NOW) for number in (1, 2))
 TILL = Client(tenant_id=TENANT, id="till", subject_id=UUID(int=9), name="till", scopes=("carts:read",), secrets=(ONE,))
 SHOP = Tenant(
@@ -105,15 +106,15 @@ def test_shoppers_come_in_where_it_is_open_and_machines_where_it_is_being_set_up
     assert {status for status, code in of_shoppers.items() if not code} == {S.ACTIVE}
     assert {status for status, code in of_machines.items() if not code} == {S.ACTIVE, S.PROVISIONING}
     assert (of_shoppers[S.SUSPENDED], of_shoppers[S.CLOSING]) == ("tenant-suspended", "tenant-closing")
-    assert (of_shoppers[S.PROVISIONING], of_shoppers[S.CLOSED]) == ("tenant-not-found", "tenant-not-found")
+    assert {of_shoppers[status] for status in (S.PROVISIONING, S.ERASING, S.ERASED)} == {"tenant-not-found"}
     assert set(of_machines.values()) == {"", "tenant-status"}
     assert refusal(tenant.demand_active, None) == refusal(tenant.demand_admitting, None, TENANT) == "tenant-not-found"
     assert {status for status in S if replace(SHOP, status=status).is_news} == set(S) - {S.PROVISIONING}
 
 
 def test_who_was_let_in_reads_on_where_nothing_new_begins_and_nobody_where_it_is_over() -> None:
-    assert {status for status in S if replace(SHOP, status=status).admits_clients} == set(S) - {S.CLOSED}
-    assert {status for status in S if replace(SHOP, status=status).admits_shoppers} == set(S) - {S.CLOSED, S.PROVISIONING}
+    assert {status for status in S if replace(SHOP, status=status).admits_clients} == set(S) - GONE
+    assert {status for status in S if replace(SHOP, status=status).admits_shoppers} == set(S) - GONE - {S.PROVISIONING}
 
 
 @settings(deadline=None)
@@ -140,7 +141,7 @@ def test_of_a_tenant_that_nobody_suspended_no_word_is_kept() -> None:
 
 def test_a_tenant_goes_these_ways_and_no_others() -> None:
     ways = {(S.PROVISIONING, S.ACTIVE), (S.PROVISIONING, S.CLOSING), (S.ACTIVE, S.SUSPENDED), (S.ACTIVE, S.CLOSING)}
-    ways |= {(S.SUSPENDED, S.ACTIVE), (S.SUSPENDED, S.CLOSING), (S.CLOSING, S.CLOSED)}
+    ways |= {(S.SUSPENDED, S.ACTIVE), (S.SUSPENDED, S.CLOSING), (S.CLOSING, S.ERASING), (S.ERASING, S.ERASED)}
     for start in S:
         for to in S:
             if (start, to) in ways:
