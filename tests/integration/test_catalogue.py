@@ -66,6 +66,7 @@ DEFINER_FUNCTIONS: dict[str, str | None] = {
     "erasure_outbox_waits": "app",
     "erasure_tell": "app",
     "erase_rows": "app",
+    "erasure_lock": "app",
     "erasure_finish": "app",
     "product_rebuild_begin": "app",
     "product_rebuild_swap": "app",

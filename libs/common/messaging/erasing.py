@@ -19,7 +19,7 @@ from uuid import UUID
 import structlog
 
 from libs.common.contracts import Event
-from libs.common.database import WHATEVER_IT_SAYS, ConcurrencyError, Connection, Database, poll
+from libs.common.database import WHATEVER_IT_SAYS, Connection, Database, poll
 from libs.common.database.holdings import TENANT, Holdings, pages
 from libs.common.decision import Handler, Message, Ref, World, present
 from libs.common.messaging import audit
@@ -160,11 +160,11 @@ class Eraser:
                 is_full = await _erase(connection, tenant_id, table) == AT_ONCE
 
     async def _end(self, tenant_id: UUID) -> None:
-        """The last of it, its own row too, and the word that it is gone. Nothing of this stands if somebody else did it."""
+        """The last of it, its own row too, and the word that it is gone; unless another worker was faster."""
         async with self._database.transaction([tenant_id]) as connection:
-            step = await connection.fetchrow(STEP, tenant_id)
-            if step is None or step["erased_at"] is not None:
+            if not await connection.fetchval("SELECT erasure_lock($1)", tenant_id):
                 return
+            step = await connection.fetchrow(STEP, tenant_id)
             told = self._shell.command(BuryTenant(row_count=step["row_count"], sha256=step["sha256"]), tenant_id)
             [answer], aggregates = await self._shell.decide(connection, [told], handlers=[self._bury])
             if isinstance(answer, Failure):
@@ -174,8 +174,7 @@ class Eraser:
             for table in (*(each for each in self._tables if each not in OUTBOX), *self._own):
                 await _erase(connection, tenant_id, table)
             await audit.forget(connection, tenant_id)
-            if not await connection.fetchval("SELECT erasure_finish($1)", tenant_id):
-                raise ConcurrencyError(f"tenant {tenant_id} was erased by another worker meanwhile")
+            await connection.execute("SELECT erasure_finish($1)", tenant_id)
         self._shell.committed(aggregates)
         ERASED.inc()
         log.info("tenant.erased", tenant_id=str(tenant_id), rows=step["row_count"], sha256=step["sha256"])

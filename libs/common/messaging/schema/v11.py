@@ -11,6 +11,7 @@ FUNCTIONS = (
     "erasure_outbox_waits(uuid)",
     "erasure_tell(uuid, bigint, text)",
     "erase_rows(uuid, text, int)",
+    "erasure_lock(uuid)",
     "erasure_finish(uuid)",
 )
 KERNEL_TABLES = ("idempotency_key", "inbox_parked", "inbox_source", "inbox_source_range", "outbox_parked", "outbox_event")
@@ -102,12 +103,13 @@ _ROWS = """CREATE FUNCTION erase_rows(whose uuid, which text, how_many int) RETU
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     gone bigint;
+    is_over boolean;
 BEGIN
-    PERFORM FROM erasure e WHERE e.tenant_id = whose AND e.sha256 IS NOT NULL AND e.erased_at IS NULL;
+    SELECT e.erased_at IS NOT NULL INTO is_over FROM erasure e WHERE e.tenant_id = whose AND e.sha256 IS NOT NULL;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'tenant % is not being erased', whose USING ERRCODE = 'insufficient_privilege';
     END IF;
-    IF to_regclass(format('public.%I', which)) IS NULL THEN
+    IF is_over OR to_regclass(format('public.%I', which)) IS NULL THEN
         RETURN 0;
     END IF;
     PERFORM FROM pg_policies p WHERE p.schemaname = 'public' AND p.tablename = which AND p.policyname = 'owner_erases';
@@ -124,12 +126,17 @@ BEGIN
     RETURN gone;
 END $$"""
 
-_FINISH = """CREATE FUNCTION erasure_finish(whose uuid) RETURNS boolean
+# Of several workers one comes to the end. Whoever waited for that finds it over.
+_LOCK = """CREATE FUNCTION erasure_lock(whose uuid) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+    PERFORM FROM erasure e WHERE e.tenant_id = whose AND e.sha256 IS NOT NULL AND e.erased_at IS NULL FOR UPDATE;
+    RETURN FOUND;
+END $$"""
+
+_FINISH = """CREATE FUNCTION erasure_finish(whose uuid) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
-    WITH ended AS (
-        UPDATE erasure SET erased_at = now() WHERE tenant_id = whose AND sha256 IS NOT NULL AND erased_at IS NULL RETURNING true
-    )
-    SELECT EXISTS (SELECT FROM ended)
+    UPDATE erasure SET erased_at = now() WHERE tenant_id = whose AND sha256 IS NOT NULL AND erased_at IS NULL
 $$"""
 
-_STEPS = (_TO_ERASE, _SEAL, _OUTBOX_WAITS, _TELL, _ROWS, _FINISH)
+_STEPS = (_TO_ERASE, _SEAL, _OUTBOX_WAITS, _TELL, _ROWS, _LOCK, _FINISH)
