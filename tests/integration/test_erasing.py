@@ -199,3 +199,25 @@ async def test_what_comes_afterwards_makes_nothing_of_it_again(leaver: Leaver) -
             answer = await victim.ask(operation, Person(tenant_id, role=CLIENT))
             assert (answer.status_code, problem(answer)["code"]) == (403, "tenant-erased"), operation
     assert await leaver.counts() == after
+
+
+async def test_who_began_before_it_was_sealed_is_waited_for(empty: Places) -> None:
+    place = empty("cart")
+    async with edge(place) as (_, shell):
+        tenant_id = await tenant_of(shell, "cart")
+        eraser = parts_of("cart").eraser(shell)
+        await shell.execute(message(tenant_updated(tenant_id, version=9, status="erasing", erased_by=["checkout"]), tenant_id))
+        relay = await place.as_admin()
+        await relay.execute("UPDATE outbox_cursor SET lo = pg_current_snapshot()")
+        async with shell.database.transaction([tenant_id]) as early:
+            assert await shell.erased(early, [tenant_id]) == set()  # it writes nothing yet, and so has no number
+            erasing = asyncio.create_task(eraser.advance(tenant_id))
+            while not await relay.fetchval("SELECT count(*) FROM erasure"):
+                await asyncio.sleep(0.05)
+            assert not (await asyncio.wait([erasing], timeout=1))[0], "somebody may still make something of it"
+            key = "INSERT INTO idempotency_key (tenant_id, subject, operation, key, fingerprint) VALUES ($1, '', '', '', '')"
+            await early.execute(key, tenant_id)
+        assert await erasing is None
+        assert await relay.fetchval("SELECT count(*) FROM idempotency_key") == 0
+        assert await relay.fetchval("SELECT erased_at IS NOT NULL FROM erasure")
+        await relay.close()
