@@ -4,7 +4,10 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
+from uuid import UUID, uuid4
 
 import asyncpg
 import orjson
@@ -13,12 +16,18 @@ import pytest
 from deploy.composition import parts_of
 from libs.common.auth import CLIENT, PLATFORM_OPERATOR
 from libs.common.clock import PLATFORM
+from libs.common.database import write
 from libs.common.errors import ErasedError
 from libs.common.http.routes import GuardedRoute
 from libs.common.messaging.shell import Failure
+from libs.common.messaging.sources import Source, Sources
+from libs.common.messaging.timers import fire_due
 from services import SERVICES
+from services.checkout.jobs.clockwork import COMMANDS
 from services.identity.domain.tenant import PROVISIONERS
 from services.identity.handlers import EraseTenant, OnboardTenant
+from services.payments.gateway.webhooks import read_notice
+from services.payments.repository.provider import connections, webhooks
 from tests.integration.leavers import STAYING, UNDER_WAY, KilledError, Leaver, Mortal, eraser_on
 from tests.integration.victims import SEEDS, Victim
 from tests.shared.callers import Person, edge, message, problem
@@ -26,6 +35,7 @@ from tests.shared.events import tenant_updated
 from tests.shared.places import Places
 from tests.shared.victims import tenant_of
 
+NOTICE = {"id": "evt_1", "type": "customer.created", "livemode": False, "created": 1, "data": {"object": {"id": "cus_1"}}}
 LAST = 60
 """More than there are steps, of which each is died at."""
 
@@ -221,3 +231,61 @@ async def test_who_began_before_it_was_sealed_is_waited_for(empty: Places) -> No
         assert await relay.fetchval("SELECT count(*) FROM idempotency_key") == 0
         assert await relay.fetchval("SELECT erased_at IS NOT NULL FROM erasure")
         await relay.close()
+
+
+@pytest.mark.parametrize("service", PROVISIONERS)
+async def test_a_service_waits_for_its_turn_and_keeps_nothing_of_one_that_it_hears_of_when_it_is_gone(
+    service: str, empty: Places
+) -> None:
+    async with edge(empty(service)) as (_, shell):
+        tenant_id, gone = await tenant_of(shell, service), uuid4()
+        eraser = parts_of(service).eraser(shell)
+
+        async def is_told(version: int, *erased_by: str) -> None:
+            told = tenant_updated(tenant_id, version=version, status="erasing", erased_by=[*erased_by])
+            await shell.execute(message(told, tenant_id))
+            await eraser.look()
+
+        async def is_sealed(whose: UUID) -> bool:
+            async with shell.database.transaction([whose]) as connection:
+                return whose in await shell.erased(connection, [whose])
+
+        await is_told(2)
+        assert await is_sealed(tenant_id) is (service == "checkout"), "checkout may still ask the others for something"
+        if service != "checkout":
+            await is_told(3, "checkout")
+        assert await is_sealed(tenant_id)
+        left = tenant_updated(gone, version=7, status="erased", slug="", currency="XXX", country="")
+        await shell.execute(message(left, gone))
+        async with shell.database.transaction([gone]) as connection:
+            assert await shell.unknown(connection, [gone]) == {gone}
+
+
+async def test_past_the_shell_nothing_is_made_of_a_sealed_tenant_either(empty: Places) -> None:
+    async with edge(empty("payments")) as (_, shell):
+        tenant_id = await tenant_of(shell, "payments")
+        notice = read_notice(orjson.dumps(NOTICE))
+        async with shell.database.transaction([tenant_id]) as connection:
+            assert await webhooks.store(connection, tenant_id, notice)
+        await shell.execute(message(tenant_updated(tenant_id, version=9, status="erasing", erased_by=["checkout"]), tenant_id))
+        async with shell.database.transaction([tenant_id]) as connection:
+            await connection.execute("SELECT erasure_seal($1)", tenant_id)
+            assert not await webhooks.store(connection, tenant_id, replace(notice, id="evt_2"))
+            await connections.begin(connection, tenant_id, bytes(32), uuid4(), timedelta(hours=1))
+            source = Source(tenant_id, "/shop/catalogue")
+            await write(connection, [Sources("payments").pause([source])])
+            for table in ("account_connection", "inbox_source"):
+                assert await connection.fetchval(f"SELECT count(*) FROM {table}") == 0, table
+
+
+async def test_a_timer_of_a_sealed_tenant_fires_for_nothing_and_is_gone(empty: Places) -> None:
+    async with edge(empty("checkout")) as (_, shell):
+        tenant_id = await tenant_of(shell, "checkout")
+        await shell.execute(message(tenant_updated(tenant_id, version=9, status="erasing"), tenant_id))
+        async with shell.database.transaction([tenant_id]) as connection:
+            await connection.execute("SELECT erasure_seal($1)", tenant_id)
+            set_timer = "INSERT INTO timer (tenant_id, name, key, due_at, free_at) VALUES ($1, $2, $1, now(), now())"
+            await connection.execute(set_timer, tenant_id, next(iter(COMMANDS)))
+        assert await fire_due(shell, COMMANDS) == 1
+        async with shell.database.transaction([tenant_id]) as connection:
+            assert await connection.fetchval("SELECT count(*) FROM timer") == 0

@@ -85,10 +85,18 @@ class Eraser:
         """Take every tenant as far as it goes now."""
         async with self._database.acquire() as connection:
             tenant_ids = [row["tenant_id"] for row in await connection.fetch(TO_ERASE)]
-        waiting = [await self.advance(tenant_id) for tenant_id in tenant_ids]
+        waiting = [await self._advanced(tenant_id) for tenant_id in tenant_ids]
         WAITING.clear()
         for what in filter(None, waiting):
             WAITING.labels(what).inc()
+
+    async def _advanced(self, tenant_id: UUID) -> str | None:
+        """The same for one of many: what the database refuses of it holds up none of the others."""
+        try:
+            return await self.advance(tenant_id)
+        except WHATEVER_IT_SAYS as error:
+            log.warning("tenant.not_erased", tenant_id=str(tenant_id), error=str(error), action="it is tried again")
+            return "database"
 
     async def advance(self, tenant_id: UUID) -> str | None:
         """Take one tenant as far as it goes; answers what it still waits for, if it is not erased by then."""
