@@ -155,8 +155,14 @@ def note_erased(tenant: Tenant, service: str, sha256: str) -> tuple[Tenant, Tena
 
 
 def bury(tenant: Tenant, sha256: str, now: datetime) -> tuple[Tenant, TenantUpdated]:
-    """What is left of a tenant: that there was one, until when, and the digest of all that it had. Its slug is free again."""
+    """What is left of a tenant: that there was one, until when, and the digest of all that it had. Its slug is free again.
+
+    Raises ConflictError while a service still has something of it.
+    """
     digests = {**tenant.erased_by, "identity": sha256}
+    waiting = [service for service in SERVICES if service not in digests]
+    if waiting:
+        raise ConflictError("tenant-status", f"something of the tenant is still in {', '.join(waiting)}")
     lines = "".join(f"{service} {digests[service]}\n" for service in SERVICES)
     left = Tenant(
         tenant_id=tenant.tenant_id,

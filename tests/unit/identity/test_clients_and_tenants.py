@@ -1,5 +1,6 @@
 """A client's secrets and a tenant's way: what is there no more is gone for good, and what is said again changes nothing."""
 
+import hashlib
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from libs.common.clock import PLATFORM
 from libs.common.errors import CartwrightError, ConflictError, NotFoundError
+from services import SERVICES
 from services.identity.domain import client, tenant
 from services.identity.domain.client import MAX_SECRETS, Client, Secret
 from services.identity.domain.tenant import PROVISIONERS, Tenant, TenantStatus
@@ -149,3 +151,28 @@ def test_a_tenant_goes_these_ways_and_no_others() -> None:
             else:
                 with pytest.raises(ConflictError, match="tenant-status"):
                     tenant.move(replace(SHOP, status=start), to)
+
+
+def test_a_tenant_is_buried_once_every_service_has_said_its_word_and_what_is_left_says_nothing_of_it() -> None:
+    closing = replace(SHOP, status=S.CLOSING, settings={"require_totp": True})
+    for status in set(S) - {S.CLOSING} - GONE:
+        with pytest.raises(ConflictError, match="tenant-status"):
+            tenant.settle(replace(SHOP, status=status), S.ERASING)
+    erasing, told = tenant.settle(closing, S.ERASING)
+    assert told is not None
+    assert (told.status, told.erased_by) == ("erasing", [])
+    assert tenant.note_erased(closing, "cart", "a") == (closing, None), "nobody asked for it"
+    for number, service in enumerate(tenant.PROVISIONERS, 1):
+        with pytest.raises(ConflictError, match=service):
+            tenant.bury(erasing, "b", NOW)
+        erasing, told = tenant.note_erased(erasing, service, "a")
+        assert told is not None
+        assert (told.status, len(told.erased_by), told.slug) == ("erasing", number, SHOP.slug)
+        assert tenant.note_erased(erasing, service, "c") == (erasing, None), "said again, it changes nothing"
+    left, last = tenant.bury(erasing, "b", NOW)
+    assert (left.slug, left.name, left.admin_email, left.country, left.settings, left.provisioned) == ("", "", "", "", {}, ())
+    lines = "".join(f"{service} {'b' if service == 'identity' else 'a'}\n" for service in SERVICES)
+    assert (left.erased_at, left.export_sha256) == (NOW, hashlib.sha256(lines.encode()).hexdigest())
+    assert (last.status, last.slug, last.country, last.settings, last.erased_by) == ("erased", "", "", {}, [])
+    assert last.version == erasing.version + 1
+    assert tenant.settle(left, S.ERASING) == (left, None), "said again, it changes nothing"
