@@ -44,3 +44,16 @@ def export(
     from deploy.cli import exports
 
     return exports.export(slug=slug, folder=folder, json=json)
+
+
+@verb
+def erase(
+    tenant: Annotated[str, typer.Argument(help="Its slug, or its id.")],
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether it is meant.")] = False,
+    json: Json = False,
+) -> int | None:
+    """Delete all of a tenant that is closing, once its money has come to its end: what is left is its id, the date, a digest."""
+    from deploy.cli import erasing
+
+    return erasing.erase(tenant=tenant, yes=yes, json=json)

@@ -103,9 +103,7 @@ class Viewer:
 
     def demand(self, kind: type[A], found: A | None) -> A:
         """What was found. Raises NotFoundError if it is not there, or none of their business: the two are not told apart."""
-        if found is None or not self.sees(found):
-            raise absent(kind)
-        return present(kind, found)
+        return present(kind, found if found is not None and self.sees(found) else None)
 
 
 class Shape(Generic[A]):
@@ -353,6 +351,8 @@ class Handler(Generic[D, R]):
     """Why the audit trail does not tell of it. None: it does, whenever anybody but a shopper asks for it."""
     always_audited: bool = False
     """Whether it does also when the service asks for it of its own accord."""
+    outlives: bool = False
+    """Whether it is decided also for a tenant that is erased."""
 
 
 @dataclass(slots=True)
@@ -371,11 +371,12 @@ class Handlers:
         is_delta: bool = False,
         unaudited: str | None = None,
         always_audited: bool = False,
+        outlives: bool = False,
     ) -> Callable[[Callable[[World, Message[D]], R]], Callable[[World, Message[D]], R]]:
         """Register the function below for this command or event."""
 
         def register(decide: Callable[[World, Message[D]], R]) -> Callable[[World, Message[D]], R]:
-            self.table[data_type] = Handler(decide, refs, more, is_delta, unaudited, always_audited)
+            self.table[data_type] = Handler(decide, refs, more, is_delta, unaudited, always_audited, outlives)
             return decide
 
         return register

@@ -5,7 +5,8 @@
     │   ├── MalformedError  it cannot even be read                            400
     │   └── UnbelievableError  a message that nobody should act upon          set aside, and in nobody's way
     ├── DeniedError       the caller may not                                  403
-    │   └── UnauthenticatedError  nobody knows who the caller is              401
+    │   ├── UnauthenticatedError  nobody knows who the caller is              401
+    │   └── ErasedError     of a tenant that is gone for good                 a request 403, a message dropped
     ├── NotFoundError     absent, or not for this caller to know of           404
     │   └── ForeignError    another tenant's by its very name: told as absent  404
     ├── ConflictError     not legal in the present state                      409
@@ -57,6 +58,10 @@ class UnauthenticatedError(DeniedError):
     """No valid token says who is calling."""
 
     status = 401
+
+
+class ErasedError(DeniedError):
+    """It is about a tenant of which nothing is kept any more: nothing happens to it, and nobody hears of it again."""
 
 
 class NotFoundError(CartwrightError):

@@ -1,6 +1,6 @@
 """Which tenants may begin nothing new: what identity tells of that, as each process that answers customers knows it.
 
-Looked up with every request that writes, so it is one look into a dictionary that is nearly always empty.
+Looked up with every request, so it is one look into a dictionary that is nearly always empty.
 """
 
 from uuid import UUID
@@ -9,6 +9,8 @@ from libs.common.errors import DeniedError, UnavailableError
 
 OPEN = frozenset({"provisioning", "active"})
 """A shop is set up before it is open to shoppers."""
+GONE = frozenset({"erasing", "erased"})
+"""Where nothing is to be had any more, not even to be read."""
 
 
 class Standings:
@@ -42,7 +44,15 @@ class Standings:
         if status is not None:
             raise shut(status)
 
+    def demand_there(self, tenant_id: UUID) -> None:
+        """Raise DeniedError when nothing is to be had of this tenant any more. Until that is known its tokens are over anyway."""
+        status = self._shut.get(tenant_id)
+        if status in GONE:
+            raise shut(status)
+
 
 def shut(status: str) -> DeniedError:
     """What whoever would begin something is told."""
+    if status in GONE:
+        return DeniedError(f"tenant-{status}", f"the tenant is {status}: of what it had here nothing is to be had any more")
     return DeniedError(f"tenant-{status}", f"the tenant is {status}: what was begun ends, and nothing new begins")

@@ -4,7 +4,7 @@ Each transaction names its tenants in a setting that ends with it; the policy co
 The policy's expression is STABLE and evaluated once a statement (a volatile one cost 500 times as much).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 from uuid import UUID
@@ -14,6 +14,8 @@ from libs.common.contracts.identity import TenantUpdated
 from libs.common.decision import Aggregate, Message, Ref, World
 
 SETTING = "cartwright.tenant_ids"
+CLOSING, ERASING, ERASED = "closing", "erasing", "erased"
+"""How a tenant stands in the end, as identity tells it."""
 
 TENANT_IS_PRESENT = f"tenant_id = ANY ((SELECT string_to_array(nullif(current_setting('{SETTING}', true), ''), ','))::uuid[])"
 """After a transaction the setting reads as an empty string, not as NULL: hence the nullif."""
@@ -53,15 +55,22 @@ def tenant_ref(message: Message[Any]) -> Ref:
     return Ref(Tenant, message.tenant_id, shared=True)
 
 
-def project_tenant(world: World, message: Message[TenantUpdated], provisioned: Callable[[UUID, int], Event]) -> None:
-    """Keep the newest state of a tenant, and say that this service can serve it."""
+def project_tenant(
+    world: World, message: Message[TenantUpdated], provisioned: Callable[[UUID, int], Event], *, after: Collection[str] = ()
+) -> None:
+    """Keep the newest state of a tenant, and say that this service can serve it.
+
+    One that is being erased is so here once the services in `after` have nothing of it any more: until then they may still ask
+    something of this one. Of one that is erased nothing is kept.
+    """
     update = message.data
     known = world.get(Tenant, update.tenant_id)
-    if known is not None and known.tenant_version >= update.version:
+    if update.status == ERASED or (known is not None and known.tenant_version >= update.version):
         return
+    waits = update.status == ERASING and not {*after} <= {*update.erased_by}
     facts: dict[str, Any] = {
         "slug": update.slug,
-        "status": update.status,
+        "status": CLOSING if waits else update.status,
         "currency": update.currency,
         "country": update.country,
         "settings": update.settings,

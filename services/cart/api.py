@@ -15,7 +15,7 @@ from libs.common.contracts.external import Sku
 from libs.common.database import Connection
 from libs.common.errors import RejectedError
 from libs.common.http.audit import audit_routes
-from libs.common.http.exports import export_routes, parts_of_export
+from libs.common.http.exports import export_routes
 from libs.common.http.paging import Limit, Page, Paging
 from libs.common.http.parked import parked_routes
 from libs.common.http.routes import Call, Caller, Routes, guard, replay, reply, reply_unless_known
@@ -28,7 +28,7 @@ from services.cart.domain import MAX_LINES, MAX_QUANTITY, Cart, CartState, Line,
 ROUTES = Routes()
 ROUTES.include_router(parked_routes("cart"))
 ROUTES.include_router(audit_routes())
-ROUTES.include_router(export_routes("cart", parts_of_export(tables.METADATA, {}, ["product_rebuild"])))
+ROUTES.include_router(export_routes("cart", tables.HOLDINGS))
 
 Quantity = Annotated[int, Field(ge=1, le=MAX_QUANTITY, strict=True)]
 SkuPath = Annotated[Sku, Path()]

@@ -1,7 +1,7 @@
 """Composition root of the cart service: what its two processes are made of."""
 
 from libs.common.processes.parts import ServiceParts
-from services.cart import consumers, handlers, repository
+from services.cart import consumers, handlers, repository, tables
 from services.cart.settings import Settings
 
 PARTS = ServiceParts(
@@ -10,5 +10,6 @@ PARTS = ServiceParts(
     rows=repository.ROWS,
     handlers=handlers.HANDLERS,
     topics=consumers.TOPICS,
+    holdings=tables.HOLDINGS,
     projections=repository.PROJECTIONS,
 )

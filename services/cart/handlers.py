@@ -283,5 +283,8 @@ def withdraw_product(world: World, message: Message[ProductWithdrawn]) -> None:
 def update_tenant(world: World, message: Message[TenantUpdated]) -> None:
     """Know the tenant, and say so."""
     project_tenant(
-        world, message, lambda tenant_id, version: TenantProvisioned(tenant_id=tenant_id, service="cart", tenant_version=version)
+        world,
+        message,
+        lambda tenant_id, version: TenantProvisioned(tenant_id=tenant_id, service="cart", tenant_version=version),
+        after={"checkout"},
     )

@@ -3,6 +3,7 @@
 from sqlalchemy import BigInteger, CheckConstraint, Index, Integer, MetaData, Table, Text, Uuid, text
 from sqlalchemy.dialects.postgresql import JSONB
 
+from libs.common.database.holdings import Holdings
 from libs.common.database.tables import MOMENT, aggregate, optional, required, tenant_table
 
 METADATA = MetaData()
@@ -45,3 +46,6 @@ CART = aggregate(
 )
 # Ids are the client's to choose, and one id means one cart, whosever it is: the only constraint without a tenant.
 Index("cart_id_not_available", CART.c.id, unique=True)
+
+HOLDINGS = Holdings(metadata=METADATA, left_out=["product_rebuild"])
+"""A cart that is frozen waits for its checkout, which is erased before it: nothing is under way here that is not there."""

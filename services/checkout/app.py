@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from libs.common.processes.parts import Kept, Process, ServiceParts
-from services.checkout import consumers, handlers, repository
+from services.checkout import consumers, handlers, repository, tables
 from services.checkout.domain.saga import Checkout
 from services.checkout.handlers.checkouts import Lifetime
 from services.checkout.settings import Settings
@@ -22,6 +22,7 @@ PARTS = ServiceParts(
     rows=repository.ROWS,
     handlers=handlers.HANDLERS,
     topics=consumers.TOPICS,
+    holdings=tables.HOLDINGS,
     has_jobs=True,
     announce=frozenset({Checkout}),  # what `Prefer: wait` waits for
     apart=[Kept(repository.timeline.PROJECTION, handlers.timeline.TIMELINE)],

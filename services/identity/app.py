@@ -10,12 +10,13 @@ from libs.common.certificates import RootKey
 from libs.common.clock import PLATFORM, now
 from libs.common.database import Database
 from libs.common.messaging.audit import Act, append
+from libs.common.messaging.erasing import BuryTenant
 from libs.common.messaging.shell import retried
 from libs.common.origin import Origin
 from libs.common.processes.parts import Process, ServiceParts
 from libs.common.processes.running import ended
 from libs.common.settings import variable
-from services.identity import consumers, handlers, repository
+from services.identity import consumers, handlers, repository, tables
 from services.identity.domain.client import PLATFORM_CLIENT, Client, digest_of, operator
 from services.identity.domain.tenant import Tenant
 from services.identity.settings import Settings
@@ -101,6 +102,8 @@ PARTS = ServiceParts(
     rows=repository.ROWS,
     handlers=handlers.HANDLERS,
     topics=consumers.TOPICS,
+    holdings=tables.HOLDINGS,
+    bury=handlers.HANDLERS[BuryTenant],
     announce=frozenset({Tenant}),  # whose onboarding a request may be waiting for
     context=context,
     bootstrap=bootstrap,

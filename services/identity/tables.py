@@ -15,7 +15,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB, ExcludeConstraint
 
+from libs.common.database.holdings import Holdings, UnderWay
 from libs.common.database.tables import MOMENT, aggregate, optional, required
+from services.identity.domain.tenant import PROVISIONERS
 
 METADATA = MetaData()
 
@@ -28,11 +30,22 @@ TENANT = aggregate(
     *required(JSONB, "settings", default="{}"),
     *required(BigInteger, "told_version", default=text("0")),
     *required(JSONB, "acknowledged", default="[]"),
-    CheckConstraint("status IN ('provisioning', 'active', 'suspended', 'closing', 'closed')", name="tenant_status"),
-    CheckConstraint("slug ~ '^[a-z0-9][a-z0-9-]{1,62}$'", name="tenant_slug"),
+    *required(JSONB, "erased_by", default="{}"),
+    *optional(MOMENT, "erased_at"),
+    *optional(Text, "export_sha256"),
+    CheckConstraint(
+        "status IN ('provisioning', 'active', 'suspended', 'closing', 'erasing', 'erased')",
+        name="tenant_status",
+    ),
+    CheckConstraint("slug ~ '^[a-z0-9][a-z0-9-]{1,62}$' OR (status = 'erased' AND slug = '')", name="tenant_slug"),
+    CheckConstraint(
+        "(status = 'erased') = (erased_at IS NOT NULL) AND (erased_at IS NULL) = (export_sha256 IS NULL)"
+        " AND (status <> 'erased' OR slug || name || admin_email = '')",
+        name="tenant_erased",
+    ),
 )
 # A slug names one tenant of all: the only key without a tenant. Only the platform can make one, so only it learns of others.
-Index("tenant_slug_taken", TENANT.c.slug, unique=True)
+Index("tenant_slug_taken", TENANT.c.slug, unique=True, postgresql_where=TENANT.c.slug != "")
 
 CLIENT = aggregate(
     METADATA,
@@ -223,3 +236,19 @@ PASSWORD_RESET = aggregate(
     ForeignKeyConstraint(["tenant_id", "member_id"], ["member.tenant_id", "member.id"], name="password_reset_member"),
     CheckConstraint("state IN ('open', 'used')", name="password_reset_state"),
 )
+
+HOLDINGS = Holdings(
+    metadata=METADATA,
+    withheld={
+        "api_key": ["digest"],
+        "client": ["secrets"],
+        "session": ["digest", "previous_digest"],
+        "member": ["password"],
+        "invitation": ["nonce", "digest"],
+    },
+    left_out=["authorization_code", "password_reset", "second_factor", "service_secret", "signing_key", "epoch"],
+    under_way=[UnderWay("tenant", f"NOT erased_by ?& ARRAY{[*PROVISIONERS]}")],
+    tombstone="tenant",
+)
+"""What proves who somebody is is in no export; nor are codes that live for a minute or an hour, what they are made with, until
+when tokens are over, and the platform's own secrets. This service is the last: the others must have said their word."""

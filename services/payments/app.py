@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from libs.common.processes.parts import Process, ServiceParts
-from services.payments import consumers, handlers, repository
+from services.payments import consumers, handlers, repository, tables
 from services.payments.domain.provider.operation import CALL_SECONDS, Operation
 from services.payments.settings import Settings
 
@@ -40,6 +40,7 @@ PARTS = ServiceParts(
     rows=repository.ROWS,
     handlers=handlers.HANDLERS,
     topics=consumers.TOPICS,
+    holdings=tables.HOLDINGS,
     has_jobs=True,
     announced_by_requests=frozenset({Operation}),  # what a request plans a worker carries out
     context=context,

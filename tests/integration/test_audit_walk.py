@@ -210,7 +210,8 @@ async def test_identity_is_walked(empty: Places) -> None:
         await walk.act(staff, "PATCH", path, tenant_id, {"api-key"}, json={"name": f"{WRITTEN} too"})
         await walk.act(staff, "DELETE", path, tenant_id, {"api-key", "epoch"})
         await _walk_keys(walk)
-        for verb, kinds in (("suspend", {"tenant", "epoch"}), ("resume", {"tenant"}), ("close", {"tenant", "epoch"})):
+        ends = {"tenant", "epoch"}
+        for verb, kinds in (("suspend", ends), ("resume", {"tenant"}), ("close", ends), ("erase", ends)):
             await walk.act(OPERATOR, "POST", f"/v1/tenants/{tenant_id}/{verb}", tenant_id, kinds)
         await walk.repair(tenant_id)
         await walk.done()

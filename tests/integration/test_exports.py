@@ -11,11 +11,9 @@ import pytest
 
 from libs.common.auth import MEMBER, PLATFORM_OPERATOR
 from libs.common.clock import PLATFORM
-from libs.common.http.exports import parts_of_export
+from libs.common.database.holdings import Holdings
 from services import SERVICES
-from services.identity.api.exports import LEFT_OUT, WITHHELD
 from services.identity.domain.role import BUILT_IN
-from services.payments.api.exports import WITHHELD as WITHHELD_BY_PAYMENTS
 from tests.integration.victims import SEEDS, Victim
 from tests.shared.callers import Person, edge, problem
 from tests.shared.places import Places
@@ -87,12 +85,11 @@ async def test_an_owner_takes_their_own_and_nobody_elses_and_who_looks_after_the
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_what_sounds_like_a_secret_stays_or_it_is_said_why_it_may_go(service: str) -> None:
-    tables = __import__(f"services.{service}.tables", fromlist=["METADATA"]).METADATA
-    withheld = {"identity": WITHHELD, "payments": WITHHELD_BY_PAYMENTS}.get(service, {})
-    parts = parts_of_export(tables, withheld, LEFT_OUT if service == "identity" else [])
+    holdings: Holdings = __import__(f"services.{service}.tables", fromlist=["HOLDINGS"]).HOLDINGS
+    tables, parts = holdings.metadata, holdings.parts
     columns_of = {name: {column.name for column in table.columns} for name, table in tables.tables.items()}
     seen = {f"{part.table}.{column}" for part in parts for column in columns_of[part.table] - {*part.withheld}}
     doubtful = {name for name in seen if SUSPICIOUS.search(name.partition(".")[2])}
     assert doubtful == {name for name in HARMLESS if name.partition(".")[0] in tables.tables}
-    for table, columns in withheld.items():
+    for table, columns in holdings.withheld.items():
         assert {*columns} <= columns_of[table], "what is withheld is there"

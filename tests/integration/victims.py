@@ -82,7 +82,7 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
 """What each is asked with that needs a body. A text that is the name of one of the victim's ids stands for that id."""
 
 
-ENDING = ("/suspend", "/close")
+ENDING = ("/suspend", "/close", "/erase")
 """Of a tenant: no token of it is good any more. Other paths end so too, and are none the worse for being late."""
 
 

@@ -261,3 +261,14 @@ class OrderLookupRequested(Event):
 
     lookup_id: UUID
     order_id: UUID
+
+
+@event("checkout.v1", "tenant.erased", aggregate="tenant_id")
+class TenantErased(Event):
+    """The checkout service has nothing of this tenant any more. The digest is that of its export, of what was deleted."""
+
+    tenant_id: UUID
+    service: Literal["checkout"]
+    tenant_version: int
+    row_count: int
+    sha256: str

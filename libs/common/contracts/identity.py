@@ -26,6 +26,8 @@ class TenantUpdated(Event):
     currency: Currency
     country: str
     settings: dict[str, Any] = field(default_factory=dict)
+    erased_by: list[str] = field(default_factory=list)
+    """While it is being erased: the services that have nothing of it any more. Of one that is `erased` nothing else is told."""
 
 
 @event("signing-key.v1", "signing-key.updated", aggregate="kid")

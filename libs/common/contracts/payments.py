@@ -170,3 +170,14 @@ class TenantProvisioned(Event):
     tenant_id: UUID
     service: Literal["payments"]
     tenant_version: int
+
+
+@event("payment.v1", "tenant.erased", aggregate="tenant_id")
+class TenantErased(Event):
+    """The payments service has nothing of this tenant any more. The digest is that of its export, of what was deleted."""
+
+    tenant_id: UUID
+    service: Literal["payments"]
+    tenant_version: int
+    row_count: int
+    sha256: str

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from sqlalchemy import MetaData
 
 SERVICES = Path(__file__).resolve().parents[3] / "services"
+KERNEL = ("outbox_", "inbox_", "idempotency_", "operator_", "timer", "audit_", "erasure")
 
 
 def migrate(service: str, owner_url: str) -> None:
@@ -53,4 +54,4 @@ def run_migrations(metadata: "MetaData") -> None:
 
 def _not_the_kernel(name: str | None, kind: str, _parents: Any) -> bool:
     """The kernel's tables have types SQLAlchemy does not know; `messaging/schema` alone describes them."""
-    return not (kind == "table" and str(name).startswith(("outbox_", "inbox_", "idempotency_", "operator_", "timer", "audit_")))
+    return not (kind == "table" and str(name).startswith(KERNEL))

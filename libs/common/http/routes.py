@@ -121,9 +121,9 @@ class Call:
         self._span.of_tenant(self._principal.tenant_id)
 
     def demand_open(self, principal: Principal) -> None:
-        """Raise DeniedError when this would begin something that the caller's tenant may begin no more."""
-        if not self.rule.goes_on:
-            self.service.standings.demand_open(principal.tenant_id)
+        """Raise DeniedError when this would begin something that the caller's tenant may begin no more, or that is gone."""
+        standings = self.service.standings
+        (standings.demand_there if self.rule.goes_on else standings.demand_open)(principal.tenant_id)
 
     @property
     def address(self) -> str:

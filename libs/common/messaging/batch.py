@@ -14,7 +14,7 @@ from aiokafka import TopicPartition
 from libs.common.clock import PLATFORM, now
 from libs.common.database import Connection, Write
 from libs.common.decision import IdentityMap
-from libs.common.errors import ConflictError, NotYetError, UnbelievableError
+from libs.common.errors import ConflictError, ErasedError, NotYetError, UnbelievableError
 from libs.common.messaging.brake import Brake
 from libs.common.messaging.envelope import EventTooLargeError, Invalid, KafkaRecord, Reader, Received
 from libs.common.messaging.ordering import (
@@ -41,7 +41,7 @@ from libs.common.messaging.parked import (
     waiting_for_gap,
     whose,
 )
-from libs.common.messaging.shell import Failure, Shell
+from libs.common.messaging.shell import Failure, Shell, is_dropped
 from libs.common.messaging.sources import (
     BUDGET,
     Cuts,
@@ -52,6 +52,7 @@ from libs.common.messaging.sources import (
     Stretch,
     stretches_of,
 )
+from libs.common.telemetry import Counter
 from libs.common.telemetry.messages import BatchSpans
 
 Outcomes = tuple[Mapping[tuple[str, UUID], int], Mapping[tuple[str, UUID], tuple[int, str]]]
@@ -115,6 +116,8 @@ class Decided:
         return [found for found in kept if isinstance(found, Received)]
 
 
+DROPPED = Counter("cartwright_inbox_dropped_total", "Messages that were about tenants of which nothing is kept", ["group"])
+
 FENCE = "SELECT * FROM inbox_fence($1, $2, $3, $4)"
 
 ADVANCE = """UPDATE inbox_position p SET next_offset = w.next_offset, watermarks = w.watermarks
@@ -177,13 +180,21 @@ class Batch:
         """Everything that is new, decided in order; of what is refused, who has to be told."""
         received = {partition: [each for _, each in run if isinstance(each, Received)] for partition, run in found.rest.items()}
         invalid = [each for run in found.rest.values() for _, each in run if isinstance(each, Invalid)]
-        refusals = [Refusal.of_invalid(each).unless_in(found.unknown) for each in invalid]
+        refusals = [Refusal.of_invalid(each) for each in invalid]
         fresh = await self._remember(connection, above_watermark(received, fence.marks), refusals)
         blocked, waiting = await self._parked_before(connection, fresh) if fence.has_parked else (set(), [])
         ordered = in_order(fresh, waiting, self._is_delta)
         answers, aggregates = await self._decide(connection, ordered, blocked, spans)
         refusals += await self._after(connection, ordered, answers)
+        refusals = [each.unless_in(found.unknown) for each in await self._of_the_living(connection, refusals)]
         return Decided(ordered, answers, aggregates, refusals, outcomes_of(ordered, answers))
+
+    async def _of_the_living(self, connection: Connection, refusals: Sequence[Refusal]) -> list[Refusal]:
+        """Those that are kept: of an erased tenant nobody keeps what was refused either."""
+        erased = await self._shell.erased(connection, {each.tenant_id for each in refusals if each.tenant_id})
+        kept = [each for each in refusals if each.tenant_id not in erased]
+        DROPPED.labels(self._group).inc(len(refusals) - len(kept))
+        return kept
 
     async def give_up(self, read: Read, stored: Mapping[TopicPartition, int], error: Exception) -> Applied:
         """Set aside the one record that is read, because of this error. Nothing of it is used that could bring it about again."""
@@ -195,21 +206,22 @@ class Batch:
             key, before = (record.topic, record.key or b""), dict(fence.marks[partition_of(record)])
             reason = (await heads(connection, self._group, {key})).get(key) if fence.has_parked else None
             refusal = given_up(record, found, failure, is_behind=reason is not None and reason != GAP)
-            outcomes = _outcome_of(refusal)
+            kept = await self._of_the_living(connection, [refusal])
+            outcomes = _outcome_of(refusal) if kept else ({}, {})
             self._brake.judge(*outcomes)
             if isinstance(found, Received) and _is_plain(found):
                 above_watermark({partition_of(record): [found]}, fence.marks)
-            if is_beyond := await self.sources.is_spent(connection, refusal):
+            if is_beyond := bool(kept) and await self.sources.is_spent(connection, refusal):
                 source = Source(refusal.tenant_id or PLATFORM, source_of(record))
                 stretch = Stretch(source, partition_of(record), record.offset, record.offset, 1, before)
                 writes = [self.sources.pause([source]), self.sources.hold_back([stretch])]
             else:
-                writes = [park(self._group, [refusal])]
+                writes = [park(self._group, kept)] if kept else []
             await self._shell.store(connection, IdentityMap(), *writes, self._advance(offsets, fence.marks))
         self._brake.settled(*outcomes)
         if is_beyond:
             return Applied(IdentityMap(), offsets, [], [], [stretch], [source])
-        return Applied(IdentityMap(), offsets, [], [refusal])
+        return Applied(IdentityMap(), offsets, [], kept)
 
     async def _fence(
         self,
@@ -271,8 +283,9 @@ class Batch:
             if isinstance(found, Parked):
                 if not isinstance(answer, Failure):
                     await mark(connection, found, "replayed", by="inbox", decision="the gap closed")
-            elif isinstance(answer, Failure):
+            elif isinstance(answer, Failure) and not is_dropped(answer):
                 refusals.append(Refusal.of_failure(found, answer.error))
+        DROPPED.labels(self._group).inc(sum(map(is_dropped, answers)))
         return refusals
 
     def _advance(self, offsets: Mapping[TopicPartition, int], marks: Marks) -> Write:
@@ -366,4 +379,4 @@ def _is_plain(found: Received) -> bool:
 
 def holds_up(error: Exception) -> bool:
     """Whether the later messages of its key must wait: not for what will never be applied, nor for a gap, which heals."""
-    return not isinstance(error, UnbelievableError) and code_of(error) != GAP
+    return not isinstance(error, UnbelievableError | ErasedError) and code_of(error) != GAP

@@ -23,7 +23,7 @@ from libs.common.messaging.envelope import Invalid, KafkaRecord, Reader, Receive
 from libs.common.messaging.ordering import Marks, above_watermark, in_order, partition_of
 from libs.common.messaging.parked import Parked
 from libs.common.messaging.reading import UNREADABLE, Consumer
-from libs.common.messaging.shell import Failure, Shell
+from libs.common.messaging.shell import Failure, Shell, is_dropped
 from libs.common.origin import Origin
 
 READ_SECONDS = 30
@@ -249,7 +249,7 @@ class _Run:
         async with self._shell.database.transaction(message.tenant_id for message in messages) as connection:
             answers, aggregates = await self._shell.decide(connection, messages)
             await self._shell.store(connection, _silenced(aggregates))
-        self.failed += sum(isinstance(answer, Failure) for answer in answers)
+        self.failed += sum(isinstance(answer, Failure) and not is_dropped(answer) for answer in answers)
 
     def _is_delta(self, found: Received | Parked) -> bool:
         return self._shell.handlers[type(found.message.data)].is_delta

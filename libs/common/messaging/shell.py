@@ -23,6 +23,7 @@ from libs.common.database import (
     Connection,
     Database,
     Rows,
+    Select,
     Write,
     passes_by_itself,
     select,
@@ -39,7 +40,7 @@ from libs.common.decision import (
     Ref,
     World,
 )
-from libs.common.errors import ConflictError
+from libs.common.errors import ConflictError, ErasedError
 from libs.common.messaging import audit
 from libs.common.messaging.belief import source_of
 from libs.common.messaging.hints import Hints
@@ -65,6 +66,11 @@ class Failure:
     """A decision that raised; nothing of it stands."""
 
     error: Exception
+
+
+def is_dropped(answer: Any) -> bool:
+    """Whether a message was not decided because nothing is kept of its tenant any more."""
+    return isinstance(answer, Failure) and isinstance(answer.error, ErasedError)
 
 
 class Shell:
@@ -131,6 +137,11 @@ class Shell:
         sql = f"SELECT tenant_id FROM {rows.table.name} WHERE tenant_id = ANY ($1::uuid[])"  # noqa: S608 - our own table
         return {*tenant_ids} - {row["tenant_id"] for row in await connection.fetch(sql, [*tenant_ids])}
 
+    async def erased(self, connection: Connection, tenant_ids: Collection[UUID]) -> set[UUID]:
+        """Those of these tenants of which nothing is kept any more. The transaction is in their name, or the platform's."""
+        [found] = await select(connection, [_erased(tenant_ids)]) if tenant_ids else [[]]
+        return {tenant_id for [tenant_id] in found}
+
     async def execute(self, message: Message[Any], claim: Claim[Any] | None = None) -> Any:
         """Carry out one command; answers what its handler answers, or `Replayed`. Raises the decision's error."""
         with CommandSpans([message]) as spans:
@@ -191,11 +202,14 @@ class Shell:
         aggregates = IdentityMap()
         at = now()
         handlers = handlers or [self.handlers[type(message.data)] for message in messages]
-        await self._load(connection, aggregates, _first_round(messages, handlers))
+        asked = {message.tenant_id for message, handler in zip(messages, handlers, strict=True) if not handler.outlives}
+        erased = await self._load(connection, aggregates, _first_round(messages, handlers), asked)
         await self._load(connection, aggregates, _second_round(messages, handlers, aggregates, at))
         answers: list[Any] = []
         for index, (message, handler) in enumerate(zip(messages, handlers, strict=True)):
             refusal = blocked(index, answers)
+            if message.tenant_id in erased and not handler.outlives:
+                refusal = _gone(message)
             if refusal is None and handler.more is not None:
                 refusal = await self._load_late(connection, aggregates, message, handler.more, at)
             answers.append(Failure(refusal) if refusal else _decided(aggregates, message, handler, at))
@@ -212,11 +226,18 @@ class Shell:
         await self._load(connection, aggregates, [(message.tenant_id, ref) for ref in late])
         return None
 
-    async def _load(self, connection: Connection, aggregates: IdentityMap, wanted: Iterable[tuple[UUID, Ref]]) -> None:
+    async def _load(
+        self,
+        connection: Connection,
+        aggregates: IdentityMap,
+        wanted: Iterable[tuple[UUID, Ref]],
+        tenant_ids: Collection[UUID] = (),
+    ) -> set[UUID]:
         """Load what is not yet there, kind by kind in the order the service lists them: the one lock order.
 
         Each kind that is locked has a statement of its own, which sees what others committed while the one before it
-        waited. What is only looked at promises no such thing, and comes along with the last of them.
+        waited. What is only looked at promises no such thing, and comes along with the last of them; so does the answer, those
+        of the tenants that are erased.
         """
         locked: dict[type[Aggregate], dict[Entry, None]] = {}
         shared: dict[type[Aggregate], dict[Entry, None]] = {}
@@ -226,10 +247,16 @@ class Shell:
         only_shared = {kind: [entry for entry in shared[kind] if entry not in locked.get(kind, ())] for kind in shared}
         rounds = [[(kind, [*locked[kind]], True)] for kind in self._rows if kind in locked] or [[]]
         rounds[-1] += [(kind, entries, False) for kind, entries in only_shared.items() if entries]
+        gone: Sequence[Sequence[Any]] = ()
         for together in rounds:
             selects = [self._rows[kind].wanted([entry.place for entry in entries], lock=lock) for kind, entries, lock in together]
-            for (kind, entries, _), found in zip(together, await select(connection, selects), strict=True):
+            if tenant_ids and together is rounds[-1]:
+                *loaded, gone = await select(connection, [*selects, _erased(tenant_ids)])
+            else:
+                loaded = await select(connection, selects)
+            for (kind, entries, _), found in zip(together, loaded, strict=True):
                 aggregates.put_loaded(kind, entries, self._rows[kind].judged(found))
+        return {tenant_id for [tenant_id] in gone}
 
     async def store(self, connection: Connection, aggregates: IdentityMap, *also: Write) -> None:
         """Write what changed with its timers and events, and what else there is to write, in one round trip.
@@ -259,6 +286,14 @@ class Shell:
         )
         for follow_up in self.after_commit:
             follow_up(changed)
+
+
+def _erased(tenant_ids: Collection[UUID]) -> Select:
+    return Select("e.tenant_id", "FROM erasure AS e WHERE e.tenant_id = ANY ($1::uuid[])", [[*tenant_ids]])
+
+
+def _gone(message: Message[Any]) -> ErasedError:
+    return ErasedError("tenant-erased", f"of tenant {message.tenant_id} nothing is kept here any more")
 
 
 def _decided(aggregates: IdentityMap, message: Message[Any], handler: Handler[Any, Any], at: datetime) -> Any:

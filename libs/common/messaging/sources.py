@@ -53,6 +53,7 @@ FROM (SELECT t.tenant_id, t.source, EXISTS (SELECT FROM inbox_parked p
 
 PAUSE = """INSERT INTO inbox_source (consumer, tenant_id, source, state, reason, paused_by)
 SELECT $1, w.tenant_id, w.source, 'paused', $4, $5 FROM unnest($2::uuid[], $3::text[]) AS w(tenant_id, source)
+WHERE NOT EXISTS (SELECT FROM erasure e WHERE e.tenant_id = w.tenant_id)
 ON CONFLICT (consumer, tenant_id, source)
 DO UPDATE SET state = 'paused', reason = excluded.reason, paused_by = excluded.paused_by, paused_at = now()"""
 

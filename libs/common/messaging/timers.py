@@ -17,7 +17,7 @@ import structlog
 from libs.common.clock import now
 from libs.common.database import poll
 from libs.common.decision import Message
-from libs.common.messaging.shell import Failure, Shell
+from libs.common.messaging.shell import Failure, Shell, is_dropped
 from libs.common.telemetry import Counter, Gauge
 
 MAX_FIRED = 500
@@ -94,10 +94,10 @@ async def _fire(shell: Shell, commands: Commands, timers: Sequence[Timer]) -> No
 
 def _note(timer: Timer, answer: Any) -> bool:
     """Count what became of it; whether it is done with."""
-    if isinstance(answer, Failure):
+    if isinstance(answer, Failure) and not is_dropped(answer):
         _failed(timer, answer.error)
         return False
-    FIRED.labels(timer.name, str(answer)).inc()
+    FIRED.labels(timer.name, "dropped" if is_dropped(answer) else str(answer)).inc()
     return True
 
 

@@ -25,7 +25,7 @@ from libs.common.messaging.batch import in_line
 from libs.common.messaging.envelope import Invalid, Reader
 from libs.common.messaging.ordering import key_of
 from libs.common.messaging.parked import OF_KEYS, Parked, QueuedError, Refusal, read, storable
-from libs.common.messaging.shell import Failure, Shell
+from libs.common.messaging.shell import Failure, Shell, is_dropped
 from libs.common.telemetry import Counter
 
 GRACE_SECONDS = 60
@@ -194,7 +194,7 @@ class Waiting:
         for each, answer in zip(line, answers, strict=True):
             if not isinstance(answer, Failure):
                 settled.append((each.record, "replayed", "arrived", ""))
-            elif not isinstance(answer.error, QueuedError):
+            elif not isinstance(answer.error, QueuedError) and not is_dropped(answer):
                 refusal = Refusal.of_failure(each, answer.error)
                 settled.append((refusal.record, refusal.state, refusal.reason, refusal.detail))
         await self._shell.store(connection, aggregates, *([self._settle(settled)] if settled else []))

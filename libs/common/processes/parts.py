@@ -10,8 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 from libs.common.database import Database, Projection, Rows
-from libs.common.decision import Aggregate, Handlers
+from libs.common.database.holdings import Holdings
+from libs.common.decision import Aggregate, Handler, Handlers
 from libs.common.keys import Keys
+from libs.common.messaging.erasing import BuryTenant, Eraser, word_of
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.shell import Shell
 from libs.common.revocations import Revocations
@@ -79,6 +81,10 @@ class ServiceParts:
     handlers: Handlers
     topics: Sequence[str]
     """What its consumer group reads."""
+    holdings: Holdings
+    """What it keeps of tenants, which is what they take away and what is erased."""
+    bury: Handler[BuryTenant, Any] | None = None
+    """What it says once it has nothing of a tenant any more. None: its own `tenant.erased`."""
     has_jobs: bool = False
     """Whether there is work that no message starts."""
     announce: frozenset[type[Aggregate]] = frozenset()
@@ -110,6 +116,10 @@ class ServiceParts:
         """Time in, from the service's `jobs`. An API process never loads it."""
         jobs: Sequence[Job] = import_module(f"services.{self.name}.jobs").JOBS if self.has_jobs else ()
         return jobs
+
+    def eraser(self, shell: Shell) -> Eraser:
+        """What takes tenants out of its database, once they are to be erased."""
+        return Eraser(shell, self.holdings, self.bury or word_of(self.name))
 
     def shell(self, database: Database, hints: Hints, kind: Kind) -> Shell:
         """Its handlers on its database, in one process."""

@@ -164,6 +164,7 @@ class _Work:
             *(asyncio.create_task(each.sources.run(), name=f"paused sources of {each.group}") for each in self._inboxes),
             *(asyncio.create_task(each.report(), name=f"lag of {each.group}") for each in self._inboxes),
             asyncio.create_task(_count_parked(parked), name="parked"),
+            asyncio.create_task(self._parts.eraser(self.shell).run(), name="eraser"),
             *(asyncio.create_task(job(worker), name=job.__name__) for job in self._parts.jobs),
         ]
 

@@ -1,6 +1,7 @@
 """The checkout service's tables. The tenant leads every key; what must never be is a constraint."""
 
 from services.checkout.tables.checkouts import CART_CLAIM, CHECKOUT, DECLINES, STRAY_MONEY, TENANT
+from services.checkout.tables.holdings import HOLDINGS
 from services.checkout.tables.metadata import METADATA
 from services.checkout.tables.orders import NOTE, ORDER, ORDER_COUNTER, REFUND
 from services.checkout.tables.quoting import SHIPPING_METHOD, TAX_TABLE
@@ -11,6 +12,7 @@ __all__ = [
     "CART_CLAIM",
     "CHECKOUT",
     "DECLINES",
+    "HOLDINGS",
     "METADATA",
     "NOTE",
     "ORDER",

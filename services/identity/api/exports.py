@@ -5,25 +5,14 @@ from uuid import UUID
 from fastapi import Response
 from pydantic import BaseModel
 
-from libs.common.http.exports import OPERATOR, OWNER, export_routes, parts_of_export
+from libs.common.http.exports import OPERATOR, OWNER, export_routes
 from libs.common.http.routes import Caller, Routes, guard, reply
 from services import SERVICES
 from services.identity import tables
 from services.identity.api.tenants import tenant_of_path
 
-WITHHELD = {
-    "api_key": ["digest"],
-    "client": ["secrets"],
-    "session": ["digest", "previous_digest"],
-    "member": ["password"],
-    "invitation": ["nonce", "digest"],
-}
-"""What proves who somebody is. Sealed keys and digests in bytes are never taken away, here or elsewhere."""
-LEFT_OUT = ["authorization_code", "password_reset", "second_factor", "service_secret", "signing_key"]
-"""Codes that live for a minute or an hour, what they are made with, and the platform's own secrets."""
-
 ROUTES = Routes()
-ROUTES.include_router(export_routes("identity", parts_of_export(tables.METADATA, WITHHELD, LEFT_OUT)))
+ROUTES.include_router(export_routes("identity", tables.HOLDINGS))
 
 
 class PartModel(BaseModel):

@@ -1,4 +1,4 @@
-"""How a tenant stands, for the platform's operators: suspended, open again, closing."""
+"""How a tenant stands, for the platform's operators: suspended, open again, closing, erased."""
 
 from typing import Any
 from uuid import UUID
@@ -7,7 +7,7 @@ from fastapi import Response
 
 from libs.common.http.routes import Call, Caller, Routes, guard, reply
 from services.identity.api.tenants import TenantModel, awaited, tenant_model
-from services.identity.handlers import CloseTenant, ResumeTenant, SuspendTenant
+from services.identity.handlers import CloseTenant, EraseTenant, ResumeTenant, SuspendTenant
 
 ROUTES = Routes()
 
@@ -31,6 +31,18 @@ async def resume_tenant(call: Caller, tenant_id: UUID) -> Response:
 async def close_tenant(call: Caller, tenant_id: UUID) -> Response:
     """Have nothing new begin there ever again. Money comes to its end, and all of it can be taken away (`…/export`)."""
     return await _settled(call, tenant_id, CloseTenant())
+
+
+@ROUTES.post(
+    "/v1/tenants/{tenant_id}/erase", status_code=202, response_model=TenantModel, responses={200: {"model": TenantModel}}
+)
+@guard("tenants:manage", platform_only=True)
+async def erase_tenant(call: Caller, tenant_id: UUID) -> Response:
+    """Delete all of a tenant that is closing, everywhere, once its money has come to its end. There is no way back."""
+    await call.execute(EraseTenant(), tenant_id=tenant_id)
+    tenant = await awaited(call, tenant_id, lambda tenant: tenant.erased_at is not None)
+    status = 202 if tenant.erased_at is None else 200
+    return reply(status, tenant_model(tenant), ETag=f'"{tenant.version}"', **call.applied)
 
 
 async def _settled(call: Call, tenant_id: UUID, command: Any) -> Response:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from libs.common.http.paging import Limit, Page, Paging
 from libs.common.http.routes import Call, Caller, Routes, guard, reply
 from libs.common.messaging.idempotency import Answer, Replayed
 from libs.common.money import CURRENCIES
+from services import SERVICES
 from services.identity import repository
 from services.identity.api.desk import Desk
 from services.identity.api.invitations import InvitationModel, invitation_model
@@ -131,6 +133,14 @@ class TenantModel(BaseModel):
     ready: dict[str, bool]
     acknowledged: Annotated[dict[str, bool], Field(description="Which services know of the status that an operator chose last")]
     settings: dict[str, Any]
+    erased: Annotated[dict[str, bool], Field(description="Which services have nothing of it any more")]
+    erased_at: datetime | None = None
+    export_sha256: Annotated[
+        str | None,
+        Field(
+            description="Of one that is erased: SHA-256 of the lines `service sha256` of its last export's parts, in their order"
+        ),
+    ] = None
 
 
 def tenant_model(tenant: Tenant) -> TenantModel:
@@ -146,6 +156,9 @@ def tenant_model(tenant: Tenant) -> TenantModel:
         ready={service: service in tenant.provisioned for service in PROVISIONERS},
         acknowledged={service: not tenant.told_version or service in tenant.acknowledged for service in PROVISIONERS},
         settings=tenant.settings,
+        erased={service: service in tenant.erased_by for service in SERVICES},
+        erased_at=tenant.erased_at,
+        export_sha256=tenant.export_sha256,
     )
 
 

@@ -1,7 +1,9 @@
 """Tenants: who may sell here, and how far each has come."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 from uuid import UUID
@@ -23,20 +25,26 @@ class TenantStatus(StrEnum):
     ACTIVE = "active"
     SUSPENDED = "suspended"
     CLOSING = "closing"
-    CLOSED = "closed"
+    ERASING = "erasing"
+    ERASED = "erased"
 
 
 TRANSITIONS: dict[TenantStatus, frozenset[TenantStatus]] = {
     TenantStatus.PROVISIONING: frozenset({TenantStatus.ACTIVE, TenantStatus.CLOSING}),
     TenantStatus.ACTIVE: frozenset({TenantStatus.SUSPENDED, TenantStatus.CLOSING}),
     TenantStatus.SUSPENDED: frozenset({TenantStatus.ACTIVE, TenantStatus.CLOSING}),
-    TenantStatus.CLOSING: frozenset({TenantStatus.CLOSED}),
-    TenantStatus.CLOSED: frozenset(),
+    TenantStatus.CLOSING: frozenset({TenantStatus.ERASING}),
+    TenantStatus.ERASING: frozenset({TenantStatus.ERASED}),
+    TenantStatus.ERASED: frozenset(),
 }
 OPEN = frozenset({TenantStatus.PROVISIONING, TenantStatus.ACTIVE})
 """Where something new may begin; a shop is prepared while it is still being set up."""
 ADMITTING = OPEN | {TenantStatus.SUSPENDED, TenantStatus.CLOSING}
 """Where machines and staff sign in."""
+LEAVING = frozenset({TenantStatus.CLOSING, TenantStatus.ERASING, TenantStatus.ERASED})
+"""From where there is no way back."""
+NO_CURRENCY = "XXX"
+"""ISO 4217's code for none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +66,11 @@ class Tenant(Aggregate):
     """The version by which the services were told of its present status, if an operator chose it."""
     acknowledged: tuple[str, ...] = ()
     """The services that have said since that they know of it, sorted."""
+    erased_by: dict[str, str] = field(default_factory=dict)
+    """The services that have nothing of it any more, each with the digest of what it had."""
+    erased_at: datetime | None = None
+    export_sha256: str | None = None
+    """SHA-256 of the lines `service sha256`, in the order of `SERVICES`: what there was of it, everywhere."""
 
     @property
     def is_known(self) -> bool:
@@ -109,6 +122,7 @@ def updated(tenant: Tenant) -> TenantUpdated:
         currency=tenant.currency,
         country=tenant.country,
         settings=tenant.settings,
+        erased_by=[] if tenant.status is TenantStatus.ERASED else sorted(tenant.erased_by),
     )
 
 
@@ -119,7 +133,7 @@ def settle(tenant: Tenant | None, to: TenantStatus) -> tuple[Tenant, TenantUpdat
     """
     if tenant is None:
         raise NotFoundError("tenant-not-found", "there is no such tenant")
-    if tenant.status is to:
+    if tenant.status is to or (to is TenantStatus.ERASING and tenant.status is TenantStatus.ERASED):
         return tenant, None
     settled = replace(move(tenant, to), told_version=tenant.version + 1, acknowledged=())
     return settled, updated(settled)
@@ -132,6 +146,41 @@ def note_acknowledged(tenant: Tenant, service: str, version: int) -> Tenant:
     return replace(tenant, acknowledged=tuple(sorted({*tenant.acknowledged, service})))
 
 
+def note_erased(tenant: Tenant, service: str, sha256: str) -> tuple[Tenant, TenantUpdated | None]:
+    """Take one service's word that it has nothing of a tenant any more: for those that waited for it, it is their turn."""
+    if tenant.status is not TenantStatus.ERASING or service in tenant.erased_by:
+        return tenant, None
+    noted = replace(tenant, erased_by={**tenant.erased_by, service: sha256})
+    return noted, updated(noted)
+
+
+def bury(tenant: Tenant, sha256: str, now: datetime) -> tuple[Tenant, TenantUpdated]:
+    """What is left of a tenant: that there was one, until when, and the digest of all that it had. Its slug is free again.
+
+    Raises ConflictError while a service still has something of it.
+    """
+    digests = {**tenant.erased_by, "identity": sha256}
+    waiting = [service for service in SERVICES if service not in digests]
+    if waiting:
+        raise ConflictError("tenant-status", f"something of the tenant is still in {', '.join(waiting)}")
+    lines = "".join(f"{service} {digests[service]}\n" for service in SERVICES)
+    left = Tenant(
+        tenant_id=tenant.tenant_id,
+        version=tenant.version,
+        sequence=tenant.sequence,
+        slug="",
+        name="",
+        status=move(tenant, TenantStatus.ERASED).status,
+        currency=NO_CURRENCY,
+        country="",
+        admin_email="",
+        erased_by=digests,
+        erased_at=now,
+        export_sha256=hashlib.sha256(lines.encode()).hexdigest(),
+    )
+    return left, updated(left)
+
+
 def change(tenant: Tenant | None, name: str | None, settings: Mapping[str, Any]) -> tuple[Tenant, TenantUpdated | None]:
     """Take a new name and new settings, one by one; None lets go of a choice. What changes nothing is no news.
 
@@ -139,7 +188,7 @@ def change(tenant: Tenant | None, name: str | None, settings: Mapping[str, Any])
     """
     if tenant is None:
         raise NotFoundError("tenant-not-found", "there is no such tenant")
-    if tenant.status in {TenantStatus.CLOSING, TenantStatus.CLOSED}:
+    if tenant.status in LEAVING:
         raise ConflictError("tenant-status", f"the tenant is {tenant.status}", tenant_status=str(tenant.status))
     chosen = {key: value for key, value in {**tenant.settings, **settings}.items() if value is not None}
     changed = replace(tenant, name=name or tenant.name, settings=chosen)

@@ -266,7 +266,7 @@ def refresh_session(world: World, message: Message[RefreshSession]) -> tuple[Ses
     return refreshed, came_to
 
 
-@HANDLERS.on(AnnounceTenant, lambda m: [Ref(Tenant, m.tenant_id)])
+@HANDLERS.on(AnnounceTenant, lambda m: [Ref(Tenant, m.tenant_id)], outlives=True)
 def announce_tenant(world: World, _message: Message[AnnounceTenant]) -> None:
     """A new version without a change: every reader keeps the highest, so nobody minds who knows it already."""
     tenant = world.get(Tenant, world.tenant_id)

@@ -1,9 +1,12 @@
 """How a tenant stands, as operators of the platform have it: every service learns of it, and says that it has."""
 
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
-from libs.common.decision import Message, Ref, World
+from libs.common.decision import Message, Ref, World, present
+from libs.common.errors import NotFoundError
+from libs.common.messaging.erasing import BuryTenant
 from services.identity import domain
 from services.identity.domain.tenant import Tenant, TenantStatus
 from services.identity.handlers.revoking import epoch_ref, raise_epoch
@@ -23,6 +26,11 @@ class ResumeTenant:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloseTenant:
     """Have nothing new begin there ever again; what its money still has to come to, it comes to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EraseTenant:
+    """Have nothing left of it, anywhere, once all that was begun has come to its end."""
 
 
 def _tenant_and_epoch(message: Message[Any]) -> list[Ref]:
@@ -45,6 +53,38 @@ def resume_tenant(world: World, _message: Message[ResumeTenant]) -> Tenant:
 def close_tenant(world: World, _message: Message[CloseTenant]) -> Tenant:
     """Answers the tenant as it is now. There is no way back."""
     return _settled(world, TenantStatus.CLOSING)
+
+
+@HANDLERS.on(EraseTenant, _tenant_and_epoch, outlives=True)
+def erase_tenant(world: World, _message: Message[EraseTenant]) -> Tenant:
+    """Answers the tenant as it is now. Nobody gets a token of it again."""
+    return _settled(world, TenantStatus.ERASING)
+
+
+def _tenant_of(message: Message[Any]) -> list[Ref]:
+    return [Ref(Tenant, message.data.tenant_id)]
+
+
+def note_erased(world: World, message: Message[Any]) -> None:
+    """A service has nothing of the tenant any more; those that wait for it hear of that."""
+    tenant = world.get(Tenant, message.data.tenant_id)
+    if tenant is None:
+        raise NotFoundError("tenant-not-found", f"{message.source} erased a tenant that was never made")
+    noted, event = domain.tenant.note_erased(tenant, message.data.service, message.data.sha256)
+    if event is not None:
+        world.save(noted, event)
+
+
+# The same fact from every publisher, as that a service can serve a tenant.
+for publisher in domain.tenant.PROVISIONERS:
+    HANDLERS.on(import_module(f"libs.common.contracts.{publisher}").TenantErased, _tenant_of)(note_erased)
+
+
+@HANDLERS.on(BuryTenant, lambda m: [Ref(Tenant, m.tenant_id)], outlives=True)
+def bury_tenant(world: World, message: Message[BuryTenant]) -> None:
+    """All services have said their word, and nothing is left here either: what stays is told, in the place of all that was."""
+    tenant = present(Tenant, world.get(Tenant, world.tenant_id))
+    world.save(*domain.tenant.bury(tenant, message.data.sha256, world.now))
 
 
 def _settled(world: World, to: TenantStatus) -> Tenant:

@@ -287,4 +287,5 @@ def update_tenant(world: World, message: Message[TenantUpdated]) -> None:
         world,
         message,
         lambda tenant_id, version: TenantProvisioned(tenant_id=tenant_id, service="payments", tenant_version=version),
+        after={"checkout"},
     )

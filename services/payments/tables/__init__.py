@@ -3,6 +3,7 @@
 from services.payments.tables.accounts import PROVIDER_ACCOUNT
 from services.payments.tables.connections import ACCOUNT_CONNECTION
 from services.payments.tables.disputes import DISPUTE
+from services.payments.tables.holdings import HOLDINGS
 from services.payments.tables.ledger import LEDGER_ACCOUNT, LEDGER_ENTRY
 from services.payments.tables.metadata import METADATA
 from services.payments.tables.payments import ATTEMPT, OPERATION, ORDER_PAYMENT, PAYMENT, TENANT
@@ -15,6 +16,7 @@ __all__ = [
     "ATTEMPT",
     "BREAK",
     "DISPUTE",
+    "HOLDINGS",
     "LEDGER_ACCOUNT",
     "LEDGER_ENTRY",
     "METADATA",

@@ -11,6 +11,7 @@ from deploy.cli.api import RefusedError
 from deploy.cli.shop import FINAL_STATES, Shopper
 from deploy.cli.standing import settled
 from deploy.cli.tenants import operator
+from services import SERVICES
 from tests.shared.market import Market, shop_at
 
 VISA, CHALLENGED = "pm_card_visa", "pm_card_authenticationRequired"
@@ -289,4 +290,38 @@ class Suspending(Onboarding):
         return False
 
 
-JOURNEYS: tuple[type[Journey], ...] = (Buying, Canceling, Expiring, Refunding, Onboarding, Suspending)
+class Erasing(Onboarding):
+    """A tenant that is closing is erased, and every service says that it has nothing of it any more."""
+
+    NAME = "erasure"
+
+    async def prepare(self) -> None:
+        await super().prepare()
+        await super().go()
+        await self.market.until(super().is_settled)
+        await settled(self.market.api, self.tenant["tenant_id"], "close")
+
+    async def go(self) -> None:
+        await self.market.api.call("identity", "POST", f"/v1/tenants/{self.tenant['tenant_id']}/erase", token=self.operator)
+
+    async def is_settled(self) -> bool:
+        return bool((await self._shown())["status"] == "erased")
+
+    async def check(self) -> None:
+        shown = await self._shown()
+        assert (shown["slug"], {*shown["erased"].values()}) == ("", {True})
+        assert await self._tenants() == [], "its slug is free"
+        for service in SERVICES:
+            database = f"{self.admin_url.rpartition('/')[0]}/{self.market.stack._prefixes[0]}{service}"
+            admin = await asyncpg.connect(database)
+            ends = await admin.fetch("SELECT erased_at FROM erasure WHERE tenant_id = $1::text::uuid", shown["tenant_id"])
+            await admin.close()
+            assert [row["erased_at"] is not None for row in ends] == [True], service
+
+    async def _shown(self) -> dict[str, Any]:
+        path = f"/v1/tenants/{self.tenant['tenant_id']}"
+        found: dict[str, Any] = (await self.market.api.call("identity", "GET", path, token=self.operator)).body
+        return found
+
+
+JOURNEYS: tuple[type[Journey], ...] = (Buying, Canceling, Expiring, Refunding, Onboarding, Suspending, Erasing)

@@ -16,7 +16,7 @@ from libs.common.standings import Standings
 from services import SERVICES
 
 SHOP, OTHER = UUID(int=1), UUID(int=2)
-STATUSES = ("provisioning", "active", "suspended", "closing", "closed", "a word of tomorrow")
+STATUSES = ("provisioning", "active", "suspended", "closing", "erasing", "erased", "a word of tomorrow")
 
 FED = ("cart", "checkout", "payments")
 
@@ -48,6 +48,14 @@ def _may_begin(standings: Standings, tenant_id: UUID = SHOP) -> str:
     return ""
 
 
+def _may_read(standings: Standings) -> str:
+    try:
+        standings.demand_there(SHOP)
+    except DeniedError as error:
+        return f"{error.status} {error.code}"
+    return ""
+
+
 @settings(deadline=None)
 @given(st.dictionaries(st.integers(1, 9), st.sampled_from(STATUSES), min_size=1), st.randoms())
 def test_the_latest_word_on_a_tenant_counts_however_late_and_often_the_others_come(words: dict[int, str], chance: object) -> None:
@@ -58,6 +66,7 @@ def test_the_latest_word_on_a_tenant_counts_however_late_and_often_the_others_co
         standings.learn(SHOP, version, words[version])
     status = words[max(words)]
     assert _may_begin(standings) == ("" if status in {"provisioning", "active"} else f"403 tenant-{status}")
+    assert _may_read(standings) == (f"403 tenant-{status}" if status in {"erasing", "erased"} else "")
     assert not _may_begin(standings, OTHER)
     assert not _may_begin(standings, PLATFORM)
 

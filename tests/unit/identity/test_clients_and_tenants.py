@@ -1,5 +1,6 @@
 """A client's secrets and a tenant's way: what is there no more is gone for good, and what is said again changes nothing."""
 
+import hashlib
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -10,12 +11,14 @@ from hypothesis import strategies as st
 
 from libs.common.clock import PLATFORM
 from libs.common.errors import CartwrightError, ConflictError, NotFoundError
+from services import SERVICES
 from services.identity.domain import client, tenant
 from services.identity.domain.client import MAX_SECRETS, Client, Secret
 from services.identity.domain.tenant import PROVISIONERS, Tenant, TenantStatus
 from tests.unit.memory import NOW, TENANT
 
 S = TenantStatus
+GONE = {S.ERASING, S.ERASED}
 ONE, TWO = (Secret(id=UUID(int=number), digest=client.digest_of(str(number)), created_at=NOW) for number in (1, 2))
 TILL = Client(tenant_id=TENANT, id="till", subject_id=UUID(int=9), name="till", scopes=("carts:read",), secrets=(ONE,))
 SHOP = Tenant(
@@ -105,15 +108,15 @@ def test_shoppers_come_in_where_it_is_open_and_machines_where_it_is_being_set_up
     assert {status for status, code in of_shoppers.items() if not code} == {S.ACTIVE}
     assert {status for status, code in of_machines.items() if not code} == {S.ACTIVE, S.PROVISIONING}
     assert (of_shoppers[S.SUSPENDED], of_shoppers[S.CLOSING]) == ("tenant-suspended", "tenant-closing")
-    assert (of_shoppers[S.PROVISIONING], of_shoppers[S.CLOSED]) == ("tenant-not-found", "tenant-not-found")
+    assert {of_shoppers[status] for status in (S.PROVISIONING, S.ERASING, S.ERASED)} == {"tenant-not-found"}
     assert set(of_machines.values()) == {"", "tenant-status"}
     assert refusal(tenant.demand_active, None) == refusal(tenant.demand_admitting, None, TENANT) == "tenant-not-found"
     assert {status for status in S if replace(SHOP, status=status).is_news} == set(S) - {S.PROVISIONING}
 
 
 def test_who_was_let_in_reads_on_where_nothing_new_begins_and_nobody_where_it_is_over() -> None:
-    assert {status for status in S if replace(SHOP, status=status).admits_clients} == set(S) - {S.CLOSED}
-    assert {status for status in S if replace(SHOP, status=status).admits_shoppers} == set(S) - {S.CLOSED, S.PROVISIONING}
+    assert {status for status in S if replace(SHOP, status=status).admits_clients} == set(S) - GONE
+    assert {status for status in S if replace(SHOP, status=status).admits_shoppers} == set(S) - GONE - {S.PROVISIONING}
 
 
 @settings(deadline=None)
@@ -140,7 +143,7 @@ def test_of_a_tenant_that_nobody_suspended_no_word_is_kept() -> None:
 
 def test_a_tenant_goes_these_ways_and_no_others() -> None:
     ways = {(S.PROVISIONING, S.ACTIVE), (S.PROVISIONING, S.CLOSING), (S.ACTIVE, S.SUSPENDED), (S.ACTIVE, S.CLOSING)}
-    ways |= {(S.SUSPENDED, S.ACTIVE), (S.SUSPENDED, S.CLOSING), (S.CLOSING, S.CLOSED)}
+    ways |= {(S.SUSPENDED, S.ACTIVE), (S.SUSPENDED, S.CLOSING), (S.CLOSING, S.ERASING), (S.ERASING, S.ERASED)}
     for start in S:
         for to in S:
             if (start, to) in ways:
@@ -148,3 +151,28 @@ def test_a_tenant_goes_these_ways_and_no_others() -> None:
             else:
                 with pytest.raises(ConflictError, match="tenant-status"):
                     tenant.move(replace(SHOP, status=start), to)
+
+
+def test_a_tenant_is_buried_once_every_service_has_said_its_word_and_what_is_left_says_nothing_of_it() -> None:
+    closing = replace(SHOP, status=S.CLOSING, settings={"require_totp": True})
+    for status in set(S) - {S.CLOSING} - GONE:
+        with pytest.raises(ConflictError, match="tenant-status"):
+            tenant.settle(replace(SHOP, status=status), S.ERASING)
+    erasing, told = tenant.settle(closing, S.ERASING)
+    assert told is not None
+    assert (told.status, told.erased_by) == ("erasing", [])
+    assert tenant.note_erased(closing, "cart", "a") == (closing, None), "nobody asked for it"
+    for number, service in enumerate(tenant.PROVISIONERS, 1):
+        with pytest.raises(ConflictError, match=service):
+            tenant.bury(erasing, "b", NOW)
+        erasing, told = tenant.note_erased(erasing, service, "a")
+        assert told is not None
+        assert (told.status, len(told.erased_by), told.slug) == ("erasing", number, SHOP.slug)
+        assert tenant.note_erased(erasing, service, "c") == (erasing, None), "said again, it changes nothing"
+    left, last = tenant.bury(erasing, "b", NOW)
+    assert (left.slug, left.name, left.admin_email, left.country, left.settings, left.provisioned) == ("", "", "", "", {}, ())
+    lines = "".join(f"{service} {'b' if service == 'identity' else 'a'}\n" for service in SERVICES)
+    assert (left.erased_at, left.export_sha256) == (NOW, hashlib.sha256(lines.encode()).hexdigest())
+    assert (last.status, last.slug, last.country, last.settings, last.erased_by) == ("erased", "", "", {}, [])
+    assert last.version == erasing.version + 1
+    assert tenant.settle(left, S.ERASING) == (left, None), "said again, it changes nothing"

@@ -54,7 +54,7 @@ def _session(digest: str = "0") -> Session:
     return session.start(TENANT_ID, SESSION_ID, uuid4(), digest, NOW, is_guest=False)
 
 
-@pytest.mark.parametrize("status", [TenantStatus.CLOSING, TenantStatus.CLOSED])
+@pytest.mark.parametrize("status", [TenantStatus.CLOSING, TenantStatus.ERASING, TenantStatus.ERASED])
 def test_a_tenant_that_is_closing_changes_no_more(status: TenantStatus) -> None:
     with pytest.raises(ConflictError, match="tenant-status"):
         tenant.change(_tenant(status), "Another", {})

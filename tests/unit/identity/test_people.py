@@ -247,7 +247,7 @@ def test_an_invitation_is_taken_once_in_time_with_its_newest_token_and_in_an_ope
     not_valid(asked.id, "other")
     not_valid(uuid4())
     not_valid(asked.id, now=NOW + LIFETIME)
-    for status in (TenantStatus.SUSPENDED, TenantStatus.CLOSING, TenantStatus.CLOSED):
+    for status in (TenantStatus.SUSPENDED, TenantStatus.CLOSING, TenantStatus.ERASING):
         house.put(replace(SHOP, status=status))
         not_valid(asked.id)
     house.put(SHOP)

@@ -161,7 +161,7 @@ def test_nobody_stands_who_is_away_or_whose_application_or_tenant_is() -> None:
     for changed in (
         replace(person, state=MemberState.DEACTIVATED),
         client.delete(APP, NOW),
-        replace(SHOP, status=TenantStatus.CLOSED),
+        replace(SHOP, status=TenantStatus.ERASING),
     ):
         kept = house.get(type(changed), changed.key)
         house.put(changed)

@@ -1,4 +1,4 @@
-"""The kernel's tables, the same in every service: outbox, inbox, idempotency keys and audit trail.
+"""The kernel's tables, the same in every service: outbox, inbox, idempotency keys, audit trail, erasures.
 
 The outbox is insert-only. Rows are found by transaction id (`xid8`), read between two snapshots, and leave by TRUNCATE
 of a whole slot of time once everything in it is published: no row lock, no UPDATE, no DELETE, no bloat.
@@ -16,11 +16,13 @@ from libs.common.messaging.schema.v7 import kernel_v7
 from libs.common.messaging.schema.v8 import kernel_v8
 from libs.common.messaging.schema.v9 import kernel_v9
 from libs.common.messaging.schema.v10 import kernel_v10
+from libs.common.messaging.schema.v11 import erasable, kernel_v11
 
 __all__ = [
     "KEEP_DECIDED",
     "SLOTS",
     "SLOT_SECONDS",
+    "erasable",
     "kernel_v1",
     "kernel_v2",
     "kernel_v3",
@@ -31,4 +33,5 @@ __all__ = [
     "kernel_v8",
     "kernel_v9",
     "kernel_v10",
+    "kernel_v11",
 ]

@@ -15,7 +15,8 @@ BEGIN = """WITH left_over AS (
     FROM left_over l WHERE c.tenant_id = $1 AND c.state_digest = l.state_digest RETURNING true
 )
 INSERT INTO account_connection (tenant_id, state_digest, subject_id, created_at, expires_at)
-SELECT $1, $2, $3, now(), now() + $4::interval WHERE NOT EXISTS (SELECT FROM taken)"""
+SELECT $1, $2, $3, now(), now() + $4::interval
+WHERE NOT EXISTS (SELECT FROM taken) AND NOT EXISTS (SELECT FROM erasure WHERE tenant_id = $1)"""
 USE = """UPDATE account_connection SET used_at = now()
 WHERE tenant_id = $1 AND state_digest = $2 AND subject_id = $3 AND used_at IS NULL AND expires_at > now() RETURNING true"""
 IS_OPEN = """SELECT true FROM account_connection

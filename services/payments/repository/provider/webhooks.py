@@ -17,7 +17,8 @@ from services.payments.repository.payment import PAYMENTS
 
 STORE = """INSERT INTO webhook_event (tenant_id, id, type, subject, object_id, intent_id, payment_id, status, amount_minor,
     livemode, account, occurred_at, received_at, attempts, due_at, result)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, now(), 0, CASE WHEN $13::text IS NULL THEN now() END, $13)
+SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, now(), 0, CASE WHEN $13::text IS NULL THEN now() END, $13
+WHERE NOT EXISTS (SELECT FROM erasure WHERE tenant_id = $1)
 ON CONFLICT DO NOTHING RETURNING true"""
 
 DUE = "SELECT tenant_id, id FROM webhook_events_due($1)"
