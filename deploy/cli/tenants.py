@@ -178,7 +178,9 @@ async def shops(
     if slug is not None and not found:
         raise CommandError(f"there is no active tenant {slug!r}: see ./cartwright tenants list", ExitCode.USAGE)
     for tenant in found:
-        shop = known.get(tenant["slug"]) or (await onboarded(api, Wish.of(tenant["slug"]))).shop(api)
+        shop = known.get(tenant["slug"])
+        if shop is None or str(shop.tenant_id) != tenant["tenant_id"]:  # of one that was erased another may have the slug
+            shop = (await onboarded(api, Wish.of(tenant["slug"]))).shop(api)
         yield tenant["slug"], shop
 
 

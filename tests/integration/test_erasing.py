@@ -193,6 +193,9 @@ async def test_what_comes_afterwards_makes_nothing_of_it_again(leaver: Leaver) -
     await leaver.is_to_leave()
     await _erased(leaver)
     after = await leaver.counts()
+    path, operator = f"/v1/{victim.place.service}-exports/{tenant_id}", Person(PLATFORM, role=PLATFORM_OPERATOR)
+    export = await victim.client.get(path, headers=operator.authorization)
+    assert (export.status_code, problem(export)["code"]) == (403, "tenant-erased"), "half of one looks like a whole one"
     again: Any = tenant_updated(tenant_id, version=99)
     if victim.place.service == "identity":
         again = OnboardTenant(slug="again", name="n", currency="GBP", country="GB", admin_email="a@shop.test")

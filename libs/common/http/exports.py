@@ -14,7 +14,7 @@ from fastapi.responses import StreamingResponse
 
 from libs.common.clock import PLATFORM, now, rfc3339
 from libs.common.database.holdings import Holdings, Part, pages
-from libs.common.errors import ForeignError
+from libs.common.errors import ErasedError, ForeignError
 from libs.common.http.routes import Call, Caller, Routes, guard
 
 MEDIA_TYPE = "application/x-ndjson"
@@ -30,6 +30,7 @@ def export_routes(service: str, holdings: Holdings) -> Routes:
     async def export_tenant(call: Caller, tenant_id: UUID) -> Response:
         """All that this service keeps of a tenant, a row a line; the last counts them, and has the SHA-256 of those before."""
         demand_own(call, tenant_id)
+        await _demand_whole(call, tenant_id)
         taken = pages(lambda: call.transaction(tenant_id), tenant_id, holdings.parts)
         first = await anext(taken)  # before the answer begins, so that it may still be a refusal
         counts = dict.fromkeys((part.table for part in holdings.parts), 0)
@@ -44,6 +45,13 @@ def demand_own(call: Call, tenant_id: UUID) -> None:
     """The platform takes every tenant's, everybody else their own. Raises ForeignError."""
     if call.tenant_id not in {tenant_id, PLATFORM}:
         raise ForeignError("tenant-not-found", "there is no such tenant")
+
+
+async def _demand_whole(call: Call, tenant_id: UUID) -> None:
+    """Raise ErasedError where part of it may be gone already: half of an export looks like a whole one."""
+    async with call.transaction(tenant_id) as connection:
+        if await call.shell.erased(connection, [tenant_id]):
+            raise ErasedError("tenant-erased", "the tenant is being erased here, or is: nothing is to be taken away any more")
 
 
 async def _own_of_path(call: Call) -> None:
