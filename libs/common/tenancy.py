@@ -14,8 +14,10 @@ from libs.common.contracts.identity import TenantUpdated
 from libs.common.decision import Aggregate, Message, Ref, World
 
 SETTING = "cartwright.tenant_ids"
-CLOSING, ERASING, ERASED = "closing", "erasing", "erased"
+ERASING, ERASED = "erasing", "erased"
 """How a tenant stands in the end, as identity tells it."""
+SETTLING, SETTLED = "settling", "settled"
+"""How one stands in a service that is not to erase it yet: something may be under way, or it has said that nothing is."""
 
 TENANT_IS_PRESENT = f"tenant_id = ANY ((SELECT string_to_array(nullif(current_setting('{SETTING}', true), ''), ','))::uuid[])"
 """After a transaction the setting reads as an empty string, not as NULL: hence the nullif."""
@@ -56,21 +58,26 @@ def tenant_ref(message: Message[Any]) -> Ref:
 
 
 def project_tenant(
-    world: World, message: Message[TenantUpdated], provisioned: Callable[[UUID, int], Event], *, after: Collection[str] = ()
+    world: World,
+    message: Message[TenantUpdated],
+    provisioned: Callable[[UUID, int], Event],
+    *,
+    erased_after: Collection[str] = (),
+    once_settled: Collection[str] = (),
 ) -> None:
     """Keep the newest state of a tenant, and say that this service can serve it.
 
-    One that is being erased is so here once the services in `after` have nothing of it any more: until then they may still ask
-    something of this one. Of one that is erased nothing is kept.
+    One that is being erased is so here once some services have nothing of it any more, and nothing is under way in some: until
+    then they may still ask something of this one, which meanwhile is settling it. Of one that is erased nothing is kept.
     """
     update = message.data
     known = world.get(Tenant, update.tenant_id)
     if update.status == ERASED or (known is not None and known.tenant_version >= update.version):
         return
-    waits = update.status == ERASING and not {*after} <= {*update.erased_by}
+    is_its_turn = {*erased_after} <= {*update.erased_by} and {*once_settled} <= {*update.settled_by}
     facts: dict[str, Any] = {
         "slug": update.slug,
-        "status": CLOSING if waits else update.status,
+        "status": SETTLING if update.status == ERASING and not is_its_turn else update.status,
         "currency": update.currency,
         "country": update.country,
         "settings": update.settings,

@@ -286,5 +286,5 @@ def update_tenant(world: World, message: Message[TenantUpdated]) -> None:
         world,
         message,
         lambda tenant_id, version: TenantProvisioned(tenant_id=tenant_id, service="cart", tenant_version=version),
-        after={"checkout"},
+        erased_after={"checkout"},
     )

@@ -30,6 +30,7 @@ TENANT = aggregate(
     *required(JSONB, "settings", default="{}"),
     *required(BigInteger, "told_version", default=text("0")),
     *required(JSONB, "acknowledged", default="[]"),
+    *required(JSONB, "settled_by", default="[]"),
     *required(JSONB, "erased_by", default="{}"),
     *optional(MOMENT, "erased_at"),
     *optional(Text, "export_sha256"),

@@ -136,7 +136,7 @@ class Leaver:
         """A service is told that it is its turn. Identity has it so, and hears the word of the others, but for these."""
         place, shell, tenant_id = self.victim.place, self.victim.shell, self.victim.tenant_id
         if place.service != "identity":
-            told = tenant_updated(tenant_id, version=9, status="erasing", erased_by=["checkout"])
+            told = tenant_updated(tenant_id, version=9, status="erasing", erased_by=["checkout"], settled_by=["payments"])
             await shell.execute(message(told, tenant_id))
             return
         for command in (CloseTenant(), EraseTenant()):

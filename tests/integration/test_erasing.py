@@ -244,9 +244,8 @@ async def test_a_service_waits_for_its_turn_and_keeps_nothing_of_one_that_it_hea
         tenant_id, gone = await tenant_of(shell, service), uuid4()
         eraser = parts_of(service).eraser(shell)
 
-        async def is_told(version: int, *erased_by: str) -> None:
-            told = tenant_updated(tenant_id, version=version, status="erasing", erased_by=[*erased_by])
-            await shell.execute(message(told, tenant_id))
+        async def is_told(version: int, **turns: list[str]) -> None:
+            await shell.execute(message(tenant_updated(tenant_id, version=version, status="erasing", **turns), tenant_id))
             await eraser.look()
 
         async def is_sealed(whose: UUID) -> bool:
@@ -254,9 +253,11 @@ async def test_a_service_waits_for_its_turn_and_keeps_nothing_of_one_that_it_hea
                 return whose in await shell.erased(connection, [whose])
 
         await is_told(2)
-        assert await is_sealed(tenant_id) is (service == "checkout"), "checkout may still ask the others for something"
+        assert not await is_sealed(tenant_id), "payments may still ask checkout for an order, and that the others for anything"
+        await is_told(3, settled_by=["payments"])
+        assert await is_sealed(tenant_id) is (service == "checkout")
         if service != "checkout":
-            await is_told(3, "checkout")
+            await is_told(4, settled_by=["payments"], erased_by=["checkout"])
         assert await is_sealed(tenant_id)
         left = tenant_updated(gone, version=7, status="erased", slug="", currency="XXX", country="")
         await shell.execute(message(left, gone))
@@ -284,7 +285,7 @@ async def test_past_the_shell_nothing_is_made_of_a_sealed_tenant_either(empty: P
 async def test_a_timer_of_a_sealed_tenant_fires_for_nothing_and_is_gone(empty: Places) -> None:
     async with edge(empty("checkout")) as (_, shell):
         tenant_id = await tenant_of(shell, "checkout")
-        await shell.execute(message(tenant_updated(tenant_id, version=9, status="erasing"), tenant_id))
+        await shell.execute(message(tenant_updated(tenant_id, version=9, status="erasing", settled_by=["payments"]), tenant_id))
         async with shell.database.transaction([tenant_id]) as connection:
             await connection.execute("SELECT erasure_seal($1)", tenant_id)
             set_timer = "INSERT INTO timer (tenant_id, name, key, due_at, free_at) VALUES ($1, $2, $1, now(), now())"
@@ -292,3 +293,27 @@ async def test_a_timer_of_a_sealed_tenant_fires_for_nothing_and_is_gone(empty: P
         assert await fire_due(shell, COMMANDS) == 1
         async with shell.database.transaction([tenant_id]) as connection:
             assert await connection.fetchval("SELECT count(*) FROM timer") == 0
+
+
+@pytest.mark.parametrize("leaver", ["payments"], indirect=True)
+async def test_payments_says_once_that_all_money_has_come_to_its_end_before_checkout_goes(leaver: Leaver) -> None:
+    tenant_id = leaver.victim.tenant_id
+
+    async def said() -> int:
+        admin = await leaver.victim.place.as_admin()
+        sql = "SELECT count(*) FROM outbox_event WHERE tenant_id = $1 AND position($2 in headers) > 0"
+        count: int = await admin.fetchval(sql, tenant_id, b"tenant.settled")
+        await admin.close()
+        return count
+
+    await leaver.victim.shell.execute(message(tenant_updated(tenant_id, version=8, status="erasing"), tenant_id))
+    for _, _, ends in UNDER_WAY["payments"]:
+        await leaver.eraser.look()
+        assert await said() == 0
+        await leaver.as_admin(ends)
+    for _ in range(3):
+        await leaver.eraser.look()
+        assert await said() == 1
+    assert (await leaver.counts())["erasure"] == 0, "it is not its turn"
+    await leaver.is_to_leave()
+    await _erased(leaver)

@@ -26,6 +26,8 @@ class TenantUpdated(Event):
     currency: Currency
     country: str
     settings: dict[str, Any] = field(default_factory=dict)
+    settled_by: list[str] = field(default_factory=list)
+    """While it is being erased: the services in which nothing of it is under way any more, of those that say so."""
     erased_by: list[str] = field(default_factory=list)
     """While it is being erased: the services that have nothing of it any more. Of one that is `erased` nothing else is told."""
 

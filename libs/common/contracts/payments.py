@@ -172,6 +172,15 @@ class TenantProvisioned(Event):
     tenant_version: int
 
 
+@event("payment.v1", "tenant.settled", aggregate="tenant_id")
+class TenantSettled(Event):
+    """All money of a tenant that is to be erased has come to its end, and there is nothing to ask checkout for any more."""
+
+    tenant_id: UUID
+    service: Literal["payments"]
+    tenant_version: int
+
+
 @event("payment.v1", "tenant.erased", aggregate="tenant_id")
 class TenantErased(Event):
     """The payments service has nothing of this tenant any more. The digest is that of its export, of what was deleted."""

@@ -21,7 +21,7 @@ TENANT = "tenant"
 STANDING = frozenset(
     {
         *("status", "version", "sequence", "tenant_version", "told_version", "acknowledged"),
-        *("erased_by", "erased_at", "export_sha256"),
+        *("settled_by", "erased_by", "erased_at", "export_sha256"),
     }
 )
 """Of a tenant's own row: how far it has come. It changes while the tenant leaves, and is none of what it leaves behind."""

@@ -25,7 +25,7 @@ from libs.common.decision import Handler, Message, Ref, World, present
 from libs.common.messaging import audit
 from libs.common.messaging.shell import Failure, Shell
 from libs.common.telemetry import Counter, Gauge
-from libs.common.tenancy import Tenant
+from libs.common.tenancy import ERASING, Tenant
 
 LOOK_SECONDS = 2.0
 WAIT_SECONDS = 0.2
@@ -40,13 +40,18 @@ OUTBOX = frozenset({"outbox_parked", "outbox_event"})
 WAITING = Gauge("cartwright_erasures_waiting", "Tenants that are to be erased, by what they still wait for", ["what"])
 ERASED = Counter("cartwright_tenants_erased_total", "Tenants of which this service has nothing any more")
 
-TO_ERASE = "SELECT tenants_to_erase() AS tenant_id"
+TO_ERASE = "SELECT tenant_id, status FROM tenants_to_erase()"
 STEP = "SELECT sealed_at, row_count, sha256, erased_at FROM erasure WHERE tenant_id = $1"
 # Only of the role's own sessions is it told since when they work, and nobody else writes tenants' rows.
 OLDER = """SELECT EXISTS (SELECT FROM pg_stat_activity
     WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid() AND xact_start <= $1)"""
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettleTenant:
+    """Say that nothing of a tenant is under way here any more. A service that others wait for has a handler of this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,16 +89,16 @@ class Eraser:
     async def look(self) -> None:
         """Take every tenant as far as it goes now."""
         async with self._database.acquire() as connection:
-            tenant_ids = [row["tenant_id"] for row in await connection.fetch(TO_ERASE)]
-        waiting = [await self._advanced(tenant_id) for tenant_id in tenant_ids]
+            leaving = await connection.fetch(TO_ERASE)
+        waiting = [await self._advanced(row["tenant_id"], row["status"]) for row in leaving]
         WAITING.clear()
         for what in filter(None, waiting):
             WAITING.labels(what).inc()
 
-    async def _advanced(self, tenant_id: UUID) -> str | None:
+    async def _advanced(self, tenant_id: UUID, status: str) -> str | None:
         """The same for one of many: what the database refuses of it holds up none of the others."""
         try:
-            return await self.advance(tenant_id)
+            return await (self.advance(tenant_id) if status == ERASING else self._settle(tenant_id))
         except WHATEVER_IT_SAYS as error:
             log.warning("tenant.not_erased", tenant_id=str(tenant_id), error=str(error), action="it is tried again")
             return "database"
@@ -130,15 +135,32 @@ class Eraser:
     def _own(self) -> list[str]:
         return [table for table in self._holdings.erased if table == TENANT]
 
+    async def _settle(self, tenant_id: UUID) -> str | None:
+        """It is not to be erased here yet; but if others wait for that, say once that nothing is under way. Answers what is."""
+        if SettleTenant not in self._shell.handlers.table:
+            return None
+        async with self._database.transaction([tenant_id]) as connection:
+            what = await self._under_way(connection, tenant_id)
+        if what is None:
+            await self._shell.execute(self._shell.command(SettleTenant(), tenant_id))
+        return what
+
+    async def _under_way(self, connection: Connection, tenant_id: UUID) -> str | None:
+        """The first table in which something is still to become of a row."""
+        for each in self._holdings.under_way:
+            some = f"SELECT EXISTS (SELECT FROM {each.table} WHERE tenant_id = $1 AND ({each.condition}))"  # noqa: S608 - our own
+            if await connection.fetchval(some, tenant_id):
+                return each.table
+        return None
+
     async def _seal(self, tenant_id: UUID) -> str | None:
         """Seal its door, unless something is under way behind it; answers what is."""
         async with self._database.transaction([tenant_id]) as connection:
             if await connection.fetchrow(STEP, tenant_id) is not None:
                 return None
-            for each in self._holdings.under_way:
-                some = f"SELECT EXISTS (SELECT FROM {each.table} WHERE tenant_id = $1 AND ({each.condition}))"  # noqa: S608 - our own
-                if await connection.fetchval(some, tenant_id):
-                    return each.table
+            what = await self._under_way(connection, tenant_id)
+            if what is not None:
+                return what
             await connection.execute("SELECT erasure_seal($1)", tenant_id)
         log.info("tenant.sealed", tenant_id=str(tenant_id))
         return None

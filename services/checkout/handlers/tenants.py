@@ -14,4 +14,5 @@ def update_tenant(world: World, message: Message[TenantUpdated]) -> None:
         world,
         message,
         lambda tenant_id, version: TenantProvisioned(tenant_id=tenant_id, service="checkout", tenant_version=version),
+        once_settled={"payments"},
     )

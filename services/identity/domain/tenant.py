@@ -66,6 +66,8 @@ class Tenant(Aggregate):
     """The version by which the services were told of its present status, if an operator chose it."""
     acknowledged: tuple[str, ...] = ()
     """The services that have said since that they know of it, sorted."""
+    settled_by: tuple[str, ...] = ()
+    """The services that have said that nothing of it is under way there, while it is being erased; sorted."""
     erased_by: dict[str, str] = field(default_factory=dict)
     """The services that have nothing of it any more, each with the digest of what it had."""
     erased_at: datetime | None = None
@@ -122,6 +124,7 @@ def updated(tenant: Tenant) -> TenantUpdated:
         currency=tenant.currency,
         country=tenant.country,
         settings=tenant.settings,
+        settled_by=list(tenant.settled_by),
         erased_by=[] if tenant.status is TenantStatus.ERASED else sorted(tenant.erased_by),
     )
 
@@ -144,6 +147,14 @@ def note_acknowledged(tenant: Tenant, service: str, version: int) -> Tenant:
     if tenant.is_known or service in tenant.acknowledged or version < tenant.told_version:
         return tenant
     return replace(tenant, acknowledged=tuple(sorted({*tenant.acknowledged, service})))
+
+
+def note_settled(tenant: Tenant, service: str) -> tuple[Tenant, TenantUpdated | None]:
+    """Take one service's word that nothing of a tenant is under way there: whoever may be asked by it till then can go."""
+    if tenant.status is not TenantStatus.ERASING or service in tenant.settled_by:
+        return tenant, None
+    noted = replace(tenant, settled_by=tuple(sorted({*tenant.settled_by, service})))
+    return noted, updated(noted)
 
 
 def note_erased(tenant: Tenant, service: str, sha256: str) -> tuple[Tenant, TenantUpdated | None]:

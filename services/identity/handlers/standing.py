@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from libs.common.contracts.payments import TenantSettled
 from libs.common.decision import Message, Ref, World, present
 from libs.common.errors import NotFoundError
 from libs.common.messaging.erasing import BuryTenant
@@ -65,12 +66,24 @@ def _tenant_of(message: Message[Any]) -> list[Ref]:
     return [Ref(Tenant, message.data.tenant_id)]
 
 
-def note_erased(world: World, message: Message[Any]) -> None:
-    """A service has nothing of the tenant any more; those that wait for it hear of that."""
+def _leaving(world: World, message: Message[Any]) -> Tenant:
     tenant = world.get(Tenant, message.data.tenant_id)
     if tenant is None:
-        raise NotFoundError("tenant-not-found", f"{message.source} erased a tenant that was never made")
-    noted, event = domain.tenant.note_erased(tenant, message.data.service, message.data.sha256)
+        raise NotFoundError("tenant-not-found", f"{message.source} speaks of a tenant that was never made")
+    return tenant
+
+
+@HANDLERS.on(TenantSettled, _tenant_of)
+def note_settled(world: World, message: Message[TenantSettled]) -> None:
+    """Nothing of the tenant is under way in a service any more; those that wait for it hear of that."""
+    noted, event = domain.tenant.note_settled(_leaving(world, message), message.data.service)
+    if event is not None:
+        world.save(noted, event)
+
+
+def note_erased(world: World, message: Message[Any]) -> None:
+    """A service has nothing of the tenant any more; those that wait for it hear of that."""
+    noted, event = domain.tenant.note_erased(_leaving(world, message), message.data.service, message.data.sha256)
     if event is not None:
         world.save(noted, event)
 

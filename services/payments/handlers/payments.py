@@ -17,11 +17,12 @@ from libs.common.contracts.checkout import (
 )
 from libs.common.contracts.fulfilment import ShipmentDispatched
 from libs.common.contracts.identity import TenantUpdated
-from libs.common.contracts.payments import TenantProvisioned
+from libs.common.contracts.payments import TenantProvisioned, TenantSettled
 from libs.common.decision import Message, Ref, World
 from libs.common.errors import ConflictError, NotFoundError, NotYetError, UnavailableError
+from libs.common.messaging.erasing import SettleTenant
 from libs.common.sensitive import without_sensitive
-from libs.common.tenancy import Tenant, project_tenant, tenant_ref
+from libs.common.tenancy import SETTLED, SETTLING, Tenant, project_tenant, tenant_ref
 from services.payments.domain.money.ledger import of_capture
 from services.payments.domain.money.refund import Refund, RefundDecision
 from services.payments.domain.money.refund_asking import return_for_canceled_order, return_orphaned
@@ -287,5 +288,14 @@ def update_tenant(world: World, message: Message[TenantUpdated]) -> None:
         world,
         message,
         lambda tenant_id, version: TenantProvisioned(tenant_id=tenant_id, service="payments", tenant_version=version),
-        after={"checkout"},
+        erased_after={"checkout"},
     )
+
+
+@HANDLERS.on(SettleTenant, lambda m: [Ref(Tenant, m.tenant_id)])
+def settle_tenant(world: World, _message: Message[SettleTenant]) -> None:
+    """Say, once, that all of its money has come to its end: checkout, which may be asked for an order till then, can go."""
+    tenant = world.get(Tenant, world.tenant_id)
+    if tenant is not None and tenant.status == SETTLING:
+        told = TenantSettled(tenant_id=tenant.tenant_id, service="payments", tenant_version=tenant.tenant_version)
+        world.save(replace(tenant, status=SETTLED), told)

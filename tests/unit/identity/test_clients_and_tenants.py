@@ -162,6 +162,11 @@ def test_a_tenant_is_buried_once_every_service_has_said_its_word_and_what_is_lef
     assert told is not None
     assert (told.status, told.erased_by) == ("erasing", [])
     assert tenant.note_erased(closing, "cart", "a") == (closing, None), "nobody asked for it"
+    assert tenant.note_settled(closing, "payments") == (closing, None)
+    erasing, told = tenant.note_settled(erasing, "payments")
+    assert told is not None
+    assert (told.settled_by, told.erased_by) == (["payments"], [])
+    assert tenant.note_settled(erasing, "payments") == (erasing, None), "said again, it changes nothing"
     for number, service in enumerate(tenant.PROVISIONERS, 1):
         with pytest.raises(ConflictError, match=service):
             tenant.bury(erasing, "b", NOW)

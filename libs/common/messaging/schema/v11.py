@@ -44,7 +44,7 @@ def erasable(service: str, *tables: str) -> Sequence[str]:
     """What lets the owner's function delete an erased tenant's rows of these tables, and lets it find whom to erase."""
     owner = f"{service}_owner"
     told = "SELECT e.tenant_id FROM erasure e WHERE e.sha256 IS NOT NULL AND e.erased_at IS NULL"
-    found = f"CREATE POLICY owner_finds_erasing ON tenant FOR SELECT TO {owner} USING (status = 'erasing')"
+    found = f"CREATE POLICY owner_finds_erasing ON tenant FOR SELECT TO {owner} USING (status IN ('settling', 'erasing'))"
     return [
         *(
             f"CREATE POLICY owner_erases ON {table} TO {owner} USING (tenant_id IN ({told})) WITH CHECK (false)"
@@ -65,10 +65,10 @@ _ERASURE = """CREATE TABLE erasure (
     CONSTRAINT erasure_ended CHECK (erased_at IS NULL OR sha256 IS NOT NULL)
 )"""
 
-_TO_ERASE = """CREATE FUNCTION tenants_to_erase() RETURNS SETOF uuid
+_TO_ERASE = """CREATE FUNCTION tenants_to_erase() RETURNS TABLE (tenant_id uuid, status text)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
 BEGIN
-    RETURN QUERY SELECT t.tenant_id FROM tenant t WHERE t.status = 'erasing' ORDER BY t.tenant_id;
+    RETURN QUERY SELECT t.tenant_id, t.status FROM tenant t WHERE t.status IN ('settling', 'erasing') ORDER BY t.tenant_id;
 END $$"""
 
 _SEAL = """CREATE FUNCTION erasure_seal(whose uuid) RETURNS void

@@ -28,6 +28,7 @@ TABLES = (
 # Nobody was ever `closed`: what comes after closing has two names now. An erased tenant has no slug, and its old one is free.
 TENANT = (
     """ALTER TABLE tenant
+        ADD COLUMN settled_by jsonb NOT NULL DEFAULT '[]',
         ADD COLUMN erased_by jsonb NOT NULL DEFAULT '{}',
         ADD COLUMN erased_at timestamptz,
         ADD COLUMN export_sha256 text,
