@@ -3,6 +3,7 @@
 import typer
 
 from deploy.cli import audits, benches, delegated, quality, services, stack, standings
+from deploy.cli import parked as repairs
 
 app = typer.Typer(
     name="cartwright",
@@ -65,10 +66,10 @@ tenants.command("export")(standings.export)
 tenants.command("erase")(standings.erase)
 feed.command("publish")(delegated.publish)
 feed.command("validate")(delegated.validate)
-parked.command("list")(delegated.parked_list)
-parked.command("show")(delegated.parked_show)
-parked.command("replay")(delegated.parked_replay)
-parked.command("discard")(delegated.parked_discard)
+parked.command("list")(repairs.listed)
+parked.command("show")(repairs.show)
+parked.command("replay")(repairs.replay)
+parked.command("discard")(repairs.discard)
 positions.command("list")(delegated.positions_list)
 positions.command("adopt")(delegated.positions_adopt)
 sources.command("list")(delegated.sources_list)

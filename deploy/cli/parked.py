@@ -1,0 +1,87 @@
+"""The verbs of `parked`; what they do is imported only when one is called."""
+
+from typing import Annotated
+
+import typer
+
+from deploy.cli.delegated import Json, Service
+from deploy.cli.errors import CommandError, ExitCode, verb
+
+
+@verb
+def listed(
+    *,
+    service: Service = None,
+    tenant: Annotated[str | None, typer.Option(metavar="TENANT_ID")] = None,
+    type_: Annotated[str | None, typer.Option("--type", help="An event type.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Why it was parked.")] = None,
+    state: Annotated[str | None, typer.Option(help="rejected, parked, queued, replayed or discarded.")] = None,
+    json: Json = False,
+) -> int | None:
+    """List the messages that are parked."""
+    from deploy.cli import repair
+
+    return repair.search(service=service, tenant=tenant, type_=type_, reason=reason, state=state, json=json)
+
+
+@verb
+def show(parked_id: Annotated[str, typer.Argument(metavar="ID")], *, service: Service = None, json: Json = False) -> int | None:
+    """Show one of them whole."""
+    from deploy.cli import repair
+
+    return repair.show(parked_id=parked_id, service=service, json=json)
+
+
+ParkedId = Annotated[str | None, typer.Argument(metavar="[ID]", help="One of them; or --all, and which.")]
+All = Annotated[bool, typer.Option("--all", help="Each that is not decided, the oldest first.")]
+ParkedOf = Annotated[str | None, typer.Option("--tenant", metavar="TENANT_ID", help="With --all: this tenant's.")]
+OfType = Annotated[str | None, typer.Option("--type", help="With --all: those of this event type.")]
+Because = Annotated[str | None, typer.Option("--because", metavar="CODE", help="With --all: those that were parked for this.")]
+
+
+@verb
+def replay(
+    parked_id: ParkedId = None,
+    *,
+    every: All = False,
+    tenant: ParkedOf = None,
+    type_: OfType = None,
+    because: Because = None,
+    service: Service = None,
+    json: Json = False,
+) -> int | None:
+    """Decide it again, then what waits behind it."""
+    from deploy.cli import repair
+
+    if _one(parked_id, every=every):
+        return repair.decide(parked_id=str(parked_id), service=service, action="replay", reason="", json=json)
+    return repair.decide_all(service=service, tenant=tenant, type_=type_, because=because, action="replay", reason="", json=json)
+
+
+@verb
+def discard(
+    parked_id: ParkedId = None,
+    *,
+    reason: Annotated[str, typer.Option(help="Why it will never be applied; audited.")],
+    every: All = False,
+    tenant: ParkedOf = None,
+    type_: OfType = None,
+    because: Because = None,
+    service: Service = None,
+    json: Json = False,
+) -> int | None:
+    """Never decide it; what waits behind it goes on."""
+    from deploy.cli import repair
+
+    if _one(parked_id, every=every):
+        return repair.decide(parked_id=str(parked_id), service=service, action="discard", reason=reason, json=json)
+    return repair.decide_all(
+        service=service, tenant=tenant, type_=type_, because=because, action="discard", reason=reason, json=json
+    )
+
+
+def _one(parked_id: str | None, *, every: bool) -> bool:
+    """Whether one is meant, and not all that are found."""
+    if (parked_id is None) is not every:
+        raise CommandError("say which: an id, or --all", ExitCode.USAGE)
+    return not every
