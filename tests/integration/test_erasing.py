@@ -317,3 +317,20 @@ async def test_payments_says_once_that_all_money_has_come_to_its_end_before_chec
     assert (await leaver.counts())["erasure"] == 0, "it is not its turn"
     await leaver.is_to_leave()
     await _erased(leaver)
+
+
+async def test_one_that_cannot_be_erased_holds_up_none_of_the_others(empty: Places) -> None:
+    place = empty("cart")
+    async with edge(place) as (_, shell):
+        tenant_ids = sorted([await tenant_of(shell, "cart") for _ in range(2)])
+        for tenant_id in tenant_ids:
+            told = tenant_updated(tenant_id, version=9, status="erasing", erased_by=["checkout"], settled_by=["payments"])
+            await shell.execute(message(told, tenant_id))
+        admin = await place.as_admin()
+        await admin.execute("UPDATE outbox_cursor SET lo = pg_current_snapshot()")
+        await admin.execute("UPDATE tenant SET settings = '[]' WHERE tenant_id = $1", tenant_ids[0])  # nobody can read that
+        await parts_of("cart").eraser(shell).look()
+        ended = await admin.fetch("SELECT tenant_id FROM erasure WHERE erased_at IS NOT NULL")
+        assert [row["tenant_id"] for row in ended] == tenant_ids[1:]
+        assert await admin.fetchval("SELECT count(*) FROM tenant") == 1
+        await admin.close()
