@@ -13,7 +13,7 @@ from deploy.local.ports import choose_ports
 from deploy.local.processes import Child
 from deploy.local.state import ROOT, Home, default_home
 
-_PYTEST: Final = ("-n", "2", "--dist", "loadfile", "--import-mode=importlib")
+_PYTEST: Final = ("-n", "3", "--dist", "loadfile", "--import-mode=importlib")
 _MUTANTS: Final = (
     "-p",
     "tests.mutation.plugin",

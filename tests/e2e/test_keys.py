@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -87,6 +88,7 @@ async def _fresh(market: Market) -> str:
 
 
 async def test_no_request_is_refused_while_keys_are_rotated_under_load_and_identity_dies(market: Market) -> None:
+    begun = time.monotonic()
     async with loaded(market) as load:
         await load.enough()
         for dies in (False, True, False):
@@ -103,6 +105,7 @@ async def test_no_request_is_refused_while_keys_are_rotated_under_load_and_ident
             await load.enough()
         assert len({kid_of(token) for token in load.tokens}) == 4
         assert {status for _, _, status in load.answered} == {200}, load.answered
+        print(f"{load.answered.total()} answers, {load.answered.total() / (time.monotonic() - begun):.0f} a second")
 
         stolen = kid_of(load.tokens[0])
         assert (await cartwright(market, "keys", "revoke", stolen)).code == 0

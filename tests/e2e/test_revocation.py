@@ -37,10 +37,9 @@ async def test_a_deleted_clients_token_is_refused_at_every_door_also_after_a_res
     await doomed.ended()
     await _bites(market, stolen)
     assert await is_believed(market, good)
-    for service in SERVICES:
-        for kind in ("api", "worker"):
-            await market.stack.kill(f"{service}.{kind}")
-            await market.stack.start_process(f"{service}.{kind}")
+    processes = [f"{service}.{kind}" for service in SERVICES for kind in ("api", "worker")]
+    await asyncio.gather(*map(market.stack.kill, processes))
+    await asyncio.gather(*map(market.stack.start_process, processes))
     assert await is_refused(market, stolen)
     assert await is_believed(market, good)
 
@@ -90,6 +89,5 @@ async def test_a_late_duplicate_nonsense_and_a_claim_of_a_far_day_change_nothing
 
     await market.until(is_told_again, 150)
     await asyncio.gather(*(market.stack.kill(f"{service}.api") for service in SERVICES))
-    for service in SERVICES:
-        await market.stack.start_process(f"{service}.api")
+    await asyncio.gather(*(market.stack.start_process(f"{service}.api") for service in SERVICES))
     assert await is_refused(market, stolen)

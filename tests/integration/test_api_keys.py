@@ -200,7 +200,7 @@ async def test_a_key_of_a_tenant_that_lets_no_machine_in_is_answered_like_any_th
     key = (await shop.make()).json()["key"]
     assert (await shop.exchange(key)).status_code == 200
     admin = await shop.place.as_admin()
-    await admin.execute("UPDATE tenant SET status = 'closed' WHERE tenant_id = $1", shop.tenant_id)
+    await admin.execute("UPDATE tenant SET status = 'erasing' WHERE tenant_id = $1", shop.tenant_id)
     await admin.close()
     refused, unknown = await shop.exchange(key), await shop.exchange(text_of(shop.tenant_id, uuid4(), bytes(32)))
     assert (refused.status_code, refused.text) == (401, unknown.text)
