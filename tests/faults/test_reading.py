@@ -63,6 +63,30 @@ async def test_what_was_aborted_is_never_seen_and_leaves_neither_lag_nor_an_alar
     assert MISSED.labels(place.topic)._value.get() == missed_before
 
 
+async def test_a_log_that_grows_and_is_read_while_it_is_asked_for_its_end_is_the_log_that_it_was(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant, counter, place, count = uuid4(), uuid4(), partitions(toy)[0], 1
+    async with toy.shell() as shell, toy.member(shell) as inbox, producer_at(toy) as producer:
+        await send(producer, place, [bump(tenant, counter)])
+        assert await applied(toy, tenant, count) == count
+        stored = inbox.stored[0]
+        consumer = stored._connected()
+        asked = consumer.end_offsets
+
+        async def and_then_it_goes_on(places: Any) -> Any:
+            nonlocal count
+            ends, count = await asked(places), count + 1
+            await send(producer, place, [bump(tenant, counter)])
+            assert await applied(toy, tenant, count) == count
+            return ends
+
+        monkeypatch.setattr(consumer, "end_offsets", and_then_it_goes_on)
+        _, differing = await stored.take_over(consumer, [place])
+        assert differing == {}
+        assert {each["state"] for each in await stored.listing()} == {"known-log"}
+
+
 HOSTILE: dict[str, bytes] = {
     "much of nothing": batch([record(value=bytes(1 << 26))], GZIP, lambda plain: gzip.compress(plain, 1)),
     "a header whose name is no text": batch([record(headers=[(b"\xff", b"")])]),

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import orjson
@@ -17,6 +18,7 @@ from libs.common.errors import ConflictError, NotFoundError, UnauthenticatedErro
 from libs.common.keys import Keys
 from libs.common.messaging.shell import Shell
 from libs.common.settings import SettingsError
+from services.identity import repository
 from services.identity.api.issuer import Issuer
 from services.identity.api.keyring import STALE_SECONDS, KeyRing
 from services.identity.api.raised import Raised
@@ -200,6 +202,29 @@ async def test_a_revoked_key_is_believed_by_nobody_and_another_signs_at_once(two
     for kid, error in ((stolen, ConflictError), ("nobody", NotFoundError)):
         with pytest.raises(error):
             await one.ring.revoke(kid)
+
+
+async def test_a_look_that_a_revocation_overtakes_has_the_revoked_key_sign_no_more(
+    empty: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with _process(empty("identity")) as process:
+        read, has_read, goes_on = repository.signing_keys, asyncio.Event(), asyncio.Event()
+
+        async def slowly(connection: Any) -> Any:
+            found = await read(connection)
+            has_read.set()
+            await goes_on.wait()
+            return found
+
+        monkeypatch.setattr(repository, "signing_keys", slowly)
+        looking = asyncio.create_task(process.ring.known())
+        await has_read.wait()
+        monkeypatch.setattr(repository, "signing_keys", read)
+        stolen = (await process.ring.mint()).kid
+        await process.ring.revoke(stolen)
+        goes_on.set()
+        await looking
+        assert (await process.ring.mint()).kid != stolen
 
 
 async def test_who_cannot_read_the_keys_signs_for_a_minute_and_then_no_more(empty: Places) -> None:

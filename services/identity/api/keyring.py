@@ -215,6 +215,8 @@ class KeyRing:
         self._asked_at = begun = self._clock()
         async with self._shell.database.transaction([PLATFORM]) as connection:
             stored = await repository.signing_keys(connection)
+        if begun < self._known_at:
+            return  # who began later was faster: what is revoked meanwhile must not sign again
         self._activate(stored)
         alive = [key for key in stored if key.state is not KeyState.REVOKED]
         self._jwks = [{**key.jwk, "certificate": self._certified(key.jwk)} for key in alive]

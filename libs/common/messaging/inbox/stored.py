@@ -92,10 +92,12 @@ class StoredPositions:
         """Where these partitions stand, beginning those that have no position; and which are not to be read, and why."""
         logs = await consumer.logs({partition.topic for partition in partitions})
         partitions = [partition for partition in partitions if partition in logs]
+        async with self.database.acquire() as connection:
+            found = await self._read(connection, partitions)
+        # Asked in this order no position is beyond the end: log and positions go on meanwhile, read by whoever had them.
         ends = await consumer.end_offsets(partitions)
         self.seen |= {partition: logs[partition] for partition in partitions}
         async with self.database.acquire() as connection:
-            found = await self._read(connection, partitions)
             begun = await self._begin(connection, consumer, {each: logs[each] for each in partitions if each not in found})
             differing = _differing(found, logs, ends)
             if differing and self._adopts:
@@ -157,14 +159,14 @@ class StoredPositions:
     async def _everything(
         self, consumer: Consumer
     ) -> tuple[dict[TopicPartition, Stored], dict[TopicPartition, Log], dict[TopicPartition, int]]:
+        async with self.database.acquire() as connection:
+            found = _stored(await connection.fetch(ALL, self._group, list(self._topics)))
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 logs = await consumer.logs(set(self._topics))
-                ends = await consumer.end_offsets(list(logs))
+                return found, logs, await consumer.end_offsets(list(logs))
         except (KafkaError, TimeoutError) as error:
             raise UnavailableError("broker-unavailable", f"the broker does not say which logs it has: {error!r}") from error
-        async with self.database.acquire() as connection:
-            return _stored(await connection.fetch(ALL, self._group, list(self._topics))), logs, ends
 
     async def _read(self, connection: Connection, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Stored]:
         return _stored(await connection.fetch(READ, self._group, *columns(partitions)))
