@@ -7,12 +7,12 @@ from uuid import UUID
 import typer
 
 from deploy.cli.api import Api, connected
+from deploy.cli.deployment import deployment
 from deploy.cli.errors import CommandError, ExitCode
 from deploy.cli.output import print_json, progress
 from deploy.cli.standing import tenant_id_of
 from deploy.cli.tenants import operator
 from deploy.cli.waiting import asked_again
-from deploy.local.sessions import running_stack
 
 _PATIENCE_SECONDS: Final = 120
 _POLL_SECONDS: Final = 0.5
@@ -24,7 +24,7 @@ def erase(*, tenant: str, yes: bool, json: bool) -> int:
         raise CommandError("nothing was deleted: say --yes", ExitCode.USAGE)
 
     async def run() -> dict[str, Any]:
-        async with running_stack(say=progress()) as stack, connected(stack) as api:
+        async with deployment(progress()) as stack, connected(stack) as api:
             return await erased(api, await _id_of(api, tenant))
 
     found = asyncio.run(run())

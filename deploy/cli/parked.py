@@ -51,11 +51,7 @@ def replay(
     json: Json = False,
 ) -> int | None:
     """Decide it again, then what waits behind it."""
-    from deploy.cli import repair
-
-    if _one(parked_id, every=every):
-        return repair.decide(parked_id=str(parked_id), service=service, action="replay", reason="", json=json)
-    return repair.decide_all(service=service, tenant=tenant, type_=type_, because=because, action="replay", reason="", json=json)
+    return _decided("replay", "", parked_id, tenant, type_, because, service, every=every, json=json)
 
 
 @verb
@@ -71,17 +67,28 @@ def discard(
     json: Json = False,
 ) -> int | None:
     """Never decide it; what waits behind it goes on."""
+    return _decided("discard", reason, parked_id, tenant, type_, because, service, every=every, json=json)
+
+
+def _decided(
+    action: str,
+    reason: str,
+    parked_id: str | None,
+    tenant: str | None,
+    type_: str | None,
+    because: str | None,
+    service: str | None,
+    *,
+    every: bool,
+    json: bool,
+) -> int:
+    """The same of the one that is meant, or of all that are found."""
     from deploy.cli import repair
 
-    if _one(parked_id, every=every):
-        return repair.decide(parked_id=str(parked_id), service=service, action="discard", reason=reason, json=json)
-    return repair.decide_all(
-        service=service, tenant=tenant, type_=type_, because=because, action="discard", reason=reason, json=json
-    )
-
-
-def _one(parked_id: str | None, *, every: bool) -> bool:
-    """Whether one is meant, and not all that are found."""
     if (parked_id is None) is not every:
         raise CommandError("say which: an id, or --all", ExitCode.USAGE)
-    return not every
+    if parked_id is not None:
+        return repair.decide(parked_id=parked_id, service=service, action=action, reason=reason, json=json)
+    return repair.decide_all(
+        service=service, tenant=tenant, type_=type_, because=because, action=action, reason=reason, json=json
+    )

@@ -22,8 +22,7 @@ def search(
     *, service: str | None, tenant: str | None, type_: str | None, reason: str | None, state: str | None, json: bool
 ) -> int:
     """Print what is parked, of one service or all."""
-    asked = {"tenant_id": tenant, "type": type_, "reason": reason, "state": state}
-    filters = {name: value for name, value in asked.items() if value}
+    filters = _said(tenant_id=tenant, type=type_, reason=reason, state=state)
 
     async def run(api: Api, token: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
@@ -59,8 +58,7 @@ def decide(*, parked_id: str, service: str | None, action: str, reason: str, jso
     """Replay or discard one message; 1 when it still fails."""
 
     async def run(api: Api, token: str) -> dict[str, Any]:
-        body = {"reason": reason} if action == "discard" else None
-        return await _on_its_service(api, token, service, parked_id, "POST", f"/{action}", body)
+        return await _on_its_service(api, token, service, parked_id, "POST", f"/{action}", _body(action, reason))
 
     try:
         outcome = with_operator(run)
@@ -79,10 +77,7 @@ def decide_all(
     *, service: str | None, tenant: str | None, type_: str | None, because: str | None, action: str, reason: str, json: bool
 ) -> int:
     """Replay or discard all that these filters find, the oldest first; 1 when some still fail."""
-    asked = {"tenant_id": tenant, "type": type_, "reason": because}
-    filters = {name: value for name, value in asked.items() if value}
-    body = {"reason": reason} if action == "discard" else None
-    say = progress()
+    filters, body, say = _said(tenant_id=tenant, type=type_, reason=because), _body(action, reason), progress()
 
     async def run(api: Api, token: str) -> dict[str, Any]:
         done, failed = 0, list[dict[str, Any]]()
@@ -123,6 +118,15 @@ def rebuild(*, service: str, projection: str, json: bool) -> int:
         same = "differs from" if outcome["changed"] else "equals"
         print(f"{projection}: {outcome['rows']} rows from {outcome['records_read']} records; the new one {same} the old one")
     return ExitCode.DONE
+
+
+def _said(**asked: str | None) -> dict[str, str]:
+    """The filters that were given."""
+    return {name: value for name, value in asked.items() if value}
+
+
+def _body(action: str, reason: str) -> dict[str, str] | None:
+    return {"reason": reason} if action == "discard" else None
 
 
 def with_operator(run: Callable[[Api, str], Awaitable[Any]]) -> Any:

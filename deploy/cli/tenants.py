@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, Final
 from uuid import UUID, uuid4
 
-from deploy.cli.api import Api, RefusedError, TokenSource, connected
+from deploy.cli.api import Api, RefusedError, Reply, TokenSource, connected
 from deploy.cli.deployment import deployment
 from deploy.cli.errors import CommandError, ExitCode
 from deploy.cli.output import print_json, progress
@@ -195,11 +195,14 @@ async def _made(api: Api, operator: TokenSource, wish: Wish) -> tuple[str, dict[
     }
     # The key follows from the whole wish: the same again is a replay, another for the slug meets the tenant it has.
     key, token = f"onboard:{wish.slug}:{_digest(body)}", await operator.token()
+
+    async def asked(key: str) -> Reply:
+        return await api.call("identity", "POST", "/v1/tenants", token=token, body=body, key=key, prefer="wait=30")
+
     try:
-        reply = await api.call("identity", "POST", "/v1/tenants", token=token, body=body, key=key, prefer="wait=30")
+        reply = await asked(key)
         while reply.body["status"] == "erased":  # the same answer as ever; but who wants it now wants another
-            key = f"onboard:{wish.slug}:{_digest(body)}:{reply.body['tenant_id']}"
-            reply = await api.call("identity", "POST", "/v1/tenants", token=token, body=body, key=key, prefer="wait=30")
+            reply = await asked(f"{key}:{reply.body['tenant_id']}")
     except RefusedError as error:
         if error.status == _UNPROCESSABLE:
             raise CommandError(str(error), ExitCode.USAGE) from error

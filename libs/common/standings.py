@@ -9,7 +9,9 @@ from libs.common.errors import DeniedError, UnavailableError
 
 OPEN = frozenset({"provisioning", "active"})
 """A shop is set up before it is open to shoppers."""
-GONE = frozenset({"erasing", "erased"})
+ERASING, ERASED = "erasing", "erased"
+"""How a tenant stands in the end, as identity tells it."""
+GONE = frozenset({ERASING, ERASED})
 """Where nothing is to be had any more, not even to be read."""
 
 

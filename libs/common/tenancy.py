@@ -12,10 +12,9 @@ from uuid import UUID
 from libs.common.contracts import Event
 from libs.common.contracts.identity import TenantUpdated
 from libs.common.decision import Aggregate, Message, Ref, World
+from libs.common.standings import ERASED, ERASING
 
 SETTING = "cartwright.tenant_ids"
-ERASING, ERASED = "erasing", "erased"
-"""How a tenant stands in the end, as identity tells it."""
 SETTLING, SETTLED = "settling", "settled"
 """How one stands in a service that is not to erase it yet: something may be under way, or it has said that nothing is."""
 

@@ -24,8 +24,9 @@ from libs.common.database.holdings import TENANT, Holdings, pages
 from libs.common.decision import Handler, Message, Ref, World, present
 from libs.common.messaging import audit
 from libs.common.messaging.shell import Failure, Shell
+from libs.common.standings import ERASING
 from libs.common.telemetry import Counter, Gauge
-from libs.common.tenancy import ERASING, Tenant
+from libs.common.tenancy import Tenant
 
 LOOK_SECONDS = 2.0
 WAIT_SECONDS = 0.2

@@ -27,11 +27,10 @@ from libs.common.messaging.repairs import ParkedMessages
 from libs.common.processes.following import follow
 from libs.common.processes.parts import Process, ServiceParts
 from libs.common.processes.running import (
-    PUT_AWAY_SECONDS,
     DatabaseReady,
     begin,
     ended,
-    leave_within,
+    leave_in_time,
     revocations_known,
 )
 from libs.common.revocations import Revocations
@@ -84,7 +83,7 @@ async def _run(parts: ServiceParts, settings: Settings, ops_port: int) -> None:
 
         def leaving() -> None:
             hints.leave()
-            leave_within(settings.drain_seconds + PUT_AWAY_SECONDS)
+            leave_in_time(settings)
 
         await serve_both(Door(app, public), Door(app.operators, operators), settings, leaving)
 

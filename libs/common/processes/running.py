@@ -46,6 +46,11 @@ def leave_within(seconds: float) -> None:
     timer.start()
 
 
+def leave_in_time(settings: Settings) -> None:
+    """The same, in the time that requests have to end and what is put away after them."""
+    leave_within(settings.drain_seconds + PUT_AWAY_SECONDS)
+
+
 class DatabaseReady:
     """Whether the database answers, and was ever migrated, asked on a connection of its own: a pool in use is no fault."""
 

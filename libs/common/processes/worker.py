@@ -36,11 +36,10 @@ from libs.common.processes.following import follow
 from libs.common.processes.parts import Process, ServiceParts, Worker
 from libs.common.processes.projector import Projector
 from libs.common.processes.running import (
-    PUT_AWAY_SECONDS,
     DatabaseReady,
     begin,
     ended,
-    leave_within,
+    leave_in_time,
     revocations_known,
 )
 from libs.common.revocations import Revocations
@@ -82,7 +81,7 @@ async def _run(parts: ServiceParts, settings: Settings) -> None:
         stack.push_async_callback(hints.close)
         work = _Work(parts, settings, database, hints, settings.relay_database_url.get_secret_value())
         stack.callback(work.database_ready.close)
-        leaving = partial(leave_within, settings.drain_seconds + PUT_AWAY_SECONDS)
+        leaving = partial(leave_in_time, settings)
         serving = asyncio.create_task(serve(work.surface(), settings, leaving), name="http")
         stack.push_async_callback(ended, [serving])
         following = asyncio.create_task(follow(work.keys, work.revocations, work.broker), name="following")
