@@ -13,6 +13,7 @@ DUE = "due_at IS NOT NULL"
 HOLDINGS = Holdings(
     metadata=METADATA,
     withheld={"provider_account": ["webhook_secrets", "master_key_id"]},
+    left_out=["reconciliation"],
     under_way=[
         UnderWay("payment", f"{but(OVER)} OR {ORPHANED}"),
         UnderWay("operation", in_state(OPEN)),
@@ -22,4 +23,5 @@ HOLDINGS = Holdings(
         UnderWay("reconciliation", DUE),
     ],
 )
-"""Secrets, and what they are sealed with, are in no export. Money of no order goes back before anything is erased."""
+"""Secrets, and what they are sealed with, are in no export; nor when we looked, which we go on doing until nothing is left, only
+what was found. Money of no order goes back before anything is erased."""
