@@ -18,14 +18,14 @@ from libs.common.http.audit import audit_routes
 from libs.common.http.exports import export_routes
 from libs.common.http.paging import Limit, Page, Paging
 from libs.common.http.parked import parked_routes
-from libs.common.http.routes import Call, Caller, Routes, guard, replay, reply, reply_unless_known
+from libs.common.http.routes import Call, Caller, Facing, Routes, guard, replay, reply, reply_unless_known
 from libs.common.http.seeing import Sight, made_by_caller
 from libs.common.messaging.idempotency import Answer, Replayed
 from libs.common.money import CURRENCIES
 from services.cart import domain, handlers, repository, tables
 from services.cart.domain import MAX_LINES, MAX_QUANTITY, Cart, CartState, Line, Product
 
-ROUTES = Routes()
+ROUTES = Routes(Facing.CUSTOMERS)
 ROUTES.include_router(parked_routes("cart"))
 ROUTES.include_router(audit_routes())
 ROUTES.include_router(export_routes("cart", tables.HOLDINGS))

@@ -30,7 +30,7 @@ from libs.common.clock import new_id
 from libs.common.database import Database
 from libs.common.decision import Message, World
 from libs.common.errors import ConflictError
-from libs.common.http.routes import Caller, Routes, Service, public
+from libs.common.http.routes import Caller, Facing, Routes, Service, public
 from libs.common.http.server import operator_app
 from libs.common.messaging.headers import traceparent_of
 from libs.common.messaging.hints import Hints
@@ -89,7 +89,7 @@ async def shell(toy: Toy) -> AsyncIterator[Shell]:
 
 
 def _app(shell: Shell) -> FastAPI:
-    routes = Routes()
+    routes = Routes(Facing.CUSTOMERS)
 
     @routes.post("/v1/counters/{counter_id}/bumps")
     @public

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from libs.common.auth import CLIENT, PERMISSIONS, PLATFORM_OPERATOR, ROLES
 from libs.common.clock import PLATFORM
 from libs.common.http.operator import repair_routes
-from libs.common.http.routes import GuardedRoute, Routes, UndeclaredPermissionError, guard
+from libs.common.http.routes import Facing, GuardedRoute, Routes, UndeclaredPermissionError, guard
 from libs.common.http.seeing import Sight
 from libs.common.http.server import OpenToTenantsError, operator_app
 from libs.common.origin import Origin
@@ -184,7 +184,7 @@ def test_a_route_under_ops_that_does_not_turn_tenants_away_keeps_its_service_fro
         raise NotImplementedError
 
     with pytest.raises(UndeclaredPermissionError, match="platform"):
-        Routes().get("/ops/everything")(guard("ops:read")(answer))  # type: ignore[type-var] # never called
+        Routes(Facing.CUSTOMERS).get("/ops/everything")(guard("ops:read")(answer))  # type: ignore[type-var] # never called
     with pytest.raises(OpenToTenantsError, match="/ops/everything"):
         operator_app([], Route("/ops/everything", answer))
 

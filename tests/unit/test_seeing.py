@@ -10,7 +10,7 @@ from libs.common.auth import ROLES, SHOPPER
 from libs.common.clock import now
 from libs.common.decision import Viewer
 from libs.common.errors import NotFoundError
-from libs.common.http.routes import GuardedRoute, Routes, UndeclaredSightError, guard
+from libs.common.http.routes import Facing, GuardedRoute, Routes, UndeclaredSightError, guard
 from libs.common.http.seeing import Sight, made_by_caller
 from services import SERVICES
 from services.cart.domain import Cart, Product, create
@@ -23,7 +23,7 @@ def test_a_route_that_names_an_object_and_not_who_sees_it_keeps_its_service_from
         return Response()
 
     with pytest.raises(UndeclaredSightError, match=r"/v1/things/\{thing_id\} \(.*answer\) does not say who sees its object"):
-        Routes().get("/v1/things/{thing_id}")(guard("carts:read")(answer))
+        Routes(Facing.CUSTOMERS).get("/v1/things/{thing_id}")(guard("carts:read")(answer))
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, BaseModel, Field
 from libs.common.clock import PLATFORM, rfc3339
 from libs.common.errors import RejectedError
 from libs.common.http.paging import Limit, Page, Paging
-from libs.common.http.routes import Call, Caller, Routes, guard
+from libs.common.http.routes import Call, Caller, Facing, Routes, guard
 
 READ = "audit:read"
 
@@ -48,7 +48,7 @@ class AuditEntry(BaseModel):
 
 def audit_routes() -> Routes:
     """The routes of one service."""
-    routes = Routes()
+    routes = Routes(Facing.CUSTOMERS)
 
     async def list_audit_entries(
         call: Caller,

@@ -15,7 +15,7 @@ from fastapi.responses import StreamingResponse
 from libs.common.clock import PLATFORM, now, rfc3339
 from libs.common.database.holdings import Holdings, Part, pages
 from libs.common.errors import ErasedError, ForeignError
-from libs.common.http.routes import Call, Caller, Routes, guard
+from libs.common.http.routes import Call, Caller, Facing, Routes, guard
 
 MEDIA_TYPE = "application/x-ndjson"
 OPERATOR, OWNER = "tenants:manage", "exports:read"
@@ -25,7 +25,7 @@ Pages = AsyncIterator[tuple[Part, int, bytes]]
 
 def export_routes(service: str, holdings: Holdings) -> Routes:
     """The route of one service."""
-    routes = Routes()
+    routes = Routes(Facing.CUSTOMERS)
 
     async def export_tenant(call: Caller, tenant_id: UUID) -> Response:
         """All that this service keeps of a tenant, a row a line; the last counts them, and has the SHA-256 of those before."""
@@ -37,7 +37,8 @@ def export_routes(service: str, holdings: Holdings) -> Routes:
         return StreamingResponse(_lines(service, tenant_id, counts, first, taken), media_type=MEDIA_TYPE)
 
     path = f"/v1/{service}-exports/{{tenant_id}}"
-    routes.get(path, response_class=Response)(guard(OPERATOR, instead=OWNER, sees=_own_of_path, costly=True)(export_tenant))
+    demanded = guard(OPERATOR, instead=OWNER, sees=_own_of_path, costly=True, streams=True)
+    routes.get(path, response_class=Response)(demanded(export_tenant))
     return routes
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, TypeVar
 
 from fastapi import Response
@@ -13,6 +14,15 @@ from libs.common.errors import DeniedError
 Sees = Callable[[Any], Awaitable[object]]
 """Given the call (`routes.Call`), which is made of a guard among other things."""
 F = TypeVar("F", bound=Callable[..., Awaitable[Response]])
+
+
+class Facing(Enum):
+    """Whom a route is there for."""
+
+    CUSTOMERS = "customers"
+    """It is reached through the gateway."""
+    OPERATORS = "operators"
+    """It is not: it lies at the operators' door."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +43,8 @@ class Guard:
     """Whether the platform's operators are turned away, whatever their permissions: they have none of these."""
     goes_on: bool = False
     """Whether it is done for a tenant that may begin nothing new: it ends what was begun, or takes a right away. Reading is."""
+    streams: bool = False
+    """Whether its answer is sent as it comes to be, for as long as that takes."""
 
     def demand_a_tenants(self, caller: Principal) -> None:
         """Raise DeniedError for an operator of the platform where there is nothing of theirs."""
@@ -50,9 +62,10 @@ def guard(
     platform_only: bool = False,
     tenant_only: bool = False,
     goes_on: bool = False,
+    streams: bool = False,
 ) -> Callable[[F], F]:
     """Declare the permission a route needs, whether it needs an Idempotency-Key, and who sees the object of its path."""
-    return _declare(Guard(permission, instead, idempotent, sees, costly, platform_only, tenant_only, goes_on))
+    return _declare(Guard(permission, instead, idempotent, sees, costly, platform_only, tenant_only, goes_on, streams))
 
 
 def public(endpoint: F) -> F:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from libs.common.contracts.external import WRITTEN
 from libs.common.http.asking import origin_of
 from libs.common.http.paging import Limit, Page, Paging
-from libs.common.http.routes import Call, Caller, Routes, guard, replay, reply
+from libs.common.http.routes import Call, Caller, Facing, Routes, guard, replay, reply
 from libs.common.messaging.idempotency import Answer, Replayed
 from libs.common.messaging.repairs import FIRST, ParkedMessages, Wanted, place_of
 
@@ -67,7 +67,7 @@ class Decided(BaseModel):
 
 def parked_routes(service: str) -> Routes:
     """The routes of one service."""
-    routes, root = Routes(), f"/v1/{service}-parked-messages"
+    routes, root = Routes(Facing.CUSTOMERS), f"/v1/{service}-parked-messages"
 
     async def list_parked_messages(
         call: Caller,

@@ -27,7 +27,7 @@ from libs.common.decision import Message, Viewer
 from libs.common.errors import CartwrightError, MalformedError, NotFoundError, RejectedError
 from libs.common.http.arguments import Arguments
 from libs.common.http.asking import origin_of
-from libs.common.http.guards import Guard, for_strangers, guard, public
+from libs.common.http.guards import Facing, Guard, for_strangers, guard, public
 from libs.common.http.problem import make_private, problem_of
 from libs.common.http.rates import Rates, address_of
 from libs.common.http.reading import (
@@ -66,7 +66,7 @@ READING = frozenset({"GET", "HEAD"})
 REQUESTS = Counter("cartwright_http_requests_total", "Requests answered", ["method", "route", "status"])
 LATENCY = Histogram("cartwright_http_request_seconds", "From the first byte read to the answer", ["method", "route"])
 
-__all__ = ["Guard", "for_strangers", "guard", "public"]
+__all__ = ["Facing", "Guard", "for_strangers", "guard", "public"]
 
 
 class UndeclaredPermissionError(Exception):
@@ -225,6 +225,9 @@ class Call:
 class GuardedRoute(APIRoute):
     """A route that lets nobody in unseen, and answers every refusal with a problem document."""
 
+    facing: Facing
+    """Whom it is there for, as its `Routes` say."""
+
     def __init__(self, path: str, endpoint: Callable[..., Any], **arguments: Any) -> None:
         rule = getattr(endpoint, "guard", None)
         if rule is None:
@@ -336,10 +339,18 @@ Caller = Annotated[Call, Depends(_call)]
 
 
 class Routes(APIRouter):
-    """A service's routes; each is guarded."""
+    """A service's routes; each is guarded, and faces whom it is said to. What lies under `/ops` faces operators."""
 
-    def __init__(self) -> None:
+    def __init__(self, facing: Facing) -> None:
         super().__init__(route_class=GuardedRoute)
+        self._facing = facing
+
+    def add_api_route(self, path: str, endpoint: Callable[..., Any], **arguments: Any) -> None:
+        """Add one."""
+        super().add_api_route(path, endpoint, **arguments)
+        added = self.routes[-1]
+        assert isinstance(added, GuardedRoute)
+        added.facing = Facing.OPERATORS if path.startswith(OPERATORS) else self._facing
 
     def include_router(self, router: APIRouter, **changes: Any) -> None:
         """Take another's routes as they are; FastAPI would match their paths twice, and answer in the route's place."""

@@ -2,10 +2,10 @@
 
 from libs.common.http.audit import audit_routes
 from libs.common.http.parked import parked_routes
-from libs.common.http.routes import Routes
+from libs.common.http.routes import Facing, Routes
 from services.checkout.api import checkouts, exports, lookups, orders, progress, quoting, refunds, stock, timeline
 
-ROUTES = Routes()
+ROUTES = Routes(Facing.CUSTOMERS)
 for part in (checkouts, progress, orders, timeline, refunds, lookups, quoting, stock, exports):
     ROUTES.include_router(part.ROUTES)
 ROUTES.include_router(parked_routes("checkout"))

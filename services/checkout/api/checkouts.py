@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, model_validator
 from libs.common.clock import new_id, rfc3339
 from libs.common.contracts.checkout import PAYMENT_METHOD
 from libs.common.contracts.external import NAMED
-from libs.common.http.routes import Call, Caller, Routes, guard, reply, reply_unless_known
+from libs.common.http.routes import Call, Caller, Facing, Routes, guard, reply, reply_unless_known
 from libs.common.http.seeing import Sight
 from libs.common.messaging.idempotency import Answer, Replayed
 from services.checkout import handlers, repository
@@ -21,7 +21,7 @@ from services.checkout.api.models import AddressModel, Body, Email, QuoteModel, 
 from services.checkout.domain.card_testing import Payer
 from services.checkout.domain.saga import Checkout, CheckoutState, Confirmation
 
-ROUTES = Routes()
+ROUTES = Routes(Facing.CUSTOMERS)
 CHECKOUT = Sight(repository.CHECKOUTS, "checkout_id")
 
 

@@ -10,11 +10,11 @@ from pydantic import Field
 from libs.common.buckets import TokenBuckets
 from libs.common.clock import new_id
 from libs.common.errors import UnavailableError
-from libs.common.http.routes import Caller, Routes, for_strangers
+from libs.common.http.routes import Caller, Facing, Routes, for_strangers
 from services.checkout import handlers, repository
 from services.checkout.api.models import Body, Email
 
-ROUTES = Routes()
+ROUTES = Routes(Facing.CUSTOMERS)
 PER_ADDRESS = 5
 """So many at once, and then one each time a share of the period has passed."""
 PER_TENANT = 120

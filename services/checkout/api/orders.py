@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, BaseModel, Field
 from libs.common.clock import rfc3339
 from libs.common.contracts.external import WRITTEN
 from libs.common.http.paging import Limit, Page
-from libs.common.http.routes import Call, Caller, Routes, guard, reply, reply_unless_known
+from libs.common.http.routes import Call, Caller, Facing, Routes, guard, reply, reply_unless_known
 from libs.common.http.seeing import Sight, code_for, listed
 from libs.common.messaging.idempotency import Answer, Replayed
 from services.checkout import handlers, repository
@@ -18,7 +18,7 @@ from services.checkout.domain.note import Note
 from services.checkout.domain.order import Order, PaymentState
 from services.checkout.domain.refund import Refund
 
-ROUTES = Routes()
+ROUTES = Routes(Facing.CUSTOMERS)
 REFUND_FAILED = "refund_failed"
 ORDER = Sight(repository.ORDERS, "order_id")
 

@@ -13,11 +13,11 @@ from fastapi import Header, Response
 from fastapi.responses import StreamingResponse
 
 from libs.common.database import PASSING
-from libs.common.http.routes import MAX_DIGITS, Call, Caller, Routes, guard
+from libs.common.http.routes import MAX_DIGITS, Call, Caller, Facing, Routes, guard
 from services.checkout.api.checkouts import CHECKOUT, checkout_model
 from services.checkout.domain.saga import Checkout, watched
 
-ROUTES = Routes()
+ROUTES = Routes(Facing.CUSTOMERS)
 HEARTBEAT_SECONDS = 15
 LONGEST_SECONDS = 300
 """A stream outlives no access token; its reader comes back with a new one."""
@@ -31,7 +31,7 @@ MOVED = b": this process leaves; come back\n\n"
     response_class=StreamingResponse,
     responses={200: {"content": {"text/event-stream": {}}}, 204: {"description": "Over, and seen to the end"}},
 )
-@guard("checkouts:read", sees=CHECKOUT)
+@guard("checkouts:read", sees=CHECKOUT, streams=True)
 async def follow_checkout(call: Caller, checkout_id: UUID, last_event_id: Annotated[str, Header()] = "") -> Response:
     """A checkout's steps as they happen. Ends with the checkout; 204, which stops a browser, once its end was seen."""
     seen = int(last_event_id) if last_event_id.isdecimal() and len(last_event_id) <= MAX_DIGITS else 0

@@ -12,7 +12,7 @@ from libs.common.contracts.external import NAMED
 from libs.common.countries import COUNTRIES
 from libs.common.errors import NotFoundError, RejectedError
 from libs.common.http.paging import Limit, Page, Paging
-from libs.common.http.routes import Caller, Routes, guard, reply
+from libs.common.http.routes import Caller, Facing, Routes, guard, reply
 from libs.common.http.seeing import Sight, listed, of_the_tenant
 from libs.common.money import CURRENCIES
 from services.checkout import repository
@@ -21,7 +21,7 @@ from services.checkout.domain.shipping import ShippingKind, ShippingMethod, Ship
 from services.checkout.domain.tax import TaxRate
 from services.checkout.handlers.quoting import DeleteShippingMethod, DeleteTaxRate, PutShippingMethod, PutTaxRate
 
-ROUTES = Routes()
+ROUTES = Routes(Facing.CUSTOMERS)
 HIGHEST_PERCENT = 100
 SHIPPING_METHOD = Sight(repository.SHIPPING_METHODS, "code")
 

@@ -9,14 +9,14 @@ from pydantic import BaseModel, Field, field_validator
 from libs.common.clock import new_id
 from libs.common.contracts.external import NAMED
 from libs.common.errors import NotFoundError
-from libs.common.http.routes import Call, Caller, Routes, guard, reply
+from libs.common.http.routes import Call, Caller, Facing, Routes, guard, reply
 from libs.common.messaging.idempotency import Answer, Replayed
 from services.checkout import handlers
 from services.checkout.api.models import Body, Reason
 from services.checkout.api.orders import ORDER, RefundModel, load_order, refund_model
 from services.checkout.domain.refund import Refund, RefundWish
 
-ROUTES = Routes()
+ROUTES = Routes(Facing.CUSTOMERS)
 
 
 class LineToRefund(Body):

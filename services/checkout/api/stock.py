@@ -4,14 +4,14 @@ from fastapi import Response
 from pydantic import BaseModel
 
 from libs.common.http.paging import Limit, Page
-from libs.common.http.routes import Caller, Routes, guard, reply
+from libs.common.http.routes import Caller, Facing, Routes, guard, reply
 from libs.common.http.seeing import Sight, listed, of_the_tenant
 from services.checkout import repository
 from services.checkout.api.models import Body, SkuPath
 from services.checkout.domain.stock import Stock, StockPolicy
 from services.checkout.handlers.stock import PutStockPolicy
 
-ROUTES = Routes()
+ROUTES = Routes(Facing.CUSTOMERS)
 STOCK = Sight(repository.STOCK, "sku")
 
 

@@ -8,13 +8,13 @@ from pydantic import BaseModel
 
 from libs.common.auth import Principal
 from libs.common.clock import rfc3339
-from libs.common.http.routes import Call, Caller, Routes, guard, reply
+from libs.common.http.routes import Call, Caller, Facing, Routes, guard, reply
 from services.checkout import repository
 from services.checkout.api.checkouts import CHECKOUT
 from services.checkout.api.orders import ORDER
 from services.checkout.domain.timeline import Told, tell
 
-ROUTES = Routes()
+ROUTES = Routes(Facing.CUSTOMERS)
 
 
 class CauseModel(BaseModel):

@@ -1,7 +1,7 @@
 """HTTP in: tenants with their clients and staff, sessions for shoppers, and tokens for everybody (OAuth 2.0)."""
 
 from libs.common.http.audit import audit_routes
-from libs.common.http.routes import Routes
+from libs.common.http.routes import Facing, Routes
 from services.identity.api import (
     api_keys,
     authorize,
@@ -20,7 +20,7 @@ from services.identity.api import (
     tenants,
 )
 
-ROUTES = Routes()
+ROUTES = Routes(Facing.CUSTOMERS)
 PARTS = (
     *(tenants, standing, exports, clients, api_keys, sessions, oauth, authorize, handed_back),
     *(members, invitations, roles, second_factors, password_resets, signing_keys),

@@ -14,14 +14,14 @@ from libs.common.contracts.external import WRITTEN
 from libs.common.decision import present
 from libs.common.errors import ConflictError
 from libs.common.http.paging import Limit, Page
-from libs.common.http.routes import Caller, Routes, guard, reply
+from libs.common.http.routes import Caller, Facing, Routes, guard, reply
 from libs.common.http.seeing import Sight, listed
 from libs.common.messaging.idempotency import Answer, Replayed
 from services.identity import handlers, repository
 from services.identity.api.clients import granter_of
 from services.identity.domain.api_key import SECRET_BYTES, ApiKey, digest_of, text_of
 
-ROUTES = Routes()
+ROUTES = Routes(Facing.CUSTOMERS)
 API_KEY = Sight(repository.API_KEYS, "key_id")
 
 Name = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,200}$"), WRITTEN]

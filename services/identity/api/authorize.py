@@ -16,7 +16,7 @@ from fastapi import Response
 from libs.common.clock import new_id
 from libs.common.errors import MalformedError
 from libs.common.http.refusals import refused
-from libs.common.http.routes import Call, Caller, Routes, for_strangers
+from libs.common.http.routes import Call, Caller, Facing, Routes, for_strangers
 from libs.common.telemetry.security import Refused
 from services.identity import handlers, repository
 from services.identity.api import second_step
@@ -30,7 +30,7 @@ from services.identity.domain.member import Member, email_key
 from services.identity.domain.second_factor import Shown
 from services.identity.domain.sign_in import CHALLENGE, digest_of, is_redirect
 
-ROUTES = Routes()
+ROUTES = Routes(Facing.CUSTOMERS)
 ROUTE = "/oauth/authorize"
 ASKED = ("response_type", "client_id", "redirect_uri", "scope", "state", "code_challenge", "code_challenge_method")
 MAX_LENGTH = 2_000

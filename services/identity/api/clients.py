@@ -14,14 +14,14 @@ from libs.common.contracts.external import WRITTEN
 from libs.common.decision import absent, foreign, present
 from libs.common.errors import ConflictError, RejectedError
 from libs.common.http.paging import Limit, Page
-from libs.common.http.routes import Call, Caller, Routes, guard, reply
+from libs.common.http.routes import Call, Caller, Facing, Routes, guard, reply
 from libs.common.http.seeing import listed
 from libs.common.messaging.idempotency import Answer, Replayed
 from services.identity import handlers, repository
 from services.identity.domain.client import Client, client_id_of, digest_of, tenant_of
 from services.identity.domain.sign_in import REDIRECT
 
-ROUTES = Routes()
+ROUTES = Routes(Facing.CUSTOMERS)
 SECRET_BYTES = 32
 
 

@@ -6,12 +6,12 @@ from fastapi import Response
 from pydantic import BaseModel
 
 from libs.common.http.exports import OPERATOR, OWNER, export_routes
-from libs.common.http.routes import Caller, Routes, guard, reply
+from libs.common.http.routes import Caller, Facing, Routes, guard, reply
 from services import SERVICES
 from services.identity import tables
 from services.identity.api.tenants import tenant_of_path
 
-ROUTES = Routes()
+ROUTES = Routes(Facing.CUSTOMERS)
 ROUTES.include_router(export_routes("identity", tables.HOLDINGS))
 
 

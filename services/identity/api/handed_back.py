@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from libs.common.auth import InvalidTokenError, Principal, Verifier
 from libs.common.clock import PLATFORM, now
-from libs.common.http.routes import Call, Caller, Routes, for_strangers
+from libs.common.http.routes import Call, Caller, Facing, Routes, for_strangers
 from services.identity import repository
 from services.identity.api.issuer import Issuer
 from services.identity.api.oauth import FORM, Form, answered, authenticate, unknown_client
@@ -21,7 +21,7 @@ from services.identity.domain import access
 from services.identity.domain.client import Client
 from services.identity.handlers import RevokeSession, RevokeToken
 
-ROUTES = Routes()
+ROUTES = Routes(Facing.CUSTOMERS)
 TOKEN_FIELDS: dict[str, Any] = {
     "type": "object",
     "required": ["token"],

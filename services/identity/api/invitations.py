@@ -12,7 +12,7 @@ from libs.common.contracts.external import NAMED, WRITTEN
 from libs.common.errors import ConflictError, RejectedError
 from libs.common.http.paging import Limit, Page
 from libs.common.http.refusals import refused
-from libs.common.http.routes import Call, Caller, Routes, for_strangers, guard, reply
+from libs.common.http.routes import Call, Caller, Facing, Routes, for_strangers, guard, reply
 from libs.common.http.seeing import Sight, listed
 from libs.common.messaging.idempotency import Answer, Replayed
 from libs.common.telemetry.security import Refused
@@ -24,7 +24,7 @@ from services.identity.api.members import MemberModel, RoleNames, member_model
 from services.identity.domain.invitation import Invitation, InvitationState, is_live, not_valid
 from services.identity.domain.member import Member, email_key
 
-ROUTES = Routes()
+ROUTES = Routes(Facing.CUSTOMERS)
 INVITATION = Sight(repository.INVITATIONS, "invitation_id")
 PLACE = "/v1/invitations/accept"
 

@@ -8,14 +8,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.clock import rfc3339
 from libs.common.http.paging import Limit, Page
-from libs.common.http.routes import Caller, Routes, guard, reply
+from libs.common.http.routes import Caller, Facing, Routes, guard, reply
 from libs.common.http.seeing import Sight, listed
 from services.identity import handlers, repository
 from services.identity.api.clients import granter_of
 from services.identity.domain.member import Member, MemberState
 from services.identity.domain.role import NAME
 
-ROUTES = Routes()
+ROUTES = Routes(Facing.CUSTOMERS)
 MEMBER = Sight(repository.MEMBERS, "member_id")
 
 RoleNames = Annotated[list[Annotated[str, Field(pattern=f"^{NAME.pattern}$")]], Field(min_length=1, max_length=20)]

@@ -19,7 +19,7 @@ from libs.common.database import TRANSIENT
 from libs.common.errors import CartwrightError, RejectedError, UnauthenticatedError, UnavailableError
 from libs.common.http.rates import RateLimitedError
 from libs.common.http.refusals import note, refused
-from libs.common.http.routes import Call, Caller, Routes, for_strangers, public, reply
+from libs.common.http.routes import Call, Caller, Facing, Routes, for_strangers, public, reply
 from libs.common.json_text import is_keepable
 from libs.common.telemetry.security import Refused
 from services.identity.api import member_tokens
@@ -30,7 +30,7 @@ from services.identity.domain.client import Client
 from services.identity.domain.session import Refreshed
 from services.identity.handlers import RefreshSession
 
-ROUTES = Routes()
+ROUTES = Routes(Facing.CUSTOMERS)
 MAX_FORM_BYTES = 16_384
 MAX_FIELDS = 32
 FORM = "application/x-www-form-urlencoded"

@@ -15,7 +15,7 @@ from libs.common.clock import NIL, PLATFORM
 from libs.common.contracts.external import NAMED
 from libs.common.errors import RejectedError
 from libs.common.http.refusals import refused
-from libs.common.http.routes import Call, Caller, Routes, for_strangers, reply
+from libs.common.http.routes import Call, Caller, Facing, Routes, for_strangers, reply
 from libs.common.telemetry.security import Refused
 from services.identity import handlers, repository
 from services.identity.api.desk import Desk
@@ -24,7 +24,7 @@ from services.identity.domain.member import email_key
 from services.identity.domain.password_reset import digest_of, not_valid
 from services.identity.domain.session import SessionState
 
-ROUTES = Routes()
+ROUTES = Routes(Facing.CUSTOMERS)
 PLACE = "/v1/password-resets/confirm"
 TOKEN = re.compile(r"pwr_([0-9a-f]{32})_([0-9a-f]{32})_[A-Za-z0-9_-]{43}")
 TOKEN_BYTES = 32

@@ -10,13 +10,13 @@ from libs.common.contracts.external import NAMED, WRITTEN
 from libs.common.decision import absent, present
 from libs.common.errors import ConflictError
 from libs.common.http.paging import Limit, Page, Paging
-from libs.common.http.routes import Call, Caller, Routes, guard, reply
+from libs.common.http.routes import Call, Caller, Facing, Routes, guard, reply
 from libs.common.http.seeing import of_the_tenant
 from services.identity import handlers, repository
 from services.identity.api.clients import granter_of
 from services.identity.domain.role import BUILT_IN, DESCRIPTIONS, NAME, Role
 
-ROUTES = Routes()
+ROUTES = Routes(Facing.CUSTOMERS)
 TRIES = 5
 """How often a role is tried to be changed while others give it or take it away."""
 

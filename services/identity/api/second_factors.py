@@ -10,7 +10,7 @@ from libs.common.clock import now
 from libs.common.decision import absent
 from libs.common.errors import RejectedError
 from libs.common.http.refusals import refused
-from libs.common.http.routes import Call, Caller, Routes, public, reply
+from libs.common.http.routes import Call, Caller, Facing, Routes, public, reply
 from libs.common.telemetry.security import Refused
 from services.identity import handlers, repository
 from services.identity.api.desk import Desk
@@ -18,7 +18,7 @@ from services.identity.api.factors import digests_of, new_recovery_codes, qr_of
 from services.identity.domain.member import Member
 from services.identity.domain.second_factor import FactorState, SecondFactor, Shown, not_right
 
-ROUTES = Routes()
+ROUTES = Routes(Facing.CUSTOMERS)
 PLACE = "/v1/second-factors"
 OWN: dict[str, Any] = {"security": [{"bearer": list[str]()}]}
 

@@ -12,7 +12,7 @@ from libs.common.decision import absent
 from libs.common.errors import NotFoundError, RejectedError
 from libs.common.http.paging import Limit, Page
 from libs.common.http.refusals import refused
-from libs.common.http.routes import Call, Caller, Routes, for_strangers, public, reply
+from libs.common.http.routes import Call, Caller, Facing, Routes, for_strangers, public, reply
 from libs.common.http.seeing import Sight, listed
 from libs.common.telemetry.security import Refused
 from services.identity import handlers, repository
@@ -20,7 +20,7 @@ from services.identity.api.issuer import Issuer, TokenAnswer
 from services.identity.domain import access
 from services.identity.domain.session import Session, SessionState, subject_of
 
-ROUTES = Routes()
+ROUTES = Routes(Facing.CUSTOMERS)
 SESSION = Sight(repository.SESSIONS, "session_id")
 STAFF = "sessions:issue"
 """Who may begin a shopper's session may look at it and end it."""

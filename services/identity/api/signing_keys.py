@@ -6,12 +6,12 @@ from fastapi import Response
 from pydantic import BaseModel
 
 from libs.common.clock import PLATFORM, rfc3339
-from libs.common.http.routes import Call, Caller, Routes, guard, reply
+from libs.common.http.routes import Call, Caller, Facing, Routes, guard, reply
 from services.identity.api.issuer import Issuer
 from services.identity.api.keyring import Said
 from services.identity.domain.signing_key import SigningKey
 
-ROUTES = Routes()
+ROUTES = Routes(Facing.CUSTOMERS)
 
 
 class SigningKeyModel(BaseModel):

@@ -5,11 +5,11 @@ from uuid import UUID
 
 from fastapi import Response
 
-from libs.common.http.routes import Call, Caller, Routes, guard, reply
+from libs.common.http.routes import Call, Caller, Facing, Routes, guard, reply
 from services.identity.api.tenants import TenantModel, awaited, tenant_model
 from services.identity.handlers import CloseTenant, EraseTenant, ResumeTenant, SuspendTenant
 
-ROUTES = Routes()
+ROUTES = Routes(Facing.CUSTOMERS)
 
 
 @ROUTES.post("/v1/tenants/{tenant_id}/suspend", response_model=TenantModel)

@@ -13,7 +13,7 @@ from libs.common.clock import NIL, PLATFORM, new_id
 from libs.common.contracts.external import NAMED, WRITTEN
 from libs.common.errors import ConflictError, ForeignError, NotFoundError, RejectedError
 from libs.common.http.paging import Limit, Page, Paging
-from libs.common.http.routes import Call, Caller, Routes, guard, reply
+from libs.common.http.routes import Call, Caller, Facing, Routes, guard, reply
 from libs.common.messaging.idempotency import Answer, Replayed
 from libs.common.money import CURRENCIES
 from services import SERVICES
@@ -24,7 +24,7 @@ from services.identity.domain.member import email_key
 from services.identity.domain.tenant import PROVISIONERS, Tenant
 from services.identity.handlers import AskOwner, ChangeTenant, OnboardTenant
 
-ROUTES = Routes()
+ROUTES = Routes(Facing.CUSTOMERS)
 SLUG = r"^[a-z0-9][a-z0-9-]{1,62}$"
 
 Slug = Annotated[str, Query(pattern=SLUG)]

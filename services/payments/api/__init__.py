@@ -2,7 +2,7 @@
 
 from libs.common.http.audit import audit_routes
 from libs.common.http.parked import parked_routes
-from libs.common.http.routes import Routes
+from libs.common.http.routes import Facing, Routes
 from services.payments.api import (
     accounts,
     connections,
@@ -17,7 +17,7 @@ from services.payments.api import (
     webhooks,
 )
 
-ROUTES = Routes()
+ROUTES = Routes(Facing.CUSTOMERS)
 for part in (
     payments.ROUTES,
     refunds.ROUTES,

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 from libs.common.clock import NIL, rfc3339
 from libs.common.decision import Message
 from libs.common.errors import ConflictError, NotFoundError, RejectedError, UnavailableError
-from libs.common.http.routes import Call, Caller, Routes, guard, reply
+from libs.common.http.routes import Call, Caller, Facing, Routes, guard, reply
 from libs.common.messaging.shell import Failure
 from libs.common.sealing import MasterKeys
 from services.payments.domain.provider.account import (
@@ -27,7 +27,7 @@ from services.payments.handlers.accounts import GiveAccount, RewrapAccount
 from services.payments.repository.provider.accounts import ACCOUNTS, makes_payment, newest_intent, wrapped_otherwise
 from services.payments.repository.provider.connections import is_proven
 
-ROUTES = Routes()
+ROUTES = Routes(Facing.CUSTOMERS)
 REWRAPPED_AT_ONCE = 200
 NO_STORE = {"Cache_Control": "no-store"}
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from libs.common.clock import now, rfc3339
 from libs.common.errors import NotFoundError, UnavailableError
 from libs.common.http.asking import origin_of
-from libs.common.http.routes import Call, Caller, Routes, guard, reply
+from libs.common.http.routes import Call, Caller, Facing, Routes, guard, reply
 from libs.common.messaging.audit import Act, append
 from services.payments.domain.provider.account import AccountNotProvenError, SeenAccount
 from services.payments.domain.provider.connection import LIFETIME, digest_of, new_state
@@ -17,7 +17,7 @@ from services.payments.domain.provider.outcome import Rejected
 from services.payments.gateway.accounts import Access
 from services.payments.repository.provider import connections
 
-ROUTES = Routes()
+ROUTES = Routes(Facing.CUSTOMERS)
 NO_STORE = {"Cache_Control": "no-store"}
 
 log = structlog.get_logger(__name__)

@@ -7,13 +7,13 @@ from pydantic import BaseModel
 
 from libs.common.clock import rfc3339
 from libs.common.http.paging import Limit, Page
-from libs.common.http.routes import Caller, Routes, guard, reply
+from libs.common.http.routes import Caller, Facing, Routes, guard, reply
 from libs.common.http.seeing import Sight, listed
 from services.payments.domain.money.dispute import Dispute
 from services.payments.domain.provider.outcome import DisputeStatus
 from services.payments.repository import DISPUTES
 
-ROUTES = Routes()
+ROUTES = Routes(Facing.CUSTOMERS)
 DISPUTE = Sight(DISPUTES, "dispute_id")
 
 

@@ -15,14 +15,14 @@ from starlette.responses import StreamingResponse
 from libs.common.clock import now, rfc3339
 from libs.common.errors import RejectedError
 from libs.common.http.paging import Limit, Page, Paging, page
-from libs.common.http.routes import Call, Caller, Routes, guard
+from libs.common.http.routes import Call, Caller, Facing, Routes, guard
 from services.payments.domain.money.ledger import Entry, EntryKind
 from services.payments.repository import ENTRIES
 from services.payments.repository.bookmark import Bookmark
 from services.payments.repository.money import ledger
 from services.payments.repository.money.ledger import Balance
 
-ROUTES = Routes()
+ROUTES = Routes(Facing.CUSTOMERS)
 EXPORT_PAGE = 1_000
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from libs.common.clock import rfc3339
 from libs.common.contracts.external import WRITTEN
 from libs.common.http.paging import Limit, Page, Paging
-from libs.common.http.routes import Call, Caller, Routes, guard, reply
+from libs.common.http.routes import Call, Caller, Facing, Routes, guard, reply
 from libs.common.sealing import SealError
 from services.payments.domain.payment.payment import Payment
 from services.payments.domain.provider.operation import Operation, Verdict
@@ -24,7 +24,7 @@ from services.payments.repository.bookmark import BEGINNING, Bookmark
 from services.payments.repository.payment import PAYMENTS
 from services.payments.repository.provider.operations import OPERATIONS, unknown_of_payment, unknown_operations
 
-ROUTES = Routes()
+ROUTES = Routes(Facing.CUSTOMERS)
 
 log = structlog.get_logger(__name__)
 

@@ -12,7 +12,7 @@ from libs.common.clock import rfc3339
 from libs.common.contracts.external import WRITTEN
 from libs.common.errors import UnavailableError
 from libs.common.http.paging import Limit, Page
-from libs.common.http.routes import Call, Caller, Routes, guard, reply, reply_unless_known
+from libs.common.http.routes import Call, Caller, Facing, Routes, guard, reply, reply_unless_known
 from libs.common.http.seeing import Sight, code_for, listed
 from libs.common.messaging.idempotency import Answer, Replayed
 from libs.common.sealing import SealError
@@ -25,7 +25,7 @@ from services.payments.handlers.observations import ObserveIntent
 from services.payments.handlers.payments import CapturePayment, ResolvePayment, VoidPayment
 from services.payments.repository import PAYMENTS
 
-ROUTES = Routes()
+ROUTES = Routes(Facing.CUSTOMERS)
 PAYMENT = Sight(PAYMENTS, "payment_id")
 MOST_MINOR = 9_000_000_000_000_000
 BY_HAND = "requested"

@@ -15,7 +15,7 @@ from libs.common.contracts.external import WRITTEN
 from libs.common.decision import present
 from libs.common.errors import ConflictError, NotFoundError
 from libs.common.http.paging import Limit, Page
-from libs.common.http.routes import Call, Caller, Routes, guard, reply
+from libs.common.http.routes import Call, Caller, Facing, Routes, guard, reply
 from libs.common.http.seeing import Sight, listed
 from libs.common.messaging.idempotency import Answer, Replayed
 from services.payments.domain.reconciliation.comparison import COLUMNS
@@ -25,7 +25,7 @@ from services.payments.repository import BREAKS, RECONCILIATIONS, TENANTS
 from services.payments.repository.bookmark import BEGINNING
 from services.payments.repository.reconciliation import breaks_during, open_reconciliation
 
-ROUTES = Routes()
+ROUTES = Routes(Facing.CUSTOMERS)
 SHOWN_BREAKS = 200
 RECONCILIATION = Sight(RECONCILIATIONS, "reconciliation_id")
 BREAK = Sight(BREAKS, "break_id")

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.clock import new_id, rfc3339
 from libs.common.contracts.external import WRITTEN
-from libs.common.http.routes import Call, Caller, Routes, guard, reply, reply_unless_known
+from libs.common.http.routes import Call, Caller, Facing, Routes, guard, reply, reply_unless_known
 from libs.common.http.seeing import Sight, code_for
 from libs.common.messaging.idempotency import Answer, Replayed
 from services.payments.api.payments import PAYMENT
@@ -17,7 +17,7 @@ from services.payments.handlers.refunds import CloseRefund, RequestRefund
 from services.payments.repository import REFUNDS
 
 FAILED = "refund_failed"
-ROUTES = Routes()
+ROUTES = Routes(Facing.CUSTOMERS)
 REFUND = Sight(REFUNDS, "refund_id", as_its=(PAYMENT, "payment_id"))
 MOST_MINOR = 9_000_000_000_000_000
 

@@ -10,12 +10,12 @@ from pydantic import BaseModel
 
 from libs.common.clock import rfc3339
 from libs.common.http.paging import Limit, Page, Paging
-from libs.common.http.routes import Call, Caller, Routes, guard
+from libs.common.http.routes import Call, Caller, Facing, Routes, guard
 from services.payments.domain.review import MEANINGS, Action, Review, ReviewKind, actions, operators_actions
 from services.payments.repository.bookmark import BEGINNING, Bookmark
 from services.payments.repository.reviews import reviews_of, reviews_waiting, these_reviews
 
-ROUTES = Routes()
+ROUTES = Routes(Facing.CUSTOMERS)
 
 
 class ActionModel(BaseModel):

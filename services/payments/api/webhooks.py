@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from libs.common.clock import now
 from libs.common.errors import MalformedError, NotFoundError, RejectedError
-from libs.common.http.routes import Call, Caller, Routes, public, reply
+from libs.common.http.routes import Call, Caller, Facing, Routes, public, reply
 from libs.common.telemetry import Counter
 from services.payments.domain.provider.account import ProviderAccount, TenantAccount
 from services.payments.domain.provider.webhook import Notice, refusal
@@ -26,7 +26,7 @@ from services.payments.gateway.reading import is_live
 from services.payments.gateway.webhooks import MAX_BYTES, read_notice, verify
 from services.payments.repository.provider import webhooks
 
-ROUTES = Routes()
+ROUTES = Routes(Facing.CUSTOMERS)
 
 WEBHOOKS = Counter("cartwright_webhooks_total", "Webhooks received", ["outcome"])
 

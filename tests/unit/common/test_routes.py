@@ -7,7 +7,7 @@ from fastapi import BackgroundTasks, Body, Cookie, Depends, Request, Response
 from deploy.composition import parts_of
 from libs.common.auth import PERMISSIONS
 from libs.common.http.reading import headers_of
-from libs.common.http.routes import Caller, GuardedRoute, Routes, UndeclaredPermissionError, guard, public
+from libs.common.http.routes import Caller, Facing, GuardedRoute, Routes, UndeclaredPermissionError, guard, public
 from libs.common.processes.api import api_app
 from services import SERVICES
 
@@ -54,7 +54,7 @@ def endpoint() -> Callable[[], Coroutine[Any, Any, Response]]:
 
 def test_a_route_that_declares_no_permission_keeps_its_service_from_starting() -> None:
     with pytest.raises(UndeclaredPermissionError, match=r"/v1/forgotten \(.*answer\) declares no permission"):
-        Routes().get("/v1/forgotten")(endpoint())
+        Routes(Facing.CUSTOMERS).get("/v1/forgotten")(endpoint())
 
 
 async def _sent_away(call: Caller) -> None:
@@ -107,16 +107,16 @@ def _blocks() -> Response:
 )
 def test_an_endpoint_that_asks_for_what_it_would_never_be_given_keeps_its_service_from_starting(wanting: Any) -> None:
     with pytest.raises(TypeError, match=wanting.__name__ if wanting is not _depends_on_a_thread else "_not_awaited"):
-        Routes().post("/v1/wanting")(public(wanting))
+        Routes(Facing.CUSTOMERS).post("/v1/wanting")(public(wanting))
 
 
 def test_what_stands_before_a_route_without_a_name_is_refused_and_not_left_out() -> None:
     with pytest.raises(TypeError):
-        Routes().post("/v1/wanting", dependencies=[Depends(_sent_away)])(public(endpoint()))
+        Routes(Facing.CUSTOMERS).post("/v1/wanting", dependencies=[Depends(_sent_away)])(public(endpoint()))
 
 
 def test_the_routes_of_a_part_are_taken_as_they_are_or_not_at_all() -> None:
-    part, whole = Routes(), Routes()
+    part, whole = Routes(Facing.CUSTOMERS), Routes(Facing.CUSTOMERS)
     part.get("/v1/things")(public(endpoint()))
     whole.include_router(part)
     assert whole.routes == part.routes
@@ -132,7 +132,7 @@ def test_of_a_header_sent_twice_the_first_counts() -> None:
 
 
 def test_a_route_that_declares_one_or_that_it_is_public_is_told_of_in_the_services_document() -> None:
-    routes = Routes()
+    routes = Routes(Facing.CUSTOMERS)
     routes.get("/v1/things")(guard("carts:read")(endpoint()))
     routes.post("/v1/things")(guard("carts:write", idempotent=True)(endpoint()))
     routes.get("/v1/open")(public(endpoint()))
