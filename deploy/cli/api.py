@@ -88,7 +88,7 @@ class Api:
         self.stack = stack
         self._session = session
         self._observe = observe
-        self._bases = {name: service.url or "" for name, service in stack.services.items()}
+        self._bases = {name: stack.gateway_url or service.url or "" for name, service in stack.services.items()}
         self._operators = {name: next(iter(service.ops), "") for name, service in stack.services.items()}
 
     def observed_by(self, observe: Callable[[Observed], None]) -> "Api":

@@ -49,6 +49,7 @@ def described(file: Path) -> StackDescription:
                 "state": "running",
                 "home": given.get("home") or default_home(),
                 "services": services,
+                "gateway": given.get("gateway"),
                 "postgres": {"host": None, "port": None},
                 "kafka": {"bootstrap_servers": None} | (given.get("kafka") or {}),
                 "stripe": {"api_base": None, "api_key": None} | (given.get("stripe") or {}),

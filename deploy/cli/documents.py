@@ -1,7 +1,8 @@
 """The parts of the documents that are written from the code: state diagrams, tables of routes, events, topics and verbs.
 
 Such a part stands between `<!-- generated: NAME -->` and `<!-- /generated -->`. Everything else in a document is its
-author's. `python -m deploy.cli.documents` writes the parts anew; with `--check` it only names what is out of date.
+author's. Beside them stands the file of the routes that customers reach (`deploy/gateway/routes.json`).
+`python -m deploy.cli.documents` writes the parts anew; with `--check` it only names what is out of date.
 """
 
 import ast
@@ -21,6 +22,7 @@ from deploy.cli import access
 from deploy.cli.contracts import files
 from deploy.cli.errors import CommandError, ExitCode
 from deploy.composition import parts_of, settings_of
+from deploy.gateway import declared
 from deploy.local.environment import OWN
 from deploy.local.ports import DEFAULT_PORTS
 from deploy.local.state import ROOT
@@ -39,6 +41,7 @@ _PART: Final = re.compile(r"(<!-- generated: (?P<name>[a-z]+) -->\n)(?P<body>.*?
 _CONTRACTS: Final = "libs.common.contracts"
 _TOPICS_FILE: Final = ROOT / "deploy" / "topics.yaml"
 _PARTS: Final = {
+    "gateway": "Envoy, which customers come through; `gateway.ops` 8280 is its operators' port",
     "postgres": "PostgreSQL, a database a service",
     "kafka": "Apache Kafka, one KRaft node",
     "stripe": "the fake Stripe",
@@ -76,14 +79,17 @@ def regenerated(document: Path, sections: Mapping[str, Section]) -> str:
 
 def stale() -> list[Path]:
     """Return the documents that differ from the code."""
-    return [file for file, sections in documents().items() if file.read_text(encoding="utf-8") != regenerated(file, sections)]
+    found = [file for file, sections in documents().items() if file.read_text(encoding="utf-8") != regenerated(file, sections)]
+    routes_differ = not declared.FILE.exists() or declared.FILE.read_text(encoding="utf-8") != declared.text()
+    return [*found, *([declared.FILE] if routes_differ else ())]
 
 
 def write() -> list[Path]:
     """Bring every document up to date; return those that were changed."""
     changed = stale()
     for document in changed:
-        document.write_text(regenerated(document, documents()[document]), encoding="utf-8")
+        text = declared.text() if document == declared.FILE else regenerated(document, documents()[document])
+        document.write_text(text, encoding="utf-8")
     return changed
 
 

@@ -166,6 +166,7 @@ def _show(stack: "StackDescription") -> None:
     if stack.state == "stopped":
         print("./cartwright up starts the stack")
         return
+    print(f"  gateway   {stack.gateway_url or 'none: customers reach each service at its own address'}")
     for name, service in stack.services.items():
         missing = [kind for kind, pids in (("api", service.api), ("worker", service.workers)) if not pids]
         print(f"  {name:<9} {service.url}", f"({' and '.join(missing)} not running)" if missing else "")

@@ -36,6 +36,8 @@ class StackDescription:
     platform_client_id: str
     platform_secret_file: Path
     topic_prefix: str = ""
+    gateway_url: str | None = None
+    """Where customers come in; None where there is no gateway, and each service has its own door only."""
     kafka_sasl: SaslListener | None = None
     kafka_access: BrokerAccess | None = None
     """None for a cluster that is the user's."""
@@ -60,7 +62,7 @@ class StackDescription:
                 name: {"url": it.url, "api": list(it.api), "workers": list(it.workers), "ops": list(it.ops)}
                 for name, it in self.services.items()
             },
-            "gateway": {"url": None},  # promised by the contract of `status --json`; nothing stands before the services
+            "gateway": {"url": self.gateway_url},
             "postgres": {"host": self.postgres_host, "port": self.postgres_port},
             "kafka": {
                 "bootstrap_servers": self.kafka_bootstrap_servers,
@@ -92,6 +94,7 @@ class StackDescription:
             platform_client_id=recorded["platform_client"]["client_id"],
             platform_secret_file=Path(recorded["platform_client"]["secret_file"]),
             topic_prefix=topic_prefix,
+            gateway_url=(recorded.get("gateway") or {}).get("url"),
             kafka_sasl=SaslListener.from_json(sasl) if (sasl := recorded["kafka"].get("sasl")) else None,
             kafka_access=recorded["kafka"].get("access"),
         )
@@ -105,6 +108,7 @@ class StackDescription:
             postgres_host=None,
             postgres_port=None,
             kafka_bootstrap_servers=None,
+            gateway_url=None,
             kafka_sasl=None,
             kafka_access=None,
             stripe_api_base=None,

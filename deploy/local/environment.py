@@ -31,6 +31,11 @@ OWN: Final[Mapping[str, tuple[str, str]]] = {
     "HOME": ("command line", "State directory; by default `.cartwright` in this clone."),
     "DEPLOYMENT": ("command line", "A file that describes another deployment than the stack here, for operators' verbs."),
     "POSTGRES_ADMIN_URL": ("command line", "Use this server; databases and roles are made there."),
+    "GATEWAY_RATE_OF_STRANGERS": (
+        "command line",
+        "So many a second, and so many at once, one address may ask of each route that needs no token; `200/2000` unless set.",
+    ),
+    "GATEWAY_RATE_OF_BEGINNERS": ("command line", "The same of each route that begins what costs; `200/1000` unless set."),
     "OWNER_DATABASE_URL": ("`migrate`", "The service's database as its owner role."),
     "PLATFORM_CLIENT_SECRET": ("`migrate identity`", "The secret of the first platform operator, client `platform`."),
 }
@@ -67,6 +72,8 @@ class Wiring:
     database_prefix: str = ""
     stripe_connect_client_id: str = ""
     topic_prefix: str = ""
+    gateway_address: str = ""
+    """Where the gateway asks from; what it says of a caller's address is believed."""
     kafka_sasl: SaslListener | None = None
     """None for a cluster that is the user's: what he set goes to every service."""
 
@@ -101,6 +108,7 @@ class Wiring:
             "HTTP_PORT": str(port),
             "OPS_HOST": HOST if kind == "api" else "",
             "OPS_PORT": str(ops_port) if kind == "api" else "",
+            "TRUSTED_PROXIES": variable("TRUSTED_PROXIES") or (f"{self.gateway_address}/32" if self.gateway_address else ""),
             "SIGNING_KEY_LEAD_SECONDS": variable("SIGNING_KEY_LEAD_SECONDS") or _LEAD_SECONDS,
             "SHOWS_INVITATIONS": variable("SHOWS_INVITATIONS") or "true",
             "STRIPE_API_BASE": self.stripe_api_base,

@@ -12,6 +12,8 @@ from typing import Final
 from services import SERVICES
 
 DEFAULT_PORTS: Final = {
+    "gateway": 8080,
+    "gateway.ops": 8280,
     "postgres": 15432,
     "kafka": 19092,
     "kafka.controller": 19093,

@@ -1,14 +1,26 @@
 """The processes of ours that a stack runs: each service's `api` and `worker`, their migrations, the fake Stripe."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Final
 
+from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
+
+from deploy.local import readiness
 from deploy.local.environment import Wiring, child_environment, migration_environment, python
+from deploy.local.errors import StackError
 from deploy.local.ports import HOST
 from deploy.local.processes import Child, dying_with_parent
 from deploy.local.state import Home
 from services import SERVICES
+
+_TOLD_EVENTS: Final = (
+    *("payment_intent.amount_capturable_updated", "payment_intent.canceled", "payment_intent.payment_failed"),
+    *("payment_intent.requires_action", "payment_intent.succeeded", "refund.*", "charge.dispute.*"),
+)
+"""What payments can learn something from."""
 
 
 class HttpProcess:
@@ -99,3 +111,28 @@ async def migrate_in_child(home: Home, service: str, owner_url: str, platform_se
 def address(port: int) -> str:
     """Return the base address of a port on the loopback."""
     return f"http://{HOST}:{port}"
+
+
+async def have_payments_told(wiring: Wiring, ports: Mapping[str, int]) -> None:
+    """Have the fake Stripe send all events of the shared account to the one address that payments has for it."""
+    webhooks = {
+        "api_key": wiring.stripe_api_key,
+        "url": address(ports["payments.api"]) + "/v1/webhooks/stripe",
+        "secret": wiring.stripe_webhook_secret.replace(",", " ").split()[0],
+        "enabled_events": _TOLD_EVENTS,
+    }
+    url = f"{address(ports['stripe'])}/_control/webhooks"
+    if await readiness.status(url, method="PUT", body=webhooks) != readiness.OK:
+        raise StackError("the fake Stripe does not take the address of the payments service's webhooks")
+
+
+async def put_faults(api_base: str, faults: object) -> None:
+    """Tell a fake Stripe how to misbehave."""
+    answer = await readiness.status(f"{api_base}/_control/faults", method="PUT", body=faults)
+    if answer is None or answer >= readiness.BAD_REQUEST:
+        raise StackError(f"the fake Stripe does not accept these faults (it answers {answer})")
+
+
+def new_root_key() -> str:
+    """A private JWK: the root key of an issuer that has none yet."""
+    return str(ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP256R1())))

@@ -15,7 +15,8 @@ from deploy.local.description import ServiceAddress, StackDescription
 from deploy.local.environment import PLATFORM_CLIENT_ID
 from deploy.local.errors import StackError
 from deploy.local.orphans import end_orphans
-from deploy.local.stack import Stack, put_faults
+from deploy.local.services import put_faults
+from deploy.local.stack import Stack
 from deploy.local.state import Home, default_home
 from deploy.local.supervisor import BEHIND, start_in_background
 from services import SERVICES

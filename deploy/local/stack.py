@@ -13,15 +13,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from cryptography.hazmat.primitives.asymmetric import ec
-from jwt.algorithms import ECAlgorithm
-
-from deploy.local import readiness
+from deploy.local import gateway
 from deploy.local.access import declared_access
 from deploy.local.databases import database_url, provision
 from deploy.local.description import ServiceAddress, StackDescription, server_of
 from deploy.local.environment import PLATFORM_CLIENT_ID, Wiring, refuse_unknown_variables, variable
 from deploy.local.errors import ProcessError, StackError
+from deploy.local.gateway import Gateway
 from deploy.local.infrastructure import BROKER_PORTS, Infrastructure, Kind
 from deploy.local.kafka.listeners import BrokerAccess
 from deploy.local.kafka.wall import raise_wall
@@ -30,18 +28,22 @@ from deploy.local.orphans import birth, end_orphans
 from deploy.local.parts import Part
 from deploy.local.ports import choose_ports
 from deploy.local.processes import Child, in_parallel
-from deploy.local.services import address, fake_stripe, migrate_in_child, operator_port, service_processes
+from deploy.local.services import (
+    address,
+    fake_stripe,
+    have_payments_told,
+    migrate_in_child,
+    new_root_key,
+    operator_port,
+    put_faults,
+    service_processes,
+)
 from deploy.local.state import Home
 from deploy.local.topics import create_topics, declared_topics
 from services import SERVICES
 
 _REAL_STRIPE: Final = "https://api.stripe.com"
 _LONGEST_PAUSE_SECONDS: Final = 30
-_TOLD_EVENTS: Final = (
-    *("payment_intent.amount_capturable_updated", "payment_intent.canceled", "payment_intent.payment_failed"),
-    *("payment_intent.requires_action", "payment_intent.succeeded", "refund.*", "charge.dispute.*"),
-)
-"""What payments can learn something from."""
 
 
 class Stack:
@@ -81,6 +83,8 @@ class Stack:
         self._ports: dict[str, int] = {}
         self._parts: dict[str, Part] = {}
         self._held = ExitStack()
+        self._is_whole = set(SERVICES) <= {*services}
+        self._envoy = gateway.program() if self._is_whole else None
         self._phase = "stopped"
         self._revivals: set[asyncio.Task[None]] = set()
         self._starting: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -142,6 +146,8 @@ class Stack:
         self._enter("stopping")
         for revival in self._revivals:
             revival.cancel()
+        if "gateway" in self._parts:
+            await self._parts["gateway"].stop()
         await in_parallel(*(self._parts[name].stop() for name in self._service_names()))
         for name in ("stripe", "kafka", "postgres"):
             if name in self._parts:
@@ -155,6 +161,8 @@ class Stack:
             if name in self._parts:
                 await self._start_if_dead(name)
         await in_parallel(*(self._start_if_dead(name) for name in self._service_names()))
+        if "gateway" in self._parts:
+            await self._start_if_dead("gateway")
         self._record()
 
     async def start_process(self, name: str) -> None:
@@ -205,6 +213,7 @@ class Stack:
             platform_client_id=PLATFORM_CLIENT_ID,
             platform_secret_file=self._wiring.platform_secret_file,
             topic_prefix=self._wiring.topic_prefix,
+            gateway_url=address(self._ports["gateway"]) if self._envoy else None,
             kafka_sasl=self._wiring.kafka_sasl,
             kafka_access=self._access if self._wiring.kafka_sasl else None,
         )
@@ -226,6 +235,10 @@ class Stack:
         self._parts = dict(self._infrastructure.parts())
         if self._stripe_api_base is None:
             self._parts["stripe"] = fake_stripe(self.home, self._ports["stripe"], self._exited)
+        if self._envoy:
+            self._parts["gateway"] = Gateway(self.home, self._ports, self._envoy, self._exited)
+        elif self._is_whole:
+            self._say("there is no Envoy for this platform: customers reach each service at its own address")
         own = not variable("MASTER_KEY")
         self.home.record(ports=self._ports, processes={}, topic_prefix=self._prefixes[1], own_master_key=own)
 
@@ -235,6 +248,7 @@ class Stack:
             names.append("postgres")
         if not self._given["kafka_bootstrap"]:
             names += BROKER_PORTS
+        names += gateway.PORTS if self._envoy else ()
         return names if self._stripe_api_base else [*names, "stripe"]
 
     def _wire(self, infrastructure: Infrastructure) -> Wiring:
@@ -244,7 +258,7 @@ class Stack:
             admin_url=infrastructure.admin_url,
             bootstrap_servers=infrastructure.bootstrap_servers,
             issuer=variable("ISSUER") or address(self._ports.get("identity.api", 0)),
-            issuer_root_key=variable("ISSUER_ROOT_KEY") or secret("issuer-root-key", _new_root_key),
+            issuer_root_key=variable("ISSUER_ROOT_KEY") or secret("issuer-root-key", new_root_key),
             master_keys=MasterKeyFiles(self.home).environment,
             stripe_api_base=self._stripe_api_base or address(self._ports["stripe"]),
             stripe_api_key=self._stripe_api_key or secret("stripe-api-key", lambda: f"sk_test_{secrets.token_hex(16)}"),
@@ -254,6 +268,7 @@ class Stack:
             platform_secret_file=self.home.secret_file("platform-client"),
             database_prefix=self._prefixes[0],
             topic_prefix=self._prefixes[1],
+            gateway_address=gateway.SOURCE if self._envoy else "",
             kafka_sasl=infrastructure.sasl,
         )
 
@@ -269,8 +284,11 @@ class Stack:
         await in_parallel(*first)
         self._record()
         await in_parallel(*(self._start_and_say(name) for name in self._service_names()))
+        if "gateway" in self._parts:
+            await self._start_and_say("gateway")
         if {"stripe", "payments.api"} <= self._parts.keys():
-            await self._have_payments_told()
+            assert self._wiring
+            await have_payments_told(self._wiring, self._ports)
 
     async def _describe_services(self) -> None:
         """Describe the services' processes, in a thread: their settings are loaded while the servers start."""
@@ -318,19 +336,6 @@ class Stack:
         if name == "kafka":  # it may have come back without its disk
             await self._prepare_broker()
 
-    async def _have_payments_told(self) -> None:
-        """Have the fake Stripe send all events of the shared account to the one address that payments has for it."""
-        assert self._wiring
-        webhooks = {
-            "api_key": self._wiring.stripe_api_key,
-            "url": address(self._ports["payments.api"]) + "/v1/webhooks/stripe",
-            "secret": self._wiring.stripe_webhook_secret.replace(",", " ").split()[0],
-            "enabled_events": _TOLD_EVENTS,
-        }
-        url = f"{address(self._ports['stripe'])}/_control/webhooks"
-        if await readiness.status(url, method="PUT", body=webhooks) != readiness.OK:
-            raise StackError("the fake Stripe does not take the address of the payments service's webhooks")
-
     def _service_names(self) -> list[str]:
         return [name for name in self._parts if "." in name]
 
@@ -377,15 +382,3 @@ class Stack:
     def _record(self) -> None:
         processes = {name: (pid, birth(pid)) for name, pid in self.pids().items()}
         self.home.record(phase=self._phase, processes=processes, stack=self.description().as_json())
-
-
-async def put_faults(api_base: str, faults: object) -> None:
-    """Tell a fake Stripe how to misbehave."""
-    answer = await readiness.status(f"{api_base}/_control/faults", method="PUT", body=faults)
-    if answer is None or answer >= readiness.BAD_REQUEST:
-        raise StackError(f"the fake Stripe does not accept these faults (it answers {answer})")
-
-
-def _new_root_key() -> str:
-    """A private JWK: the root key of an issuer that has none yet."""
-    return str(ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP256R1())))

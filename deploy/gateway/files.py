@@ -1,0 +1,79 @@
+"""A gateway's configuration as the files Envoy reads. It reads three of them again whenever they are replaced."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from deploy.gateway.declared import Declared
+from deploy.gateway.listening import listeners
+from deploy.gateway.pages import FOLDERS
+from deploy.gateway.plan import Plan
+from deploy.gateway.routing import route_configuration
+from deploy.gateway.upstreams import clusters
+
+BOOTSTRAP: Final = "envoy.json"
+_ASKED: Final = (
+    "/ready",
+    "/stats",
+    "/stats/prometheus",
+    "/clusters",
+    "/listeners",
+    "/server_info",
+    "/config_dump",
+    "/drain_listeners",
+)
+
+
+def configuration(
+    plan: Plan, routes: Sequence[Declared], folder: Path, folders: Mapping[str, Path] = FOLDERS
+) -> dict[str, dict[str, Any]]:
+    """The content of each file by its name; `folder` is where they will lie."""
+    return {
+        BOOTSTRAP: _bootstrap(plan, folder),
+        "listeners.json": {"resources": [_with_place(each, folder) for each in listeners(plan)]},
+        "routes.json": {"resources": [route_configuration(plan, routes, folders)]},
+        "clusters.json": {"resources": clusters(plan)},
+    }
+
+
+def write(files: Mapping[str, dict[str, Any]], folder: Path) -> None:
+    """Replace each file that has changed, whole: Envoy takes up what is moved into place, and drops no connection for it."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name in ("clusters.json", "listeners.json", "routes.json", BOOTSTRAP):
+        text, file = json.dumps(files[name], indent=1), folder / name
+        if not file.exists() or file.read_text(encoding="utf-8") != text:
+            draft = folder / f".{name}.new"
+            draft.write_text(text, encoding="utf-8")
+            draft.replace(file)
+
+
+def _bootstrap(plan: Plan, folder: Path) -> dict[str, Any]:
+    admin = {"address": {"socket_address": {"address": "127.0.0.1", "port_value": plan.ops_port}}}
+    return {
+        "node": {"id": "gateway", "cluster": "cartwright"},
+        "admin": admin | {"allow_paths": [{"exact": path} for path in _ASKED], "ignore_global_conn_limit": True},
+        "dynamic_resources": {
+            "lds_config": _source(folder / "listeners.json"),
+            "cds_config": _source(folder / "clusters.json"),
+        },
+        "overload_manager": {"resource_monitors": [_most_connections(plan)]},
+    }
+
+
+def _most_connections(plan: Plan) -> dict[str, Any]:
+    kind = "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
+    most = {"@type": f"type.googleapis.com/{kind}", "max_active_downstream_connections": plan.connections}
+    return {"name": "envoy.resource_monitors.global_downstream_max_connections", "typed_config": most}
+
+
+def _with_place(listener: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Routes are asked for by the file's own place: Envoy's working directory is nobody's."""
+    for chain in listener["filter_chains"]:
+        for each in chain["filters"]:
+            each["typed_config"]["rds"]["config_source"] = _source(folder / "routes.json")
+    return listener
+
+
+def _source(file: Path) -> dict[str, Any]:
+    return {"path_config_source": {"path": str(file)}, "resource_api_version": "V3"}

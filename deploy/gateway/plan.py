@@ -1,0 +1,67 @@
+"""What a gateway is to be like, wherever it stands; from this and what is declared its configuration is made."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, NamedTuple
+
+
+class Upstream(NamedTuple):
+    """One address of a service's APIs. A name may stand for several: all that it resolves to are asked in turn."""
+
+    host: str
+    port: int
+    ops_port: int
+    """Where its readiness is asked for."""
+
+
+class Rate(NamedTuple):
+    """A bucket: so many a second, and so many at once."""
+
+    per_second: int
+    burst: int
+
+
+STRANGERS: Final = Rate(200, 2000)
+BEGINNERS: Final = Rate(200, 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How often one address may ask. The services count too, and know who asks: this is for what needs no token."""
+
+    strangers: Rate = STRANGERS
+    """Of each route that anybody may ask."""
+    beginners: Rate = BEGINNERS
+    """Of each route that begins what costs, such as a checkout."""
+    addresses: int = 20_000
+    """So many are remembered; the one that was longest away is forgotten, which only ever lets somebody in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """The files of the certificate and its key, which are read again when they are replaced."""
+
+    chain: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One gateway."""
+
+    services: Mapping[str, Sequence[Upstream]]
+    host: str
+    port: int
+    ops_port: int
+    """Where operators ask it, on the loopback alone."""
+    limits: Limits = field(default_factory=Limits)
+    source: str = ""
+    """The address it asks the services from, where it shares a machine with those who are not to be believed."""
+    certificates: Certificates | None = None
+    """Without them it speaks plainly."""
+    has_http3: bool = False
+    """Whether it speaks HTTP/3 too, on the same port over UDP."""
+    trusted_hops: int = 0
+    """How many proxies of ours stand before it, whose `X-Forwarded-For` is believed."""
+    connections: int = 10_000
