@@ -2,7 +2,7 @@
 
 import typer
 
-from deploy.cli import audits, benches, delegated, quality, services, stack, standings
+from deploy.cli import audits, benches, delegated, gateway, quality, services, stack, standings
 from deploy.cli import parked as repairs
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ keys = typer.Typer(help="Keys that seal and sign.", no_args_is_help=True, rich_m
 payments = typer.Typer(help="What operators settle of money.", no_args_is_help=True, rich_markup_mode=None)
 breaks = typer.Typer(help="Differences from the provider's books.", no_args_is_help=True, rich_markup_mode=None)
 unknown = typer.Typer(help="Outcomes that nobody knows.", no_args_is_help=True, rich_markup_mode=None)
+front = typer.Typer(help="What customers come through.", no_args_is_help=True, rich_markup_mode=None)
 bench = typer.Typer(help="Figures of the kernel on this machine.", no_args_is_help=True, rich_markup_mode=None)
 
 app.command()(stack.up)
@@ -49,6 +50,8 @@ app.command()(delegated.reconcile)
 app.command("test")(quality.run_tests)
 app.command()(quality.check)
 app.command()(quality.fmt)
+app.add_typer(front, name="gateway")
+front.command("config")(gateway.config)
 app.add_typer(bench, name="bench")
 app.command()(services.serve)
 app.command()(services.migrate)

@@ -37,6 +37,24 @@ def configuration(
     }
 
 
+def whole(files: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """All of it as one file, which Envoy reads once: what `--mode validate` looks at, since it opens no other."""
+    routes = files["routes.json"]["resources"][0]
+    listeners = json.loads(json.dumps(files["listeners.json"]["resources"]))
+    for listener in listeners:
+        for chain in listener["filter_chains"]:
+            for each in chain["filters"]:
+                del each["typed_config"]["rds"]
+                each["typed_config"]["route_config"] = _untyped(routes)
+    bootstrap = {name: value for name, value in files[BOOTSTRAP].items() if name != "dynamic_resources"}
+    clusters = [_untyped(each) for each in files["clusters.json"]["resources"]]
+    return {**bootstrap, "static_resources": {"listeners": [_untyped(each) for each in listeners], "clusters": clusters}}
+
+
+def _untyped(resource: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in resource.items() if name != "@type"}
+
+
 def write(files: Mapping[str, dict[str, Any]], folder: Path) -> None:
     """Replace each file that has changed, whole: Envoy takes up what is moved into place, and drops no connection for it."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from deploy.gateway import limits, refusals
+from deploy.gateway import limits, refusals, tokens
 from deploy.gateway.plan import Plan
 from deploy.gateway.routing import NAME
 
@@ -26,19 +26,6 @@ SPOKEN_FOR: Final = (
     *("x-envoy-upstream-alt-stat-name", "x-envoy-upstream-rq-per-try-timeout-ms", "x-envoy-ip-tags", "x-client-trace-id"),
 )
 """What only ever a proxy says of a caller: from the caller itself it is removed before anybody reads it."""
-
-_UNIQUE: Final = "x-gateway-unique"
-_BEGIN_TRACE: Final = f"""
-function envoy_on_request(handle)
-  local headers = handle:headers()
-  if not headers:get("traceparent") then
-    local id = string.gsub(headers:get("{_UNIQUE}"), "-", "")
-    headers:add("traceparent", "00-" .. id .. "-" .. string.sub(id, 17) .. "-01")
-  end
-  headers:remove("{_UNIQUE}")
-end
-"""
-"""Lua's own random numbers are the same ones after each start."""
 
 _TYPE: Final = "type.googleapis.com/envoy"
 _MANAGER: Final = f"{_TYPE}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
@@ -72,6 +59,7 @@ def _manager(plan: Plan, codec: str) -> dict[str, Any]:
         "codec_type": codec,
         "use_remote_address": True,
         "xff_num_trusted_hops": plan.trusted_hops,
+        "skip_xff_append": True,
         "internal_address_config": {},
         "server_header_transformation": "PASS_THROUGH",
         "normalize_path": False,
@@ -107,25 +95,24 @@ def _manager(plan: Plan, codec: str) -> dict[str, Any]:
         "access_log": [_log()],
         "local_reply_config": refusals.mapping(),
         "rds": {"route_config_name": NAME, "config_source": {"path_config_source": {"path": "routes.json"}}},
-        "http_filters": _filters(),
+        "http_filters": _filters(plan),
     }
 
 
 def _cleaning(plan: Plan) -> dict[str, Any]:
-    unique = {"header": {"key": _UNIQUE, "value": "%UNIQUE_ID%"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
     believed = () if plan.trusted_hops else ("x-forwarded-for", "x-forwarded-proto")
     return {
         "name": "envoy.http.early_header_mutation.header_mutation",
         "typed_config": {
             "@type": f"{_TYPE}.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
-            "mutations": [*({"remove": name} for name in (*SPOKEN_FOR, *believed)), {"append": unique}],
+            "mutations": [*({"remove": name} for name in (*SPOKEN_FOR, *believed)), {"append": tokens.unique()}],
         },
     }
 
 
-def _filters() -> list[dict[str, Any]]:
+def _filters(plan: Plan) -> list[dict[str, Any]]:
     return [
-        _traced(),
+        *tokens.filters(plan),
         limits.filter_(),
         {
             "name": "envoy.filters.http.buffer",
@@ -139,17 +126,6 @@ def _filters() -> list[dict[str, Any]]:
             },
         },
     ]
-
-
-def _traced() -> dict[str, Any]:
-    """Begin a trace where the caller has none. Envoy's own tracers would want somewhere to send spans."""
-    return {
-        "name": "envoy.filters.http.lua",
-        "typed_config": {
-            "@type": f"{_TYPE}.extensions.filters.http.lua.v3.Lua",
-            "default_source_code": {"inline_string": _BEGIN_TRACE},
-        },
-    }
 
 
 def _log() -> dict[str, Any]:

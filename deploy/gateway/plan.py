@@ -55,6 +55,8 @@ class Plan:
     port: int
     ops_port: int
     """Where operators ask it, on the loopback alone."""
+    issuer: str = ""
+    """Whose tokens it knows; without one it leaves all of that to the services."""
     limits: Limits = field(default_factory=Limits)
     source: str = ""
     """The address it asks the services from, where it shares a machine with those who are not to be believed."""

@@ -13,6 +13,7 @@ _SAID: Final = {
     413: ("body-too-large", "a body may have 2000000 bytes as it is sent"),
     429: ("rate-limited", "too many of one address; wait for Retry-After seconds"),
     431: ("headers-too-large", "a request's head may have 100 headers and 32768 bytes"),
+    501: ("transfer-coding", "the one transfer coding here is chunked"),
 }
 _AWAY: Final = ("dependency-unavailable", "something this needs does not answer; try again shortly")
 _HEADERS: Final = {

@@ -1,6 +1,6 @@
 """Which request goes where: the virtual host of all that is declared, and what is answered here to all that is not."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
@@ -9,6 +9,7 @@ from deploy.gateway.declared import Declared
 from deploy.gateway.limits import counting
 from deploy.gateway.pages import FOLDERS, page_routes
 from deploy.gateway.plan import Plan
+from deploy.gateway.tokens import asked
 
 NAME: Final = "customers"
 
@@ -18,6 +19,10 @@ ANSWER_SECONDS: Final = 45
 _TRICKS: Final = r"(?i)(.*(//|/(\.|%2e){1,2}(/|;|$)|\\|%5c|%00|%0[ad]|;).*)|[^/].*"
 """What two readers of a path take differently: dots and slashes that lead elsewhere, however they are written."""
 
+_HOST: Final = r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?"
+_NO_HOST: Final = {"name": ":authority", "string_match": {"safe_regex": {"regex": _HOST}}, "invert_match": True}
+"""Two in one among them, which Envoy would join."""
+
 _UNSENT: Final = "connect-failure,refused-stream"
 """No service has seen it."""
 _RETRIED: Final[Mapping[bool, Mapping[bool, str]]] = {
@@ -25,12 +30,17 @@ _RETRIED: Final[Mapping[bool, Mapping[bool, str]]] = {
     False: {False: _UNSENT, True: f"{_UNSENT},reset-before-request"},
 }
 """By whether it reads, and whether it carries an `Idempotency-Key`."""
+_ADDRESS: Final = {
+    "header": {"key": "x-forwarded-for", "value": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"},
+    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+}
+"""The one address that is certain. Envoy's own way writes another in the place of the loopback's."""
 _READING: Final = frozenset({"GET", "HEAD"})
 
 
 def route_configuration(plan: Plan, routes: Sequence[Declared], folders: Mapping[str, Path] = FOLDERS) -> dict[str, Any]:
     """All of it, as Envoy has it."""
-    found = [_refused(400, {"safe_regex": {"regex": _TRICKS}})]
+    found = [_refused(400, {"safe_regex": {"regex": _TRICKS}}), _refused(400, {"prefix": "/", "headers": [_NO_HOST]})]
     for path, same in groupby(routes, key=lambda each: each.path):
         found += _of_path(plan, path, [*same])
     found += page_routes(folders)
@@ -40,9 +50,17 @@ def route_configuration(plan: Plan, routes: Sequence[Declared], folders: Mapping
         "@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
         "name": NAME,
         "virtual_hosts": [host],
+        "request_headers_to_add": [_ADDRESS],
+        "response_headers_to_add": [{"header": {"key": name, "value": value}} for name, value in _secured(plan).items()],
         "max_direct_response_body_size_bytes": 2_000_000,
         "ignore_port_in_host_matching": True,
     }
+
+
+def _secured(plan: Plan) -> dict[str, str]:
+    """What a browser is to remember of a gateway with certificates."""
+    secured = {"strict-transport-security": "max-age=31536000"} if plan.certificates else {}
+    return secured | ({"alt-svc": f'h3=":{plan.port}"; ma=86400'} if plan.has_http3 else {})
 
 
 def _of_path(plan: Plan, path: str, routes: Sequence[Declared]) -> Iterator[dict[str, Any]]:
@@ -50,14 +68,14 @@ def _of_path(plan: Plan, path: str, routes: Sequence[Declared]) -> Iterator[dict
     for each in routes:
         yield _routed(plan, each)
     methods = {each.method for each in routes}
-    yield {**_asked(first, "OPTIONS"), "route": _to(first, is_reading=True)}
+    yield {**_for(first, "OPTIONS"), "route": _to(first, is_reading=True)}
     yield _refused(405, _place(first), allow=", ".join(sorted(methods)), name=path)
 
 
 def _routed(plan: Plan, route: Declared) -> dict[str, Any]:
-    found = {**_asked(route, route.method), "route": _to(route, is_reading=route.method in _READING)}
-    limit = counting(plan.limits, route)
-    return {**found, "typed_per_filter_config": limit} if limit else found
+    found = {**_for(route, route.method), "route": _to(route, is_reading=route.method in _READING)}
+    more = counting(plan.limits, route) | asked(plan, route)
+    return {**found, "typed_per_filter_config": more} if more else found
 
 
 def _to(route: Declared, *, is_reading: bool) -> dict[str, Any]:
@@ -82,7 +100,7 @@ def _to(route: Declared, *, is_reading: bool) -> dict[str, Any]:
     }
 
 
-def _asked(route: Declared, method: str) -> dict[str, Any]:
+def _for(route: Declared, method: str) -> dict[str, Any]:
     headers = [{"name": ":method", "string_match": {"exact": method}}]
     return {"name": f"{method} {route.path}", "match": {**_place(route), "headers": headers}}
 
@@ -100,8 +118,3 @@ def _refused(status: int, place: Mapping[str, Any], *, allow: str = "", name: st
         "direct_response": {"status": status},
         **({"response_headers_to_add": headers} if headers else {}),
     }
-
-
-def paths(routes: Iterable[Declared]) -> set[str]:
-    """Every path that leads to a service."""
-    return {each.path for each in routes}

@@ -49,6 +49,10 @@ class StackDescription:
             raise LookupError(service)
         return address
 
+    def door(self, service: str) -> str:
+        """Return where customers find a service: at the gateway, if there is one."""
+        return self.gateway_url or self.url(service)
+
     def platform_client_secret(self) -> str:
         """Read the platform operator's secret."""
         return self.platform_secret_file.read_text().strip()

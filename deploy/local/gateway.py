@@ -38,9 +38,16 @@ def program() -> Path | None:
 class Gateway:
     """One Envoy before the services of a stack."""
 
-    def __init__(self, home: Home, ports: Mapping[str, int], envoy: Path, on_exit: Callable[[Child], None] | None = None) -> None:
+    def __init__(
+        self,
+        home: Home,
+        ports: Mapping[str, int],
+        envoy: Path,
+        issuer: str,
+        on_exit: Callable[[Child], None] | None = None,
+    ) -> None:
         """Describe it; its files are written when it starts."""
-        self._folder, self._ports = home.path / "gateway", ports
+        self._folder, self._ports, self._issuer = home.path / "gateway", ports, issuer
         options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]
         self._child = Child(
             "gateway",
@@ -67,6 +74,7 @@ class Gateway:
             host=HOST,
             port=self._ports["gateway"],
             ops_port=self._ports["gateway.ops"],
+            issuer=self._issuer,
             limits=_limits(),
             source=SOURCE if SOURCE != HOST else "",
         )

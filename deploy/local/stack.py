@@ -236,7 +236,7 @@ class Stack:
         if self._stripe_api_base is None:
             self._parts["stripe"] = fake_stripe(self.home, self._ports["stripe"], self._exited)
         if self._envoy:
-            self._parts["gateway"] = Gateway(self.home, self._ports, self._envoy, self._exited)
+            self._parts["gateway"] = Gateway(self.home, self._ports, self._envoy, self._wiring.issuer, self._exited)
         elif self._is_whole:
             self._say("there is no Envoy for this platform: customers reach each service at its own address")
         own = not variable("MASTER_KEY")

@@ -1,0 +1,338 @@
+"""The gateway as it is shipped, before a service that tells what reached it."""
+
+import asyncio
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from deploy.gateway.declared import committed
+from deploy.gateway.files import configuration, whole
+from deploy.gateway.listening import BODY_BYTES, HEADERS, SPOKEN_FOR
+from deploy.gateway.plan import Certificates, Limits, Plan, Rate, Upstream
+from deploy.local.gateway import SOURCE, program
+from services import SERVICES
+from tests.shared.front_door import Echo, FrontDoor, body_of, echoing, plan_for, said, standing
+
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.skipif(program() is None, reason="there is no Envoy for this platform: nothing is proved of the gateway"),
+]
+
+ID = "018f3a2b-0000-7000-8000-000000000001"
+PAGE = "<!doctype html><title>A shop</title>" + "<p>Well made.</p>" * 100
+KEYED = {"Idempotency-Key": "one"}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def echo() -> AsyncIterator[Echo]:
+    async with echoing() as echo:
+        yield echo
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def door(echo: Echo, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[FrontDoor]:
+    folder = tmp_path_factory.mktemp("gateway")
+    pages = folder / "pages"
+    (pages / "parts").mkdir(parents=True)
+    (pages / "index.html").write_text(PAGE)
+    (pages / "parts" / "shop.js").write_text("export const answer = 42;\n")
+    limits = Limits(beginners=Rate(1, 3))
+    async with standing(plan_for(echo, limits=limits), folder, {"/": pages, "/console/": pages}) as door:
+        yield door
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def session(door: FrontDoor) -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(door.url, auto_decompress=False) as session:
+        yield session
+
+
+async def _told(session: aiohttp.ClientSession, method: str, path: str, **arguments: Any) -> dict[str, Any]:
+    async with session.request(method, path, **arguments) as answer:
+        assert answer.status == 200, await answer.text()
+        told: dict[str, Any] = await answer.json()
+        return told
+
+
+async def test_what_only_a_proxy_says_of_a_caller_is_not_taken_from_the_caller(session: aiohttp.ClientSession) -> None:
+    lies = dict.fromkeys((*SPOKEN_FOR, "x-forwarded-for", "x-forwarded-proto", "x-envoy-anything"), "203.0.113.9")
+    lies |= {name.title(): "203.0.113.9" for name in ("x-user-id", "x-tenant-id")}
+    told = await _told(session, "GET", "/v1/products", headers=lies)
+    assert not [name for name, values in told["headers"].items() if "203.0.113.9" in values and name != "x-envoy-anything"]
+    assert told["headers"]["x-forwarded-for"] == ["127.0.0.1"]
+    assert told["headers"]["x-forwarded-proto"] == ["http"]
+    assert told["from"] == SOURCE, "the services can tell the gateway from everybody else"
+
+
+async def test_a_trace_goes_on_and_is_begun_where_there_is_none(session: aiohttp.ClientSession) -> None:
+    mine = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    assert (await _told(session, "GET", "/v1/products", headers={"traceparent": mine}))["headers"]["traceparent"] == [mine]
+    begun = [(await _told(session, "GET", "/v1/products"))["headers"] for _ in range(20)]
+    traces = {each["traceparent"][0] for each in begun}
+    assert len(traces) == 20
+    assert all(re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-01", trace) for trace in traces)
+    assert not any("x-gateway-unique" in each for each in begun)
+
+
+async def test_a_path_arrives_as_it_was_sent(session: aiohttp.ClientSession) -> None:
+    from yarl import URL
+
+    for path in (f"/v1/carts/{ID}/lines/a%2Fb%20c", "/v1/tax-rates/GB/books%2Fused/old?x=%2e%2e", "/v1/products?q=%c3%a9//.."):
+        async with session.get(URL(path, encoded=True)) as answer:
+            if answer.status == 405:  # a line of a cart is not read
+                continue
+            assert (await answer.json())["path"] == path
+
+
+TRICKS = (
+    *("//v1/products", "/v1//products", "/v1/products/", "/v1/carts/../products", "/v1/./products", "/v1/carts/%2e%2e/products"),
+    *("/v1/carts/.%2E/products", "/v1/products/..", "/v1\\products", "/v1%5cproducts", "/v1/products%00", "/v1/products%0a"),
+    *("/v1/products;x=1", "/v1/products/..;/ops/sources", "/v1%2fproducts", "/ops/sources", "/v1/../ops/sources", "/OPS/sources"),
+    *(
+        "/v1/carts/%2e%2e%2fops%2fsources",
+        f"/v1/checkouts/{ID}%2fevents",
+        "/livez",
+        "/readyz",
+        "/startupz",
+        "/metrics",
+        "/openapi.json",
+    ),
+    *("/V1/products", "/v1/%70roducts", "/v1/products%20", "*", "v1/products", "http://elsewhere/v1/products", "/\\..\\ops"),
+    *(
+        "/v1/carts/" + "a" * 9_000 + "/../x",
+        "/openapi.json",
+        "/admin",
+        "/stats",
+        "/quitquitquit",
+        "/ready",
+        "/v1",
+        "/v1/",
+        "/oauth",
+        "/%",
+    ),
+)
+
+
+@pytest.mark.parametrize("path", TRICKS)
+async def test_no_trick_with_a_path_reaches_a_service(door: FrontDoor, echo: Echo, path: str) -> None:
+    before = len(echo.heard)
+    for method in ("GET", "POST"):
+        status, answer = await said(
+            door.plan.port, f"{method} {path} HTTP/1.1\r\nHost: shop\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
+        )
+        assert status in {400, 404}, answer
+        if answer.partition(b"\r\n\r\n")[2]:
+            assert body_of(answer)["code"] in {"bad-request", "not-found"}
+    assert len(echo.heard) == before
+
+
+_HEAD = b"POST /v1/carts/%s/claim HTTP/1.1\r\nHost: shop\r\n" % ID.encode()
+_INNER = b"GET /v1/products?smuggled HTTP/1.1\r\nHost: shop\r\n\r\n"
+SMUGGLED = {
+    "a length beside a coding": _HEAD + b"Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + _INNER,
+    "a coding beside a length": _HEAD + b"Transfer-Encoding: chunked\r\nContent-Length: 6\r\n\r\n0\r\n\r\n" + _INNER,
+    "two lengths": _HEAD + b"Content-Length: 0\r\nContent-Length: %d\r\n\r\n" % len(_INNER) + _INNER,
+    "two lengths in one": _HEAD + b"Content-Length: 0, %d\r\n\r\n" % len(_INNER) + _INNER,
+    "a length with a sign": _HEAD + b"Content-Length: +%d\r\n\r\n" % len(_INNER) + _INNER,
+    "a length below nothing": _HEAD + b"Content-Length: -1\r\n\r\n" + _INNER,
+    "a length in hex": _HEAD + b"Content-Length: 0x10\r\n\r\n" + _INNER,
+    "a coding nobody knows": _HEAD + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n" + _INNER,
+    "a coding twice": _HEAD + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n" + _INNER,
+    "a coding behind a tab": _HEAD + b"Transfer-Encoding:\x0bchunked\r\n\r\n0\r\n\r\n" + _INNER,
+    "a space before the colon": _HEAD + b"Content-Length : 0\r\n\r\n" + _INNER,
+    "a coding before a space": _HEAD + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n" + _INNER,
+    "a header with an underscore": _HEAD + b"Content_Length: 5\r\nContent-Length: 0\r\n\r\n" + _INNER,
+    "a fold": _HEAD + b"X-A: b\r\n Content-Length: 5\r\n\r\n" + _INNER,
+    "a bare carriage return": _HEAD + b"X-A: b\rTransfer-Encoding: chunked\r\n\r\n" + _INNER,
+    "a null": _HEAD + b"X-A: b\0c\r\nContent-Length: 0\r\n\r\n" + _INNER,
+    "no host": b"GET /v1/products HTTP/1.1\r\n\r\n" + _INNER,
+    "two hosts": b"GET /v1/products HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n" + _INNER,
+    "a chunk of no size": _HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n\r\n" + _INNER,
+    "a chunk too large to count": _HEAD + b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n\r\n" + _INNER,
+    "a version of its own": b"GET /v1/products HTTP/9.9\r\nHost: shop\r\n\r\n" + _INNER,
+    "a method of two words": b"GE T /v1/products HTTP/1.1\r\nHost: shop\r\n\r\n" + _INNER,
+}
+
+
+READ_AS_TWO = {"a fold", "a bare carriage return"}
+"""Envoy writes these anew, without what was doubtful: what follows is a request of its own, whoever reads it."""
+
+
+@pytest.mark.parametrize("name", SMUGGLED)
+async def test_nothing_is_smuggled_in_behind_another_request(door: FrontDoor, echo: Echo, name: str) -> None:
+    mark = name.replace(" ", "-").encode()
+    status, answer = await said(door.plan.port, SMUGGLED[name].replace(b"?smuggled", b"?" + mark))
+    await _told_of(door.url)  # whatever was let through has been heard of by now
+    heard = [each for each in echo.heard if mark.decode() in each["path"]]
+    if name in READ_AS_TWO:
+        assert status == 200
+        assert all("\r" not in value for each in echo.heard for values in each["headers"].values() for value in values)
+    else:
+        assert status in {0, 400, 404, 426, 501, 505}, answer
+        assert heard == []
+
+
+async def _told_of(url: str) -> None:
+    async with aiohttp.ClientSession(url) as session:
+        await _told(session, "GET", "/v1/products")
+
+
+async def test_what_is_too_much_is_refused_in_our_words(door: FrontDoor, session: aiohttp.ClientSession) -> None:
+    async with session.post(f"/v1/carts/{ID}/claim", data=io.BytesIO(b"x" * (BODY_BYTES + 1))) as answer:
+        assert (answer.status, (await answer.json())["code"]) == (413, "body-too-large")
+    many = "".join(f"X-{number}: a\r\n" for number in range(HEADERS + 1))
+    for extra in (many, f"X-Long: {'a' * 40_000}\r\n"):
+        status, answer_bytes = await said(door.plan.port, f"GET /v1/products HTTP/1.1\r\nHost: shop\r\n{extra}\r\n".encode())
+        assert status == 431
+        assert body_of(answer_bytes)["code"] == "headers-too-large" if b"problem+json" in answer_bytes else True
+    async with session.delete("/v1/products") as answer:
+        assert (answer.status, answer.headers["Allow"]) == (405, "GET")
+        problem = await answer.json(content_type="application/problem+json")
+    assert problem["code"] == "method-not-allowed"
+    assert problem["instance"] == "/v1/products"
+    assert problem["request_id"] == answer.headers["X-Request-Id"]
+
+
+async def test_one_address_begins_so_much_and_is_told_when_to_come_back(session: aiohttp.ClientSession) -> None:
+    statuses = Counter[int]()
+    for _ in range(6):
+        async with session.post("/v1/checkouts", json={}, headers=KEYED) as answer:
+            statuses[answer.status] += 1
+            last = answer
+            told = await answer.json(content_type=None)
+    assert statuses[200] in {3, 4}
+    assert (last.status, told["code"], last.headers["Retry-After"]) == (429, "rate-limited", "1")
+    assert last.headers["RateLimit"] == '"address";r=0;t=1'
+    assert last.content_type == "application/problem+json"
+    await _told(session, "GET", "/v1/products")
+
+
+async def test_only_what_may_be_sent_again_is_sent_again(echo: Echo, session: aiohttp.ClientSession) -> None:
+    async def attempts(method: str, path: str, headers: dict[str, str]) -> tuple[int, int]:
+        before, echo.lets_go = len(echo.heard), 1
+        async with session.request(method, path, json={}, headers=headers) as answer:
+            status = answer.status
+        echo.lets_go = 0
+        return status, len(echo.heard) - before
+
+    assert await attempts("GET", "/v1/products", {}) == (200, 2)
+    assert await attempts("POST", f"/v1/carts/{ID}/claim", {}) == (503, 1)
+    assert await attempts("POST", f"/v1/orders/{ID}/refunds", KEYED) == (503, 1), "it was sent whole: its caller asks again"
+
+
+async def test_events_come_as_they_happen(session: aiohttp.ClientSession) -> None:
+    loop = asyncio.get_running_loop()
+    came = []
+    async with session.get(f"/v1/checkouts/{ID}/events") as answer:
+        async for piece in answer.content.iter_any():
+            came += [loop.time()] * piece.count(b"id: ")
+    assert len(came) == 3
+    assert came[-1] - came[0] > 0.3, "they did not wait for each other"
+
+
+async def test_pages_are_served_whole_and_only_when_they_have_changed(session: aiohttp.ClientSession) -> None:
+    for path in ("/", "/index.html", "/console/"):
+        async with session.get(path, headers={"Accept-Encoding": "identity"}) as answer:
+            assert (answer.status, answer.content_type, await answer.text()) == (200, "text/html", PAGE)
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert (answer.headers["Cache-Control"], answer.headers["Referrer-Policy"]) == ("no-cache", "no-referrer")
+    async with session.get("/", headers={"Accept-Encoding": "gzip", "If-None-Match": answer.headers["ETag"]}) as again:
+        assert (again.status, await again.read()) == (304, b"")
+    async with session.get("/", headers={"Accept-Encoding": "gzip"}) as packed:
+        assert packed.headers["Content-Encoding"] == "gzip"
+        assert len(await packed.read()) < len(PAGE) / 4
+    async with session.get("/parts/shop.js") as script:
+        assert (script.status, script.content_type) == (200, "text/javascript")
+    async with session.get("/console", allow_redirects=False) as moved:
+        assert (moved.status, moved.headers["Location"].removeprefix(str(session._base_url).rstrip("/"))) == (308, "/console/")
+    async with session.get("/parts/") as missing:
+        assert missing.status == 404
+
+
+async def test_it_changes_while_it_works_and_nobody_notices(door: FrontDoor, echo: Echo) -> None:
+    over, answered = asyncio.Event(), Counter[str]()
+
+    async def asks() -> None:
+        async with aiohttp.ClientSession(door.url) as session:
+            while not over.is_set():
+                async with session.get("/v1/products") as answer:
+                    answered[(await answer.json())["name"] if answer.status == 200 else str(answer.status)] += 1
+
+    async with asyncio.timeout(120), echoing("another") as another, asyncio.TaskGroup() as group:
+        for _ in range(4):
+            group.create_task(asks())
+        door.configure(services=plan_for(echo, another).services, limits=Limits())
+        while not answered["another"]:
+            await asyncio.sleep(0.05)
+        seen = answered["echo"]
+        another.is_ready = False  # as one that leaves says it
+        while answered["echo"] < seen + 50:
+            await asyncio.sleep(0.05)
+        door.configure(services=plan_for(echo).services)
+        seen = answered["echo"]
+        while answered["echo"] < seen + 50:
+            await asyncio.sleep(0.05)
+        over.set()
+    assert set(answered) == {"echo", "another"}
+
+
+async def test_its_operators_may_look_and_not_touch(door: FrontDoor) -> None:
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{door.plan.ops_port}") as session:
+        async with session.get("/stats/prometheus") as answer:
+            assert "envoy_http_local_rate_limit" in await answer.text() or answer.status == 200
+        async with session.post("/quitquitquit") as refused:
+            assert refused.status in {403, 404}
+    assert door.child.pid
+
+
+async def test_what_is_made_for_production_is_what_envoy_takes(tmp_path: Path) -> None:
+    envoy, certificates = program(), _certificates(tmp_path)
+    assert envoy
+    services = {service: [Upstream(f"{service}.example", 8080, 8280)] for service in SERVICES}
+    plan = Plan(
+        services, "::", 8443, 9901, certificates=certificates, has_http3=True, issuer="https://shop.example", trusted_hops=1
+    )
+    made = configuration(plan, committed(), tmp_path)
+    assert {each["type"] for each in made["clusters.json"]["resources"]} == {"STRICT_DNS"}
+    assert await _taken(envoy, whole(made), tmp_path) == (0, True)
+    broken = whole(made)
+    broken["static_resources"]["listeners"][0]["filter_chains"] = [{"no": "such thing"}]
+    code, is_well = await _taken(envoy, broken, tmp_path)
+    assert (code != 0, is_well) == (True, False)
+
+
+async def _taken(envoy: Path, made: dict[str, Any], folder: Path) -> tuple[int | None, bool]:
+    file = folder / "whole.json"
+    file.write_text(json.dumps(made))
+    process = await asyncio.create_subprocess_exec(
+        *(envoy, "--mode", "validate", "-c", file), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    told, _ = await process.communicate()
+    assert b"deprecated" not in told.lower(), told
+    return process.returncode, b"OK" in told
+
+
+def _certificates(folder: Path) -> Certificates:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "shop.example")])
+    begun, end = datetime(2026, 1, 1, tzinfo=UTC), datetime(2036, 1, 1, tzinfo=UTC)
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, begun, end).sign(key, hashes.SHA256())
+    pem = serialization.Encoding.PEM
+    (folder / "chain.pem").write_bytes(made.public_bytes(pem))
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "key.pem").write_bytes(private)
+    return Certificates(folder / "chain.pem", folder / "key.pem")
