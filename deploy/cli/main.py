@@ -89,6 +89,7 @@ bench.command("orders")(benches.bench_orders)
 bench.command("hot-sku")(benches.bench_hot_sku)
 bench.command("neighbours")(benches.bench_neighbours)
 bench.command("tokens")(benches.bench_tokens)
+bench.command("gateway")(benches.bench_gateway)
 bench.command("tenants")(benches.bench_tenants)
 
 

@@ -12,6 +12,8 @@ from deploy.gateway.plan import Plan
 from deploy.gateway.tokens import asked
 
 NAME: Final = "customers"
+_INPUT: Final = "type.googleapis.com/envoy.type.matcher.v3.HttpRequestHeaderMatchInput"
+_LIST: Final = "type.googleapis.com/envoy.config.route.v3.RouteList"
 
 ANSWER_SECONDS: Final = 45
 """For a whole answer: the longest `Prefer: wait` is 30 s. A stream has no end but its own."""
@@ -39,22 +41,38 @@ _READING: Final = frozenset({"GET", "HEAD"})
 
 
 def route_configuration(plan: Plan, routes: Sequence[Declared], folders: Mapping[str, Path] = FOLDERS) -> dict[str, Any]:
-    """All of it, as Envoy has it."""
-    found = [_refused(400, {"safe_regex": {"regex": _TRICKS}}), _refused(400, {"prefix": "/", "headers": [_NO_HOST]})]
+    """All of it, as Envoy has it: a tree by the beginning of the path, since to look at each route in turn costs too much."""
+    groups: dict[str, list[dict[str, Any]]] = {}
     for path, same in groupby(routes, key=lambda each: each.path):
-        found += _of_path(plan, path, [*same])
-    found += page_routes(folders)
-    found.append(_refused(404, {"prefix": "/"}))
-    host = {"name": NAME, "domains": ["*"], "routes": found}
+        groups.setdefault(beginning(path), []).extend(_of_path(plan, path, [*same]))
+    matcher = {
+        "matcher_tree": {
+            "input": {"name": "path", "typed_config": {"@type": _INPUT, "header_name": ":path"}},
+            "prefix_match_map": {"map": {name: _list(name, found) for name, found in groups.items()}},
+        },
+        "on_no_match": _list("pages", [*page_routes(folders)]),
+    }
     return {
         "@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
         "name": NAME,
-        "virtual_hosts": [host],
+        "virtual_hosts": [{"name": NAME, "domains": ["*"], "matcher": matcher}],
         "request_headers_to_add": [_ADDRESS],
         "response_headers_to_add": [{"header": {"key": name, "value": value}} for name, value in _secured(plan).items()],
         "max_direct_response_body_size_bytes": 2_000_000,
         "ignore_port_in_host_matching": True,
     }
+
+
+def beginning(path: str) -> str:
+    """The part of a path by which it is found: its first two segments, as far as nothing in them is a parameter."""
+    return "/".join(path.partition("{")[0].rstrip("/").split("/")[:3])
+
+
+def _list(name: str, routes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What may be meant by a path that begins like this; the first that fits, after all that is refused whatever it is."""
+    tricks, no_host = _refused(400, {"safe_regex": {"regex": _TRICKS}}), _refused(400, {"prefix": "/", "headers": [_NO_HOST]})
+    listed = [tricks, no_host, *routes, _refused(404, {"prefix": "/"})]
+    return {"action": {"name": name, "typed_config": {"@type": _LIST, "routes": listed}}}
 
 
 def _secured(plan: Plan) -> dict[str, str]:

@@ -19,10 +19,12 @@ PLAN = Plan({service: [Upstream("127.0.0.1", 1, 2)] for service in SERVICES}, "1
 
 
 @cache
-def _configured() -> list[dict[str, Any]]:
+def _configured() -> dict[str, list[dict[str, Any]]]:
+    """The routes by the beginning of their paths; those of no beginning under the empty one."""
     (host,) = route_configuration(PLAN, committed(), {})["virtual_hosts"]
-    routes: list[dict[str, Any]] = host["routes"]
-    return routes
+    matcher = host["matcher"]
+    found = matcher["matcher_tree"]["prefix_match_map"]["map"] | {"": matcher["on_no_match"]}
+    return {name: each["action"]["typed_config"]["routes"] for name, each in found.items()}
 
 
 def _sent(route: Declared) -> str:
@@ -34,7 +36,8 @@ def _sent(route: Declared) -> str:
 
 def _found(method: str, path: str, host: str = "shop") -> dict[str, Any]:
     """The first that fits, as Envoy looks for it."""
-    for route in _configured():
+    longest = max((name for name in _configured() if path.startswith(name)), key=len)
+    for route in _configured()[longest]:
         if _fits(route["match"], {":method": method, ":authority": host}, path):
             return route
     raise AssertionError(path)
