@@ -150,6 +150,11 @@ async def test_what_is_too_much_is_refused_in_our_words(door: FrontDoor, session
     assert problem["request_id"] == answer.headers["X-Request-Id"]
 
 
+async def test_who_sends_a_head_by_and_by_is_not_waited_for(door: FrontDoor) -> None:
+    status, answer = await said(door.plan.port, b"GET /v1/products HTTP/1.1\r\nHost: sh")
+    assert (status, body_of(answer)["code"]) == (408, "request-timeout")
+
+
 async def test_one_address_begins_so_much_and_is_told_when_to_come_back(session: aiohttp.ClientSession) -> None:
     statuses = Counter[int]()
     for _ in range(6):
@@ -237,7 +242,10 @@ async def test_it_changes_while_it_works_and_nobody_notices(door: FrontDoor, ech
 async def test_its_operators_may_look_and_not_touch(door: FrontDoor) -> None:
     async with aiohttp.ClientSession(f"http://127.0.0.1:{door.plan.ops_port}") as session:
         async with session.get("/stats/prometheus") as answer:
-            assert "envoy_http_local_rate_limit" in await answer.text() or answer.status == 200
+            told = await answer.text()
+        watched = ("cluster_membership_healthy", "http_downstream_rq_xx", "cluster_upstream_rq_pending_overflow")
+        limited = [f"gateway_{whose}_http_local_rate_limit_rate_limited" for whose in ("strangers", "beginners")]
+        assert [name for name in (*watched, *limited) if f"\nenvoy_{name}" not in told] == []
         async with session.post("/quitquitquit") as refused:
             assert refused.status in {403, 404}
     assert door.child.pid

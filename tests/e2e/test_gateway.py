@@ -16,6 +16,7 @@ from yarl import URL
 from deploy.cli.api import connected
 from deploy.cli.settlement import settled
 from deploy.cli.supply import supply
+from deploy.cli.tenants import operator
 from deploy.gateway.declared import committed
 from deploy.local.gateway import program
 from deploy.local.stack import Stack
@@ -104,20 +105,16 @@ async def test_no_trick_gets_anything_out_of_a_service_that_is_asked_directly(ma
 
 async def test_a_callers_word_about_where_it_comes_from_is_worth_nothing(market: Market) -> None:
     lies = dict.fromkeys(("X-Forwarded-For", "X-Real-Ip", "Forwarded", "X-Envoy-External-Address"), "203.0.113.77")
-    client, token = market.shop, await market.shop.token()
-    async with aiohttp.ClientSession() as session:
-        for base in (_gateway(market), market.stack.description().url("identity")):
-            async with session.post(
-                f"{base}/v1/sessions",
-                json={"shopper_ref": "guest:liar", "guest": True},
-                headers=lies | {"Authorization": f"Bearer {token}"},
-            ) as answer:
-                shopper = (await answer.json())["access_token"]
-            async with session.get(f"{base}/v1/sessions", headers={"Authorization": f"Bearer {shopper}"}) as answer:
-                told = await answer.text()
-                assert answer.status == 200
-                assert "203.0.113" not in told
-    assert client.tenant_id
+    tenant, stack = str(market.shop.tenant_id), market.stack.description()
+    headers = lies | {"Authorization": f"Bearer {await operator(market.api).token()}"}
+    async with aiohttp.ClientSession(headers=headers) as session:
+        for number, base in enumerate((_gateway(market), stack.url("identity"))):
+            body = {"name": f"liar-{number}", "scopes": ["orders:read"], "tenant_id": tenant}
+            async with session.post(f"{base}/v1/clients", json=body, headers={"Idempotency-Key": f"liar-{number}"}) as answer:
+                assert answer.status == 201, await answer.text()
+        async with session.get(f"{_gateway(market)}/v1/audit-entries?tenant_id={tenant}&limit=2") as answer:
+            entries = (await answer.json())["items"]
+    assert [each["address"] for each in entries] == ["127.0.0.0/24"] * 2
 
 
 async def test_whoever_waits_and_whoever_follows_is_served_through_it(market: Market) -> None:
