@@ -93,11 +93,12 @@ async def test_what_operators_are_told_nobody_is_told_at_the_gateway(market: Mar
 async def test_no_trick_gets_anything_out_of_a_service_that_is_asked_directly(market: Market, service: str) -> None:
     port = URL(market.stack.description().url(service)).port
     assert port
-    for path in TRICKS:
+    for path in (each for each in TRICKS if each != "/openapi.json"):  # which each says of itself
         head = f"GET {path} HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n"
         status, answer = await said(port, head.encode())
         assert status in {400, 401, 404, 405, 414}, (path, answer)
-    for name, request in SMUGGLED.items():
+    for name in SMUGGLED.keys() - {"a header with an underscore"}:  # which means nothing to a service, and is no other header
+        request = SMUGGLED[name]
         status, answer = await said(port, request)
         assert status in {400, 501, 505}, (name, answer)
         assert answer.count(b"HTTP/1.1 ") == 1, (name, answer)
