@@ -39,6 +39,7 @@ def config(
         raise CommandError("--certificate and --key belong together, and --http3 needs both", ExitCode.USAGE)
     plan = Plan(
         services=_places(services or []),
+        folder=folder.resolve(),
         host=host,
         port=port,
         ops_port=DEFAULT_PORTS["gateway.ops"],
@@ -47,8 +48,8 @@ def config(
         has_http3=http3,
         trusted_hops=trusted_hops,
     )
-    write(configuration(plan, committed(), folder.resolve()), folder.resolve())
-    print(f"envoy -c {folder.resolve() / BOOTSTRAP}")
+    write(configuration(plan, committed()), plan.folder)
+    print(f"envoy -c {plan.folder / BOOTSTRAP}")
 
 
 def _places(given: list[str]) -> dict[str, list[Upstream]]:

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from deploy.gateway import limits, refusals, tokens
-from deploy.gateway.plan import Plan
+from deploy.gateway.plan import Certificates, Plan
 from deploy.gateway.routing import NAME
 
 HEADERS: Final = 100
@@ -42,6 +42,7 @@ def listeners(plan: Plan) -> list[dict[str, Any]]:
 
 def _listener(plan: Plan, kind: str, secured: dict[str, Any], codec: str) -> dict[str, Any]:
     address = {"address": plan.host, "port_value": plan.port, **({"protocol": "UDP"} if kind == "udp" else {})}
+    address |= {"ipv4_compat": True} if plan.host == "::" else {}
     manager = {"name": "envoy.filters.network.http_connection_manager", "typed_config": _manager(plan, codec)}
     return {
         "@type": f"{_TYPE}.config.listener.v3.Listener",
@@ -94,7 +95,7 @@ def _manager(plan: Plan, codec: str) -> dict[str, Any]:
         "early_header_mutation_extensions": [_cleaning(plan)],
         "access_log": [_log()],
         "local_reply_config": refusals.mapping(),
-        "rds": {"route_config_name": NAME, "config_source": {"path_config_source": {"path": "routes.json"}}},
+        "rds": {"route_config_name": NAME, "config_source": plan.file("routes.json")},
         "http_filters": _filters(plan),
     }
 
@@ -153,10 +154,9 @@ def _log() -> dict[str, Any]:
 
 
 def _tls(plan: Plan, *, quic: bool = False) -> dict[str, Any]:
-    assert plan.certificates
-    chain, key = ({"filename": str(file)} for file in (plan.certificates.chain, plan.certificates.key))
+    """The certificate is asked for by name, so that a new one is taken up as soon as its files are moved into place."""
     common = {
-        "tls_certificates": [{"certificate_chain": chain, "private_key": key}],
+        "tls_certificate_sds_secret_configs": [{"name": NAME, "sds_config": plan.file("certificates.json")}],
         "alpn_protocols": ["h3"] if quic else ["h2", "http/1.1"],
         "tls_params": {"tls_minimum_protocol_version": "TLSv1_3" if quic else "TLSv1_2"},
     }
@@ -166,3 +166,11 @@ def _tls(plan: Plan, *, quic: bool = False) -> dict[str, Any]:
     wrapped = {name: value for name, value in context.items() if name != "@type"}
     quic_type = f"{_TYPE}.extensions.transport_sockets.quic.v3.QuicDownstreamTransport"
     return {"name": "envoy.transport_sockets.quic", "typed_config": {"@type": quic_type, "downstream_tls_context": wrapped}}
+
+
+def secrets(certificates: Certificates) -> list[dict[str, Any]]:
+    """The certificate by its name."""
+    chain, key = ({"filename": str(file)} for file in (certificates.chain, certificates.key))
+    watched = {"path": str(certificates.chain.parent)}
+    certificate = {"certificate_chain": chain, "private_key": key, "watched_directory": watched}
+    return [{"@type": f"{_TYPE}.extensions.transport_sockets.tls.v3.Secret", "name": NAME, "tls_certificate": certificate}]

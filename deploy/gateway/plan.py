@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 
 class Upstream(NamedTuple):
@@ -40,7 +40,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """The files of the certificate and its key, which are read again when they are replaced."""
+    """The files of the certificate and its key, in one folder: what is moved into their place there is taken up."""
 
     chain: Path
     key: Path
@@ -51,6 +51,8 @@ class Plan:
     """One gateway."""
 
     services: Mapping[str, Sequence[Upstream]]
+    folder: Path
+    """Where its files lie: they name each other, and Envoy's working directory is nobody's."""
     host: str
     port: int
     ops_port: int
@@ -67,3 +69,7 @@ class Plan:
     trusted_hops: int = 0
     """How many proxies of ours stand before it, whose `X-Forwarded-For` is believed."""
     connections: int = 10_000
+
+    def file(self, name: str) -> dict[str, Any]:
+        """One of its files, as Envoy is told where it is."""
+        return {"path_config_source": {"path": str(self.folder / name)}, "resource_api_version": "V3"}

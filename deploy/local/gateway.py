@@ -71,6 +71,7 @@ class Gateway:
         """Write its files, which it takes up while it runs. `apis`: each service's ports, where it has others than its own."""
         plan = Plan(
             services={service: self._upstreams(service, apis or {}) for service in SERVICES},
+            folder=self._folder,
             host=HOST,
             port=self._ports["gateway"],
             ops_port=self._ports["gateway.ops"],
@@ -78,7 +79,7 @@ class Gateway:
             limits=_limits(),
             source=SOURCE if SOURCE != HOST else "",
         )
-        write(configuration(plan, committed(), self._folder), self._folder)
+        write(configuration(plan, committed()), self._folder)
 
     async def start(self) -> None:
         """Start it and return when it lets customers in."""

@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import re
+import ssl
 from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -25,7 +26,7 @@ from deploy.gateway.plan import Certificates, Limits, Plan, Rate, Upstream
 from deploy.local.gateway import SOURCE, program
 from services import SERVICES
 from tests.shared.corpora import SMUGGLED, TRICKS
-from tests.shared.front_door import Echo, FrontDoor, body_of, echoing, plan_for, said, standing
+from tests.shared.front_door import Echo, FrontDoor, body_of, echoing, places, plan_for, said, standing
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -51,7 +52,7 @@ async def door(echo: Echo, tmp_path_factory: pytest.TempPathFactory) -> AsyncIte
     (pages / "index.html").write_text(PAGE)
     (pages / "parts" / "shop.js").write_text("export const answer = 42;\n")
     limits = Limits(beginners=Rate(1, 3))
-    async with standing(plan_for(echo, limits=limits), folder, {"/": pages, "/console/": pages}) as door:
+    async with standing(plan_for(folder, echo, limits=limits), {"/": pages, "/console/": pages}) as door:
         yield door
 
 
@@ -224,14 +225,14 @@ async def test_it_changes_while_it_works_and_nobody_notices(door: FrontDoor, ech
     async with asyncio.timeout(120), echoing("another") as another, asyncio.TaskGroup() as group:
         for _ in range(4):
             group.create_task(asks())
-        door.configure(services=plan_for(echo, another).services, limits=Limits())
+        door.configure(services=places(echo, another), limits=Limits())
         while not answered["another"]:
             await asyncio.sleep(0.05)
         seen = answered["echo"]
         another.is_ready = False  # as one that leaves says it
         while answered["echo"] < seen + 50:
             await asyncio.sleep(0.05)
-        door.configure(services=plan_for(echo).services)
+        door.configure(services=places(echo))
         seen = answered["echo"]
         while answered["echo"] < seen + 50:
             await asyncio.sleep(0.05)
@@ -255,16 +256,47 @@ async def test_what_is_made_for_production_is_what_envoy_takes(tmp_path: Path) -
     envoy, certificates = program(), _certificates(tmp_path)
     assert envoy
     services = {service: [Upstream(f"{service}.example", 8080, 8280)] for service in SERVICES}
-    plan = Plan(
-        services, "::", 8443, 9901, certificates=certificates, has_http3=True, issuer="https://shop.example", trusted_hops=1
-    )
-    made = configuration(plan, committed(), tmp_path)
+    plan = Plan(services, tmp_path, "::", 8443, 9901, certificates=certificates, has_http3=True, issuer="https://id.example")
+    made = configuration(plan, committed())
     assert {each["type"] for each in made["clusters.json"]["resources"]} == {"STRICT_DNS"}
     assert await _taken(envoy, whole(made), tmp_path) == (0, True)
     broken = whole(made)
     broken["static_resources"]["listeners"][0]["filter_chains"] = [{"no": "such thing"}]
     code, is_well = await _taken(envoy, broken, tmp_path)
     assert (code != 0, is_well) == (True, False)
+
+
+async def test_it_speaks_tls_and_takes_up_a_new_certificate_while_it_works(echo: Echo, tmp_path: Path) -> None:
+    begun = _certificates(tmp_path / "certificates")
+    async with standing(plan_for(tmp_path, echo, certificates=begun)) as door:
+        assert await _shown(door) == begun.chain.read_text()
+        renewed = _certificates(tmp_path / "renewed")
+        for new, file in ((renewed.key, begun.key), (renewed.chain, begun.chain)):
+            new.replace(file)
+        async with asyncio.timeout(60):
+            while await _shown(door) != begun.chain.read_text():
+                await asyncio.sleep(0.05)
+        trusted = ssl.create_default_context(cafile=str(begun.chain))
+        trusted.check_hostname = False
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"https://127.0.0.1:{door.plan.port}/v1/products", ssl=trusted) as answer,
+        ):
+            assert (answer.status, answer.headers["Strict-Transport-Security"]) == (200, "max-age=31536000")
+            assert (await answer.json())["headers"]["x-forwarded-proto"] == ["https"]
+
+
+async def _shown(door: FrontDoor) -> str:
+    """The certificate that it shows to whoever would speak HTTP/2."""
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    trusting.set_alpn_protocols(["h2"])
+    _, writer = await asyncio.open_connection("127.0.0.1", door.plan.port, ssl=trusting)
+    spoken: ssl.SSLObject = writer.get_extra_info("ssl_object")
+    assert spoken.selected_alpn_protocol() == "h2"
+    shown = spoken.getpeercert(binary_form=True)
+    writer.close()
+    return ssl.DER_cert_to_PEM_cert(shown or b"")
 
 
 async def _taken(envoy: Path, made: dict[str, Any], folder: Path) -> tuple[int | None, bool]:
@@ -279,6 +311,7 @@ async def _taken(envoy: Path, made: dict[str, Any], folder: Path) -> tuple[int |
 
 
 def _certificates(folder: Path) -> Certificates:
+    folder.mkdir(exist_ok=True)
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "shop.example")])
     begun, end = datetime(2026, 1, 1, tzinfo=UTC), datetime(2036, 1, 1, tzinfo=UTC)

@@ -4,18 +4,23 @@ from collections.abc import Iterator
 
 import aiohttp
 
+from deploy.local.gateway import program
 from services import SERVICES
 from tests.shared.market import Market
 
+DOORS = (4 if program() else 3) * len(SERVICES)
+"""So many there are: there is no gateway where there is no Envoy."""
 LISTS = {"identity": "/v1/clients", "cart": "/v1/carts", "checkout": "/v1/orders", "payments": "/v1/payments"}
 OPERATED = "/ops/parked-messages"
 
 
 def doors(market: Market) -> Iterator[str]:
-    """Of each API the public port and the operators', of each worker its only one."""
+    """Of each API the public port, its place at the gateway, and the operators' port; of each worker its only one."""
     described = market.stack.description()
     for service in SERVICES:
         yield f"{described.services[service].url}{LISTS[service]}"
+        if described.gateway_url:
+            yield f"{described.gateway_url}{LISTS[service]}"
         for url in described.services[service].ops:
             yield f"{url}{OPERATED}"
 

@@ -40,8 +40,15 @@ async def market(
 ) -> AsyncIterator[Market]:
     """A market whose dead processes are started again by their supervisor."""
     prefix, home = fresh_prefix("gateway"), tmp_path_factory.mktemp("stack")
-    servers = {"postgres_admin_url": admin_url, "kafka_bootstrap": bootstrap_servers}
-    stack = Stack(home, database_prefix=prefix, topic_prefix=prefix, supervise=True, say=print, **servers)
+    stack = Stack(
+        home,
+        database_prefix=prefix,
+        topic_prefix=prefix,
+        postgres_admin_url=admin_url,
+        kafka_bootstrap=bootstrap_servers,
+        supervise=True,
+        say=print,
+    )
     async with AsyncExitStack() as open_things:
         await open_things.enter_async_context(stack)
         api = await open_things.enter_async_context(connected(stack.description(), connections=100))

@@ -13,7 +13,6 @@ from aiohttp import web
 from deploy.gateway import files
 from deploy.gateway.declared import Declared, committed
 from deploy.gateway.plan import Plan, Upstream
-from deploy.local import readiness
 from deploy.local.environment import child_environment
 from deploy.local.gateway import SOURCE, program
 from deploy.local.ports import HOST, spare_port
@@ -80,7 +79,6 @@ class FrontDoor:
     """One Envoy, and what it was made of."""
 
     plan: Plan
-    folder: Path
     routes: Sequence[Declared]
     pages: dict[str, Path]
     child: Child
@@ -92,33 +90,46 @@ class FrontDoor:
     def configure(self, **changes: Any) -> None:
         """Have it be different, while it runs."""
         self.plan = replace(self.plan, **changes)
-        files.write(files.configuration(self.plan, self.routes, self.folder, self.pages), self.folder)
+        files.write(files.configuration(self.plan, self.routes, self.pages), self.plan.folder)
 
 
-def plan_for(*echoes: Echo, **changes: Any) -> Plan:
+def plan_for(folder: Path, *echoes: Echo, **changes: Any) -> Plan:
+    source = SOURCE if SOURCE != HOST else ""
+    return replace(Plan(places(*echoes), folder, HOST, spare_port(), spare_port(), source=source), **changes)
+
+
+def places(*echoes: Echo) -> dict[str, list[Upstream]]:
     upstreams = [Upstream(HOST, echo.port, echo.port) for echo in echoes]
-    plan = Plan(dict.fromkeys(SERVICES, upstreams), HOST, spare_port(), spare_port(), source=SOURCE if SOURCE != HOST else "")
-    return replace(plan, **changes)
+    return {service: upstreams for service in SERVICES}  # noqa: C420 - nobody changes the one list
 
 
 @asynccontextmanager
-async def standing(plan: Plan, folder: Path, pages: dict[str, Path] | None = None) -> AsyncIterator[FrontDoor]:
+async def standing(plan: Plan, pages: dict[str, Path] | None = None) -> AsyncIterator[FrontDoor]:
     envoy = program()
     assert envoy
     options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]
-    command = [*dying_with_parent("KILL"), str(envoy), "-c", str(folder / files.BOOTSTRAP), *options]
-    child = Child("gateway", command, environment=child_environment(), log=folder / "envoy.log")
-    door = FrontDoor(plan, folder, committed(), pages or {}, child)
+    command = [*dying_with_parent("KILL"), str(envoy), "-c", str(plan.folder / files.BOOTSTRAP), *options]
+    child = Child("gateway", command, environment=child_environment(), log=plan.folder / "envoy.log")
+    door = FrontDoor(plan, committed(), pages or {}, child)
     door.configure()
     await child.start()
     try:
         await child.until_ready(f"http://{HOST}:{plan.ops_port}/ready")
         async with asyncio.timeout(60):
-            while await readiness.status(f"{door.url}/") is None:
+            while not await _listens(plan.port):
                 await asyncio.sleep(0.05)
         yield door
     finally:
         await child.stop()
+
+
+async def _listens(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(HOST, port)
+    except OSError:
+        return False
+    writer.close()
+    return True
 
 
 async def said(port: int, *pieces: bytes, pause_seconds: float = 0.0) -> tuple[int, bytes]:

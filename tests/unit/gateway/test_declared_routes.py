@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from libs.common.http.routes import Facing, Routes, guard
 from services import SERVICES
 
 ID = "018f3a2b-0000-7000-8000-000000000001"
-PLAN = Plan({service: [Upstream("127.0.0.1", 1, 2)] for service in SERVICES}, "127.0.0.1", 3, 4)
+PLAN = Plan({service: [Upstream("127.0.0.1", 1, 2)] for service in SERVICES}, Path("/gateway"), "127.0.0.1", 3, 4)
 
 
 @cache
