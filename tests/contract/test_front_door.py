@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import jwt
 import pytest
 import pytest_asyncio
 from cryptography import x509
@@ -26,6 +27,7 @@ from deploy.gateway.plan import Certificates, Limits, Plan, Rate, Upstream
 from deploy.local.gateway import SOURCE, program
 from services import SERVICES
 from tests.shared.corpora import SMUGGLED, TRICKS
+from tests.shared.forging import jwk_of
 from tests.shared.front_door import Echo, FrontDoor, body_of, echoing, places, plan_for, said, standing
 
 pytestmark = [
@@ -250,6 +252,48 @@ async def test_its_operators_may_look_and_not_touch(door: FrontDoor) -> None:
         async with session.post("/quitquitquit") as refused:
             assert refused.status in {403, 404}
     assert door.child.pid
+
+
+async def test_a_forged_token_goes_no_further_and_one_that_it_cannot_judge_does(tmp_path: Path) -> None:
+    known, other = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    kid = {"kid": jwk_of(known)["kid"]}
+    good = {"iss": "https://id.example", "sub": "somebody", "exp": 4_000_000_000}
+
+    def token(key: ec.EllipticCurvePrivateKey = known, **changes: Any) -> str:
+        return jwt.encode(good | changes, key, "ES256", kid)
+
+    forged = {
+        "another's signature": token(other),
+        "another issuer": token(iss="https://elsewhere.example"),
+        "a signature cut short": token()[:-4],
+        "no token": "abc",
+        "three parts of nothing": "a.b.c",
+        "no algorithm": jwt.encode(good, "", "none", kid),
+    }
+    unjudged = {
+        "good": token(),
+        "over": token(exp=1),
+        "a key that is too new": jwt.encode(good, other, "ES256", {"kid": jwk_of(other)["kid"]}),
+    }
+    async with echoing() as echo:
+        echo.keys = [jwk_of(known) | {"alg": "ES256", "use": "sig"}]
+        async with (
+            standing(plan_for(tmp_path, echo, issuer="https://id.example")) as door,
+            aiohttp.ClientSession(door.url) as session,
+        ):
+
+            async def passes(path: str, given: str) -> bool:
+                async with session.get(path, headers={"Authorization": f"Bearer {given}"}) as answer:
+                    told = await answer.json(content_type=None)
+                assert (answer.status, told.get("code")) in {(200, None), (401, "invalid-token")}
+                return answer.status == 200
+
+            async with asyncio.timeout(60):
+                while await passes("/v1/carts", forged["another's signature"]):
+                    await asyncio.sleep(0.05)  # it has not heard of the keys yet
+            assert {name: await passes("/v1/carts", each) for name, each in forged.items()} == dict.fromkeys(forged, False)
+            assert {name: await passes("/v1/carts", each) for name, each in unjudged.items()} == dict.fromkeys(unjudged, True)
+            assert await passes("/v1/sessions", "abc"), "there it is for identity to say what it makes of it"
 
 
 async def test_what_is_made_for_production_is_what_envoy_takes(tmp_path: Path) -> None:

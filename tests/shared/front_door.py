@@ -29,10 +29,13 @@ class Echo:
     heard: list[dict[str, Any]] = field(default_factory=list)
     lets_go: int = 0
     is_ready: bool = True
+    keys: list[dict[str, str]] = field(default_factory=list)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         if request.path == "/readyz":
             return web.Response(status=200 if self.is_ready else 503)
+        if request.path == "/.well-known/jwks.json":
+            return web.json_response({"keys": self.keys})
         body = await request.read()
         told = {
             "name": self.name,
