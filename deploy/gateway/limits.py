@@ -44,6 +44,7 @@ def counting(limits: Limits, route: Declared) -> dict[str, Any]:
 
 
 def _bucket(rate: Rate) -> dict[str, Any]:
-    """Filled ten times a second, so that nobody waits a second for what comes in a tenth."""
-    tenth = max(1, rate.per_second // 10)
-    return {"max_tokens": rate.burst, "tokens_per_fill": tenth, "fill_interval": f"{tenth / rate.per_second:g}s"}
+    """Where it is many, filled ten times a second: nobody then waits a second for what comes in a tenth."""
+    is_many = rate.per_second >= 100
+    fill = {"tokens_per_fill": rate.per_second // 10, "fill_interval": "0.1s"}
+    return {"max_tokens": rate.burst, **(fill if is_many else {"tokens_per_fill": rate.per_second, "fill_interval": "1s"})}
