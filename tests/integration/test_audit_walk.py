@@ -46,7 +46,7 @@ CHANGING = {"POST", "PUT", "PATCH", "DELETE"}
 
 UNAUDITED = {
     "cart": {"CreateCart", "ClaimCart", "PutLines", "AddQuantity", "RemoveLines"},
-    "checkout": {"StartCheckout", "ResumeCheckout"},
+    "checkout": {"StartCheckout", "ResumeCheckout", "JoinQueue"},
     "identity": {"StartSession", "RefreshSession", "TakeOver", "RevokeSession", "RevokeToken"}
     | {"IssueCode", "RedeemCode", "ReadStanding", "AskPasswordReset"},
 }

@@ -131,7 +131,7 @@ async def edge(place: Place, rates: Rates | None = None) -> AsyncIterator[tuple[
         app.state.service.parked = parked
         app.state.service.rates = rates or Rates()
         app.operators.router.routes.extend(closed(repair_routes(parked, app.state.service.verifier)))
-        app.state.service.shared = Shared(SHARED.get(place.service, lambda _: None)(shell))
+        app.state.service.shared = Shared(SHARED[place.service](shell) if place.service in SHARED else None)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(BothDoors(app)), base_url="http://service.test") as client:
             yield client, shell
 

@@ -122,6 +122,8 @@ class Checkout(Aggregate):
     """Where its payer is, as refused cards are counted by address."""
     is_watched: bool = False
     """Some were refused before: if its payment is held, that takes one back."""
+    is_challenged: bool = False
+    """So many were that its payer is asked for proof."""
     waiting_for: str | None = None
     """The product whose waiting room its buyer has to go through first."""
 
@@ -271,6 +273,7 @@ def begin_payment(checkout: Checkout, priced: Quote, capture: CaptureMode) -> tu
         quote_hash=priced.digest,
         subject_id=checkout.subject_id,
         confirmation="client" if checkout.confirmation == "client" else None,
+        challenge="any" if checkout.is_challenged else None,
     )
 
 

@@ -146,8 +146,13 @@ def start_checkout(world: World, message: Message[StartCheckout]) -> Checkout:
 
 
 def _paid_by(world: World, checkout: Checkout, payer: Payer | None) -> Checkout:
-    """With where its payer is, and whether a card of theirs was refused before."""
-    return replace(checkout, origin=payer.origin if payer else None, is_watched=card_testing.is_watched(world, payer))
+    """With where its payer is, and whether cards of theirs were refused before: one, or so many that proof is asked for."""
+    return replace(
+        checkout,
+        origin=payer.origin if payer else None,
+        is_watched=card_testing.is_watched(world, payer),
+        is_challenged=card_testing.is_challenged(world, payer),
+    )
 
 
 def _pay_later(world: World) -> Mapping[str, Any]:

@@ -33,6 +33,7 @@ CHECKOUT = aggregate(
     *optional(Uuid, "origin"),
     *required(Boolean, "is_watched", default="false"),
     *optional(Text, "waiting_for"),
+    *required(Boolean, "is_challenged", default="false"),
     CheckConstraint(
         "state IN ('started', 'frozen', 'quoted', 'reserved', 'paying', 'confirmed', 'canceling', 'expiring', "
         "'failed', 'canceled', 'expired')",

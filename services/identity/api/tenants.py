@@ -81,6 +81,9 @@ class CardTesting(BaseModel):
     per_tenant: Annotated[
         int, Field(ge=1, le=100_000, strict=True, description="Of the shop: beyond it, guests have a third of the two above")
     ] = 100
+    challenge_percent: Annotated[
+        int, Field(ge=1, le=100, strict=True, description="At this share of the bounds 3-D Secure is asked for first")
+    ] = 60
 
 
 class Settings(BaseModel):

@@ -1,4 +1,4 @@
-"""Drops, the places in their queues, and what a checkout's buyer has to wait for."""
+"""Drops, the places in their queues, what a checkout's buyer has to wait for, and whether they are asked for proof."""
 
 from alembic import op
 
@@ -11,7 +11,7 @@ down_revision = "0017"
 WAITING = "deleted_at IS NULL AND last_number > served_number"
 OLD = "joined_at < now() - interval '30 days'"
 STATEMENTS = (
-    "ALTER TABLE checkout ADD COLUMN waiting_for text",
+    "ALTER TABLE checkout ADD COLUMN waiting_for text, ADD COLUMN is_challenged boolean NOT NULL DEFAULT false",
     """CREATE TABLE product_drop (
     tenant_id uuid NOT NULL,
     id uuid NOT NULL,
