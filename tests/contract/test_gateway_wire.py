@@ -203,7 +203,12 @@ async def test_the_payer_confirms_with_any_method_and_a_part_that_is_not_the_las
 async def test_a_payer_who_is_to_prove_themselves_is_asked_to_by_the_issuer_of_a_card_that_would_not_ask(
     wire: Wire, gateway: StripeGateway
 ) -> None:
-    common: dict[str, Any] = {"amount_minor": 1250, "currency": "GBP", "method": "pm_card_threeDSecureOptional", "capture": "manual"}
+    common: dict[str, Any] = {
+        "amount_minor": 1250,
+        "currency": "GBP",
+        "method": "pm_card_threeDSecureOptional",
+        "capture": "manual",
+    }
     created = await gateway.create_intent("proof", **common, metadata={}, challenge=True)
     assert wire.last.pairs["payment_method_options[card][request_three_d_secure]"] == "any"
     assert wire.last.pairs["payment_method_options[card][request_multicapture]"] == "if_available"

@@ -9,7 +9,7 @@ from collections import deque
 from typing import Any
 
 from libs.common.decision import Message
-from libs.common.errors import UnavailableError
+from libs.common.errors import OverloadedError
 from libs.common.messaging.shell import Failure, Shell
 
 AT_ONCE = 500
@@ -26,9 +26,9 @@ class Gathering:
         self._task: asyncio.Task[None] | None = None
 
     async def execute(self, message: Message[Any]) -> Any:
-        """Carry out one command; answers what its handler answers. Raises its error, and UnavailableError when too many wait."""
+        """Carry out one command; answers what its handler answers. Raises its error, and OverloadedError when too many wait."""
         if len(self._waiting) >= self._most_waiting:
-            raise UnavailableError("too-busy", "too many ask for the same at once; try again", retry_after=1)
+            raise OverloadedError
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append((message, answer))
         if self._task is None or self._task.done():

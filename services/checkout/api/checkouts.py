@@ -172,7 +172,7 @@ def checkout_reply(call: Call, checkout: Checkout, **headers: str) -> Response:
 
 
 @ROUTES.post("/v1/checkouts", status_code=202, response_model=CheckoutModel, responses={200: {"model": CheckoutModel}})
-@guard("checkouts:write", idempotent=True, costly=True)
+@guard("checkouts:write", idempotent=True, costly=True, buys=True)
 async def start_checkout(call: Caller, body: NewCheckout) -> Response:
     """Buy a cart. 202 while it is under way; the outcome is the checkout's state and reason.
 
