@@ -87,6 +87,7 @@ bench.command("hot-sku")(benches.bench_hot_sku)
 bench.command("neighbours")(benches.bench_neighbours)
 bench.command("tokens")(benches.bench_tokens)
 bench.command("tenants")(benches.bench_tenants)
+bench.command("drops")(benches.bench_drops)
 
 
 def main() -> None:

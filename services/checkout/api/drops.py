@@ -28,7 +28,7 @@ ROUTES = Routes(Facing.CUSTOMERS)
 HEARTBEAT_SECONDS = 15
 LONGEST_SECONDS = 300
 """A stream outlives no access token; its reader comes back with a new one."""
-SOONEST_POLL_SECONDS, LATEST_POLL_SECONDS = 1, 30
+SOONEST_POLL_SECONDS, LATEST_POLL_SECONDS = 1, 120
 
 
 class DropSight(Sight[Drop]):
