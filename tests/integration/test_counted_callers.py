@@ -1,12 +1,18 @@
 """Cheap calls in great number: refused before the database hears of them, and an answer for one caller is kept by nobody."""
 
+import asyncio
 import time
 from types import SimpleNamespace
 from typing import cast
 from uuid import uuid4
 
+import pytest
+
 from libs.common.auth import CLIENT
 from libs.common.choices import Choices
+from libs.common.database import Database
+from libs.common.errors import OverloadedError
+from libs.common.http.problem import problem_of
 from libs.common.http.rates import Rates
 from libs.common.settings import Settings
 from tests.shared.callers import Person, edge, onboard, problem
@@ -99,3 +105,22 @@ async def test_checkouts_are_begun_less_often_than_anything_else_and_less_still_
             assert answers[-1].headers["retry-after"] == ("30" if tenant_id == strict else "1")
             listed = await client.get("/v1/orders", headers=shopper.authorization)
             assert listed.status_code == 200, "only what begins a purchase is held up"
+
+
+async def test_whoever_comes_when_too_many_wait_is_refused_at_once_and_those_before_are_served(shared: Places) -> None:
+    database = await Database.connect(shared("cart").url("app"), application="test", size=1, most_waiting=2)
+
+    async def asked() -> int:
+        async with database.acquire() as connection:
+            return int(await connection.fetchval("SELECT 1"))
+
+    async with database.acquire():
+        waiting = [asyncio.create_task(asked()) for _ in range(2)]
+        await asyncio.sleep(0)  # both stand in line
+        with pytest.raises(OverloadedError) as refused:
+            await asked()
+    assert await asyncio.gather(*waiting) == [1, 1]
+    assert await asked() == 1, "there is room again"
+    await database.close()
+    answer = problem_of(refused.value, request_id="r", instance="/v1/carts")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
