@@ -15,16 +15,21 @@ from deploy.cli.api import Api
 from deploy.cli.bench.figures import machine, percentile
 from deploy.cli.bench.orders import CARD, CURRENCY, WAIT_SECONDS, Market, Run, anything, open_market, place_order
 from deploy.cli.bench.report import print_figures
-from deploy.cli.errors import ExitCode
+from deploy.cli.errors import CommandError, ExitCode
 from deploy.cli.output import print_json, progress
+from deploy.cli.publisher import Fact, publishing
 from deploy.cli.shop import Shopper
-from deploy.cli.supply import Offer, supply
+from deploy.cli.supply import LOCATION, Offer, supply
+from deploy.cli.waiting import asked_again
 
 SKU: Final = "BENCH-DROP"
 OTHERS_PER_SECOND: Final = 4
 ALONE_SECONDS: Final = 30
 AT_ONCE: Final = 32
 """So many of the crowd's requests are in flight at once."""
+
+_SOURCE: Final = "/bench/inventory"
+_PATIENCE_SECONDS: Final = 60
 
 Say = Callable[[str], None]
 
@@ -80,6 +85,21 @@ async def _purchase(buyer: Shopper) -> str:
     return str(checkout["state"] if checkout["state"] == "confirmed" else checkout.get("reason", checkout["state"]))
 
 
+async def _counted(market: Market, units: int) -> None:
+    """Have exactly so many on the shelf: shops are supplied with plenty."""
+    counted = {"location": LOCATION, "quantity": units}
+    async with publishing(market.api.stack) as publisher:
+        fact = Fact("inventory.v1", "stock.counted", _SOURCE, market.shop.tenant_id, SKU, 1_000, counted)
+        await publisher.publish([fact.record()])
+
+    async def differs() -> bool:
+        token = await market.shop.token()
+        return bool((await market.api.call("checkout", "GET", f"/v1/stock/{SKU}", token=token)).body["on_hand"] != units)
+
+    if await asked_again(differs, lambda still: still, patience_seconds=_PATIENCE_SECONDS, pause_seconds=0.2):
+        raise CommandError(f"{units} of {SKU} do not appear: see ./cartwright logs")
+
+
 async def others(market: Market, until: asyncio.Event, seconds: float) -> Run:
     """Purchases of anything else at a fixed rate, for so long and then until this is so."""
     run, begun, number = Run(), time.perf_counter(), 0
@@ -97,6 +117,7 @@ async def bench_drops(buyers: int, units: int, per_minute: int, say: Say) -> dic
     always.set()
     async with open_market(AT_ONCE, say) as market:
         await supply(market.shop, CURRENCY, [Offer(SKU, "The drop", "bench", 999, units)], say)
+        await _counted(market, units)
         token = await market.shop.token()
         put = f"/v1/drops/{SKU}"
         starts_at = "2999-01-01T00:00:00Z"
