@@ -26,6 +26,8 @@ WAVE = timedelta(seconds=10)
 """Who is admitted within these is admitted together, and has as long as the last of them."""
 LONGEST_BURST_SECONDS = 5
 """What was not admitted longer ago, since nobody waited or nothing was free, is not made up for."""
+LEAST_SHARE = 0.1
+"""Of the rate, that is kept to however crowded it is."""
 
 
 class Standing(StrEnum):
@@ -229,21 +231,26 @@ def is_sold_out(stock: Stock | None) -> bool:
     return stock.policy is StockPolicy.TRACKED and not stock.on_hand and not stock.reserved
 
 
-def admit(drop: Drop, stock: Stock | None, unused: int, now: datetime) -> Drop:
-    """Let in whoever's turn it is. `unused`: how many of those who may still come have not. The same drop if nobody's is."""
+def admit(drop: Drop, stock: Stock | None, unused: int, now: datetime, crowded: float = 0.0) -> Drop:
+    """Let in whoever's turn it is. The same drop if nobody's is.
+
+    `unused`: how many of those who may still come have not. `crowded`: by which part fewer are let in than the rate allows,
+    because the machine is busy with others.
+    """
     if not drop.guards(now) or now < drop.starts_at or not drop.waiting:
         return drop
     if is_sold_out(stock):
         return drop if drop.sold_out else replace(drop, sold_out=True)
     drop = replace(drop, sold_out=False) if drop.sold_out else drop
-    burst = timedelta(seconds=max(LONGEST_BURST_SECONDS, 2 * 60 / drop.per_minute))
+    per_minute = drop.per_minute * max(1 - crowded, LEAST_SHARE)
+    burst = timedelta(seconds=max(LONGEST_BURST_SECONDS, 2 * 60 / per_minute))
     since = max(drop.rated_at, drop.starts_at, now - burst)
-    due = floor((now - since).total_seconds() * drop.per_minute / 60)
+    due = floor((now - since).total_seconds() * per_minute / 60)
     most = admissible(stock, unused)
     count = min(due, drop.waiting, due if most is None else most)
     if count <= 0:
         return drop
-    rated_at = since + timedelta(seconds=count * 60 / drop.per_minute)
+    rated_at = since + timedelta(seconds=count * 60 / per_minute)
     served = drop.served_number + count
     return replace(drop, served_number=served, rated_at=rated_at, waves=(*_grown(drop, served, now),))
 

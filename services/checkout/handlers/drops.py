@@ -54,6 +54,8 @@ class LetIn:
     drop_id: UUID
     served_number: int
     unused: int
+    crowded: float = 0.0
+    """Which part of the time whoever looked had to wait for a processor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +114,7 @@ def let_in(world: World, message: Message[LetIn]) -> int:
     found = world.get(Drop, message.data.drop_id)
     if found is None or found.served_number != message.data.served_number:
         return 0
-    after = drop.admit(found, world.get(Stock, found.sku), message.data.unused, world.now)
+    after = drop.admit(found, world.get(Stock, found.sku), message.data.unused, world.now, message.data.crowded)
     if after == found:
         return 0
     world.save(after)

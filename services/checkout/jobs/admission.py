@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from libs.common.clock import now
+from libs.common.crowding import CROWDING
 from libs.common.database import WHATEVER_IT_SAYS, poll
 from libs.common.messaging.shell import Failure
 from libs.common.telemetry import Gauge
@@ -40,7 +41,9 @@ async def let_in_once(shell: "Shell") -> int:
     waiting = await drops.waiting(shell.database, now())
     WAITING.set(sum(each.waiting for each, _ in waiting))
     commands = [
-        shell.command(LetIn(drop_id=each.id, served_number=each.served_number, unused=unused), each.tenant_id)
+        shell.command(
+            LetIn(drop_id=each.id, served_number=each.served_number, unused=unused, crowded=CROWDING.share()), each.tenant_id
+        )
         for each, unused in waiting
     ]
     answers = await shell.execute_each(commands) if commands else []

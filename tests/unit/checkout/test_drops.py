@@ -60,6 +60,12 @@ def test_who_came_first_is_let_in_first_at_the_rate_and_no_sooner_than_it_starts
     assert drop.admit(found, tea(100), 2, NOW + 12 * SECOND) is found, "who looks at the same moment lets in nobody"
 
 
+def test_fewer_are_let_in_the_more_crowded_it_is_and_some_always_are() -> None:
+    found, _ = queue(opened(Terms(per_minute=600)), 100)
+    counts = [drop.admit(found, tea(100), 0, NOW + SECOND, crowded).served_number for crowded in (0.0, 0.5, 0.75, 1.0)]
+    assert counts == [10, 5, 2, 1]
+
+
 def test_no_more_are_let_in_than_there_are_units_and_a_few_and_the_rest_when_those_come_no_more() -> None:
     found, places = queue(opened(replace(FAST, patience_seconds=60)), 200)
     found = drop.admit(found, tea(100), 0, NOW + SECOND)
