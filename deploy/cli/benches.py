@@ -152,3 +152,20 @@ def bench_gateway(
     from deploy.cli.bench.front_door import run_gateway
 
     return run_gateway(seconds, json=json)
+
+
+@verb
+def bench_drops(
+    *,
+    buyers: Annotated[int, typer.Option(min=1, help="How many wait.")] = 20_000,
+    units: Annotated[int, typer.Option(min=1, help="How many there are.")] = 1_000,
+    per_minute: Annotated[int, typer.Option(min=1, help="How many are let in a minute, at most.")] = 600,
+    json: Json = False,
+) -> int | None:
+    """Measure a crowd that waits for a few units.
+
+    How many orders it makes, exactly, and what buyers of anything else notice of it, beside themselves alone.
+    """
+    from deploy.cli.bench.drops import run_drops
+
+    return run_drops(buyers, units, per_minute, json=json)

@@ -91,6 +91,7 @@ bench.command("neighbours")(benches.bench_neighbours)
 bench.command("tokens")(benches.bench_tokens)
 bench.command("gateway")(benches.bench_gateway)
 bench.command("tenants")(benches.bench_tenants)
+bench.command("drops")(benches.bench_drops)
 
 
 def main() -> None:

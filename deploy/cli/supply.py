@@ -14,7 +14,7 @@ from deploy.cli.waiting import asked_again
 DELIVERY: Final = 1_000_000
 """How many of a SKU come at once. Always the same, so that the stock alone tells how many deliveries there were."""
 
-_LOCATION: Final = "warehouse"
+LOCATION: Final = "warehouse"
 _CATALOGUE: Final = "/example/catalogue"
 _INVENTORY: Final = "/example/inventory"
 _PATIENCE_SECONDS: Final = 60
@@ -53,10 +53,10 @@ def inventory_facts(tenant_id: UUID, offer: Offer, level: Mapping[str, Any] | No
     missing = -(-max(offer.wanted - on_hand, 0) // DELIVERY)
     for sequence in range(delivered + 1, delivered + missing + 1):
         if sequence == 1:
-            count = {"location": _LOCATION, "quantity": DELIVERY}
+            count = {"location": LOCATION, "quantity": DELIVERY}
             yield Fact("inventory.v1", "stock.counted", _INVENTORY, tenant_id, offer.sku, 1, count)
         else:
-            delivery = {"location": _LOCATION, "delta": DELIVERY, "reason": "delivery"}
+            delivery = {"location": LOCATION, "delta": DELIVERY, "reason": "delivery"}
             yield Fact("inventory.v1", "stock.adjusted", _INVENTORY, tenant_id, offer.sku, sequence, delivery)
 
 

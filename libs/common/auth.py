@@ -36,6 +36,7 @@ PERMISSIONS = frozenset(
         "orders:write",
         "orders:refund",
         "stock:read",
+        "drops:manage",
         "payments:read",
         "payments:capture",
         "payments:void",

@@ -21,6 +21,11 @@ class TokenBucket:
         self._at = now
         return 0.0 if self._tokens >= 1 else (1 - self._tokens) / self._rate
 
+    def left(self, now: float) -> float:
+        """How many tokens are there."""
+        self.wait(now)
+        return max(self._tokens, 0.0)
+
     def take(self) -> None:
         """Take the token that `wait` spoke of, be it a coming one."""
         self._tokens -= 1
@@ -30,7 +35,7 @@ class TokenBuckets:
     """A bucket for each key, of which only the most recently used are kept: a forgotten one is full again."""
 
     def __init__(self, rate: float, burst: float, *, kept: int) -> None:
-        self._rate, self._burst, self._kept = rate, burst, kept
+        self.rate, self.burst, self._kept = rate, max(1.0, burst), kept
         self._buckets: OrderedDict[Hashable, TokenBucket] = OrderedDict()
 
     def wait(self, key: Hashable, now: float) -> float:
@@ -38,9 +43,14 @@ class TokenBuckets:
         bucket = self._buckets.get(key)
         return bucket.wait(now) if bucket else 0.0
 
+    def left(self, key: Hashable, now: float) -> float:
+        """How many tokens are there. Takes none."""
+        bucket = self._buckets.get(key)
+        return bucket.left(now) if bucket else self.burst
+
     def take(self, key: Hashable, now: float) -> float:
         """Take a token and answer 0; or leave it, and answer in how many seconds there will be one."""
-        bucket = self._buckets.pop(key, None) or TokenBucket(self._rate, self._burst, now)
+        bucket = self._buckets.pop(key, None) or TokenBucket(self.rate, self.burst, now)
         self._buckets[key] = bucket
         if len(self._buckets) > self._kept:
             self._buckets.popitem(last=False)

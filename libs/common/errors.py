@@ -12,6 +12,7 @@
     ├── ConflictError     not legal in the present state                      409
     │   └── StaleError      the caller's copy is out of date                  412
     └── UnavailableError  nothing was done; the same call may succeed later   503
+        ├── OverloadedError  more is asked for than is got through with   503, before it melts
         └── NotYetError     what a message refers to may still be on its way  waits aside for a while, then parked
 
 Only the edges turn a kind into an HTTP status, a retry or a parked message.
@@ -94,3 +95,10 @@ class UnavailableError(CartwrightError):
 
 class NotYetError(UnavailableError):
     """What a message refers to may still be arriving: it waits aside for a while, then it is parked."""
+
+
+class OverloadedError(UnavailableError):
+    """More is asked for than this process gets through with: refused at once, while those before it are still answered."""
+
+    def __init__(self) -> None:
+        super().__init__("too-busy", "more is asked for here than can be answered at once; try again shortly", retry_after=1)

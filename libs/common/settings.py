@@ -33,6 +33,8 @@ class Settings(BaseSettings):
     """Workers: the same database as its relay role."""
     database_connections: Annotated[int, Field(ge=4, le=1_000)] | None = None
     """So many connections its pool opens at most; unless set, 12 of an API process and 8 of a worker."""
+    database_waiting: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000
+    """So many may wait for one of them; whoever comes then is answered 503 at once."""
     kafka_bootstrap_servers: str
     """The broker; `up` starts none then."""
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
@@ -70,9 +72,15 @@ class Settings(BaseSettings):
     rate_per_address: Rate = "200/2000"
     """Sessions, tokens and look-ups that one address may ask of a process: so many a second, and so many at once."""
     rate_per_subject: Rate = "20/100"
-    """Carts and checkouts that one shopper may begin in it."""
+    """Carts, places in queues and exports that one shopper or member may begin in it."""
     rate_per_tenant: Rate = "1000/5000"
     """The same of all who act in one tenant."""
+    rate_of_requests_per_subject: Rate = "300/3000"
+    """All that one shopper may ask of it. Tenants may choose less (`limits`)."""
+    rate_of_requests_per_tenant: Rate = "5000/25000"
+    """The same of all who act in one tenant."""
+    rate_of_checkouts: Rate = "10/60"
+    """Checkouts that one shopper may begin in it."""
     rate_of_misses: Rate = "5/100"
     """Times that one address may name a tenant or a client that is not there, or sign what it is not."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

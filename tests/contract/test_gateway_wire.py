@@ -200,6 +200,24 @@ async def test_the_payer_confirms_with_any_method_and_a_part_that_is_not_the_las
     assert (wire.last.pairs["amount_to_capture"], "final_capture" in wire.last.pairs) == ("0", False)
 
 
+async def test_a_payer_who_is_to_prove_themselves_is_asked_to_by_the_issuer_of_a_card_that_would_not_ask(
+    wire: Wire, gateway: StripeGateway
+) -> None:
+    common: dict[str, Any] = {
+        "amount_minor": 1250,
+        "currency": "GBP",
+        "method": "pm_card_threeDSecureOptional",
+        "capture": "manual",
+    }
+    created = await gateway.create_intent("proof", **common, metadata={}, challenge=True)
+    assert wire.last.pairs["payment_method_options[card][request_three_d_secure]"] == "any"
+    assert wire.last.pairs["payment_method_options[card][request_multicapture]"] == "if_available"
+    assert isinstance(created, Succeeded)
+    confirmed = await gateway.confirm_intent("confirm-proof", created.intent_id, "pm_card_threeDSecureOptional")
+    assert isinstance(confirmed, Succeeded)
+    assert confirmed.status is IntentStatus.NEEDS_ACTION
+
+
 async def test_a_refund_names_its_payment_and_a_reason_only_if_it_is_one_of_stripes(wire: Wire, gateway: StripeGateway) -> None:
     metadata = {"tenant_id": "t", "refund_id": "r"}
     for reason, sent in (("requested_by_customer", {"reason": "requested_by_customer"}), ("too small", {})):

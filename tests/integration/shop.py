@@ -21,8 +21,7 @@ from services.checkout import repository
 from services.checkout.api import ROUTES
 from services.checkout.app import PARTS
 from services.checkout.domain.saga import Checkout
-from services.checkout.handlers.checkouts import Lifetime
-from tests.shared.callers import ISSUER, JWK, Person, count, message, onboard
+from tests.shared.callers import ISSUER, JWK, SHARED, Person, count, message, onboard
 from tests.shared.events import cart_frozen_for, frozen_line, payment_authorized, payment_captured
 from tests.shared.places import Place
 from tests.shared.roots import keys_of, none_revoked
@@ -128,7 +127,7 @@ async def shop_at(place: Place) -> AsyncIterator[Shop]:
         app = api_app("checkout", ROUTES)
         app.state.keys = keys
         app.state.service = Service("checkout", shell, hints, Verifier(keys, none_revoked(), issuer=ISSUER, audience="checkout"))
-        app.state.service.shared = Shared(Lifetime(900))
+        app.state.service.shared = Shared(SHARED["checkout"](shell))
         tenant_id = await onboard(worker)
         await count(worker, tenant_id, "tea", 1_000)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service.test", timeout=60) as client:

@@ -46,7 +46,7 @@ CHANGING = {"POST", "PUT", "PATCH", "DELETE"}
 
 UNAUDITED = {
     "cart": {"CreateCart", "ClaimCart", "PutLines", "AddQuantity", "RemoveLines"},
-    "checkout": {"StartCheckout", "ResumeCheckout"},
+    "checkout": {"StartCheckout", "ResumeCheckout", "JoinQueue"},
     "identity": {"StartSession", "RefreshSession", "TakeOver", "RevokeSession", "RevokeToken"}
     | {"IssueCode", "RedeemCode", "ReadStanding", "AskPasswordReset"},
 }
@@ -56,7 +56,8 @@ NO_ACTS = {
     "cart": {("POST", "/v1/carts"), ("POST", "/v1/carts/{cart_id}/claim"), ("PUT", "/v1/carts/{cart_id}")}
     | {(method, "/v1/carts/{cart_id}/lines") for method in ("PUT", "POST", "DELETE")}
     | {(method, "/v1/carts/{cart_id}/lines/{sku}") for method in ("PUT", "DELETE")},
-    "checkout": {("POST", "/v1/checkouts"), ("POST", "/v1/checkouts/{checkout_id}/resume"), ("POST", "/v1/order-lookups")},
+    "checkout": {("POST", "/v1/checkouts"), ("POST", "/v1/checkouts/{checkout_id}/resume")}
+    | {("POST", "/v1/order-lookups"), ("POST", "/v1/drops/{sku}/places")},
     "identity": {("POST", "/v1/sessions"), ("DELETE", "/v1/sessions/current")}
     | {("POST", "/v1/password-resets"), ("POST", "/v1/password-resets/confirm")}
     | {("POST", f"/oauth/{each}") for each in ("token", "authorize", "introspect", "revoke")},
@@ -270,12 +271,11 @@ async def _staff_is_walked(walk: Walk, tenant_id: UUID, token: str) -> None:
 
 async def test_checkout_is_walked(empty: Places) -> None:
     async with _edge(empty("checkout")) as (walk, tenant_id, staff):
-        rates = [{"amount_minor": 1}]
-        post = {"name": "Post", "kind": "weight", "currency": "GBP", "rates": rates}
-        await walk.act(staff, "PUT", "/v1/shipping-methods/post", tenant_id, {"shipping-method"}, json=post)
-        await walk.act(staff, "DELETE", "/v1/shipping-methods/post", tenant_id, {"shipping-method"})
-        await walk.act(staff, "PUT", "/v1/tax-rates/GB/food", tenant_id, {"tax-table"}, json={"name": "VAT", "rate": "20"})
-        await walk.act(staff, "DELETE", "/v1/tax-rates/GB/food", tenant_id, {"tax-table"})
+        post = {"name": "Post", "kind": "weight", "currency": "GBP", "rates": [{"amount_minor": 1}]}
+        put = {"shipping-methods/post": post, "tax-rates/GB/food": {"name": "VAT", "rate": "20"}, "drops/tea": {"per_minute": 60}}
+        for (path, body), kind in zip(put.items(), ("shipping-method", "tax-table", "drop"), strict=True):
+            await walk.act(staff, "PUT", f"/v1/{path}", tenant_id, {kind}, json=body)
+            await walk.act(staff, "DELETE", f"/v1/{path}", tenant_id, {kind})
         await walk.act(staff, "PUT", "/v1/stock/tea", tenant_id, {"stock"}, json={"policy": "backorder"})
         await walk.repair(tenant_id)
         async with shop_at(walk.place) as shop:

@@ -78,6 +78,8 @@ DEFINER_FUNCTIONS: dict[str, str | None] = {
     "timers_due": "app",
     "timers_forget": "app",
     "declines_forget": "app",
+    "drops_waiting": "app",
+    "places_forget": "app",
     "operations_open": "app",
     "payments_due": "app",
     "payments_watched": "app",

@@ -19,6 +19,7 @@ from libs.common.messaging.shell import Shell
 from libs.common.sealing import MasterKey, MasterKeys
 from libs.common.shared import Shared
 from services import SERVICES
+from services.checkout.jobs.admission import let_in_once
 from services.checkout.repository import CHECKOUTS
 from services.identity.domain.role import OWNER
 from services.payments.domain.money.dispute import dispute_id
@@ -55,6 +56,7 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
     "POST /v1/orders/{order_id}/refunds": {"amount_minor": 1, "reason": "r"},
     "POST /v1/orders/{order_id}/notes": {"body": "b"},
     "PUT /v1/stock/{sku}": {"policy": "backorder"},
+    "PUT /v1/drops/{sku}": {"per_minute": 1_000_000},
     "PUT /v1/shipping-methods/{code}": {"name": "n", "kind": "weight", "currency": "GBP", "rates": [{"amount_minor": 300}]},
     "PUT /v1/tax-rates/{country}/{category}": {"name": "n", "rate": "20"},
     "POST /v1/payments/{payment_id}/refunds": {"amount_minor": 1, "reason": "r"},
@@ -199,6 +201,11 @@ async def _checkout(victim: Victim) -> dict[str, str]:
     for path in ("/v1/shipping-methods/{code}", "/v1/tax-rates/{country}/{category}"):
         made = await victim.client.put(path.format(**ids), json={**BODIES[f"PUT {path}"], "name": CANARY}, headers=shop)
         assert made.status_code == 200, made.text
+    made = await victim.client.put("/v1/drops/tea", json=BODIES["PUT /v1/drops/{sku}"], headers=shop)
+    assert made.status_code == 200, made.text
+    made = await victim.client.post("/v1/drops/tea/places", headers=headers)
+    assert made.status_code == 201, made.text
+    assert await let_in_once(victim.shell), "who is let in has nothing left to wait for, and no stream of it goes on"
     return ids
 
 

@@ -1,6 +1,6 @@
 """A service's HTTP edge in this process, on a real database, and callers with tokens of a key made for the test."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,12 +26,14 @@ from libs.common.http.routes import Service
 from libs.common.http.server import OPERATORS, closed
 from libs.common.jwk import ALGORITHM, thumbprint
 from libs.common.messaging.envelope import Reader
+from libs.common.messaging.gathering import Gathering
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.repairs import ParkedMessages
 from libs.common.messaging.shell import Shell
 from libs.common.processes.api import PublicApi, api_app
 from libs.common.shared import Shared
 from services.checkout.handlers.checkouts import Lifetime
+from services.checkout.repository.drops import Rooms
 from services.identity.api.desk import Desk
 from tests.shared.events import stock_counted, tenant_updated
 from tests.shared.places import Place
@@ -46,7 +48,10 @@ JWK = {**PUBLIC, "kid": thumbprint(PUBLIC)}
 OPERATED = (OPERATORS, "/livez", "/startupz", "/readyz", "/metrics")
 """Where the paths begin that no public port answers on."""
 
-SHARED = {"checkout": Lifetime(900), "identity": Desk(b"m" * 32, shows_tokens=True)}
+SHARED: Mapping[str, Callable[[Shell], object]] = {
+    "checkout": lambda shell: (Lifetime(900), Rooms(), Gathering(shell)),
+    "identity": lambda _: Desk(b"m" * 32, shows_tokens=True),
+}
 """What the processes of a service share; payments is given its own by whoever tries it."""
 
 
@@ -126,7 +131,7 @@ async def edge(place: Place, rates: Rates | None = None) -> AsyncIterator[tuple[
         app.state.service.parked = parked
         app.state.service.rates = rates or Rates()
         app.operators.router.routes.extend(closed(repair_routes(parked, app.state.service.verifier)))
-        app.state.service.shared = Shared(SHARED.get(place.service))
+        app.state.service.shared = Shared(SHARED[place.service](shell) if place.service in SHARED else None)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(BothDoors(app)), base_url="http://service.test") as client:
             yield client, shell
 

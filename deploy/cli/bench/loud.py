@@ -26,6 +26,8 @@ _SOURCE: Final = "/bench/loud"
 _DECLINED: Final = "pm_card_chargeDeclined"
 _SHOPPERS: Final = 8
 _EVENTS_OF_A_TENANT: Final = 100
+_QUOTA: Final = 20
+_TIMES_ITS_QUOTA: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,34 @@ async def _shoppers(loud: Loud) -> dict[str, Any]:
     return {"answers": dict(sorted(answers.items()))}
 
 
+async def _over_quota(loud: Loud) -> dict[str, Any]:
+    """Ten times as many requests as its limit lets through."""
+    answers, begun = Counter[str](), time.monotonic()
+    async with connected(loud.stack, connections=_SHOPPERS * _SHOPPERS) as api:
+        shop = _of(api, loud)
+        token, path = await shop.token(), f"/v1/tenants/{loud.tenant_id}"
+        await api.call("identity", "PATCH", path, token=token, body={"settings": {"limits": {"tenant_per_second": _QUOTA}}})
+        url = f"{loud.stack.url('cart')}/v1/products?limit=1"
+
+        async def asked() -> None:
+            try:
+                reply = await api.ask(url, "GET", token=token, seconds=30)
+            except RefusedError as error:
+                answers[str(error.status)] += 1
+            else:
+                answers[str(reply.status)] += 1
+
+        async with asyncio.TaskGroup() as group:
+            for number in itertools.count():
+                at = begun + number / (_TIMES_ITS_QUOTA * _QUOTA)
+                if at > begun + loud.seconds:
+                    break
+                await asyncio.sleep(max(0.0, at - time.monotonic()))
+                group.create_task(asked())
+        await api.call("identity", "PATCH", path, token=await shop.token(), body={"settings": {"limits": None}})
+    return {"quota_per_second": _QUOTA, "answers": dict(sorted(answers.items()))}
+
+
 async def _staff(loud: Loud) -> dict[str, Any]:
     """Two hundred who sign in at once: each password takes as long to look at as it would take somebody to guess at it."""
     async with connected(loud.stack) as api:
@@ -176,5 +206,6 @@ KINDS: Final = {
     "unknown_tenants": _unknown,
     "declined_cards": _declined,
     "sessions_and_carts": _shoppers,
+    "over_quota": _over_quota,
     "staff_signing_in": _staff,
 }

@@ -40,6 +40,7 @@ COUNTS: Final = {
     "unknown_tenants": 100_000,
     "declined_cards": 1_000,
     "sessions_and_carts": 0,
+    "over_quota": 0,
     "staff_signing_in": 0,
 }
 PROBES: Final = 24

@@ -52,6 +52,8 @@ class PaymentRequested(Event):
     subject_id: UUID
     confirmation: Text | None = None
     """`client`: the payer confirms in their own browser, and `method` is empty. Absent: we confirm with `method`."""
+    challenge: Text | None = None
+    """`any`: cards were refused lately, so the issuer is to ask whoever pays for proof, if it can. Absent: as it sees fit."""
 
 
 @event("checkout.v1", "payment.void-requested", aggregate="checkout_id", or_by="payment_id")

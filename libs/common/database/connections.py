@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 
 from libs.common import tenancy
-from libs.common.errors import UnavailableError
+from libs.common.errors import OverloadedError, UnavailableError
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -28,6 +28,10 @@ PREPARED: dict[str, Any] = {"statement_cache_size": 500, "max_cached_statement_l
 """What is prepared stays prepared, however long it is: the statements are our own, and so are their combinations."""
 
 
+MOST_WAITING = 1_000
+"""So many may stand in line for a connection."""
+
+
 class Pool:
     """Connections that are lent to one borrower at a time, the one that came back last first.
 
@@ -35,25 +39,39 @@ class Pool:
     transaction. Settings end with their transaction here, so a connection comes back clean without asking the server.
     """
 
-    def __init__(self, connect: Callable[[], Awaitable[Connection]], size: int) -> None:
+    def __init__(self, connect: Callable[[], Awaitable[Connection]], size: int, most_waiting: int = MOST_WAITING) -> None:
+        """`most_waiting`: so many may stand in line. Whoever comes after is refused at once, not when it is too late."""
         self._connect = connect
         self._size = size
+        self._most_waiting, self._waiting = most_waiting, 0
         self._free: asyncio.LifoQueue[Connection | None] = asyncio.LifoQueue()
         self._lent: set[Connection] = set()
         for _ in range(size):
             self._free.put_nowait(None)
 
     async def take(self) -> Connection:
-        """A connection for the caller alone. Raises TimeoutError when nobody gives one back within five seconds."""
+        """A connection for the caller alone. Raises TimeoutError when nobody gives one back within five seconds.
+
+        Raises OverloadedError when too many wait for one already.
+        """
         if self._free.empty():
-            async with asyncio.timeout(5):
-                connection = await self._free.get()
+            connection = await self._given_back()
         else:
             connection = self._free.get_nowait()
         if connection is None or connection.is_closed():
             connection = await self._opened()
         self._lent.add(connection)
         return connection
+
+    async def _given_back(self) -> "Connection | None":
+        if self._waiting >= self._most_waiting:
+            raise OverloadedError
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(5):
+                return await self._free.get()
+        finally:
+            self._waiting -= 1
 
     async def _opened(self) -> Connection:
         try:
@@ -87,7 +105,9 @@ class Database:
         self.pool = pool
 
     @classmethod
-    async def connect(cls, url: str, *, application: str, size: int = 10, least: int = 1) -> "Database":
+    async def connect(
+        cls, url: str, *, application: str, size: int = 10, least: int = 1, most_waiting: int = MOST_WAITING
+    ) -> "Database":
         """Open a pool whose connections bound how long they can hold anything. With none at `least`, nobody is asked yet."""
         limits = {"lock_timeout": "5s", "statement_timeout": "20s", "idle_in_transaction_session_timeout": "20s"}
         connect = partial(
@@ -97,7 +117,7 @@ class Database:
             server_settings={"application_name": application, **PLANNING, **limits},
             **PREPARED,
         )
-        pool = Pool(connect, size)
+        pool = Pool(connect, size, most_waiting)
         try:
             for connection in [await pool.take() for _ in range(least)]:
                 pool.give_back(connection)

@@ -37,6 +37,8 @@ class Guard:
     """Raises NotFoundError when the object of the path is not for the caller: 404 goes before 422."""
     costly: bool = False
     """Whether it is counted how often it is asked for: by whom, or from where if nobody proves who they are."""
+    buys: bool = False
+    """Whether it begins a purchase, of which one shopper may begin fewer than of anything else."""
     platform_only: bool = False
     """Whether all but the platform's operators are turned away, whatever their permissions."""
     tenant_only: bool = False
@@ -63,9 +65,11 @@ def guard(
     tenant_only: bool = False,
     goes_on: bool = False,
     streams: bool = False,
+    buys: bool = False,
 ) -> Callable[[F], F]:
     """Declare the permission a route needs, whether it needs an Idempotency-Key, and who sees the object of its path."""
-    return _declare(Guard(permission, instead, idempotent, sees, costly, platform_only, tenant_only, goes_on, streams))
+    rule = Guard(permission, instead, idempotent, sees, costly, buys, platform_only, tenant_only, goes_on, streams)
+    return _declare(rule)
 
 
 def public(endpoint: F) -> F:

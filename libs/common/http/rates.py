@@ -9,11 +9,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from ipaddress import ip_address, ip_network
 from math import ceil
+from typing import Any, NamedTuple
+from uuid import UUID
 
 from starlette.types import Scope
 
 from libs.common.auth import Principal
 from libs.common.buckets import TokenBuckets
+from libs.common.choices import Choices
 from libs.common.errors import UnavailableError
 from libs.common.http.turns import Turns
 from libs.common.settings import Settings
@@ -28,10 +31,34 @@ NEIGHBOURHOOD = 64
 LIMITED = Counter("cartwright_http_rate_limited_total", "Requests refused for their number, by whose number it was", ["by"])
 
 
+class Quota(NamedTuple):
+    """What is left of how often something may be asked for (draft-ietf-httpapi-ratelimit-headers-10)."""
+
+    by: str
+    """Whose number it is."""
+    most: int
+    """So many at once, when nothing was asked for within the window."""
+    window_seconds: int
+    left: int
+    reset_seconds: int
+    """Until all of them are there again; to one who is refused, until there is one."""
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """As structured fields."""
+        policy = f'"{self.by}";q={self.most};w={self.window_seconds}'
+        now = f'"{self.by}";r={self.left};t={self.reset_seconds}'
+        return [(b"ratelimit-policy", policy.encode()), (b"ratelimit", now.encode())]
+
+
 class RateLimitedError(UnavailableError):
     """Too many of one kind; nothing was done."""
 
     status = 429
+
+    def __init__(self, code: str, detail: str, *, quota: Quota | None = None, **members: Any) -> None:
+        super().__init__(code, detail, **members)
+        self.quota = quota
 
 
 def address_of(scope: Scope) -> str:
@@ -72,9 +99,12 @@ class Guesses:
 class Rates:
     """What one process has counted."""
 
-    def __init__(self, settings: Settings | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        """Without settings, nobody is limited."""
+    def __init__(
+        self, settings: Settings | None = None, clock: Callable[[], float] = time.monotonic, choices: Choices | None = None
+    ) -> None:
+        """Without settings, nobody is limited. By their choices tenants are limited more than by these, never less."""
         self._clock = clock
+        self._choices = choices or Choices()
         self._of_address, self._of_subject, self._of_tenant, self._misses = (
             _buckets(rate)
             for rate in (
@@ -83,24 +113,68 @@ class Rates:
                 else (None,) * 4
             )
         )
+        self._requests_of_subject, self._requests_of_tenant, self._checkouts = (
+            _buckets(rate)
+            for rate in (
+                (settings.rate_of_requests_per_subject, settings.rate_of_requests_per_tenant, settings.rate_of_checkouts)
+                if settings
+                else (None,) * 3
+            )
+        )
+        self._tighter: OrderedDict[tuple[str, UUID], tuple[float, TokenBuckets]] = OrderedDict()
+        """What tenants have chosen."""
         self._turns = Turns(clock) if settings else None
         self._guesses = Guesses()
         self._found: OrderedDict[Hashable, None] = OrderedDict()
 
-    async def admit(self, what: str, principal: Principal | None, address: str) -> None:
+    def request(self, principal: Principal) -> Quota | None:
+        """Count one of all that a shopper, and their tenant, ask for. Raises RateLimitedError."""
+        tenant_id = principal.tenant_id
+        limits = self._choices.limits(tenant_id)
+        of_tenant = self._tightened("tenant", tenant_id, self._requests_of_tenant, limits.tenant_per_second)
+        quota = self._take("tenant", of_tenant, tenant_id)
+        if not principal.is_shopper:
+            return quota
+        of_subject = self._tightened("subject", tenant_id, self._requests_of_subject, limits.subject_per_second)
+        return self._take("subject", of_subject, (tenant_id, principal.subject))
+
+    async def admit(self, what: str, principal: Principal | None, address: str, *, buys: bool = False) -> Quota | None:
         """Count it, and have whoever asks for most let others go first. Raises RateLimitedError."""
-        self.count(what, principal, address)
+        quota = self.count(what, principal, address, buys=buys)
         if self._turns:
             await self._turns.take(principal.tenant_id if principal else None, address)
+        return quota
 
-    def count(self, what: str, principal: Principal | None, address: str) -> None:
+    def count(self, what: str, principal: Principal | None, address: str, *, buys: bool = False) -> Quota | None:
         """Count one of a shopper and their tenant, of a tenant's own machine, or of an address. Raises RateLimitedError."""
         if principal is None:
-            self._take("address", self._of_address, (what, address))
-            return
+            return self._take("address", self._of_address, (what, address))
+        quota = None
         if principal.is_shopper:
-            self.subject(what, (principal.tenant_id, principal.subject))
-        self._take("tenant", self._of_tenant, (what, principal.tenant_id))
+            who = principal.tenant_id, principal.subject
+            quota = self._purchase(who) if buys else self._take("subject", self._of_subject, (what, who))
+        of_tenant = self._take("tenant", self._of_tenant, (what, principal.tenant_id))
+        return quota or of_tenant
+
+    def _purchase(self, who: tuple[UUID, UUID]) -> Quota | None:
+        chosen = self._choices.limits(who[0]).checkouts_per_minute
+        buckets = self._tightened("checkouts", who[0], self._checkouts, chosen / 60 if chosen else None, at_once=chosen)
+        return self._take("checkouts", buckets, who)
+
+    def _tightened(
+        self, what: str, tenant_id: UUID, usual: TokenBuckets | None, per_second: float | None, *, at_once: int | None = None
+    ) -> TokenBuckets | None:
+        """The buckets of a tenant that has chosen less than is usual; else the usual ones."""
+        if per_second is None or (usual is not None and per_second >= usual.rate):
+            return usual
+        rate, buckets = self._tighter.get((what, tenant_id), (None, None))
+        if buckets is None or rate != per_second:
+            burst = float(at_once or 10 * per_second)
+            buckets = TokenBuckets(per_second, min(burst, usual.burst) if usual else burst, kept=MAX_KEPT)
+            self._tighter[what, tenant_id] = per_second, buckets
+            if len(self._tighter) > MAX_KEPT:
+                self._tighter.popitem(last=False)
+        return buckets
 
     def subject(self, what: str, who: Hashable) -> None:
         """Count one of a shopper or a session. Raises RateLimitedError."""
@@ -143,14 +217,23 @@ class Rates:
         else:
             self._guesses.wrong((name, address), self._clock())
 
-    def _take(self, by: str, buckets: TokenBuckets | None, key: Hashable) -> None:
-        if buckets and (wait := buckets.take(key, self._clock())):
-            raise _limited(by, wait)
+    def _take(self, by: str, buckets: TokenBuckets | None, key: Hashable) -> Quota | None:
+        if buckets is None:
+            return None
+        now = self._clock()
+        wait = buckets.take(key, now)
+        left = buckets.left(key, now)
+        reset = wait or (buckets.burst - left) / buckets.rate
+        quota = Quota(by, int(buckets.burst), ceil(buckets.burst / buckets.rate), 0 if wait else int(left), ceil(reset))
+        if wait:
+            raise _limited(by, wait, quota)
+        return quota
 
 
-def _limited(by: str, wait: float) -> RateLimitedError:
+def _limited(by: str, wait: float, quota: Quota | None = None) -> RateLimitedError:
     LIMITED.labels(by).inc()
-    return RateLimitedError("rate-limited", f"too many of one {by}; wait for Retry-After seconds", retry_after=ceil(wait))
+    detail = f"too many of one {by}; wait for Retry-After seconds"
+    return RateLimitedError("rate-limited", detail, retry_after=ceil(wait), quota=quota)
 
 
 def _buckets(rate: str | None) -> TokenBuckets | None:

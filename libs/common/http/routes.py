@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -22,17 +22,18 @@ from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
 from libs.common.auth import InvalidTokenError, Principal, Verifier, bearer
+from libs.common.choices import Choices
 from libs.common.database import Connection
 from libs.common.decision import Message, Viewer
-from libs.common.errors import CartwrightError, MalformedError, NotFoundError, RejectedError
+from libs.common.errors import MalformedError
 from libs.common.http.arguments import Arguments
 from libs.common.http.asking import origin_of
 from libs.common.http.guards import Facing, Guard, for_strangers, guard, public
+from libs.common.http.origins import named_tenant, show
 from libs.common.http.problem import make_private, problem_of
-from libs.common.http.rates import Rates, address_of
+from libs.common.http.rates import Quota, Rates, address_of
 from libs.common.http.reading import (
     NOTHING,
-    UNKEEPABLE,
     Headers,
     header,
     headers_of,
@@ -43,9 +44,8 @@ from libs.common.http.reading import (
     request_id_of,
     unkeepable_query,
 )
-from libs.common.http.refusals import note
+from libs.common.http.refusals import note, refusal_of
 from libs.common.http.server import OPERATORS
-from libs.common.json_text import pointer_part
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.idempotency import Answer, Claim, Replayed
 from libs.common.messaging.repairs import ParkedMessages
@@ -55,8 +55,6 @@ from libs.common.standings import Standings
 from libs.common.telemetry import Counter, Histogram, RequestSpan, request_span
 
 MAX_WAIT_SECONDS = 30
-MAX_ERRORS = 100
-"""So many of what is wrong with a request are told."""
 MAX_DIGITS = 18
 """Of a number in a header: Python refuses to read endless ones."""
 
@@ -91,6 +89,8 @@ class Service:
     """What its consumer group has parked, for routes that show it."""
     standings: Standings = field(default_factory=Standings)
     """Which tenants may begin nothing new."""
+    choices: Choices = field(default_factory=Choices)
+    """What they have chosen of limits and pages."""
 
 
 class Call:
@@ -107,6 +107,10 @@ class Call:
         self.preferences = preferences(headers)
         self.idempotency_key: str | None = None
         self.body: Any = None
+        self.quota: Quota | None = None
+        """What is left to the caller, of what counts them most strictly."""
+        self.concerns: UUID | None = None
+        """Whose it is what a stranger asks for, once that is known: whether a page of theirs may read the answer."""
         self._span = span
         self._principal: Principal | None = None
 
@@ -116,6 +120,7 @@ class Call:
             self._principal = await self.service.verifier.verify(bearer(header(self.headers, b"authorization")))
         except InvalidTokenError as error:
             if error.of is not None:  # genuine, and over: where it could begin nothing, a new one could not either
+                self.concerns = error.of.tenant_id
                 self.demand_open(error.of)
             raise
         self._span.of_tenant(self._principal.tenant_id)
@@ -270,9 +275,14 @@ class GuardedRoute(APIRoute):
                 response.raw_headers.append((b"x-request-id", request_id.encode()))
                 if call.known is not None:
                     make_private(response)
+                quota = call.quota
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the edge turns whatever it is into a problem
                 response = problem_of(error, request_id=request_id, instance=instance_of(scope), scope=self.rule.permission or "")
                 note(error, scope, self.path, call.known)
+                quota = getattr(error, "quota", None) or call.quota
+            if quota is not None:
+                response.raw_headers += quota.headers
+            show(response, call.service.choices, headers, call.known.tenant_id if call.known else call.concerns)
             span.answered(response.status_code)
         self._count(response.status_code, time.perf_counter() - started)
         await response(scope, receive, send)
@@ -281,14 +291,16 @@ class GuardedRoute(APIRoute):
         rule = self.rule
         if rule.permission is not None:
             await call.authenticate()
+            call.quota = call.service.rates.request(call.principal)
         if rule.costly:
-            await call.service.rates.admit(self.path, call.known, call.address)
+            call.quota = await call.service.rates.admit(self.path, call.known, call.address, buys=rule.buys)
         call.idempotency_key = idempotency_key(call.headers, demanded=rule.idempotent)
         body, unkeepable = NOTHING, [*unkeepable_query(call.request.scope["query_string"])]
         if self.body_field is not None:
             body, found = await read_json(call.headers, call.request.receive)
             unkeepable += found
             call.body = None if body is NOTHING else body
+            call.concerns = call.concerns or named_tenant(call.body)
         if rule.permission is not None and (rule.platform_only or rule.instead not in call.principal.permissions):
             call.principal.demand(rule.permission, of_platform=rule.platform_only)
         if rule.permission is not None:
@@ -297,9 +309,9 @@ class GuardedRoute(APIRoute):
         try:
             arguments = await self._arguments.of(call.request, call, body)
         except RequestValidationError as error:
-            raise await _refusal(error.errors(), call, unkeepable) from error
+            raise await refusal_of(error.errors(), call, unkeepable) from error
         if unkeepable:
-            raise await _refusal([], call, unkeepable)
+            raise await refusal_of([], call, unkeepable)
         response: Response = await self.endpoint(**arguments)
         return response
 
@@ -312,21 +324,6 @@ class GuardedRoute(APIRoute):
     @cached_property
     def _latency(self) -> Histogram:
         return LATENCY.labels(*self._named)
-
-
-async def _refusal(errors: Sequence[Any], call: Call, unkeepable: Sequence[str]) -> CartwrightError:
-    """404 for a path that cannot be an object of ours or is not the caller's, 400 for headers, 422 for the rest."""
-    problems = [(tuple(map(str, each["loc"])), each["msg"]) for each in errors]
-    if any(location[0] == "path" for location, _ in problems):
-        return NotFoundError("not-found", "there is nothing here for you")
-    if any(location[0] == "header" for location, _ in problems):
-        return MalformedError("bad-header", "; ".join(f"{location[-1]}: {message}" for location, message in problems))
-    if call.rule.sees is not None:
-        await call.rule.sees(call)
-    told = [{"pointer": pointer, "detail": UNKEEPABLE} for pointer in unkeepable] or [
-        {"pointer": "/" + "/".join(map(pointer_part, location[1:])), "detail": message} for location, message in problems
-    ]
-    return RejectedError("schema", "the request breaks its schema; see errors", errors=told[:MAX_ERRORS])
 
 
 def _call() -> Call:

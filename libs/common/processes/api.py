@@ -13,10 +13,12 @@ from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
 from libs.common.auth import Verifier
+from libs.common.choices import Choices
 from libs.common.database import Database
 from libs.common.http.operator import repair_routes
+from libs.common.http.origins import preflight
 from libs.common.http.rates import Rates
-from libs.common.http.reading import SLASH, path_of
+from libs.common.http.reading import SLASH, headers_of, path_of
 from libs.common.http.routes import GuardedRoute, Routes, Service
 from libs.common.http.server import OPERATORS, Door, calm_collector, closed, listen, no_route, operator_routes, serve_both
 from libs.common.keys import Keys
@@ -24,7 +26,7 @@ from libs.common.messaging.broker import Broker
 from libs.common.messaging.envelope import Reader
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.repairs import ParkedMessages
-from libs.common.processes.following import follow
+from libs.common.processes.following import Tenants, follow
 from libs.common.processes.parts import Process, ServiceParts
 from libs.common.processes.running import (
     DatabaseReady,
@@ -59,7 +61,12 @@ async def _run(parts: ServiceParts, settings: Settings, ops_port: int) -> None:
         public = stack.enter_context(listen(settings.http_host, settings.http_port, "CARTWRIGHT_HTTP_PORT"))
         operators = stack.enter_context(listen(settings.ops_host, ops_port, "CARTWRIGHT_OPS_PORT"))
         url = settings.database_url.get_secret_value()
-        database = await Database.connect(url, application=f"{parts.name}-api", size=settings.database_connections or POOL_SIZE)
+        database = await Database.connect(
+            url,
+            application=f"{parts.name}-api",
+            size=settings.database_connections or POOL_SIZE,
+            most_waiting=settings.database_waiting,
+        )
         stack.push_async_callback(database.close)
         hints = Hints(url)
         await hints.start()
@@ -74,10 +81,11 @@ async def _run(parts: ServiceParts, settings: Settings, ops_port: int) -> None:
         app.state.keys = keys
         app.state.database_ready = ready = DatabaseReady(url, f"{parts.name}-api")
         stack.callback(ready.close)
-        standings = Standings(follows=True)
-        app.state.service = Service(parts.name, shell, hints, verifier, shared, Rates(settings), parked, standings)
+        tenants = Tenants(Standings(follows=True), choices := Choices())
+        rates = Rates(settings, choices=choices)
+        app.state.service = Service(parts.name, shell, hints, verifier, shared, rates, parked, tenants.standings, choices)
         app.operators.router.routes.extend(closed(repair_routes(parked, verifier)))
-        following = asyncio.create_task(follow(keys, revocations, Broker(settings), standings), name="following")
+        following = asyncio.create_task(follow(keys, revocations, Broker(settings), tenants), name="following")
         stack.push_async_callback(ended, [following])
         calm_collector(YOUNG)
 
@@ -118,6 +126,9 @@ class Api(FastAPI):
             return
         path = path_of(scope)
         method = scope["method"]
+        if method == "OPTIONS" and (asked := preflight(self.state.service.choices, headers_of(scope))) is not None:
+            await asked(scope, receive, send)
+            return
         for route in (*self._direct.get((method, path.count("/")), ()), *self._open.get(method, ())):
             found = route.path_regex.match(path)
             if found is not None:

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import quote
 from uuid import UUID
 
 import orjson
@@ -91,6 +92,10 @@ class CheckoutModel(BaseModel):
         bool, Field(description="The payer has to do something: say how to pay if `reserved`, else ask payments what")
     ]
     quote: QuoteModel | None
+    waiting_room: Annotated[
+        str | None,
+        Field(description="Where its buyer queues, if it ended `waiting-room`", examples=["/v1/drops/tea/places"]),
+    ]
     expires_at: str
 
 
@@ -107,6 +112,7 @@ def checkout_model(checkout: Checkout) -> CheckoutModel:
         total_minor=checkout.total_minor,
         action_required=checkout.is_waiting_for_payer,
         quote=quote_model(checkout.quote) if checkout.quote else None,
+        waiting_room=f"/v1/drops/{quote(checkout.waiting_for, safe='')}/places" if checkout.waiting_for else None,
         expires_at=rfc3339(checkout.expires_at),
     )
 
@@ -166,7 +172,7 @@ def checkout_reply(call: Call, checkout: Checkout, **headers: str) -> Response:
 
 
 @ROUTES.post("/v1/checkouts", status_code=202, response_model=CheckoutModel, responses={200: {"model": CheckoutModel}})
-@guard("checkouts:write", idempotent=True, costly=True)
+@guard("checkouts:write", idempotent=True, costly=True, buys=True)
 async def start_checkout(call: Caller, body: NewCheckout) -> Response:
     """Buy a cart. 202 while it is under way; the outcome is the checkout's state and reason.
 

@@ -40,10 +40,16 @@ class Bounds:
     per_subject: int = 5
     per_address: int = 15
     per_tenant: int = 100
+    challenge_percent: int = 60
+    """At this share of a bound whoever pays is asked for proof first (3-D Secure), which a thief of numbers does not have."""
 
     def of(self, by: By) -> int:
         """The one for what is counted so."""
         return {"subject": self.per_subject, "address": self.per_address, "tenant": self.per_tenant}[by]
+
+    def first_of(self, by: By) -> int:
+        """From how many on proof is asked for; a first card that was refused is nothing odd."""
+        return max(ceil(self.of(by) * self.challenge_percent / 100), 1)
 
     def stricter(self) -> "Bounds":
         """Those of guests in a shop that has too many."""
@@ -145,6 +151,17 @@ def demand_may_try(
     seconds, by = max(waits, default=(0.0, "subject"))
     if seconds > 0:
         raise TooManyDeclinesError(by, ceil(seconds))
+
+
+def is_challenged(
+    payer: Payer, own: Declines | None, from_there: Declines | None, in_shop: Declines | None, bounds: Bounds, now: datetime
+) -> bool:
+    """Whether this payer is to be asked for proof: who is close to waiting, and every guest of a shop that has too many."""
+    window, counted = bounds.window_seconds, [own, from_there] if payer.is_guest else [own]
+    if payer.is_guest and in_shop is not None and in_shop.count(now, window) >= bounds.per_tenant:
+        return True
+    near = [(each.count(now, window), bounds.first_of(each.by)) for each in counted if each is not None]
+    return any(count >= first for count, first in near)
 
 
 def declined(declines: Declines, bounds: Bounds, subject_id: UUID, now: datetime) -> tuple[Declines, CardTestingSuspected | None]:

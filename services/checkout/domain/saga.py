@@ -70,8 +70,8 @@ TRANSITIONS: dict[CheckoutState, frozenset[CheckoutState]] = {
     S.CANCELED: frozenset(),
     S.EXPIRED: frozenset(),
 }
-Reason = FailureReason | Literal["reservation-limit", "price-changed"]
-"""Why a checkout ended. The last two are for its buyer: others are told that there was none for them."""
+Reason = FailureReason | Literal["reservation-limit", "price-changed", "waiting-room"]
+"""Why a checkout ended. The last three are for its buyer: others are told that there was none for them."""
 RESERVATION_LIMIT: Literal["reservation-limit"] = "reservation-limit"
 PRICE_CHANGED: Literal["price-changed"] = "price-changed"
 BEFORE_PAYMENT = frozenset({S.STARTED, S.RESERVED})
@@ -122,6 +122,10 @@ class Checkout(Aggregate):
     """Where its payer is, as refused cards are counted by address."""
     is_watched: bool = False
     """Some were refused before: if its payment is held, that takes one back."""
+    is_challenged: bool = False
+    """So many were that its payer is asked for proof."""
+    waiting_for: str | None = None
+    """The product whose waiting room its buyer has to go through first."""
 
     @property
     def is_final(self) -> bool:
@@ -241,6 +245,11 @@ def tell_prices(checkout: Checkout, priced: Quote) -> tuple[Checkout, Event]:
     return _end(_quoted(checkout, priced), S.FAILED, PRICE_CHANGED)
 
 
+def turn_away(checkout: Checkout, sku: str) -> tuple[Checkout, Event]:
+    """Its buyer has not been let in to one of its products: end without asking for money, and say where to queue."""
+    return _end(replace(checkout, waiting_for=sku), S.FAILED, "waiting-room")
+
+
 def correct_email(checkout: Checkout, email: str | None) -> Checkout:
     """The buyer gives another address to write to. Who gives none takes none back, and what is over stays as it is."""
     return checkout if email is None or checkout.is_final else replace(checkout, email=email)
@@ -264,6 +273,7 @@ def begin_payment(checkout: Checkout, priced: Quote, capture: CaptureMode) -> tu
         quote_hash=priced.digest,
         subject_id=checkout.subject_id,
         confirmation="client" if checkout.confirmation == "client" else None,
+        challenge="any" if checkout.is_challenged else None,
     )
 
 
@@ -310,7 +320,7 @@ def void_mismatch(checkout: Checkout) -> tuple[Checkout, Event]:
 def told(reason: Reason) -> FailureReason:
     """The word that others know for it."""
     match reason:
-        case "reservation-limit":
+        case "reservation-limit" | "waiting-room":
             return "out-of-stock"
         case "price-changed":
             return "product-unavailable"

@@ -1,6 +1,17 @@
 """Which command or event goes to which decision, and what is loaded for it."""
 
-from services.checkout.handlers import card_testing, checkouts, orders, payments, quoting, refunds, stock, tenants, timeline
+from services.checkout.handlers import (
+    card_testing,
+    checkouts,
+    drops,
+    orders,
+    payments,
+    quoting,
+    refunds,
+    stock,
+    tenants,
+    timeline,
+)
 from services.checkout.handlers.checkouts import CancelCheckout, ResumeCheckout, StartCheckout
 from services.checkout.handlers.table import HANDLERS
 
@@ -11,6 +22,7 @@ __all__ = [
     "StartCheckout",
     "card_testing",
     "checkouts",
+    "drops",
     "orders",
     "payments",
     "quoting",

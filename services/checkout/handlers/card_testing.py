@@ -18,6 +18,9 @@ REFUSED: Final = Counter(
     "Payments refused before the provider was asked, because too many cards had been, by whose number it was",
     ["by"],
 )
+CHALLENGED: Final = Counter(
+    "cartwright_card_testing_challenged_total", "Payments for which proof was asked for, because cards had been refused lately"
+)
 SUSPECTED: Final = Counter(
     "cartwright_card_testing_suspected_total",
     "Times that as many cards were refused as there may be, by whose number it was",
@@ -44,6 +47,17 @@ def demand_may_try(world: World, payer: Payer | None) -> None:
     except TooManyDeclinesError as error:
         REFUSED.labels(error.by).inc()
         raise
+
+
+def is_challenged(world: World, payer: Payer | None) -> bool:
+    """Whether their issuer is to ask them for proof."""
+    if payer is None:
+        return False
+    own, from_there, in_shop = (world.get(Declines, ref.key) for ref in to_try(payer))
+    challenged = card_testing.is_challenged(payer, own, from_there, in_shop, _bounds(world), world.now)
+    if challenged:
+        CHALLENGED.inc()
+    return challenged
 
 
 def is_watched(world: World, payer: Payer | None) -> bool:

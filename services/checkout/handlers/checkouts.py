@@ -22,7 +22,7 @@ from services.checkout.domain.quote import Address, Quote
 from services.checkout.domain.saga import CaptureMode, CartClaim, Checkout, CheckoutState, Confirmation
 from services.checkout.domain.stock import Bounds, Stock
 from services.checkout.domain.stray import StrayMoney
-from services.checkout.handlers import card_testing, quoting, stock
+from services.checkout.handlers import card_testing, drops, quoting, stock
 from services.checkout.handlers.table import HANDLERS
 
 TIMER = "checkout"
@@ -146,8 +146,13 @@ def start_checkout(world: World, message: Message[StartCheckout]) -> Checkout:
 
 
 def _paid_by(world: World, checkout: Checkout, payer: Payer | None) -> Checkout:
-    """With where its payer is, and whether a card of theirs was refused before."""
-    return replace(checkout, origin=payer.origin if payer else None, is_watched=card_testing.is_watched(world, payer))
+    """With where its payer is, and whether cards of theirs were refused before: one, or so many that proof is asked for."""
+    return replace(
+        checkout,
+        origin=payer.origin if payer else None,
+        is_watched=card_testing.is_watched(world, payer),
+        is_challenged=card_testing.is_challenged(world, payer),
+    )
 
 
 def _pay_later(world: World) -> Mapping[str, Any]:
@@ -188,10 +193,11 @@ def _to_quote(world: World, message: Message[CartFrozen]) -> Iterable[Ref]:
     if checkout is None or checkout.state is not CheckoutState.STARTED:
         return []
     counter = [Ref(OrderCounter, message.tenant_id)] if domain.quote.may_be_free(message.data) else []
-    return [*quoting.terms_refs(world, checkout), *{Ref(Stock, line.sku) for line in message.data.lines}, *counter]
+    places = drops.places(world, checkout, message.data)
+    return [*quoting.terms_refs(world, checkout), *{Ref(Stock, line.sku) for line in message.data.lines}, *places, *counter]
 
 
-@HANDLERS.on(CartFrozen, lambda m: [*_checkout(m), tenant_ref(m)], more=_to_quote)
+@HANDLERS.on(CartFrozen, lambda m: [*_checkout(m), tenant_ref(m), *drops.guarding(m.data)], more=_to_quote)
 def cart_frozen(world: World, message: Message[CartFrozen]) -> None:
     """Quote, reserve all or nothing, and ask for the money, if there is any to ask for."""
     checkout = world.get(Checkout, message.data.checkout_id)
@@ -212,6 +218,7 @@ def cart_frozen(world: World, message: Message[CartFrozen]) -> None:
     if allocations is None:
         world.save(*saga.fail(checkout, "out-of-stock" if is_within else saga.RESERVATION_LIMIT))
         return
+    drops.use_all(world, checkout, message.data)
     reserved = saga.reserve(checkout, quote, allocations)
     if reserved.expires_at != checkout.expires_at:
         world.remind(TIMER, reserved.id, reserved.expires_at)
@@ -226,6 +233,9 @@ def _refused_at(world: World, checkout: Checkout, frozen: CartFrozen, quote: Quo
     """The end of a checkout whose cart nobody may be asked to pay at these prices, if so."""
     if not quote.lines:
         return saga.fail(checkout, "cart-empty")  # else it would be an order of nothing, for nothing
+    queued = drops.to_queue_for(world, checkout, frozen)
+    if queued is not None:
+        return saga.turn_away(checkout, queued)
     if frozen.prices_valid_until is not None and frozen.prices_valid_until <= world.now:
         return saga.expire(checkout)  # heard of too late: nobody may be charged these prices any more
     if domain.quote.has_risen(frozen) and not checkout.accept_price_changes:

@@ -1,12 +1,16 @@
 """All SQL of the checkout service."""
 
-from services.checkout.repository import checkouts, orders, quoting, stock, timeline
+from services.checkout.repository import checkouts, drops, orders, quoting, stock, timeline
 from services.checkout.repository.checkouts import CHECKOUTS, CLAIMS, DECLINES, STRAYS, TENANTS
+from services.checkout.repository.drops import DROPS, PLACES
 from services.checkout.repository.orders import COUNTERS, NOTES, ORDERS, REFUNDS
 from services.checkout.repository.quoting import SHIPPING_METHODS, TAX_TABLES
 from services.checkout.repository.stock import STOCK
 
-ROWS = (TENANTS, SHIPPING_METHODS, TAX_TABLES, CLAIMS, CHECKOUTS, STRAYS, ORDERS, REFUNDS, NOTES, STOCK, DECLINES, COUNTERS)
+ROWS = (
+    *(TENANTS, SHIPPING_METHODS, TAX_TABLES, CLAIMS, CHECKOUTS, STRAYS, ORDERS, REFUNDS, NOTES, DROPS, PLACES),
+    *(STOCK, DECLINES, COUNTERS),
+)
 """Every aggregate of this service, in the order in which they are locked: the counter last, for the shortest time."""
 
 __all__ = [
@@ -14,8 +18,10 @@ __all__ = [
     "CLAIMS",
     "COUNTERS",
     "DECLINES",
+    "DROPS",
     "NOTES",
     "ORDERS",
+    "PLACES",
     "REFUNDS",
     "ROWS",
     "SHIPPING_METHODS",
@@ -24,6 +30,7 @@ __all__ = [
     "TAX_TABLES",
     "TENANTS",
     "checkouts",
+    "drops",
     "orders",
     "quoting",
     "stock",

@@ -1,6 +1,7 @@
 """The checkout service's tables. The tenant leads every key; what must never be is a constraint."""
 
 from services.checkout.tables.checkouts import CART_CLAIM, CHECKOUT, DECLINES, STRAY_MONEY, TENANT
+from services.checkout.tables.drops import DROP, DROP_PLACE
 from services.checkout.tables.holdings import HOLDINGS
 from services.checkout.tables.metadata import METADATA
 from services.checkout.tables.orders import NOTE, ORDER, ORDER_COUNTER, REFUND
@@ -12,6 +13,8 @@ __all__ = [
     "CART_CLAIM",
     "CHECKOUT",
     "DECLINES",
+    "DROP",
+    "DROP_PLACE",
     "HOLDINGS",
     "METADATA",
     "NOTE",

@@ -32,6 +32,8 @@ CHECKOUT = aggregate(
     *required(MOMENT, "started_at", "expires_at"),
     *optional(Uuid, "origin"),
     *required(Boolean, "is_watched", default="false"),
+    *optional(Text, "waiting_for"),
+    *required(Boolean, "is_challenged", default="false"),
     CheckConstraint(
         "state IN ('started', 'frozen', 'quoted', 'reserved', 'paying', 'confirmed', 'canceling', 'expiring', "
         "'failed', 'canceled', 'expired')",

@@ -165,6 +165,7 @@ async def _refresh_token(call: Call, form: Form) -> TokenAnswer:
     presented = issuer.refresh_tokens.read(form.demand("refresh_token"))
     if presented is None:
         raise _refused_refresh("made-up-refresh-token")
+    call.concerns = presented.tenant_id
     call.service.rates.subject("refresh", presented.session_id)
     known_ms = issuer.raised.latest(presented.tenant_id, access.SHOPPER_CLIENT)
     successor = issuer.refresh_tokens.successor(presented)

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import Query, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from libs.common.choices import MOST_ORIGINS, ORIGIN
 from libs.common.clock import NIL, PLATFORM, new_id
 from libs.common.contracts.external import NAMED, WRITTEN
 from libs.common.errors import ConflictError, ForeignError, NotFoundError, RejectedError
@@ -81,6 +82,24 @@ class CardTesting(BaseModel):
     per_tenant: Annotated[
         int, Field(ge=1, le=100_000, strict=True, description="Of the shop: beyond it, guests have a third of the two above")
     ] = 100
+    challenge_percent: Annotated[
+        int, Field(ge=1, le=100, strict=True, description="At this share of the bounds 3-D Secure is asked for first")
+    ] = 60
+
+
+class Limits(BaseModel):
+    """How much may be asked for in this shop. The platform's own limits stay: a tenant chooses less, never more."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    subject_per_second: Annotated[int | None, Field(ge=1, le=10_000, strict=True, description="By one shopper")] = None
+    checkouts_per_minute: Annotated[int | None, Field(ge=1, le=10_000, strict=True, description="Begun by one shopper")] = None
+    tenant_per_second: Annotated[
+        int | None, Field(ge=1, le=100_000, strict=True, description="By all of its shoppers, staff and machines")
+    ] = None
+
+
+Origin = Annotated[str, StringConstraints(pattern=f"^(?:{ORIGIN.pattern})$", max_length=300)]
 
 
 class Settings(BaseModel):
@@ -105,6 +124,15 @@ class Settings(BaseModel):
     provider_limits: ProviderLimits | None = None
     pay_later: PayLater | None = None
     card_testing: CardTesting | None = None
+    limits: Limits | None = None
+    allowed_origins: Annotated[
+        list[Origin] | None,
+        Field(
+            max_length=MOST_ORIGINS,
+            description="Where its own pages are that may ask us from a browser (CORS): https, or this machine for trials",
+            examples=[["https://shop.example.com"]],
+        ),
+    ] = None
     require_totp: Annotated[
         bool | None,
         Field(strict=True, description="Nobody of the staff signs in without a second factor. By default everybody chooses"),

@@ -23,6 +23,7 @@ _ADMIN |= {
     "carts:write",
     "checkouts:write",
     "orders:write",
+    "drops:manage",
     "settings:read",
     "settings:write",
     "webhooks:write",

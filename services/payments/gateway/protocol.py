@@ -51,8 +51,12 @@ class PaymentGateway(Protocol):
         capture: Capture,
         metadata: Mapping[str, str],
         confirmation: Confirmation = "server",
+        challenge: bool = False,
     ) -> Outcome:
-        """Announce a payment; no money moves. With client-side confirmation the payer brings the method: `method` is unused."""
+        """Announce a payment; no money moves. With client-side confirmation the payer brings the method: `method` is unused.
+
+        `challenge`: the issuer is to ask whoever pays for proof (3-D Secure), if it can.
+        """
         ...
 
     async def confirm_intent(self, key: str, intent_id: str, method: str) -> Outcome:

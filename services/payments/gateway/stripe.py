@@ -35,9 +35,9 @@ if TYPE_CHECKING:
         PaymentIntentCaptureParams,
         PaymentIntentConfirmParams,
         PaymentIntentCreateParams,
-        PaymentIntentCreateParamsPaymentMethodOptions,
         RefundCreateParams,
     )
+    from stripe.params import PaymentIntentCreateParamsPaymentMethodOptions as _Options
 
     from services.payments.domain.provider.account import Limits
     from services.payments.gateway.limits import Buckets
@@ -52,8 +52,9 @@ _WITH_CHARGE = ["latest_charge"]
 _WITH_FEE = ["latest_charge.balance_transaction"]
 _WITH_MONEY = ["balance_transaction", "failure_balance_transaction"]
 _DEFINITE = frozenset({400, 401, 403, 404})
-_SEVERAL_CAPTURES: PaymentIntentCreateParamsPaymentMethodOptions = {"card": {"request_multicapture": "if_available"}}
+_SEVERAL_CAPTURES: _Options = {"card": {"request_multicapture": "if_available"}}
 """Stripe keeps what a capture leaves (`final_capture=false`) only where this was asked for when the payment was made."""
+_CHALLENGED: _Options = {"card": {"request_multicapture": "if_available", "request_three_d_secure": "any"}}
 _PAGE = 100
 _SKEW = timedelta(minutes=5)
 """How far Stripe's clock and ours may differ, where a list begins at a time of ours."""
@@ -167,6 +168,7 @@ class StripeGateway:
         capture: Capture,
         metadata: Mapping[str, str],
         confirmation: Confirmation = "server",
+        challenge: bool = False,
     ) -> Outcome:
         """Create a PaymentIntent. Confirmed by us it takes no redirecting methods, so that it needs no return address."""
         params: PaymentIntentCreateParams = {
@@ -177,7 +179,7 @@ class StripeGateway:
             "metadata": dict(metadata),
         }
         if capture == "manual":
-            params["payment_method_options"] = _SEVERAL_CAPTURES
+            params["payment_method_options"] = _CHALLENGED if challenge else _SEVERAL_CAPTURES
         if confirmation == "server":
             params["payment_method"] = method
             params["automatic_payment_methods"] = {"enabled": True, "allow_redirects": "never"}

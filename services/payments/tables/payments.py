@@ -16,6 +16,7 @@ PAYMENT = aggregate(
     *required(BigInteger, "amount_minor"),
     *required(Text, "currency", "method", "capture"),
     *required(Text, "confirmation", default="server"),
+    *required(Boolean, "challenge", default="false"),
     *required(Text, "quote_hash", "state"),
     *optional(Text, "intent_id", "charge_id"),
     *required(BigInteger, "authorized_minor"),

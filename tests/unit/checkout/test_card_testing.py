@@ -91,6 +91,39 @@ def test_who_tries_one_card_after_another_waits_before_the_sixth_and_may_come_ag
     pay(memory, payer(HOME, is_guest=False))
 
 
+def asked(memory: Memory, who: Payer | None, *, now: datetime = NOW) -> str | None:
+    """What their payment is asked for with."""
+    begin(memory, who, now=now)
+    return memory.events(PaymentRequested)[-1].challenge
+
+
+def test_who_was_refused_often_proves_who_they_are_before_they_have_to_wait_and_nobody_else_does() -> None:
+    memory, thief = shop(tea=100), payer(is_guest=False)
+    first = USUAL.first_of("subject")
+    assert 1 < first < USUAL.per_subject
+    for number in range(first):
+        assert asked(memory, thief) is None, f"after {number} refused cards"
+        refuse(memory, thief)
+    assert asked(memory, thief) == "any"
+    assert asked(memory, payer(is_guest=False)) is None
+    assert asked(memory, None) is None, "a tenant's machine buys for others"
+    assert asked(memory, thief, now=NOW + timedelta(hours=1)) is None
+
+
+def test_guests_prove_themselves_by_their_address_and_all_of_them_while_the_shop_has_too_many_refused() -> None:
+    memory = settled(shop(tea=1_000), {"per_tenant": 10, "per_address": 10, "challenge_percent": 50})
+    for _ in range(5):
+        refuse(memory, payer(CAFE))
+    assert (asked(memory, payer(CAFE)), asked(memory, payer(CAFE, is_guest=False)), asked(memory, payer(HOME))) == (
+        "any",
+        None,
+        None,
+    )
+    for number in range(5):
+        refuse(memory, payer(f"203.0.113.{number}"))
+    assert (asked(memory, payer(HOME)), asked(memory, payer(HOME, is_guest=False))) == ("any", None)
+
+
 def test_a_good_buyer_whose_first_card_is_refused_pays_with_the_next_however_often_that_happens() -> None:
     memory, buyer = shop(tea=100), payer()
     for _ in range(2 * USUAL.per_address):

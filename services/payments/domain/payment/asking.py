@@ -52,6 +52,7 @@ def request(known: Payment | None, tenant_id: UUID, asked: PaymentRequested, now
         method=asked.method,
         capture=asked.capture,
         confirmation="client" if asked.confirmation == "client" else "server",
+        challenge=asked.challenge == "any",
         quote_hash=asked.quote_hash,
     )
     refusal = _refusal(payment)

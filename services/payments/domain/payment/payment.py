@@ -93,6 +93,8 @@ class Payment(Aggregate):
     method: str = ""
     capture: CaptureMode = "on-confirmation"
     confirmation: Confirmation = "server"
+    challenge: bool = False
+    """Whether the issuer is to ask whoever pays for proof (3-D Secure), if it can."""
     quote_hash: str = ""
     state: PaymentState = S.CREATED
     intent_id: str | None = None

@@ -181,6 +181,7 @@ def _parameters(payment: Payment, kind: OperationKind) -> dict[str, Any]:
         "method": payment.method,
         "capture": "manual",
         "confirmation": payment.confirmation,
+        **({"challenge": True} if payment.challenge else {}),
         "metadata": {
             "tenant_id": str(payment.tenant_id),
             "payment_id": str(payment.id),
