@@ -18,11 +18,10 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from deploy.cli import access
+from deploy.cli import access, reference
 from deploy.cli.contracts import files
 from deploy.cli.errors import CommandError, ExitCode
 from deploy.composition import parts_of, settings_of
-from deploy.gateway import declared
 from deploy.local.environment import OWN
 from deploy.local.ports import DEFAULT_PORTS
 from deploy.local.state import ROOT
@@ -77,19 +76,21 @@ def regenerated(document: Path, sections: Mapping[str, Section]) -> str:
     return _PART.sub(lambda match: f"{match[1]}\n{sections[match['name']]()}\n\n{match[4]}", text)
 
 
+def wanted() -> dict[Path, Section]:
+    """Return what renders each document whole: those with generated parts, and those that are nothing else."""
+    return {file: partial(regenerated, file, sections) for file, sections in documents().items()} | reference.FILES
+
+
 def stale() -> list[Path]:
     """Return the documents that differ from the code."""
-    found = [file for file, sections in documents().items() if file.read_text(encoding="utf-8") != regenerated(file, sections)]
-    routes_differ = not declared.FILE.exists() or declared.FILE.read_text(encoding="utf-8") != declared.text()
-    return [*found, *([declared.FILE] if routes_differ else ())]
+    return [file for file, text in wanted().items() if not file.is_file() or file.read_text(encoding="utf-8") != text()]
 
 
 def write() -> list[Path]:
     """Bring every document up to date; return those that were changed."""
     changed = stale()
     for document in changed:
-        text = declared.text() if document == declared.FILE else regenerated(document, documents()[document])
-        document.write_text(text, encoding="utf-8")
+        document.write_text(wanted()[document](), encoding="utf-8")
     return changed
 
 
