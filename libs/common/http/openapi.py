@@ -146,7 +146,8 @@ def _tag(path: str) -> str:
 def _about(endpoint: Callable[..., Any]) -> str:
     """What the module of a route says of itself."""
     said = str(sys.modules[endpoint.__module__].__doc__).split("\n\n", maxsplit=1)[0].removeprefix("HTTP in: ")
-    return said[:1].upper() + " ".join(said[1:].split())
+    said = " ".join(said.split())
+    return said[:1].upper() + said[1:]
 
 
 def reached(endpoint: Callable[..., Any]) -> frozenset[str]:

@@ -7,14 +7,14 @@ from fastapi import Query, Response
 from pydantic import AwareDatetime, BaseModel, Field
 
 from libs.common.clock import rfc3339
-from libs.common.contracts.external import WRITTEN
+from libs.common.contracts.external import WRITTEN, Sku
 from libs.common.http.members import Moment
 from libs.common.http.paging import Limit, Page
 from libs.common.http.routes import Call, Caller, Facing, Routes, guard, reply, reply_unless_known
 from libs.common.http.seeing import Sight, code_for, listed
 from libs.common.messaging.idempotency import Answer, Replayed
 from services.checkout import handlers, repository
-from services.checkout.api.models import AddressModel, Body, LineModel, address_model, line_model
+from services.checkout.api.models import AddressModel, Body, Email, LineModel, address_model, line_model
 from services.checkout.domain.note import Note
 from services.checkout.domain.order import FulfilmentState, Order, OrderState, PaymentState
 from services.checkout.domain.refund import Refund, RefundState
@@ -157,13 +157,26 @@ async def list_orders(
     call: Caller,
     limit: Limit = 50,
     cursor: str | None = None,
-    state: Annotated[str | None, Query(pattern="^(confirmed|canceled)$")] = None,
+    state: OrderState | None = None,
+    payment_state: PaymentState | None = None,
+    number: Annotated[int | None, Query(ge=1, le=2**62)] = None,
+    sku: Sku | None = None,
+    email: Email | None = None,
     subject_id: UUID | None = None,
     placed_after: AwareDatetime | None = None,
     placed_before: AwareDatetime | None = None,
 ) -> Response:
-    """Orders, newest first: a shopper's own, or the tenant's."""
-    where = {"subject_id": subject_id, "state": state, "placed_at >": placed_after, "placed_at <": placed_before}
+    """Orders, newest first: a shopper's own, or the tenant's. `email` is the one that an order was placed with."""
+    where = {
+        "number": number,
+        "subject_id": subject_id,
+        "state": state,
+        "payment_state": payment_state,
+        repository.orders.HAS_SKU: sku,
+        repository.orders.HAS_EMAIL: email.lower() if email else None,
+        "placed_at >": placed_after,
+        "placed_at <": placed_before,
+    }
     return await listed(call, repository.ORDERS, order_model, limit, cursor, by=["number"], newest_first=True, where=where)
 
 

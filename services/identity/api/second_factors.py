@@ -45,7 +45,7 @@ class Code(BaseModel):
 Standing = Literal["none", "pending", "active"]
 
 
-class FactorModel(BaseModel):
+class SecondFactorModel(BaseModel):
     """Where one's second factor stands."""
 
     state: Standing
@@ -108,7 +108,7 @@ async def _done(call: Call, member: Member, command: Any) -> None:
     call.service.rates.guessed(guessed_at(member), "", right=True)
 
 
-@ROUTES.get(PLACE, response_model=FactorModel, openapi_extra=OWN)
+@ROUTES.get(PLACE, response_model=SecondFactorModel, openapi_extra=OWN)
 @public
 async def read_second_factor(call: Caller, _principal: Somebody) -> Response:
     """Whether one has a second factor, and how many recovery codes are left."""
@@ -116,7 +116,7 @@ async def read_second_factor(call: Caller, _principal: Somebody) -> Response:
     state: Standing = "none"
     if factor is not None and factor.state is not FactorState.REMOVED:
         state = "active" if factor.state is FactorState.ACTIVE else "pending"
-    return reply(200, FactorModel(state=state, recovery_codes_left=len(factor.recovery) if factor else 0))
+    return reply(200, SecondFactorModel(state=state, recovery_codes_left=len(factor.recovery) if factor else 0))
 
 
 @ROUTES.post(PLACE, status_code=201, response_model=EnrolmentModel, openapi_extra=OWN)
