@@ -18,7 +18,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from deploy.cli import access, reference
+from deploy.cli import access, codes, reference
 from deploy.cli.contracts import files
 from deploy.cli.errors import CommandError, ExitCode
 from deploy.composition import parts_of, settings_of
@@ -78,7 +78,7 @@ def regenerated(document: Path, sections: Mapping[str, Section]) -> str:
 
 def wanted() -> dict[Path, Section]:
     """Return what renders each document whole: those with generated parts, and those that are nothing else."""
-    return {file: partial(regenerated, file, sections) for file, sections in documents().items()} | reference.FILES
+    return {file: partial(regenerated, file, sections) for file, sections in documents().items()} | reference.FILES | codes.FILES
 
 
 def stale() -> list[Path]:

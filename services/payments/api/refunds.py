@@ -23,7 +23,7 @@ REFUND = Sight(REFUNDS, "refund_id", as_its=(PAYMENT, "payment_id"))
 MOST_MINOR = 9_000_000_000_000_000
 
 
-class NewRefund(BaseModel):
+class NewPaymentRefund(BaseModel):
     """So much of a payment, and why; no amount is all that is left."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -63,7 +63,7 @@ def refund_model(call: Call, refund: Refund) -> RefundModel:
 
 @ROUTES.post("/v1/payments/{payment_id}/refunds", response_model=RefundModel, status_code=202)
 @guard("refunds:write", idempotent=True, sees=PAYMENT, goes_on=True)
-async def refund_payment(call: Caller, payment_id: UUID, wanted: NewRefund) -> Response:
+async def refund_payment(call: Caller, payment_id: UUID, wanted: NewPaymentRefund) -> Response:
     """Give so much of a captured payment back, or all that is left of it."""
     command = RequestRefund(payment_id=payment_id, refund_id=new_id(), amount_minor=wanted.amount_minor, reason=wanted.reason)
 
