@@ -22,6 +22,7 @@ from deploy.cli import access, codes, reference
 from deploy.cli.contracts import files
 from deploy.cli.errors import CommandError, ExitCode
 from deploy.composition import parts_of, settings_of
+from deploy.gateway import declared
 from deploy.local.environment import OWN
 from deploy.local.ports import DEFAULT_PORTS
 from deploy.local.state import ROOT
@@ -78,7 +79,8 @@ def regenerated(document: Path, sections: Mapping[str, Section]) -> str:
 
 def wanted() -> dict[Path, Section]:
     """Return what renders each document whole: those with generated parts, and those that are nothing else."""
-    return {file: partial(regenerated, file, sections) for file, sections in documents().items()} | reference.FILES | codes.FILES
+    whole = {declared.FILE: declared.text, **reference.FILES, **codes.FILES}
+    return {file: partial(regenerated, file, sections) for file, sections in documents().items()} | whole
 
 
 def stale() -> list[Path]:
@@ -234,8 +236,8 @@ def variables() -> str:
 def _declared_topics() -> dict[str, dict[str, Any]]:
     import yaml
 
-    declared = yaml.safe_load(_TOPICS_FILE.read_text(encoding="utf-8"))
-    return {name: declared["defaults"] | topic for name, topic in declared["topics"].items()}
+    listed = yaml.safe_load(_TOPICS_FILE.read_text(encoding="utf-8"))
+    return {name: listed["defaults"] | topic for name, topic in listed["topics"].items()}
 
 
 def _handlers(service: str) -> Any:
@@ -283,9 +285,9 @@ def _commands(command: Any, prefix: str) -> Iterator[tuple[str, str]]:
 def _said_below(kind: type[Any], name: str) -> str:
     """The docstring below a field, in the class that declares it."""
     declaring = next(each for each in kind.__mro__ if name in inspect.get_annotations(each))
-    [declared] = ast.parse(inspect.getsource(declaring)).body
-    assert isinstance(declared, ast.ClassDef)
-    for field, said in itertools.pairwise(declared.body):
+    [body] = ast.parse(inspect.getsource(declaring)).body
+    assert isinstance(body, ast.ClassDef)
+    for field, said in itertools.pairwise(body.body):
         if isinstance(field, ast.AnnAssign) and ast.unparse(field.target) == name and isinstance(said, ast.Expr):
             return str(ast.literal_eval(said.value))
     raise CommandError(f"{declaring.__module__}: {name} says nothing of itself; write a docstring below it")

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from deploy.composition import parts_of
+from deploy.gateway.declared import declared
 from deploy.local.state import ROOT
 from libs.common.http.openapi import operations_of
 from libs.common.http.openapi_schemas import SCHEMAS, nodes, with_names
-from libs.common.http.server import OPERATORS
 from services import SERVICES
 
 PAGES: Final = ROOT / "deploy" / "reference" / "pages"
@@ -19,14 +19,14 @@ Documents = Mapping[str, dict[str, Any]]
 
 
 def merged() -> dict[str, Any]:
-    """One document of all services. A path that each of them has is the first one's, which the gateway routes it to."""
+    """One document of all services, of what the gateway routes and where it has it."""
     documents = {service: _of_customers(service) for service in SERVICES}
     for service, names in _ambiguous(documents).items():
         with_names(documents[service], {name: service.capitalize() + name for name in names})
     first, *others = documents.values()
     first["info"] |= {"title": "Cartwright", "description": ABOUT + first["info"]["description"]}
     for other in others:
-        first["paths"] |= {path: operations for path, operations in other["paths"].items() if path not in first["paths"]}
+        first["paths"] |= other["paths"]
         for kind in KINDS:
             first["components"][kind] |= other["components"][kind]
     about = {tag["name"]: tag for made in reversed(documents.values()) for tag in made["tags"]}
@@ -48,7 +48,12 @@ def _of_customers(service: str) -> dict[str, Any]:
     from libs.common.processes.api import api_app
 
     made = json.loads(json.dumps(api_app(service, parts_of(service).routes).openapi()))
-    made["paths"] = {path: operations for path, operations in made["paths"].items() if not path.startswith(OPERATORS)}
+    shown: dict[str, Any] = {}
+    for route in declared():
+        if route.service == service:
+            path, behind = (each.replace(":path}", "}") for each in (route.path, route.behind or route.path))
+            shown.setdefault(path, {})[route.method.lower()] = made["paths"][behind][route.method.lower()]
+    made["paths"] = shown
     return dict(made)
 
 
