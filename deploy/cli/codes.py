@@ -55,7 +55,7 @@ def rendered() -> str:
         for code, statuses in declared().items()
         if code not in written["others"]
     ]
-    return json.dumps(told, indent=1, ensure_ascii=False) + "\n"
+    return "[\n" + ",\n".join(json.dumps(each, ensure_ascii=False) for each in told) + "\n]\n"
 
 
 def _sources() -> Iterator[Path]:

@@ -1,8 +1,10 @@
 """Clients that others' tools make of our OpenAPI document buy, refund and list: nothing in them knows our API otherwise."""
 
 import asyncio
+import html
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,10 +16,7 @@ import pytest
 
 from deploy.cli import reference
 from deploy.cli.tenants import Wish, onboarded
-from deploy.composition import parts_of
 from deploy.local.state import ROOT
-from libs.common.processes.api import api_app
-from services import SERVICES
 from tests.shared.market import Market
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -42,19 +41,14 @@ def _run(*command: str | Path, given: str = "", env: Mapping[str, str] | None = 
     return done.stdout
 
 
-async def _given(market: Market) -> str:
-    """What whoever is given an account is told, and the doors that stand behind one address."""
+async def _given(market: Market) -> dict[str, str]:
+    """What whoever is given an account is told."""
     found = await onboarded(market.api, Wish.of("market"))
-    doors = {
-        segment: market.api.stack.url(service)
-        for service in SERVICES
-        for path in api_app(service, parts_of(service).routes).openapi()["paths"]
-        for segment in path.strip("/").split("/")[:2]
-        if segment != "v1"
-    }
-    secret = found.client.secret()
-    client = {"client_id": found.client.client_id, "client_secret": secret}
-    return json.dumps({"doors": doors, "tenant_id": str(found.tenant_id), **client})
+    address = market.api.stack.gateway_url
+    if address is None:
+        pytest.skip("not proven: generated clients and the guides buy through the gateway (there is no Envoy for this platform)")
+    client = {"client_id": found.client.client_id, "client_secret": found.client.secret()}
+    return {"address": address, "tenant_id": str(found.tenant_id), **client}
 
 
 def _has_sold(told: str, unit_minor: int) -> None:
@@ -81,7 +75,7 @@ async def test_a_client_made_by_openapi_python_client_buys_refunds_and_lists(mar
     left_out = [line for line in said.splitlines() if line.startswith("WARNING")]
     assert all("-exports/" in line for line in left_out), "nothing but files to take away, which it has no word for"
     shutil.copy(SCRIPTS / "buy.py.txt", tmp_path / "buy.py")
-    told = await asyncio.to_thread(_run, python, tmp_path / "buy.py", given=await _given(market))
+    told = await asyncio.to_thread(_run, python, tmp_path / "buy.py", given=json.dumps(await _given(market)))
     _has_sold(told, 101)
 
 
@@ -109,5 +103,43 @@ async def test_a_client_of_openapi_fetch_and_generated_types_compiles_buys_refun
         _run(modules / ".bin" / "tsc", *options, "buy.ts", cwd=tmp_path)
 
     await asyncio.to_thread(compile_it)
-    told = await asyncio.to_thread(_run, node, "buy.js", cwd=tmp_path, env={"GIVEN": await _given(market)})
+    told = await asyncio.to_thread(_run, node, "buy.js", cwd=tmp_path, env={"GIVEN": json.dumps(await _given(market))})
     _has_sold(told, 102)
+
+
+GUIDED = "http://localhost:8080"
+"""The address that `./cartwright up` names where nothing else has the port."""
+
+
+def _blocks(page: str) -> str:
+    """The code of a guide, block after block, as one program."""
+    text = (reference.PAGES / page).read_text(encoding="utf-8")
+    return "\n".join(html.unescape(block) for block in re.findall(r"<pre><code>(.*?)</code></pre>", text, re.DOTALL))
+
+
+async def _as_guided(market: Market, page: str) -> str:
+    given, code = await _given(market), _blocks(page)
+    said = {GUIDED: given["address"], "YOUR_TENANT_ID": given["tenant_id"]}
+    said |= {"YOUR_CLIENT_ID": given["client_id"], "YOUR_CLIENT_SECRET": given["client_secret"]}
+    for words, meant in said.items():
+        code = code.replace(words, meant)
+    return code
+
+
+async def test_what_the_guide_for_a_shop_says_buys(market: Market, tmp_path: Path) -> None:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("not proven: the code of the guide for a shop (there is no node)")
+    (tmp_path / "shop.mjs").write_text(await _as_guided(market, "start-shop.html"), encoding="utf-8")
+    assert "confirmed" in await asyncio.to_thread(_run, node, tmp_path / "shop.mjs")
+
+
+async def test_what_the_guide_for_an_integrator_says_gives_money_back(market: Market, tmp_path: Path) -> None:
+    shopper = market.shop.shopper("customer:guided")
+    cart_id = await market.cart(shopper, {"SKU-3": 1})
+    started = await shopper.check_out(cart_id, key="guided", method="pm_card_visa", wait_seconds=20)
+    assert (await shopper.outcome(started, patience_seconds=240))["state"] == "confirmed"
+    (tmp_path / "integrator.py").write_text(await _as_guided(market, "start-integrator.html"), encoding="utf-8")
+    said = await asyncio.to_thread(_run, sys.executable, tmp_path / "integrator.py")
+    assert "refunded" in said
+    assert "nothing twice" in said
