@@ -31,14 +31,16 @@ Statuses = Mapping[str, int]
 def declared() -> dict[str, frozenset[int]]:
     """Every code, and the statuses that it comes with."""
     found: dict[str, set[int]] = {"internal": {500}}
-    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in _sources()}
-    statuses = _statuses(trees)
-    for path, tree in trees.items():
-        for code, status in _raised(tree, path, statuses):
-            found.setdefault(code, set()).add(status)
-    for code, status in _made_up():
+    for code, status in (*written_in({path: path.read_text(encoding="utf-8") for path in _sources()}), *_made_up()):
         found.setdefault(code, set()).add(status)
     return {code: frozenset(found[code]) for code in sorted(found)}
+
+
+def written_in(sources: Mapping[Path, str]) -> list[tuple[str, int]]:
+    """The codes that stand in these modules, each with its status."""
+    trees = {path: ast.parse(text) for path, text in sources.items()}
+    statuses = _statuses(trees)
+    return [each for path, tree in trees.items() for each in _raised(tree, path, statuses)]
 
 
 def advice() -> dict[str, dict[str, str]]:
