@@ -66,7 +66,7 @@ const order_id = sure(checkout.order_id, "order");
 
 const granted = await anybody.POST("/oauth/token", {
   body: { grant_type: "client_credentials", client_id: given.client_id, client_secret: given.client_secret },
-  bodySerializer: (body) => new URLSearchParams(body as unknown as Record<string, string>),
+  headers: { "Content-Type": "application/x-www-form-urlencoded" },
 });
 const machine = caller(sure(granted.data, "token").access_token);
 const path = { order_id };
