@@ -167,10 +167,13 @@ async def _read_for_payer(call: Call, payment: Payment, intent_id: str) -> Respo
     return reply(200, payment_model(call, payment, shown), Cache_Control="no-store")
 
 
+AT_ONCE: dict[int | str, dict[str, Any]] = {200: {"model": PaymentModel, "description": "There is nothing to wait for"}}
+
+
 # --- Acting -------------------------------------------------------------------------------------------------------
 
 
-@ROUTES.post("/v1/payments/{payment_id}/capture", response_model=PaymentModel, status_code=202)
+@ROUTES.post("/v1/payments/{payment_id}/capture", response_model=PaymentModel, status_code=202, responses=AT_ONCE)
 @guard("payments:capture", idempotent=True, sees=PAYMENT, goes_on=True)
 async def capture_payment(call: Caller, payment_id: UUID, wanted: Annotated[CaptureRequest | None, Body()] = None) -> Response:
     """Take so much of what is held, or all of it."""
@@ -178,14 +181,14 @@ async def capture_payment(call: Caller, payment_id: UUID, wanted: Annotated[Capt
     return await _act(call, CapturePayment(payment_id=payment_id, amount_minor=wanted.amount_minor, final=wanted.final))
 
 
-@ROUTES.post("/v1/payments/{payment_id}/void", response_model=PaymentModel, status_code=202)
+@ROUTES.post("/v1/payments/{payment_id}/void", response_model=PaymentModel, status_code=202, responses=AT_ONCE)
 @guard("payments:void", idempotent=True, sees=PAYMENT, goes_on=True)
 async def void_payment(call: Caller, payment_id: UUID) -> Response:
     """Let go of what is held."""
     return await _act(call, VoidPayment(payment_id=payment_id, reason=BY_HAND))
 
 
-@ROUTES.post("/v1/payments/{payment_id}/resolve", response_model=PaymentModel, status_code=202)
+@ROUTES.post("/v1/payments/{payment_id}/resolve", response_model=PaymentModel, status_code=202, responses=AT_ONCE)
 @guard("payments:resolve", idempotent=True, sees=PAYMENT, goes_on=True)
 async def resolve_payment(call: Caller, payment_id: UUID, wanted: ResolveRequest) -> Response:
     """Have the payment's unknown outcomes looked into now. `did-not-happen` counts if the provider's object agrees.
