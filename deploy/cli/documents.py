@@ -18,7 +18,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from deploy.cli import access
+from deploy.cli import access, codes, reference
 from deploy.cli.contracts import files
 from deploy.cli.errors import CommandError, ExitCode
 from deploy.composition import parts_of, settings_of
@@ -77,19 +77,22 @@ def regenerated(document: Path, sections: Mapping[str, Section]) -> str:
     return _PART.sub(lambda match: f"{match[1]}\n{sections[match['name']]()}\n\n{match[4]}", text)
 
 
+def wanted() -> dict[Path, Section]:
+    """Return what renders each document whole: those with generated parts, and those that are nothing else."""
+    whole = {declared.FILE: declared.text, **reference.FILES, **codes.FILES}
+    return {file: partial(regenerated, file, sections) for file, sections in documents().items()} | whole
+
+
 def stale() -> list[Path]:
     """Return the documents that differ from the code."""
-    found = [file for file, sections in documents().items() if file.read_text(encoding="utf-8") != regenerated(file, sections)]
-    routes_differ = not declared.FILE.exists() or declared.FILE.read_text(encoding="utf-8") != declared.text()
-    return [*found, *([declared.FILE] if routes_differ else ())]
+    return [file for file, text in wanted().items() if not file.is_file() or file.read_text(encoding="utf-8") != text()]
 
 
 def write() -> list[Path]:
     """Bring every document up to date; return those that were changed."""
     changed = stale()
     for document in changed:
-        text = declared.text() if document == declared.FILE else regenerated(document, documents()[document])
-        document.write_text(text, encoding="utf-8")
+        document.write_text(wanted()[document](), encoding="utf-8")
     return changed
 
 
@@ -233,8 +236,8 @@ def variables() -> str:
 def _declared_topics() -> dict[str, dict[str, Any]]:
     import yaml
 
-    declared = yaml.safe_load(_TOPICS_FILE.read_text(encoding="utf-8"))
-    return {name: declared["defaults"] | topic for name, topic in declared["topics"].items()}
+    listed = yaml.safe_load(_TOPICS_FILE.read_text(encoding="utf-8"))
+    return {name: listed["defaults"] | topic for name, topic in listed["topics"].items()}
 
 
 def _handlers(service: str) -> Any:
@@ -282,9 +285,9 @@ def _commands(command: Any, prefix: str) -> Iterator[tuple[str, str]]:
 def _said_below(kind: type[Any], name: str) -> str:
     """The docstring below a field, in the class that declares it."""
     declaring = next(each for each in kind.__mro__ if name in inspect.get_annotations(each))
-    [declared] = ast.parse(inspect.getsource(declaring)).body
-    assert isinstance(declared, ast.ClassDef)
-    for field, said in itertools.pairwise(declared.body):
+    [body] = ast.parse(inspect.getsource(declaring)).body
+    assert isinstance(body, ast.ClassDef)
+    for field, said in itertools.pairwise(body.body):
         if isinstance(field, ast.AnnAssign) and ast.unparse(field.target) == name and isinstance(said, ast.Expr):
             return str(ast.literal_eval(said.value))
     raise CommandError(f"{declaring.__module__}: {name} says nothing of itself; write a docstring below it")

@@ -31,6 +31,11 @@ class Shop:
         async for order in self._everything("checkout", "/v1/orders"):
             yield order
 
+    async def orders_numbered(self, number: int) -> list[dict[str, Any]]:
+        """Return the order of this number, if there is one."""
+        token = await self._client.token()
+        return [order async for order in self.api.everything("checkout", "/v1/orders", token, {"number": str(number)})]
+
     async def order(self, order_id: str) -> dict[str, Any]:
         """Return one order, with its refunds."""
         found: dict[str, Any] = (

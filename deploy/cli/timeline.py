@@ -58,7 +58,7 @@ async def _ids(shop: Shop, order: str) -> list[str]:
             return [str(UUID(order))]
         except ValueError as error:
             raise CommandError(f"{order!r} is neither an id nor a number", ExitCode.USAGE) from error
-    return [each["id"] async for each in shop.orders() if each["number"] == int(order)]
+    return [each["id"] for each in await shop.orders_numbered(int(order))]
 
 
 def lines(found: dict[str, Any]) -> list[str]:

@@ -16,6 +16,7 @@ from libs.common.database import Connection
 from libs.common.errors import RejectedError
 from libs.common.http.audit import audit_routes
 from libs.common.http.exports import export_routes
+from libs.common.http.members import Moment
 from libs.common.http.paging import Limit, Page, Paging
 from libs.common.http.parked import parked_routes
 from libs.common.http.routes import Call, Caller, Facing, Routes, guard, replay, reply, reply_unless_known
@@ -83,7 +84,7 @@ class CartModel(BaseModel):
     """A cart as clients see it."""
 
     id: UUID
-    state: str
+    state: CartState
     version: int
     currency: str
     lines: list[LineModel]
@@ -92,7 +93,7 @@ class CartModel(BaseModel):
     total_minor: int
     checkout_id: UUID | None
     order_id: UUID | None
-    expires_at: str
+    expires_at: Moment
 
 
 class LineAnswer(BaseModel):
@@ -103,6 +104,10 @@ class LineAnswer(BaseModel):
     discount_minor: int
     total_minor: int
     version: int
+
+
+Put = LineAnswer | CartModel
+"""What a line that was put is answered with; the whole cart with `Prefer: return=representation`."""
 
 
 class ProductModel(BaseModel):
@@ -295,7 +300,7 @@ def line_answer(call: Call, cart: Cart, sku: str, status: int) -> Response:
     return reply(status, answer, ETag=f'"{cart.version}"', **location)
 
 
-@ROUTES.put("/v1/carts/{cart_id}/lines/{sku}", response_model=LineAnswer, responses={201: {"model": LineAnswer}})
+@ROUTES.put("/v1/carts/{cart_id}/lines/{sku}", response_model=Put, responses={201: {"model": Put}})
 @guard("carts:write", sees=CART)
 async def put_line(call: Caller, cart_id: UUID, sku: SkuPath, body: LineQuantity) -> Response:
     """Put so many of a SKU, in the place of what stood there."""
@@ -307,7 +312,7 @@ async def put_line(call: Caller, cart_id: UUID, sku: SkuPath, body: LineQuantity
     return line_answer(call, cart, sku, status)
 
 
-@ROUTES.post("/v1/carts/{cart_id}/lines", response_model=LineAnswer)
+@ROUTES.post("/v1/carts/{cart_id}/lines", response_model=Put)
 @guard("carts:write", idempotent=True, sees=CART)
 async def add_line(call: Caller, cart_id: UUID, body: NewLine) -> Response:
     """Put so many more of a SKU."""

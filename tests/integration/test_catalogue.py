@@ -101,8 +101,9 @@ DEFINER_FUNCTIONS: dict[str, str | None] = {
     "reviews_counted": "app",
     "client_for_grant": "app",
     "api_key_for_grant": "app",
+    "order_terms": None,
 }
-UNDER_THE_POLICIES = {"inbox_fence", "inbox_heads", "client_for_grant", "api_key_for_grant"}
+UNDER_THE_POLICIES = {"inbox_fence", "inbox_heads", "client_for_grant", "api_key_for_grant", "order_terms"}
 """Those among them that see what their caller sees."""
 """The functions that act as the owner, and which roles may call each. None: it is a trigger's."""
 

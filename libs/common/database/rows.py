@@ -180,7 +180,8 @@ class Rows(Generic[A]):
         """So many of a tenant's rows in the order of some columns, by default the key; without those that are deleted.
 
         `after` are these columns' values in the last row of the page before. `where` says what a column must be, or with an
-        operator behind its name (`placed_at <`) what to compare it with; None says nothing.
+        operator behind its name (`placed_at <`) what to compare it with, where `{}` stands in it if not at its end; None says
+        nothing.
         """
         wanted = {name: value for name, value in where.items() if value is not None}
         conditions = [*wanted, *(["deleted_at IS NULL"] if "deleted_at" in self._names else [])]
@@ -276,7 +277,9 @@ def _paged(table: str, by: tuple[str, ...], conditions: tuple[str, ...], *, newe
         demands.append(f"({order}) {'<' if newest_first else '>'} ({values})")
     for condition in conditions:
         name, _, operator = condition.partition(" ")
-        demands.append(f't."{name}" {operator}' if operator == "IS NULL" else f't."{name}" {operator or "="} {next(places)}')
+        if operator != "IS NULL":
+            operator = operator.format(next(places)) if "{}" in operator else f"{operator or '='} {next(places)}"
+        demands.append(f't."{name}" {operator}')
     order = ", ".join(f't."{name}" DESC' if newest_first else f't."{name}"' for name in by)
     return f'FROM "{table}" t WHERE {" AND ".join(demands)} ORDER BY {order} LIMIT {next(places)}'
 

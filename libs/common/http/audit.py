@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, BaseModel, Field
 
 from libs.common.clock import PLATFORM, rfc3339
 from libs.common.errors import RejectedError
+from libs.common.http.members import Moment
 from libs.common.http.paging import Limit, Page, Paging
 from libs.common.http.routes import Call, Caller, Facing, Routes, guard
 
@@ -29,7 +30,7 @@ class AuditEntry(BaseModel):
     """One act: by whom, from where, on what. The digests of the thing's states tell that it changed, and not what it is."""
 
     number: Annotated[int, Field(description="Its place in the tenant's chain in this service, without gaps")]
-    at: str
+    at: Moment
     actor: Annotated[str, Field(description="A subject; a service of its own accord; empty for a stranger")]
     client_id: str
     session_id: str

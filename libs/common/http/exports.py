@@ -6,6 +6,7 @@ what is sealed, stays here: whoever reads an export could do nothing with it but
 
 import hashlib
 from collections.abc import AsyncIterator
+from typing import Any
 from uuid import UUID
 
 import orjson
@@ -38,7 +39,8 @@ def export_routes(service: str, holdings: Holdings) -> Routes:
 
     path = f"/v1/{service}-exports/{{tenant_id}}"
     demanded = guard(OPERATOR, instead=OWNER, sees=_own_of_path, costly=True, streams=True)
-    routes.get(path, response_class=Response)(demanded(export_tenant))
+    lines: dict[int | str, dict[str, Any]] = {200: {"content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}}
+    routes.get(path, response_class=Response, responses=lines)(demanded(export_tenant))
     return routes
 
 

@@ -9,12 +9,13 @@ from uuid import UUID
 
 import orjson
 from fastapi import Query
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from libs.common.clock import rfc3339
 from libs.common.decision import Unreadable
 from libs.common.errors import MalformedError
+from libs.common.http.openapi_schemas import TOLD_AS_NULL
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
@@ -27,7 +28,7 @@ class Page(BaseModel, Generic[M]):
     """One page of a list; `next_cursor` is null on the last."""
 
     items: list[M]
-    next_cursor: str | None
+    next_cursor: Annotated[str | None, Field(json_schema_extra={TOLD_AS_NULL: True})]
 
 
 def _text(part: str) -> str:

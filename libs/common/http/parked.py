@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.contracts.external import WRITTEN
 from libs.common.http.asking import origin_of
+from libs.common.http.members import Moment
 from libs.common.http.paging import Limit, Page, Paging
 from libs.common.http.routes import Call, Caller, Facing, Routes, guard, replay, reply
 from libs.common.messaging.idempotency import Answer, Replayed
@@ -36,7 +37,7 @@ class ParkedMessage(BaseModel):
     reason: str
     detail: str
     attempts: int
-    parked_at: str
+    parked_at: Moment
 
 
 class WholeMessage(ParkedMessage):

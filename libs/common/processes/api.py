@@ -7,7 +7,6 @@ from typing import Any
 
 import uvloop
 from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
@@ -15,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from libs.common.auth import Verifier
 from libs.common.choices import Choices
 from libs.common.database import Database
+from libs.common.http.openapi import document
 from libs.common.http.operator import repair_routes
 from libs.common.http.origins import preflight
 from libs.common.http.rates import Rates
@@ -148,22 +148,12 @@ class PublicApi(Api):
         self.operators = Api(name, apart)
         self.operators.state = self.state
         self.operators.openapi = self.openapi  # type: ignore[method-assign]
-        self._routes = routes.routes
+        self._service, self._routes = name, routes.routes
 
     def openapi(self) -> dict[str, Any]:
-        """FastAPI's document of both, with the security scheme and the errors that every route shares."""
+        """The document of both."""
         if self.openapi_schema is None:
-            document = get_openapi(title=self.title, version=self.version, routes=self._routes)
-            schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
-            schemes["bearer"] = {"type": "http", "scheme": "bearer", "bearerFormat": "at+jwt"}
-            for path in document.get("paths", {}).values():
-                for operation in path.values():
-                    operation["responses"].pop("422", None)
-                    operation["responses"]["default"] = {
-                        "description": "A problem (RFC 9457)",
-                        "content": {"application/problem+json": {"schema": {"type": "object"}}},
-                    }
-            self.openapi_schema = document
+            self.openapi_schema = document(self._service, self.version, self._routes)
         return self.openapi_schema
 
 

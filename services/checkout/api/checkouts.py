@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, model_validator
 from libs.common.clock import new_id, rfc3339
 from libs.common.contracts.checkout import PAYMENT_METHOD
 from libs.common.contracts.external import NAMED
+from libs.common.http.members import Moment
 from libs.common.http.routes import Call, Caller, Facing, Routes, guard, reply, reply_unless_known
 from libs.common.http.seeing import Sight
 from libs.common.messaging.idempotency import Answer, Replayed
@@ -81,7 +82,7 @@ class CheckoutModel(BaseModel):
     """A checkout as clients see it. `order_id` is there once there is an order."""
 
     id: UUID
-    state: str
+    state: CheckoutState
     reason: str | None
     cart_id: UUID
     order_id: UUID | None
@@ -96,7 +97,7 @@ class CheckoutModel(BaseModel):
         str | None,
         Field(description="Where its buyer queues, if it ended `waiting-room`", examples=["/v1/drops/tea/places"]),
     ]
-    expires_at: str
+    expires_at: Moment
 
 
 def checkout_model(checkout: Checkout) -> CheckoutModel:

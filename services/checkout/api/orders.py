@@ -7,16 +7,17 @@ from fastapi import Query, Response
 from pydantic import AwareDatetime, BaseModel, Field
 
 from libs.common.clock import rfc3339
-from libs.common.contracts.external import WRITTEN
+from libs.common.contracts.external import WRITTEN, Sku
+from libs.common.http.members import Moment
 from libs.common.http.paging import Limit, Page
 from libs.common.http.routes import Call, Caller, Facing, Routes, guard, reply, reply_unless_known
 from libs.common.http.seeing import Sight, code_for, listed
 from libs.common.messaging.idempotency import Answer, Replayed
 from services.checkout import handlers, repository
-from services.checkout.api.models import AddressModel, Body, LineModel, address_model, line_model
+from services.checkout.api.models import AddressModel, Body, Email, LineModel, address_model, line_model
 from services.checkout.domain.note import Note
-from services.checkout.domain.order import Order, PaymentState
-from services.checkout.domain.refund import Refund
+from services.checkout.domain.order import FulfilmentState, Order, OrderState, PaymentState
+from services.checkout.domain.refund import Refund, RefundState
 
 ROUTES = Routes(Facing.CUSTOMERS)
 REFUND_FAILED = "refund_failed"
@@ -35,14 +36,14 @@ class RefundModel(BaseModel):
 
     id: UUID
     order_id: UUID
-    state: str
+    state: RefundState
     code: str | None
     amount_minor: int
     currency: str
     lines: list[QuantityModel]
     restock: bool
     reason: str
-    requested_at: str
+    requested_at: Moment
 
 
 class OrderModel(BaseModel):
@@ -50,12 +51,13 @@ class OrderModel(BaseModel):
 
     id: UUID
     number: int
-    state: str
+    state: OrderState
     reason: str | None
     payment_state: Annotated[
-        str | None, Field(description="`captured` also if there was nothing to pay; absent if it is off and no money is held")
+        PaymentState | None,
+        Field(description="`captured` also if there was nothing to pay; absent if it is off and no money is held"),
     ]
-    fulfilment_state: str
+    fulfilment_state: FulfilmentState
     currency: str
     lines: list[LineModel]
     subtotal_minor: int
@@ -73,7 +75,7 @@ class OrderModel(BaseModel):
     checkout_id: UUID
     payment_id: Annotated[UUID | None, Field(description="Absent if there was nothing to pay")]
     subject_id: UUID
-    placed_at: str
+    placed_at: Moment
 
 
 class NewNote(Body):
@@ -89,7 +91,7 @@ class NoteModel(BaseModel):
     order_id: UUID
     body: str
     author: str
-    written_at: str
+    written_at: Moment
 
 
 class NotesModel(BaseModel):
@@ -155,13 +157,26 @@ async def list_orders(
     call: Caller,
     limit: Limit = 50,
     cursor: str | None = None,
-    state: Annotated[str | None, Query(pattern="^(confirmed|canceled)$")] = None,
+    state: OrderState | None = None,
+    payment_state: PaymentState | None = None,
+    number: Annotated[int | None, Query(ge=1, le=2**62)] = None,
+    sku: Sku | None = None,
+    email: Email | None = None,
     subject_id: UUID | None = None,
     placed_after: AwareDatetime | None = None,
     placed_before: AwareDatetime | None = None,
 ) -> Response:
-    """Orders, newest first: a shopper's own, or the tenant's."""
-    where = {"subject_id": subject_id, "state": state, "placed_at >": placed_after, "placed_at <": placed_before}
+    """Orders, newest first: a shopper's own, or the tenant's. `email` is the one that an order was placed with."""
+    where = {
+        "number": number,
+        "subject_id": subject_id,
+        "state": state,
+        "payment_state": payment_state,
+        repository.orders.HAS_SKU: sku,
+        repository.orders.HAS_EMAIL: email.lower() if email else None,
+        "placed_at >": placed_after,
+        "placed_at <": placed_before,
+    }
     return await listed(call, repository.ORDERS, order_model, limit, cursor, by=["number"], newest_first=True, where=where)
 
 

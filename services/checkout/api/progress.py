@@ -29,7 +29,10 @@ MOVED = b": this process leaves; come back\n\n"
 @ROUTES.get(
     "/v1/checkouts/{checkout_id}/events",
     response_class=StreamingResponse,
-    responses={200: {"content": {"text/event-stream": {}}}, 204: {"description": "Over, and seen to the end"}},
+    responses={
+        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
+        204: {"description": "Over, and seen to the end"},
+    },
 )
 @guard("checkouts:read", sees=CHECKOUT, streams=True)
 async def follow_checkout(call: Caller, checkout_id: UUID, last_event_id: Annotated[str, Header()] = "") -> Response:

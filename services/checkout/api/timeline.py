@@ -8,11 +8,12 @@ from pydantic import BaseModel
 
 from libs.common.auth import Principal
 from libs.common.clock import rfc3339
+from libs.common.http.members import Moment
 from libs.common.http.routes import Call, Caller, Facing, Routes, guard, reply
 from services.checkout import repository
 from services.checkout.api.checkouts import CHECKOUT
 from services.checkout.api.orders import ORDER
-from services.checkout.domain.timeline import Told, tell
+from services.checkout.domain.timeline import EntryKind, Told, tell
 
 ROUTES = Routes(Facing.CUSTOMERS)
 
@@ -25,13 +26,13 @@ class CauseModel(BaseModel):
     inferred: bool
 
 
-class EntryModel(BaseModel):
+class TimelineEntryModel(BaseModel):
     """Something that happened. `after_ms` is the time from the end of its cause."""
 
     id: str
-    at: str
+    at: Moment
     service: str
-    kind: str
+    kind: EntryKind
     name: str
     cause: CauseModel | None
     after_ms: int | None
@@ -50,19 +51,19 @@ class TimelineModel(BaseModel):
     order_id: UUID
     number: int | None
     trace_ids: list[str]
-    items: list[EntryModel]
+    items: list[TimelineEntryModel]
 
 
 STAFF_ONLY = frozenset({"code", "outcome", "attempt"})
 """What issuers and the provider said exactly: whoever tries stolen cards must not learn it."""
 
 
-def entry_model(told: Told, principal: Principal) -> EntryModel:
+def entry_model(told: Told, principal: Principal) -> TimelineEntryModel:
     """An entry for an answer; a shopper is not told who of the staff did it, nor what was said of the card."""
     entry, cause = told.entry, told.cause
     details = {name: value for name, value in entry.details.items() if not (principal.is_shopper and name in STAFF_ONLY)}
     is_told = not principal.is_shopper or entry.actor == str(principal.subject)
-    return EntryModel(
+    return TimelineEntryModel(
         id=entry.event_id,
         at=rfc3339(entry.at),
         service=entry.service,

@@ -16,6 +16,10 @@ COUNTERS = Rows(tables.ORDER_COUNTER, OrderCounter)
 REFUNDS = Rows(tables.REFUND, Refund)
 NOTES = Rows(tables.NOTE, Note)
 
+_TERM = "IN (SELECT o.number FROM order_term o WHERE o.tenant_id = $1 AND o.kind = '{}' AND o.term = {{}})"
+HAS_SKU, HAS_EMAIL = (f"number {_TERM.format(kind)}" for kind in ("sku", "email"))
+"""For `where`: orders with a line of this SKU, and those that this address placed, written in small letters."""
+
 _order = tables.ORDER.c
 
 

@@ -4,7 +4,7 @@ from services.checkout.tables.checkouts import CART_CLAIM, CHECKOUT, DECLINES, S
 from services.checkout.tables.drops import DROP, DROP_PLACE
 from services.checkout.tables.holdings import HOLDINGS
 from services.checkout.tables.metadata import METADATA
-from services.checkout.tables.orders import NOTE, ORDER, ORDER_COUNTER, REFUND
+from services.checkout.tables.orders import NOTE, ORDER, ORDER_COUNTER, ORDER_TERM, REFUND
 from services.checkout.tables.quoting import SHIPPING_METHOD, TAX_TABLE
 from services.checkout.tables.stock import STOCK
 from services.checkout.tables.timeline import TIMELINE, TIMELINE_REBUILD
@@ -20,6 +20,7 @@ __all__ = [
     "NOTE",
     "ORDER",
     "ORDER_COUNTER",
+    "ORDER_TERM",
     "REFUND",
     "SHIPPING_METHOD",
     "STOCK",

@@ -7,10 +7,10 @@ from services.checkout.tables.metadata import METADATA
 
 HOLDINGS = Holdings(
     metadata=METADATA,
-    left_out=["timeline_entry_rebuild"],
+    left_out=["order_term", "timeline_entry_rebuild"],
     under_way=[
         UnderWay("checkout", but(FINAL)),
         UnderWay("refund", in_state({RefundState.REQUESTED, RefundState.PENDING})),
     ],
 )
-"""What stands beside a projection while it is rebuilt is in nobody's export."""
+"""What orders are found by, and what stands beside a projection while it is rebuilt, is in nobody's export."""

@@ -60,7 +60,21 @@ ORDER = aggregate(
     CheckConstraint("refunding_minor >= 0 AND refunded_minor >= 0", name="customer_order_refunded"),
     CheckConstraint("captured_minor >= 0", name="customer_order_captured"),
     Index("customer_order_of_subject", "tenant_id", "subject_id", "number"),
+    Index("customer_order_by_state", "tenant_id", "state", "number"),
+    Index("customer_order_by_payment_state", "tenant_id", "payment_state", "number"),
+    Index("customer_order_by_time", "tenant_id", "placed_at"),
 )
+
+ORDER_TERM = Table(
+    "order_term",
+    METADATA,
+    *required(Uuid, "tenant_id"),
+    *required(Text, "kind", "term"),
+    *required(BigInteger, "number"),
+    PrimaryKeyConstraint("tenant_id", "kind", "term", "number", name="order_term_pkey"),
+    CheckConstraint("kind IN ('sku', 'email')", name="order_term_kind"),
+)
+"""What orders are found by besides: the database itself writes it beside each."""
 
 ORDER_COUNTER = Table(
     "order_counter",

@@ -13,6 +13,7 @@ from libs.common.clock import new_id, rfc3339
 from libs.common.contracts.external import WRITTEN
 from libs.common.decision import present
 from libs.common.errors import ConflictError
+from libs.common.http.members import Moment
 from libs.common.http.paging import Limit, Page
 from libs.common.http.routes import Caller, Facing, Routes, guard, reply
 from libs.common.http.seeing import Sight, listed
@@ -51,8 +52,8 @@ class ApiKeyModel(BaseModel):
     id: UUID
     name: str
     scopes: list[str]
-    created_at: str
-    expires_at: str
+    created_at: Moment
+    expires_at: Moment
     last_used_on: date | None = None
     """The last day, in UTC, on which it was exchanged for a token."""
 

@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import parse_qs, urlencode
 from uuid import UUID
 
@@ -23,7 +24,7 @@ from services.identity.api import second_step
 from services.identity.api.desk import Desk
 from services.identity.api.issuer import Issuer
 from services.identity.api.member_tokens import new_code
-from services.identity.api.oauth import MAX_FIELDS, UNCACHED, Form, form_of
+from services.identity.api.oauth import FORM, MAX_FIELDS, UNCACHED, Form, form_of
 from services.identity.api.pages import sign_in_page
 from services.identity.domain.client import Client, tenant_of
 from services.identity.domain.member import Member, email_key
@@ -34,6 +35,16 @@ ROUTES = Routes(Facing.CUSTOMERS)
 ROUTE = "/oauth/authorize"
 ASKED = ("response_type", "client_id", "redirect_uri", "scope", "state", "code_challenge", "code_challenge_method")
 MAX_LENGTH = 2_000
+_NEEDED = frozenset({"response_type", "client_id", "redirect_uri", "code_challenge", "code_challenge_method"})
+IN_QUERY = {
+    "parameters": [{"name": name, "in": "query", "required": name in _NEEDED, "schema": {"type": "string"}} for name in ASKED]
+}
+_FIELDS = {name: {"type": "string"} for name in (*ASKED, "email", "password", "ticket", "code")}
+IN_A_FORM = {"requestBody": {"required": True, "content": {FORM: {"schema": {"type": "object", "properties": _FIELDS}}}}}
+PAGES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "A page to sign in on", "content": {"text/html": {"schema": {"type": "string"}}}},
+    303: {"description": "Back to the application, with a code or an error"},
+}
 SCOPE = re.compile(r"[a-z:-]+(?: [a-z:-]+)*")
 WRONG = "The e-mail address or the password is not right."
 LATER = "Too many tries from here. Wait a minute, then try again."
@@ -120,7 +131,7 @@ def _refused(call: Call, asked: Asked) -> Response | None:
     return None if fault is None else _sent_back(call, asked, error=fault[0], error_description=fault[1])
 
 
-@ROUTES.get(ROUTE, response_class=Response)
+@ROUTES.get(ROUTE, response_class=Response, responses=PAGES, openapi_extra=IN_QUERY)
 @for_strangers
 async def show_sign_in(call: Caller) -> Response:
     """Ask a member to sign in, for an application that is to act for them."""
@@ -132,7 +143,7 @@ async def show_sign_in(call: Caller) -> Response:
     return _refused(call, asked) or sign_in_page(asked.tenant, asked.fields, asked.redirect_uri)
 
 
-@ROUTES.post(ROUTE, response_class=Response)
+@ROUTES.post(ROUTE, response_class=Response, responses=PAGES, openapi_extra=IN_A_FORM)
 @for_strangers
 async def sign_in(call: Caller) -> Response:
     """Let a member in who knows the password, and has their second factor; back they go to the application, with a code."""

@@ -13,6 +13,7 @@ from libs.common.clock import PLATFORM, new_id, rfc3339
 from libs.common.contracts.external import WRITTEN
 from libs.common.decision import absent, foreign, present
 from libs.common.errors import ConflictError, RejectedError
+from libs.common.http.members import Moment
 from libs.common.http.paging import Limit, Page
 from libs.common.http.routes import Call, Caller, Facing, Routes, guard, reply
 from libs.common.http.seeing import listed
@@ -43,7 +44,7 @@ class SecretModel(BaseModel):
     """A secret, as far as anybody may see it again."""
 
     id: UUID
-    created_at: str
+    created_at: Moment
 
 
 class ClientModel(BaseModel):

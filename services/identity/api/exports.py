@@ -10,6 +10,7 @@ from libs.common.http.routes import Caller, Facing, Routes, guard, reply
 from services import SERVICES
 from services.identity import tables
 from services.identity.api.tenants import tenant_of_path
+from services.identity.domain.tenant import TenantStatus
 
 ROUTES = Routes(Facing.CUSTOMERS)
 ROUTES.include_router(export_routes("identity", tables.HOLDINGS))
@@ -26,7 +27,7 @@ class ExportModel(BaseModel):
     """Of what a tenant's export consists. Each part's last line is its manifest: how many rows of what, and their SHA-256."""
 
     tenant_id: UUID
-    status: str
+    status: TenantStatus
     parts: list[PartModel]
 
 

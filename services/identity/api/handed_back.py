@@ -15,7 +15,7 @@ from libs.common.clock import PLATFORM, now
 from libs.common.http.routes import Call, Caller, Facing, Routes, for_strangers
 from services.identity import repository
 from services.identity.api.issuer import Issuer
-from services.identity.api.oauth import FORM, Form, answered, authenticate, unknown_client
+from services.identity.api.oauth import BY_CLIENT, FORM, REFUSED, Form, answered, authenticate, unknown_client
 from services.identity.api.tokens import RefreshToken
 from services.identity.domain import access
 from services.identity.domain.client import Client
@@ -32,7 +32,7 @@ TOKEN_FIELDS: dict[str, Any] = {
         "client_secret": {"type": "string"},
     },
 }
-IN_A_FORM = {"security": [], "requestBody": {"required": True, "content": {FORM: {"schema": TOKEN_FIELDS}}}}
+IN_A_FORM = {"security": BY_CLIENT, "requestBody": {"required": True, "content": {FORM: {"schema": TOKEN_FIELDS}}}}
 
 
 class Introspection(BaseModel):
@@ -135,14 +135,14 @@ async def _told_of_refresh(call: Call, client: Client, token: RefreshToken) -> I
     )
 
 
-@ROUTES.post("/oauth/revoke", openapi_extra=IN_A_FORM)
+@ROUTES.post("/oauth/revoke", responses=REFUSED, openapi_extra=IN_A_FORM)
 @for_strangers
 async def revoke_token(call: Caller) -> Response:
     """Take a token back, with its session if it has one; whatever it is, the answer is the same."""
     return await answered(call, "/oauth/revoke", _revoke)
 
 
-@ROUTES.post("/oauth/introspect", response_model=Introspection, response_model_exclude_none=True, openapi_extra=IN_A_FORM)
+@ROUTES.post("/oauth/introspect", response_model=Introspection, responses=REFUSED, openapi_extra=IN_A_FORM)
 @for_strangers
 async def introspect_token(call: Caller) -> Response:
     """Whether a token of the client's own tenant is good, and for what."""

@@ -1,7 +1,7 @@
 """Invitations to a tenant's staff. A token leaves by the event alone, unless the stack writes to nobody."""
 
 import unicodedata
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import Response
@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from libs.common.clock import new_id, now, rfc3339
 from libs.common.contracts.external import NAMED, WRITTEN
 from libs.common.errors import ConflictError, RejectedError
+from libs.common.http.members import Moment
 from libs.common.http.paging import Limit, Page
 from libs.common.http.refusals import refused
 from libs.common.http.routes import Call, Caller, Facing, Routes, for_strangers, guard, reply
@@ -58,8 +59,8 @@ class InvitationModel(BaseModel):
     id: UUID
     email: str
     roles: list[str]
-    state: str
-    expires_at: str
+    state: InvitationState | Literal["expired"]
+    expires_at: Moment
     token: str | None = None
 
 

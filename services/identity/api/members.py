@@ -7,6 +7,7 @@ from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.clock import rfc3339
+from libs.common.http.members import Moment
 from libs.common.http.paging import Limit, Page
 from libs.common.http.routes import Caller, Facing, Routes, guard, reply
 from libs.common.http.seeing import Sight, listed
@@ -39,8 +40,8 @@ class MemberModel(BaseModel):
     email: str
     name: str
     roles: list[str]
-    state: str
-    joined_at: str
+    state: MemberState
+    joined_at: Moment
 
 
 def member_model(member: Member) -> MemberModel:

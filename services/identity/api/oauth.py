@@ -229,6 +229,20 @@ async def answered(call: Call, route: str, work: Callable[[Call, Form], Awaitabl
     return reply(200, answer, **UNCACHED)
 
 
+class OAuthErrorModel(BaseModel):
+    """A refusal as RFC 6749 §5.2 has it."""
+
+    error: str
+    error_description: str
+
+
+REFUSED: dict[int | str, dict[str, Any]] = {
+    400: {"model": OAuthErrorModel, "description": "Not granted"},
+    401: {"model": OAuthErrorModel, "description": "Not the client's secret"},
+    503: {"model": OAuthErrorModel, "description": "Temporarily unavailable"},
+}
+BY_CLIENT: list[dict[str, list[str]]] = [{}, {"client": []}]
+"""A client proves itself by HTTP Basic or in the form; the public one of shoppers has nothing to prove itself with."""
 _FORM_SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["grant_type"],
@@ -249,7 +263,8 @@ _FORM_SCHEMA: dict[str, Any] = {
 @ROUTES.post(
     "/oauth/token",
     response_model=TokenAnswer,
-    openapi_extra={"security": [], "requestBody": {"required": True, "content": {FORM: {"schema": _FORM_SCHEMA}}}},
+    responses=REFUSED,
+    openapi_extra={"security": BY_CLIENT, "requestBody": {"required": True, "content": {FORM: {"schema": _FORM_SCHEMA}}}},
 )
 @for_strangers
 async def issue_token(call: Caller) -> Response:

@@ -1,6 +1,6 @@
 """A member's own second factor: begun, confirmed with a first code, renewed and removed. Nobody else's is to be seen here."""
 
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 from fastapi import Depends, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -42,17 +42,20 @@ class Code(BaseModel):
     code: Annotated[str, Field(min_length=6, max_length=40, pattern=r"^[A-Za-z0-9 -]*$")]
 
 
-class FactorModel(BaseModel):
+Standing = Literal["none", "pending", "active"]
+
+
+class SecondFactorModel(BaseModel):
     """Where one's second factor stands."""
 
-    state: str
+    state: Standing
     recovery_codes_left: int
 
 
 class EnrolmentModel(BaseModel):
     """What an authenticator app is to be given. Shown here and never again."""
 
-    state: str
+    state: FactorState
     secret: str
     uri: str
     qr_svg: str
@@ -105,16 +108,15 @@ async def _done(call: Call, member: Member, command: Any) -> None:
     call.service.rates.guessed(guessed_at(member), "", right=True)
 
 
-@ROUTES.get(PLACE, response_model=FactorModel, openapi_extra=OWN)
+@ROUTES.get(PLACE, response_model=SecondFactorModel, openapi_extra=OWN)
 @public
 async def read_second_factor(call: Caller, _principal: Somebody) -> Response:
     """Whether one has a second factor, and how many recovery codes are left."""
     _, factor, _ = await _found(call)
-    state = FactorState.REMOVED if factor is None else factor.state
-    model = FactorModel(
-        state="none" if state is FactorState.REMOVED else state, recovery_codes_left=len(factor.recovery) if factor else 0
-    )
-    return reply(200, model)
+    state: Standing = "none"
+    if factor is not None and factor.state is not FactorState.REMOVED:
+        state = "active" if factor.state is FactorState.ACTIVE else "pending"
+    return reply(200, SecondFactorModel(state=state, recovery_codes_left=len(factor.recovery) if factor else 0))
 
 
 @ROUTES.post(PLACE, status_code=201, response_model=EnrolmentModel, openapi_extra=OWN)

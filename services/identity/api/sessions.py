@@ -10,6 +10,7 @@ from libs.common.auth import ROLES, SHOPPER, Principal, bearer
 from libs.common.clock import NIL, new_id, rfc3339
 from libs.common.decision import absent
 from libs.common.errors import NotFoundError, RejectedError
+from libs.common.http.members import Moment
 from libs.common.http.paging import Limit, Page
 from libs.common.http.refusals import refused
 from libs.common.http.routes import Call, Caller, Facing, Routes, for_strangers, public, reply
@@ -115,10 +116,10 @@ class SessionModel(BaseModel):
     session_id: UUID
     subject_id: UUID
     guest: bool
-    began_at: str
-    refreshed_at: str
+    began_at: Moment
+    refreshed_at: Moment
     refresh_count: int
-    expires_at: str
+    expires_at: Moment
 
 
 def session_model(session: Session) -> SessionModel:

@@ -9,7 +9,7 @@ from libs.common.clock import PLATFORM, rfc3339
 from libs.common.http.routes import Call, Caller, Facing, Routes, guard, reply
 from services.identity.api.issuer import Issuer
 from services.identity.api.keyring import Said
-from services.identity.domain.signing_key import SigningKey
+from services.identity.domain.signing_key import KeyState, SigningKey
 
 ROUTES = Routes(Facing.CUSTOMERS)
 
@@ -18,7 +18,7 @@ class SigningKeyModel(BaseModel):
     """A signing key as operators see it."""
 
     kid: str
-    state: str
+    state: KeyState
     not_before: str
     """Since when it signs; of the next one, when it may at the earliest."""
     not_after: str | None = None
@@ -49,7 +49,7 @@ def signing_key_model(key: SigningKey) -> SigningKeyModel:
     """A key for an answer."""
     return SigningKeyModel(
         kid=key.kid,
-        state=str(key.state),
+        state=key.state,
         not_before=rfc3339(key.not_before),
         not_after=key.not_after and rfc3339(key.not_after),
     )

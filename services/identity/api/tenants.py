@@ -22,7 +22,7 @@ from services.identity import repository
 from services.identity.api.desk import Desk
 from services.identity.api.invitations import InvitationModel, invitation_model
 from services.identity.domain.member import email_key
-from services.identity.domain.tenant import PROVISIONERS, Tenant
+from services.identity.domain.tenant import PROVISIONERS, Tenant, TenantStatus
 from services.identity.handlers import AskOwner, ChangeTenant, OnboardTenant
 
 ROUTES = Routes(Facing.CUSTOMERS)
@@ -154,7 +154,7 @@ class TenantModel(BaseModel):
     tenant_id: UUID
     slug: str
     name: str
-    status: str
+    status: TenantStatus
     currency: str
     country: str
     version: int

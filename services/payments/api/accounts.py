@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 from libs.common.clock import NIL, rfc3339
 from libs.common.decision import Message
 from libs.common.errors import ConflictError, NotFoundError, RejectedError, UnavailableError
+from libs.common.http.members import Moment
 from libs.common.http.routes import Call, Caller, Facing, Routes, guard, reply
 from libs.common.messaging.shell import Failure
 from libs.common.sealing import MasterKeys
@@ -58,7 +59,7 @@ class AccountRequest(BaseModel):
     webhook_secrets: Annotated[list[WebhookKey], Field(max_length=MAX_WEBHOOK_SECRETS)]
 
 
-class AccountModel(BaseModel):
+class ProviderAccountModel(BaseModel):
     """An account as its owner sees it: of secrets the last four characters."""
 
     provider: str
@@ -66,8 +67,8 @@ class AccountModel(BaseModel):
     api_key: str | None
     webhook_secrets: list[str]
     livemode: bool
-    created_at: str
-    rotated_at: str
+    created_at: Moment
+    rotated_at: Moment
 
 
 class RewrappedModel(BaseModel):
@@ -77,9 +78,9 @@ class RewrappedModel(BaseModel):
     failed: int
 
 
-def account_model(account: ProviderAccount) -> AccountModel:
+def account_model(account: ProviderAccount) -> ProviderAccountModel:
     """An account for an answer."""
-    return AccountModel(
+    return ProviderAccountModel(
         provider=account.provider,
         account=account.account_id,
         api_key=None if account.api_key_hint is None else f"…{account.api_key_hint}",
@@ -90,7 +91,7 @@ def account_model(account: ProviderAccount) -> AccountModel:
     )
 
 
-@ROUTES.get("/v1/provider-accounts/stripe", response_model=AccountModel)
+@ROUTES.get("/v1/provider-accounts/stripe", response_model=ProviderAccountModel)
 @guard("provider-accounts:write")
 async def read_account(call: Caller) -> Response:
     """The tenant's own account, masked."""
@@ -101,7 +102,7 @@ async def read_account(call: Caller) -> Response:
     return reply(200, account_model(found[0]), ETag=f'"{found[0].version}"', **NO_STORE)
 
 
-@ROUTES.put("/v1/provider-accounts/stripe", response_model=AccountModel)
+@ROUTES.put("/v1/provider-accounts/stripe", response_model=ProviderAccountModel)
 @guard("provider-accounts:write")
 async def put_account(call: Caller, given: AccountRequest) -> Response:
     """Take the tenant's account as given, whole, after the provider has said whose key it is."""

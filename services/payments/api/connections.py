@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from libs.common.clock import now, rfc3339
 from libs.common.errors import NotFoundError, UnavailableError
 from libs.common.http.asking import origin_of
+from libs.common.http.members import Moment
 from libs.common.http.routes import Call, Caller, Facing, Routes, guard, reply
 from libs.common.messaging.audit import Act, append
 from services.payments.domain.provider.account import AccountNotProvenError, SeenAccount
@@ -28,7 +29,7 @@ class BegunModel(BaseModel):
 
     authorize_url: str
     state: str
-    expires_at: str
+    expires_at: Moment
 
 
 class CodeRequest(BaseModel):

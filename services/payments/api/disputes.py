@@ -6,6 +6,7 @@ from fastapi import Response
 from pydantic import BaseModel
 
 from libs.common.clock import rfc3339
+from libs.common.http.members import Moment
 from libs.common.http.paging import Limit, Page
 from libs.common.http.routes import Caller, Facing, Routes, guard, reply
 from libs.common.http.seeing import Sight, listed
@@ -21,18 +22,18 @@ class DisputeModel(BaseModel):
     """A dispute as staff see it. What was withdrawn and not reinstated is gone."""
 
     id: UUID
-    state: str
+    state: DisputeStatus
     payment_id: UUID
     order_id: UUID
     amount_minor: int
     currency: str
     reason: str
-    respond_by: str | None
+    respond_by: Moment | None
     withdrawn_minor: int
     reinstated_minor: int
     fee_minor: int
     fee_currency: str
-    created_at: str
+    created_at: Moment
 
 
 def dispute_model(dispute: Dispute) -> DisputeModel:

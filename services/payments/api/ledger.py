@@ -14,6 +14,7 @@ from starlette.responses import StreamingResponse
 
 from libs.common.clock import now, rfc3339
 from libs.common.errors import RejectedError
+from libs.common.http.members import Moment
 from libs.common.http.paging import Limit, Page, Paging, page
 from libs.common.http.routes import Call, Caller, Facing, Routes, guard
 from services.payments.domain.money.ledger import Entry, EntryKind
@@ -30,7 +31,7 @@ class _NotAcceptableError(RejectedError):
     status = 406
 
 
-class AccountModel(BaseModel):
+class LedgerAccountModel(BaseModel):
     """An account in one currency: what went in and out, and what is in it, seen from its own side."""
 
     code: str
@@ -40,12 +41,12 @@ class AccountModel(BaseModel):
     balance_minor: int
 
 
-class EntryModel(BaseModel):
+class LedgerEntryModel(BaseModel):
     """A transfer from one account to another."""
 
     id: UUID
-    posted_at: str
-    kind: str
+    posted_at: Moment
+    kind: EntryKind
     debit: str
     credit: str
     amount_minor: int
@@ -55,9 +56,9 @@ class EntryModel(BaseModel):
     exchange_rate: str | None = None
 
 
-def account_model(balance: Balance) -> AccountModel:
+def account_model(balance: Balance) -> LedgerAccountModel:
     """An account for an answer."""
-    return AccountModel(
+    return LedgerAccountModel(
         code=balance.code,
         currency=balance.currency,
         debited_minor=balance.debited_minor,
@@ -66,9 +67,9 @@ def account_model(balance: Balance) -> AccountModel:
     )
 
 
-def entry_model(entry: Entry) -> EntryModel:
+def entry_model(entry: Entry) -> LedgerEntryModel:
     """An entry for an answer."""
-    return EntryModel(
+    return LedgerEntryModel(
         id=entry.id,
         posted_at=rfc3339(_bookmark(entry).moment),
         kind=entry.kind,
@@ -82,7 +83,7 @@ def entry_model(entry: Entry) -> EntryModel:
     )
 
 
-@ROUTES.get("/v1/ledger/accounts", response_model=Page[AccountModel])
+@ROUTES.get("/v1/ledger/accounts", response_model=Page[LedgerAccountModel])
 @guard("ledger:read")
 async def list_accounts(call: Caller) -> Response:
     """Every account that was ever posted to, with its balance, by currency."""
@@ -116,13 +117,16 @@ def _ndjson(entries: Sequence[Entry]) -> str:
 
 JSON = "application/json"
 EXPORTS: Mapping[str, _Export] = {
-    "text/csv": _Export(",".join(EntryModel.model_fields) + "\r\n", _csv),
+    "text/csv": _Export(",".join(LedgerEntryModel.model_fields) + "\r\n", _csv),
     "application/x-ndjson": _Export("", _ndjson),
 }
 """RFC 4180, and a JSON object a line."""
 
 
-@ROUTES.get("/v1/ledger/entries", response_model=Page[EntryModel])
+AS_FILES: dict[int | str, dict[str, Any]] = {200: {"content": {each: {"schema": {"type": "string"}} for each in EXPORTS}}}
+
+
+@ROUTES.get("/v1/ledger/entries", response_model=Page[LedgerEntryModel], responses=AS_FILES)
 @guard("ledger:read")
 async def list_entries(
     call: Caller,

@@ -11,11 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.clock import rfc3339
 from libs.common.contracts.external import WRITTEN
+from libs.common.http.members import Moment
 from libs.common.http.paging import Limit, Page, Paging
 from libs.common.http.routes import Call, Caller, Facing, Routes, guard, reply
 from libs.common.sealing import SealError
-from services.payments.domain.payment.payment import Payment
-from services.payments.domain.provider.operation import Operation, Verdict
+from services.payments.domain.payment.payment import Payment, PaymentState
+from services.payments.domain.provider.operation import Operation, OperationKind, Verdict
 from services.payments.domain.provider.outcome import Outcome, Throttled, as_kept
 from services.payments.gateway.accounts import Access
 from services.payments.gateway.looking import look_up
@@ -36,15 +37,15 @@ class UnknownModel(BaseModel):
     payment_id: UUID
     operation_id: UUID
     refund_id: UUID | None
-    kind: str
+    kind: OperationKind
     attempt: int
     tries: int
     awaits_person: bool
     intent_id: str | None
     amount_minor: int
     currency: str
-    first_sent_at: str
-    next_look_at: str | None
+    first_sent_at: Moment
+    next_look_at: Moment | None
     outcome: dict[str, Any] | None
 
 
@@ -63,7 +64,7 @@ class ResolvingModel(BaseModel):
 
     tenant_id: UUID
     payment_id: UUID
-    state: str
+    state: PaymentState
     operation_ids: list[UUID]
 
 
@@ -83,8 +84,8 @@ async def resolve_unknown(call: Caller, payment_id: UUID, word: Word) -> Respons
     readings = await read_unknown(call, word.tenant_id, payment_id)
     command = ResolvePayment(payment_id=payment_id, readings=readings, verdict=word.verdict, reason=word.reason)
     payment: Payment = await call.execute(command, tenant_id=word.tenant_id)
-    state, keys = str(payment.state), [each.operation_id for each in readings]
-    return reply(202, ResolvingModel(tenant_id=word.tenant_id, payment_id=payment_id, state=state, operation_ids=keys))
+    keys = [each.operation_id for each in readings]
+    return reply(202, ResolvingModel(tenant_id=word.tenant_id, payment_id=payment_id, state=payment.state, operation_ids=keys))
 
 
 async def read_unknown(call: Call, tenant_id: UUID, payment_id: UUID) -> tuple[Reading, ...]:
@@ -126,7 +127,7 @@ def _model(operation: Operation, payment: Payment) -> UnknownModel:
         payment_id=operation.payment_id,
         operation_id=operation.id,
         refund_id=operation.refund_id,
-        kind=str(operation.kind),
+        kind=operation.kind,
         attempt=operation.attempt,
         tries=operation.tries,
         awaits_person=operation.awaits_person,

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from libs.common.clock import rfc3339
 from libs.common.contracts.external import WRITTEN
 from libs.common.errors import UnavailableError
+from libs.common.http.members import Moment
 from libs.common.http.paging import Limit, Page
 from libs.common.http.routes import Call, Caller, Facing, Routes, guard, reply, reply_unless_known
 from libs.common.http.seeing import Sight, code_for, listed
@@ -63,7 +64,7 @@ class PaymentModel(BaseModel):
     """A payment as clients see it. `client_secret` and `next_action` are its payer's alone, while there is something to do."""
 
     id: UUID
-    state: str
+    state: PaymentState
     checkout_id: UUID
     order_id: UUID | None
     amount_minor: int
@@ -77,8 +78,8 @@ class PaymentModel(BaseModel):
     decline_code: Annotated[
         str | None, Field(description="What the issuer said; a shopper reads `card_declined` where that is of no use to them")
     ]
-    expires_at: str | None
-    created_at: str
+    expires_at: Moment | None
+    created_at: Moment
     client_secret: str | None = None
     next_action: NextAction | None = None
 
@@ -166,27 +167,30 @@ async def _read_for_payer(call: Call, payment: Payment, intent_id: str) -> Respo
     return reply(200, payment_model(call, payment, shown), Cache_Control="no-store")
 
 
+AT_ONCE: dict[int | str, dict[str, Any]] = {200: {"model": PaymentModel, "description": "There is nothing to wait for"}}
+
+
 # --- Acting -------------------------------------------------------------------------------------------------------
 
 
-@ROUTES.post("/v1/payments/{payment_id}/capture", response_model=PaymentModel, status_code=202)
+@ROUTES.post("/v1/payments/{payment_id}/capture", response_model=PaymentModel, status_code=202, responses=AT_ONCE)
 @guard("payments:capture", idempotent=True, sees=PAYMENT, goes_on=True)
-async def capture(call: Caller, payment_id: UUID, wanted: Annotated[CaptureRequest | None, Body()] = None) -> Response:
+async def capture_payment(call: Caller, payment_id: UUID, wanted: Annotated[CaptureRequest | None, Body()] = None) -> Response:
     """Take so much of what is held, or all of it."""
     wanted = wanted or CaptureRequest()
     return await _act(call, CapturePayment(payment_id=payment_id, amount_minor=wanted.amount_minor, final=wanted.final))
 
 
-@ROUTES.post("/v1/payments/{payment_id}/void", response_model=PaymentModel, status_code=202)
+@ROUTES.post("/v1/payments/{payment_id}/void", response_model=PaymentModel, status_code=202, responses=AT_ONCE)
 @guard("payments:void", idempotent=True, sees=PAYMENT, goes_on=True)
-async def void(call: Caller, payment_id: UUID) -> Response:
+async def void_payment(call: Caller, payment_id: UUID) -> Response:
     """Let go of what is held."""
     return await _act(call, VoidPayment(payment_id=payment_id, reason=BY_HAND))
 
 
-@ROUTES.post("/v1/payments/{payment_id}/resolve", response_model=PaymentModel, status_code=202)
+@ROUTES.post("/v1/payments/{payment_id}/resolve", response_model=PaymentModel, status_code=202, responses=AT_ONCE)
 @guard("payments:resolve", idempotent=True, sees=PAYMENT, goes_on=True)
-async def resolve(call: Caller, payment_id: UUID, wanted: ResolveRequest) -> Response:
+async def resolve_payment(call: Caller, payment_id: UUID, wanted: ResolveRequest) -> Response:
     """Have the payment's unknown outcomes looked into now. `did-not-happen` counts if the provider's object agrees.
 
     409 where no look can bring them to an end, with what is in the way and what to do about it.

@@ -14,12 +14,13 @@ from libs.common.clock import new_id, now, rfc3339
 from libs.common.contracts.external import WRITTEN
 from libs.common.decision import present
 from libs.common.errors import ConflictError, NotFoundError
+from libs.common.http.members import Moment
 from libs.common.http.paging import Limit, Page
 from libs.common.http.routes import Call, Caller, Facing, Routes, guard, reply
 from libs.common.http.seeing import Sight, listed
 from libs.common.messaging.idempotency import Answer, Replayed
-from services.payments.domain.reconciliation.comparison import COLUMNS
-from services.payments.domain.reconciliation.reconciliation import DEEP, GRACE, Break, Reconciliation
+from services.payments.domain.reconciliation.comparison import COLUMNS, BreakKind, Repair
+from services.payments.domain.reconciliation.reconciliation import DEEP, GRACE, Break, BreakState, Reconciliation, RunState
 from services.payments.handlers.reconciliation import CloseBreak, RequestReconciliation
 from services.payments.repository import BREAKS, RECONCILIATIONS, TENANTS
 from services.payments.repository.bookmark import BEGINNING
@@ -53,7 +54,7 @@ class BreakModel(BaseModel):
     """A difference between the provider and us."""
 
     id: UUID
-    kind: str
+    kind: BreakKind
     subject: str
     our_id: UUID | None
     provider_id: str | None
@@ -61,12 +62,12 @@ class BreakModel(BaseModel):
     currency: str
     ours: dict[str, Any] | None
     theirs: dict[str, Any] | None
-    repair: str | None
-    state: str
-    first_seen_at: str
-    last_seen_at: str
+    repair: Repair | None
+    state: BreakState
+    first_seen_at: Moment
+    last_seen_at: Moment
     seen_count: int
-    closed_at: str | None
+    closed_at: Moment | None
     closed_by: str | None
     closed_reason: str | None
 
@@ -75,11 +76,11 @@ class ReconciliationModel(BaseModel):
     """One comparison of the books."""
 
     id: UUID
-    state: str
+    state: RunState
     window_from: str
     window_to: str
-    started_at: str
-    finished_at: str | None
+    started_at: Moment
+    finished_at: Moment | None
     counts: dict[str, int]
     totals: list[TotalsModel]
 
@@ -120,7 +121,7 @@ def _sums(sums: dict[str, int]) -> SumsModel:
 def _break_model(found: Break) -> BreakModel:
     return BreakModel(
         id=found.id,
-        kind=str(found.kind),
+        kind=found.kind,
         subject=str(found.subject),
         our_id=found.our_id,
         provider_id=found.provider_id,
@@ -129,7 +130,7 @@ def _break_model(found: Break) -> BreakModel:
         ours=found.ours,
         theirs=found.theirs,
         repair=found.repair,
-        state=str(found.state),
+        state=found.state,
         first_seen_at=rfc3339(found.first_seen_at),
         last_seen_at=rfc3339(found.last_seen_at),
         seen_count=found.seen_count,

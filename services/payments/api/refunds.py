@@ -8,11 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.clock import new_id, rfc3339
 from libs.common.contracts.external import WRITTEN
+from libs.common.http.members import Moment
 from libs.common.http.routes import Call, Caller, Facing, Routes, guard, reply, reply_unless_known
 from libs.common.http.seeing import Sight, code_for
 from libs.common.messaging.idempotency import Answer, Replayed
 from services.payments.api.payments import PAYMENT
-from services.payments.domain.money.refund import Refund
+from services.payments.domain.money.refund import Refund, RefundState
 from services.payments.handlers.refunds import CloseRefund, RequestRefund
 from services.payments.repository import REFUNDS
 
@@ -22,7 +23,7 @@ REFUND = Sight(REFUNDS, "refund_id", as_its=(PAYMENT, "payment_id"))
 MOST_MINOR = 9_000_000_000_000_000
 
 
-class NewRefund(BaseModel):
+class NewPaymentRefund(BaseModel):
     """So much of a payment, and why; no amount is all that is left."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -35,14 +36,14 @@ class RefundModel(BaseModel):
     """A refund as clients see it."""
 
     id: UUID
-    state: str
+    state: RefundState
     payment_id: UUID
     order_id: UUID
     amount_minor: int
     currency: str
     reason: str
     failure_code: Annotated[str | None, Field(description="To a shopper always `refund_failed`")]
-    created_at: str
+    created_at: Moment
 
 
 def refund_model(call: Call, refund: Refund) -> RefundModel:
@@ -62,7 +63,7 @@ def refund_model(call: Call, refund: Refund) -> RefundModel:
 
 @ROUTES.post("/v1/payments/{payment_id}/refunds", response_model=RefundModel, status_code=202)
 @guard("refunds:write", idempotent=True, sees=PAYMENT, goes_on=True)
-async def refund_payment(call: Caller, payment_id: UUID, wanted: NewRefund) -> Response:
+async def refund_payment(call: Caller, payment_id: UUID, wanted: NewPaymentRefund) -> Response:
     """Give so much of a captured payment back, or all that is left of it."""
     command = RequestRefund(payment_id=payment_id, refund_id=new_id(), amount_minor=wanted.amount_minor, reason=wanted.reason)
 

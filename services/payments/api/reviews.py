@@ -9,6 +9,7 @@ from fastapi import Response
 from pydantic import BaseModel
 
 from libs.common.clock import rfc3339
+from libs.common.http.members import Moment
 from libs.common.http.paging import Limit, Page, Paging
 from libs.common.http.routes import Call, Caller, Facing, Routes, guard
 from services.payments.domain.review import MEANINGS, Action, Review, ReviewKind, actions, operators_actions
@@ -34,7 +35,7 @@ class ReviewModel(BaseModel):
     kind: ReviewKind
     id: UUID
     meaning: str
-    since: str
+    since: Moment
     payment_id: UUID | None
     refund_id: UUID | None
     reconciliation_id: UUID | None
@@ -42,7 +43,7 @@ class ReviewModel(BaseModel):
     currency: str | None
     subject: str
     why: str | None
-    respond_by: str | None
+    respond_by: Moment | None
     actions: list[ActionModel]
 
 

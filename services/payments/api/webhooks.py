@@ -53,14 +53,20 @@ class _Signer:
     is_platform: bool
 
 
-@ROUTES.post("/v1/webhooks/stripe", response_model=ReceivedModel)
+SIGNED = {
+    "parameters": [{"name": "Stripe-Signature", "in": "header", "required": True, "schema": {"type": "string"}}],
+    "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}},
+}
+
+
+@ROUTES.post("/v1/webhooks/stripe", response_model=ReceivedModel, openapi_extra=SIGNED)
 @public
 async def receive_webhooks(call: Caller) -> Response:
     """Take an event of the platform's account, or of one connected to it, for the tenant whose object it is about."""
     return await _answer(call, None)
 
 
-@ROUTES.post("/v1/webhooks/stripe/{tenant_id}", response_model=ReceivedModel)
+@ROUTES.post("/v1/webhooks/stripe/{tenant_id}", response_model=ReceivedModel, openapi_extra=SIGNED)
 @public
 async def receive_webhook(call: Caller, tenant_id: UUID) -> Response:
     """Take an event of the tenant's account at Stripe. An answer other than 2xx makes Stripe send it again."""
