@@ -20,12 +20,12 @@ from services import SERVICES
 from services.identity import repository
 from services.identity.api.desk import Desk
 from services.identity.api.invitations import InvitationModel, invitation_model
+from services.identity.api.storefronts import SLUG, Look
 from services.identity.domain.member import email_key
 from services.identity.domain.tenant import PROVISIONERS, Tenant
 from services.identity.handlers import AskOwner, ChangeTenant, OnboardTenant
 
 ROUTES = Routes(Facing.CUSTOMERS)
-SLUG = r"^[a-z0-9][a-z0-9-]{1,62}$"
 
 Slug = Annotated[str, Query(pattern=SLUG)]
 
@@ -105,6 +105,9 @@ class Settings(BaseModel):
     provider_limits: ProviderLimits | None = None
     pay_later: PayLater | None = None
     card_testing: CardTesting | None = None
+    storefront: Annotated[
+        Look | None, Field(description="How the shop looks; anybody may read it, at `GET /v1/storefronts/{slug}`")
+    ] = None
     require_totp: Annotated[
         bool | None,
         Field(strict=True, description="Nobody of the staff signs in without a second factor. By default everybody chooses"),
