@@ -22,6 +22,7 @@ const VIEWS = {
 };
 
 let leaving = new AbortController();
+let isFirst = true;
 
 async function route(shop) {
   leaving.abort();
@@ -33,9 +34,13 @@ async function route(shop) {
     const here = link.getAttribute("href") === `#/${name}`;
     here ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current");
   }
+  // Whoever hears the page hears where they are, as soon as the view says it; nobody is moved who has only just come.
+  const heard = new MutationObserver(() => (heard.disconnect(), signal.aborted || document.querySelector("main h1")?.focus()));
+  if (!isFirst) heard.observe(document.getElementById("main"), { childList: true });
+  isFirst = false;
+  scrollTo(0, 0);
   try {
     await view(signal, shop, decodeURIComponent(rest.join("/")));
-    if (!signal.aborted) document.querySelector("main h1")?.focus({ preventScroll: false });
   } catch (error) {
     if (!signal.aborted) oops(error);
   }

@@ -11,6 +11,26 @@ const MONEY = {
   refunded: "All of your money has been given back.",
   disputed: "Your bank is asking about this payment.",
 };
+const TOLD = {
+  request: "You asked to buy",
+  "checkout.requested": "Your cart was asked for",
+  "cart.frozen": "Your cart was fixed, at its prices",
+  "payment.requested": "The goods were set aside, and the money asked for",
+  create: "The payment was prepared at the bank",
+  confirm: "The bank was asked",
+  "payment.action-required": "The bank asked you to confirm",
+  webhook: "The bank told us something",
+  "payment.authorized": "The bank holds the money",
+  "order.confirmed": "Your order was confirmed",
+  "cart.ordered": "Your cart became the order",
+  capture: "The money was taken",
+  "payment.captured": "The payment is complete",
+  "refund.requested": "Money back was asked for",
+  refund: "The bank was told to give it back",
+  "refund.pending": "Money is on its way back",
+  "refund.succeeded": "The money is back with you",
+  "order.refunded": "The order knows that it was given back",
+};
 const REFUND = { requested: "asked for", pending: "on its way", succeeded: "arrived", failed: "did not work; the shop has been told" };
 
 // Read again and again while somebody looks; unchanged, an answer has no body.
@@ -75,7 +95,7 @@ async function tell(id, story, signal) {
         { class: entry.compensation ? "undone" : "" },
         el("time", { datetime: entry.at }, `+${((Date.parse(entry.at) - start) / 1000).toFixed(2)} s`),
         el("span", { class: "service" }, entry.service),
-        el("span", {}, entry.name.replaceAll(/[._-]/g, " "), entry.duration_ms ? ` (${entry.duration_ms} ms)` : ""),
+        el("span", {}, TOLD[entry.name] ?? entry.name.replaceAll(/[._-]/g, " "), entry.duration_ms ? ` (${entry.duration_ms} ms)` : ""),
       ),
     ),
   );
