@@ -44,6 +44,7 @@ async def test_a_shopper_comes_in_by_a_link_and_brings_the_guests_cart_along(mar
     link, subject_id = await sign_in_link(market, "customer:browser")
     await buyer.page.goto(f"/?shop=market{link}")
     await expect(buyer.page.locator("#you")).to_have_text("Signed in")
+    await buyer.page.locator(".card").first.wait_for()
     await expect(buyer.page.locator("#basket")).to_have_text("Cart (1)")
     assert "rt_" not in buyer.page.url, "what lets one in does not stay in the address"
     await buyer.page.get_by_role("link", name="Cart (1)").click()

@@ -35,7 +35,7 @@ export async function youView(signal) {
 }
 
 // A link that lets somebody in. It is good once, and leaves the address at once.
-export async function inView(_signal, token) {
+export async function inView(signal, token) {
   history.replaceState(null, "", "#/in/");
   const cart = await readCart().catch(() => null);
   const lines = cart?.state === "open" ? cart.lines : [];
@@ -45,12 +45,11 @@ export async function inView(_signal, token) {
     forget();
     throw error;
   }
-  const session = await greet();
-  if (session.guest) {
+  if ((await greet()).guest) {
     show("Not signed in", el("p", {}, "This link is not good any more. Ask the shop for another."), el("p", {}, el("a", { href: "#/" }, "Go on as a guest")));
     return;
   }
   await carry(lines);
   await count();
-  location.replace("#/");
+  if (!signal.aborted) location.replace("#/");
 }
