@@ -40,10 +40,9 @@ async def market(
         yield market
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def front(market: Market) -> AsyncIterator[Front]:
-    async with front_of(market) as front:
-        yield front
+@pytest.fixture(scope="module")
+def front(market: Market) -> Front:
+    return front_of(market)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
