@@ -1,13 +1,16 @@
 """A buyer before the shop's pages, and what the services and the provider say of what they did."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
-from uuid import UUID
+from uuid import UUID, uuid4
 
+import httpx
 from playwright.async_api import Page, expect
 
+from deploy.cli.tenants import operator
 from tests.browser.visits import PATIENCE_SECONDS
 from tests.shared.market import Market
 
@@ -110,6 +113,21 @@ async def sign_in_link(market: Market, ref: str) -> tuple[str, UUID]:
     token = await market.shop.token()
     granted = (await market.api.call("identity", "POST", "/v1/sessions", token=token, body=body)).body
     return f"#/in/{granted['refresh_token']}", UUID(granted["subject_id"])
+
+
+async def code_for(market: Market, slug: str, email: str, password: str) -> str | None:
+    """What somebody's browser brings back to an application when they sign in; None when they are not let in."""
+    back = "http://127.0.0.1:5173/back"
+    tenant_id = str((await market.another_shop(slug)).tenant_id)
+    wanted = {"tenant_id": tenant_id, "name": "App", "redirect_uris": [back], "scopes": ["orders:read"]}
+    token = await operator(market.api).token()
+    made = (await market.api.call("identity", "POST", "/v1/clients", token=token, body=wanted, key=uuid4().hex)).body
+    asked = {"response_type": "code", "client_id": made["client_id"], "redirect_uri": back, "code_challenge_method": "S256"}
+    form = {**asked, "code_challenge": "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM", "email": email, "password": password}
+    async with httpx.AsyncClient(base_url=market.stack.description().url("identity")) as browser:
+        answer = await browser.post("/oauth/authorize", data=form)
+    found = re.search(r"[?&]code=([^&]+)", answer.headers.get("Location", ""))
+    return found[1] if found else None
 
 
 def axe() -> str | None:

@@ -1,17 +1,22 @@
 """Buying in the shop, in a real browser: whatever a buyer does there it is one order and one charge, and the page says so."""
 
 import asyncio
+from typing import Literal
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Page, Route, expect
+from playwright.async_api import Browser, Page, Route, expect
 
-from tests.browser.buying import CHALLENGED, DECLINED, GOOD, Books, Buyer, axe, faults_by_axe, sign_in_link
+from deploy.cli.welcome import prepare
+from tests.browser.buying import CHALLENGED, DECLINED, GOOD, Books, Buyer, axe, code_for, faults_by_axe, sign_in_link
 from tests.browser.conftest import Visit
+from tests.browser.front import Front
+from tests.browser.visits import Visits
 from tests.shared.market import Market
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 PHONE = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True, "color_scheme": "dark"}
 
 
@@ -176,28 +181,70 @@ async def _colours(page: Page) -> list[str]:
     return list(await page.evaluate(script))
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_no_page_of_the_shop_breaks_a_rule_of_accessibility(visit: Visit, scheme: str) -> None:
+async def test_no_page_of_the_shop_breaks_a_rule_of_accessibility_by_day_or_by_night(visit: Visit) -> None:
     script = axe()
     if script is None:
         pytest.skip("not proven: WCAG 2.2 AA by axe (node with axe-core on its NODE_PATH)")
-    buyer = await Buyer(await visit(color_scheme=scheme)).look()
+    buyer = await Buyer(await visit(reduced_motion="reduce")).look()
     page, faults = buyer.page, list[str]()
-    faults += await faults_by_axe(page, script)
+
+    async def judge() -> None:
+        for scheme in SCHEMES:
+            await page.emulate_media(color_scheme=scheme)
+            faults.extend(await faults_by_axe(page, script))
+
+    await judge()
     await page.get_by_role("link", name="Product 0").click()
     await page.get_by_role("button", name="Put in the cart").wait_for()
-    faults += await faults_by_axe(page, script)
+    await judge()
     await page.go_back()
     await buyer.choose("Product 0")
     await page.get_by_role("link", name="Go to the checkout").wait_for()
-    faults += await faults_by_axe(page, script)
+    await judge()
     await buyer.go_to_checkout(DECLINED)
-    faults += await faults_by_axe(page, script)
+    await judge()
     await buyer.pay()
     await buyer.told_no("declined")
-    faults += await faults_by_axe(page, script)
-    for place in ("#/orders", "#/you", "#/find"):
-        await page.goto(f"/?shop=market{place}")
-        await page.locator("main p, main form").first.wait_for()
-        faults += await faults_by_axe(page, script)
+    await judge()
+    await page.goto("/?shop=market#/you")
+    await page.get_by_role("heading", name="You are a guest").wait_for()
+    await judge()
     assert not faults, "\n".join(faults)
+
+
+async def test_a_script_that_stands_in_a_page_is_not_run_and_a_visit_notices_that_it_was_tried(
+    browser: Browser, front: Front
+) -> None:
+    visits = Visits(browser, front.url)
+    page = await visits.begin()
+    answer = await page.goto("/")
+    assert answer is not None
+    assert "script-src 'self'" in answer.headers["content-security-policy"]
+    await page.evaluate(
+        """() => {
+            const script = document.createElement("script");
+            script.textContent = "document.title = 'run'";
+            document.head.append(script);
+        }"""
+    )
+    assert await page.title() != "run"
+    with pytest.raises(AssertionError, match="Content Security Policy directive"):
+        await visits.end()
+
+
+async def test_what_up_ends_with_is_made_once_and_lets_buyers_and_staff_in(market: Market, visit: Visit) -> None:
+    stack = market.stack.description()
+    welcome, again = await prepare(stack, print), await prepare(stack, print)
+    assert welcome is not None
+    assert again is not None
+    assert [each.role for each in welcome.logins] == ["owner", "support", "viewer"]
+    assert again.logins == welcome.logins
+    [kept] = stack.home.glob("tenants/*.log-ins.json")
+    assert kept.stat().st_mode & 0o777 == 0o600
+    page = await visit()
+    await page.goto(welcome.shop_url + welcome.shopper_link)
+    await expect(page.locator("#you")).to_have_text("Signed in")
+    await expect(page.get_by_role("link", name="Porcelain cup")).to_be_visible()
+    [viewer] = [each for each in welcome.logins if each.role == "viewer"]
+    assert await code_for(market, "demo", viewer.email, viewer.password)
+    assert await code_for(market, "demo", viewer.email, welcome.logins[0].password) is None
