@@ -156,6 +156,26 @@ async def test_what_is_sold_out_is_told_and_nothing_is_charged(market: Market, v
     await books.are_the_same()
 
 
+async def test_a_price_that_rises_before_pay_is_told_and_nobody_pays_more_without_saying_so(
+    market: Market, visit: Visit, books: Books
+) -> None:
+    await market.stock_of("DEARER", 5)
+    buyer = await (await (await Buyer(await visit()).look()).choose("DEARER")).go_to_checkout()
+    page = buyer.page
+    await expect(page.locator("#pay")).to_have_text("Pay £2.50")
+    await market.reprice("DEARER", 300, sequence=3)
+    await buyer.pay()
+    await buyer.told_no("A price has risen since you put it in the cart. You have not been charged.")
+    await books.are_the_same()
+    await page.get_by_role("link", name="To the cart").click()
+    await expect(page.get_by_text("it was £2.50")).to_be_visible()
+    await buyer.go_to_checkout()
+    await page.get_by_label("I buy at what is shown here").check()
+    await expect(page.locator("#pay")).to_have_text("Pay £3.00")
+    await buyer.pay()
+    assert (await books.have_one_more(await buyer.thanked()))["total_minor"] == 300
+
+
 async def test_two_shops_look_different_and_one_can_be_walked_by_keyboard(market: Market, visit: Visit) -> None:
     other = await market.another_shop("lantern")
     look = {"accent": "#ffcc00", "logo_text": "Lantern", "tagline": "Light for the dark months", "corners": "square"}

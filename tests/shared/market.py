@@ -60,6 +60,14 @@ class Market:
             await publisher.publish(fact.record() for fact in facts)
         await self.until(lambda: self._is_on_sale(sku, unit_minor))
 
+    async def reprice(self, sku: str, unit_minor: int, *, sequence: int) -> None:
+        """Have a product cost something else from now on."""
+        price = {"currency": "GBP", "unit_minor": unit_minor}
+        fact = Fact("catalog.v1", "price.changed", "/test/catalogue", self.shop.tenant_id, sku, sequence, price)
+        async with publishing(self.api.stack) as publisher:
+            await publisher.publish([fact.record()])
+        await self.until(lambda: self._is_on_sale(sku, unit_minor))
+
     async def _is_on_sale(self, sku: str, unit_minor: int) -> bool:
         priced = any([each["sku"] == sku and each.get("unit_minor") == unit_minor async for each in self.shop.products()])
         return priced and any([level["sku"] == sku async for level in self.shop.stock()])

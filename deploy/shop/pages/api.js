@@ -66,7 +66,7 @@ function take(granted) {
 }
 
 export function forget() {
-  kept.drop("session", "cart", "paying", "after");
+  kept.drop("session", "cart", "paying", "after", "email");
   access = "";
   renewAt = 0;
 }
@@ -76,12 +76,19 @@ export async function comeIn(refresh) {
   forget();
   kept.set("session", refresh);
   await token();
+  kept.set("changed", Date.now());
 }
 
 export async function leave() {
   await request("DELETE", "/v1/sessions/current").catch(() => null);
   forget();
+  kept.set("changed", Date.now());
 }
+
+// Who somebody is, they are in every tab.
+addEventListener("storage", (event) => {
+  if (event.key === `shop:${slug}:changed`) location.reload();
+});
 
 export async function request(method, path, { signal, ...asked } = {}) {
   let mayRenew = true;

@@ -72,6 +72,7 @@ export async function checkoutView(signal, shop) {
     field("E-mail", { name: "email", type: "email", required: true, autocomplete: "email", maxlength: "254", value: kept.get("email") ?? "" }),
     methods.length ? shipping(methods, shop) : null,
     el("fieldset", {}, el("legend", {}, "Test card"), CARDS.map(cardChoice)),
+    cart.lines.some((line) => line.price_was_minor !== undefined && line.price_was_minor !== null) ? newPrices() : null,
     el("button", { class: "act", id: "pay" }, `Pay ${money(cart.total_minor, cart.currency)}${methods.length ? " and shipping" : ""}`),
     el("p", { class: "small" }, "Pressed once or ten times, it is one order. If the connection breaks, this page asks again by itself."),
   );
@@ -81,6 +82,11 @@ export async function checkoutView(signal, shop) {
     begin(wishOf(cart, new FormData(form)));
   });
   show("Checkout", form);
+}
+
+function newPrices() {
+  const box = el("input", { type: "checkbox", name: "accept", value: "yes", required: true });
+  return el("label", { class: "choice" }, box, el("span", {}, "A price has changed since it went into the cart. I buy at what is shown here."));
 }
 
 function cardChoice([method, name, what], index) {
@@ -124,6 +130,7 @@ function shipping(methods, shop) {
 function wishOf(cart, form) {
   const body = { cart_id: cart.id, email: form.get("email").trim(), payment: { method: form.get("method") } };
   kept.set("email", body.email);
+  if (form.get("accept")) body.accept_price_changes = true;
   if (form.get("shipping_method")) {
     const address = ["name", "line1", "city", "region", "postal_code", "country"].map((name) => [name, form.get(name)?.trim()]);
     body.shipping_method = form.get("shipping_method");
