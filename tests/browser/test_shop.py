@@ -11,7 +11,7 @@ from deploy.cli.welcome import prepare
 from tests.browser.buying import CHALLENGED, DECLINED, GOOD, Books, Buyer, axe, code_for, faults_by_axe, sign_in_link
 from tests.browser.conftest import Visit
 from tests.browser.front import Front
-from tests.browser.visits import Visits
+from tests.browser.visits import PATIENCE_SECONDS, Visits
 from tests.shared.market import Market
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -131,7 +131,7 @@ async def test_a_network_cut_during_pay_is_told_and_the_same_order_is_asked_for_
     async def lose_the_first_answer(route: Route) -> None:
         keys.append(route.request.headers["idempotency-key"])
         if len(keys) == 1:
-            await route.fetch()  # it arrives, and the answer does not
+            await route.fetch(timeout=PATIENCE_SECONDS * 1000)  # it arrives, and the answer does not
             await route.abort("connectionreset")
         elif len(keys) == 2:
             await route.abort("internetdisconnected")
@@ -146,6 +146,22 @@ async def test_a_network_cut_during_pay_is_told_and_the_same_order_is_asked_for_
     assert len(keys) >= 3
     assert len(set(keys)) == 1
     await books.have_one_more(checkout_id)
+
+
+async def test_a_bank_that_does_not_answer_is_told_as_what_nobody_knows_until_somebody_does(
+    market: Market, visit: Visit, books: Books
+) -> None:
+    buyer = await (await (await Buyer(await visit()).look()).choose("Product 4")).go_to_checkout()
+    silence = {"match": {"path": "/v1/payment_intents/*"}, "fault": "reset_after"}
+    unsaid = {"match": {"event": "payment_intent.*"}, "fault": "webhook_loss"}
+    await market.stack.put_faults([{"match": {"path": "/v1/payment_intents/*/confirm"}, "fault": "reset_after"}, silence, unsaid])
+    try:
+        await buyer.pay()
+        await expect(buyer.page.get_by_text("we do not know yet whether it said yes")).to_be_visible()
+        await expect(buyer.page.get_by_text("You are never charged twice: do not order again.")).to_be_visible()
+    finally:
+        await market.stack.put_faults([])
+    await books.have_one_more(await buyer.thanked())
 
 
 async def test_what_is_sold_out_is_told_and_nothing_is_charged(market: Market, visit: Visit, books: Books) -> None:

@@ -9,7 +9,7 @@ CHROMIUM_OPTIONS: Final = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
-PATIENCE_SECONDS: Final = 60
+PATIENCE_SECONDS: Final = 120
 """A page waits for states, and so does a test: on a busy machine they take their time."""
 
 
