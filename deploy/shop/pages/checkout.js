@@ -146,9 +146,13 @@ export async function payingView(signal) {
     location.replace("#/cart");
     return;
   }
+  if (wish.checkout_id) {
+    location.replace(`#/c/${wish.checkout_id}`);
+    return;
+  }
   show("Paying", steps(0), el("p", { role: "status" }, "Your order is on its way to us."));
   try {
-    const { body } = await request("POST", "/v1/checkouts", { ...wish, signal });
+    const { body } = await request("POST", "/v1/checkouts", { body: wish.body, key: wish.key, signal });
     begun(wish, body.id);
   } catch (error) {
     if (signal.aborted || !(error instanceof Refused)) throw error;
@@ -161,8 +165,9 @@ export async function payingView(signal) {
   }
 }
 
+// What became of it stays beside the wish: a reload at this very moment comes back to it.
 function begun(wish, checkoutId) {
-  forgetWish(wish);
+  if (kept.get("paying")?.key === wish.key) kept.set("paying", { ...wish, checkout_id: checkoutId });
   location.replace(`#/c/${checkoutId}`);
 }
 
