@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,6 +12,8 @@ from deploy.cli.errors import CommandError, ExitCode, verb
 from deploy.cli.output import print_json, progress
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from deploy.local.description import StackDescription
     from deploy.local.state import Home
 
@@ -30,11 +33,14 @@ def up(
         typer.Option("--broker", help="What Kafka lets those do who have no credentials.", show_default="publishers"),
     ] = None,
     open_broker: Annotated[bool, typer.Option("--open-broker", help="The same as --broker open: everything.")] = False,
+    bare: Annotated[bool, typer.Option("--bare", help="Make no shops and log-ins to try it with.")] = False,
+    opens: Annotated[bool, typer.Option("--open", help="Open the shop in a browser.")] = False,
     behind: Annotated[bool, typer.Option("--behind", hidden=True)] = False,
 ) -> int:
     """Start the stack, and stay until Ctrl-C.
 
-    With --detach, return when it is ready. A running stack is found; --detach restarts what has died in it.
+    With --detach, return when it is ready. A running stack is found; --detach restarts what has died in it. It ends with
+    addresses and log-ins to try it with, unless it is bare, or the databases are on a server of your own.
     """
     from deploy.local.environment import refuse_unknown_variables
     from deploy.local.state import Home, default_home
@@ -42,14 +48,15 @@ def up(
 
     refuse_unknown_variables()
     home, plan, wanted = Home(default_home()), _read_faults(faults), _wanted_access(access, open_broker=open_broker)
+    greeting = _Greeting(is_bare=bare, opens=opens)
     if home.holder() and not behind:
-        return _join_running(home, plan, wanted, repair=detach)
+        return _join_running(home, plan, wanted, repair=detach, greeting=greeting)
     if not detach:
-        return _stay(home, kind, wanted or "publishers", plan, supervise=supervise, quiet=behind)
+        return _stay(home, kind, wanted or "publishers", plan, supervise=supervise, greeting=None if behind else greeting)
     options = [*BEHIND, "--stack", kind, *(["--supervise"] if supervise else []), *(["--broker", wanted] if wanted else [])]
     if faults:
         options += ["--faults", str(faults.resolve())]
-    return _go_behind(home, options)
+    return _go_behind(home, options, greeting)
 
 
 @verb
@@ -108,32 +115,61 @@ def _wanted_access(access: Access | None, *, open_broker: bool) -> Access | None
     return wanted
 
 
-def _stay(home: "Home", kind: Kind, access: Access, faults: object, *, supervise: bool, quiet: bool) -> int:
+@dataclass(frozen=True, slots=True)
+class _Greeting:
+    """What `up` ends with beside the addresses."""
+
+    is_bare: bool
+    opens: bool
+
+    async def give(self, stack: "StackDescription") -> None:
+        from deploy.cli import welcome
+        from deploy.local.environment import variable
+
+        if not self.is_bare and not variable("POSTGRES_ADMIN_URL"):
+            print("\n".join(await welcome.told(stack, progress())), flush=True)
+        if self.opens:
+            welcome.opened(stack)
+
+
+def _stay(home: "Home", kind: Kind, access: Access, faults: object, *, supervise: bool, greeting: _Greeting | None) -> int:
     from deploy.local.stack import Stack
     from deploy.local.supervisor import run_until_told
 
     stack = Stack.from_environment(home.path, kind=kind, access=access, supervise=supervise, say=progress())
 
+    async def greet(greeting: _Greeting, description: "StackDescription") -> None:
+        _show(description)
+        await greeting.give(description)
+        print("Ctrl-C stops the stack and keeps its state.", flush=True)
+
+    greeted: list[asyncio.Task[None]] = []
+
     def ready(description: "StackDescription") -> None:
-        if not quiet:
-            _show(description)
-            print("Ctrl-C stops the stack and keeps its state.", flush=True)
+        if greeting is not None:  # meanwhile it listens: Ctrl-C waits for no greeting
+            greeted.append(asyncio.create_task(greet(greeting, description)))
 
     return asyncio.run(run_until_told(stack, faults=faults, ready=ready))
 
 
-def _go_behind(home: "Home", options: list[str]) -> int:
+def _go_behind(home: "Home", options: list[str], greeting: _Greeting) -> int:
     from deploy.cli.output import echo
     from deploy.local.sessions import observe
     from deploy.local.supervisor import start_in_background
 
     code = start_in_background(home, options, echo)
     if code == ExitCode.DONE:
-        _show(asyncio.run(observe(home)))
+        asyncio.run(_greet(observe(home), greeting))
     return code
 
 
-def _join_running(home: "Home", faults: object, wanted: Access | None, *, repair: bool) -> int:
+async def _greet(stack: "Awaitable[StackDescription]", greeting: _Greeting) -> None:
+    seen = await stack
+    _show(seen)
+    await greeting.give(seen)
+
+
+def _join_running(home: "Home", faults: object, wanted: Access | None, *, repair: bool, greeting: _Greeting) -> int:
     from deploy.local import sessions
 
     has = asyncio.run(sessions.observe(home)).kafka_access
@@ -141,7 +177,7 @@ def _join_running(home: "Home", faults: object, wanted: Access | None, *, repair
         raise CommandError(f"the stack is running with --broker {has}: ./cartwright down stops it", ExitCode.NOT_SO)
 
     progress()("the stack is running already")
-    _show(asyncio.run(sessions.join(home, faults, repair=repair, say=progress())))
+    asyncio.run(_greet(sessions.join(home, faults, repair=repair, say=progress()), greeting))
     return ExitCode.DONE
 
 

@@ -250,8 +250,8 @@ class _Record:
         """Keep the secret first: a record without one is worth nothing."""
         client = Client(client_id, self.secret_file, CLIENT_SCOPES)
         kept = {"tenant_id": tenant_id, "client_id": client_id, "scopes": client.scopes}
-        _write_private(self.secret_file, secret)
-        _write_private(self._file, jsonlib.dumps(kept) + "\n")
+        write_private(self.secret_file, secret)
+        write_private(self._file, jsonlib.dumps(kept) + "\n")
         return client
 
 
@@ -316,7 +316,7 @@ async def _alone(stack: StackDescription, slug: str) -> AsyncIterator[None]:
         yield
 
 
-def _write_private(file: Path, text: str) -> None:
+def write_private(file: Path, text: str) -> None:
     """Write beside the file and rename: a reader sees all of it or none, and only its owner can."""
     draft = file.with_name(f"{file.name}.{os.getpid()}.new")
     draft.unlink(missing_ok=True)

@@ -45,7 +45,7 @@ FOREVER_OPEN |= {"/v1/password-resets", "/v1/password-resets/confirm"}
 FOREVER_OPEN |= {"/v1/invitations/accept", "/oauth/authorize", "/oauth/revoke", "/oauth/introspect"}
 FOREVER_OPEN |= {"/v1/sessions/current", "/v1/sessions/{session_id}"}  # for any token, and nobody without one
 FOREVER_OPEN |= {f"/v1/second-factors{each}" for each in ("", "/confirm", "/recovery-codes", "/remove")}  # for a member's token
-FOREVER_OPEN |= {"/.well-known/jwks.json", "/.well-known/oauth-authorization-server"}
+FOREVER_OPEN |= {"/.well-known/jwks.json", "/.well-known/oauth-authorization-server", "/v1/storefronts/{slug}"}
 
 
 BODIES: Mapping[str, Mapping[str, Any]] = {
@@ -126,7 +126,7 @@ class Victim:
 
         A path's new parameter without an entry in `ids` is a KeyError."""
         found: list[Operation] = []
-        ids = {"tenant_id": str(self.tenant_id), **self.ids}
+        ids = {"tenant_id": str(self.tenant_id), "slug": "of-nobody", **self.ids}
         for route in self.routes:
             path = route.path.replace(":path}", "}")
             for name in route.param_convertors:

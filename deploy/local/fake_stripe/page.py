@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 from typing import TYPE_CHECKING
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -20,13 +20,16 @@ if TYPE_CHECKING:
     from deploy.local.fake_stripe.fake import Fake
 
 _PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>3-D Secure test page</title></head>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>3-D Secure test page</title>
+<style>:root {{ color-scheme: light dark }} body {{ font: 1.1rem system-ui; max-width: 32rem; margin: 4rem auto }}
+button {{ font: inherit; padding: .7rem 1rem; margin: 0 .5rem .5rem 0 }}</style></head>
 <body><h1>3-D Secure test page</h1><p>{what}</p>
 <form method="post">
 <button name="outcome" value="succeed">Complete authentication</button>
 <button name="outcome" value="fail">Fail authentication</button>
 </form></body></html>
 """
+_HERE = frozenset({"127.0.0.1", "localhost", "::1"})
 _DONE = "<!doctype html><title>Authentication</title><p>Authentication {outcome}. You can close this page.</p>"
 
 
@@ -45,7 +48,7 @@ def routes(fake: Fake) -> list[Route]:
             return HTMLResponse(_PAGE.format(what=what))
         passed = dict(pairs_of(await request.body())).get("outcome") == "succeed"
         authenticate(fake, account, intent, passed=passed)
-        return _back(account.intents.get(intent.id), intent, passed=passed)
+        return _back(account.intents.get(intent.id), intent, passed=passed, or_to=request.query_params.get("return_url", ""))
 
     return [Route("/redirect/authenticate/{id}", challenge, methods=["GET", "POST"])]
 
@@ -65,10 +68,15 @@ def authenticate(fake: Fake, account: Account, intent: Intent, *, passed: bool) 
     fake.books.record(account, intents.authenticate(intent, passed=passed, occasion=occasion), None, at=now)
 
 
-def _back(after: Intent, before: Intent, *, passed: bool) -> Response:
-    """Lead the buyer back to where the confirmation said, as Stripe does."""
+def _back(after: Intent, before: Intent, *, passed: bool, or_to: str) -> Response:
+    """Lead the buyer back to where the confirmation said, as Stripe does.
+
+    A server that confirms without a way back leaves it to Stripe.js to close the bank's frame. Nothing of Stripe's script runs
+    here; in its place a page on this machine may say in the link where it waits.
+    """
     challenge = before.challenge
-    if challenge is None or challenge.return_url is None:
+    back = (challenge.return_url if challenge else None) or (or_to if urlsplit(or_to).hostname in _HERE else None)
+    if back is None:
         return HTMLResponse(_DONE.format(outcome="succeeded" if passed else "failed"))
     paid = after.status not in {Status.REQUIRES_PAYMENT_METHOD, Status.REQUIRES_ACTION}
     query = urlencode(
@@ -78,5 +86,6 @@ def _back(after: Intent, before: Intent, *, passed: bool) -> Response:
             "redirect_status": "succeeded" if paid else "failed",
         }
     )
-    joint = "&" if "?" in challenge.return_url else "?"
-    return RedirectResponse(f"{challenge.return_url}{joint}{query}", 303)
+    address, mark, fragment = back.partition("#")
+    joint = "&" if "?" in address else "?"
+    return RedirectResponse(f"{address}{joint}{query}{mark}{fragment}", 303)

@@ -17,12 +17,13 @@ from services.identity.api import (
     sessions,
     signing_keys,
     standing,
+    storefronts,
     tenants,
 )
 
 ROUTES = Routes(Facing.CUSTOMERS)
 PARTS = (
-    *(tenants, standing, exports, clients, api_keys, sessions, oauth, authorize, handed_back),
+    *(tenants, standing, storefronts, exports, clients, api_keys, sessions, oauth, authorize, handed_back),
     *(members, invitations, roles, second_factors, password_resets, signing_keys),
 )
 for part in PARTS:

@@ -21,12 +21,12 @@ from services import SERVICES
 from services.identity import repository
 from services.identity.api.desk import Desk
 from services.identity.api.invitations import InvitationModel, invitation_model
+from services.identity.api.storefronts import SLUG, Look
 from services.identity.domain.member import email_key
 from services.identity.domain.tenant import PROVISIONERS, Tenant, TenantStatus
 from services.identity.handlers import AskOwner, ChangeTenant, OnboardTenant
 
 ROUTES = Routes(Facing.CUSTOMERS)
-SLUG = r"^[a-z0-9][a-z0-9-]{1,62}$"
 
 Slug = Annotated[str, Query(pattern=SLUG)]
 
@@ -132,6 +132,9 @@ class Settings(BaseModel):
             description="Where its own pages are that may ask us from a browser (CORS): https, or this machine for trials",
             examples=[["https://shop.example.com"]],
         ),
+    ] = None
+    storefront: Annotated[
+        Look | None, Field(description="How the shop looks; anybody may read it, at `GET /v1/storefronts/{slug}`")
     ] = None
     require_totp: Annotated[
         bool | None,

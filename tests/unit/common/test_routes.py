@@ -22,6 +22,7 @@ PUBLIC = {
     ("identity", "/v1/password-resets"),
     ("identity", "/v1/password-resets/confirm"),
     ("identity", "/v1/sessions"),
+    ("identity", "/v1/storefronts/{slug}"),
     ("checkout", "/v1/order-lookups"),
     ("payments", "/v1/webhooks/stripe"),
     ("payments", "/v1/webhooks/stripe/{tenant_id}"),
