@@ -1,14 +1,16 @@
 """A running stack with a shop in it, and what a test asks of both."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from deploy.cli.api import Api
+from deploy.cli.api import Api, connected
 from deploy.cli.publisher import Fact, publishing
 from deploy.cli.shop import Shop, Shopper
-from deploy.cli.supply import Offer
+from deploy.cli.supply import Offer, supply
 from deploy.cli.tenants import Wish, onboarded
 from deploy.local.stack import Stack
 
@@ -58,6 +60,14 @@ class Market:
             await publisher.publish(fact.record() for fact in facts)
         await self.until(lambda: self._is_on_sale(sku, unit_minor))
 
+    async def reprice(self, sku: str, unit_minor: int, *, sequence: int) -> None:
+        """Have a product cost something else from now on."""
+        price = {"currency": "GBP", "unit_minor": unit_minor}
+        fact = Fact("catalog.v1", "price.changed", "/test/catalogue", self.shop.tenant_id, sku, sequence, price)
+        async with publishing(self.api.stack) as publisher:
+            await publisher.publish([fact.record()])
+        await self.until(lambda: self._is_on_sale(sku, unit_minor))
+
     async def _is_on_sale(self, sku: str, unit_minor: int) -> bool:
         priced = any([each["sku"] == sku and each.get("unit_minor") == unit_minor async for each in self.shop.products()])
         return priced and any([level["sku"] == sku async for level in self.shop.stock()])
@@ -75,3 +85,22 @@ class Market:
 
 async def shop_at(api: Api, slug: str) -> Shop:
     return (await onboarded(api, Wish.of(slug))).shop(api)
+
+
+@asynccontextmanager
+async def opened(admin_url: str, bootstrap_servers: str, prefix: str, home: Path) -> AsyncIterator[Market]:
+    """A stack of its own on the shared servers, with a shop that has something to sell."""
+    stack = Stack(
+        home,
+        database_prefix=prefix,
+        topic_prefix=prefix,
+        postgres_admin_url=admin_url,
+        kafka_bootstrap=bootstrap_servers,
+        say=print,
+    )
+    async with AsyncExitStack() as open_things:
+        await open_things.enter_async_context(stack)
+        api = await open_things.enter_async_context(connected(stack.description(), connections=100))
+        shop = await shop_at(api, "market")
+        await supply(shop, "GBP", OFFERS, print)
+        yield Market(stack, api, shop)
