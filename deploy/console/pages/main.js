@@ -1,6 +1,6 @@
 // The frame of the console: who is signed in, the menu of what they may see, and the view that the address names.
 
-import { h, problem, say, field, input } from "./dom.js";
+import { field, h, input, problem } from "./dom.js";
 import { back, current, leave, leaveForGood, may, onEnd, operate, shopOf } from "./session.js";
 // [the address's first part, heading, permission, module, the view in it, the view of one]. A module is read when it is needed.
 const TENANT = [
@@ -18,6 +18,7 @@ const TENANT = [
   ["me", "My log-in", null, "shop", "myself"],
 ];
 const PLATFORM = [["", "Tenants", "tenants:manage", "platform", "tenants"]];
+const NOWHERE = [null, "Not here", null, "shop", "nowhere"];
 
 const content = document.getElementById("content");
 let shown = 0;
@@ -35,9 +36,8 @@ function drawFrame() {
   document.body.classList.toggle("out", !who);
   const menu = document.getElementById("menu");
   menu.hidden = !who;
-  document.getElementById("bar").replaceChildren(h("strong", null, "Console"), who
-    ? [h("span", { class: "who" }, who.shop.name || who.shop.slug), h("button", { type: "button", onclick: leaveForGood }, "Sign out")]
-    : "");
+  document.getElementById("bar").replaceChildren(h("strong", null, "Console"),
+    ...(who ? [h("span", { class: "who" }, who.shop.name || who.shop.slug), h("button", { type: "button", onclick: leaveForGood }, "Sign out")] : []));
   if (!who) return;
   const { name } = asked();
   menu.replaceChildren(h("ul", null, views().map(([path, heading]) =>
@@ -50,7 +50,7 @@ async function draw(isAgain = false) {
   if (!current()) return drawLogIn();
   const mine = ++shown;
   const { name, id, query } = asked();
-  const found = views().find(([path]) => path === name) ?? views()[0];
+  const found = views().find(([path]) => path === name) ?? NOWHERE;
   const again = () => mine === shown && draw(true);
   if (!isAgain) content.replaceChildren(h("p", { class: "empty" }, "Reading …"));
   let parts;
@@ -67,9 +67,9 @@ async function draw(isAgain = false) {
   const heading = content.querySelector("h1");
   document.title = `${heading?.textContent ?? found[1]} – Console`;
   content.dataset.view = location.hash;
-  if (isAgain) return undefined;
   heading?.setAttribute("tabindex", "-1");
-  heading?.focus();
+  if (!isAgain) heading?.focus();
+  else if (document.activeElement === document.body) heading?.focus({ preventScroll: true }); // what had the focus is gone
   return undefined;
 }
 
@@ -123,7 +123,6 @@ try {
   else {
     if (view) history.replaceState(null, "", view);
     await draw();
-    say(`You are signed in to ${current()?.shop.name || current()?.shop.slug || "your shop"}.`);
   }
 } catch (error) {
   drawLogIn();

@@ -4,7 +4,8 @@ import { ask, check, facts, field, h, input, listed, minor, money, pill, plain, 
 import { call, get, may } from "./session.js";
 import { story } from "./lanes.js";
 
-const WANTED = ["number", "email", "sku", "state"];
+const WANTED = ["number", "email", "sku", "state", "payment_state"];
+const MONEY = ["authorized", "captured", "partially_refunded", "refunded", "disputed"];
 
 export async function orders({ query }) {
   const wanted = Object.fromEntries(WANTED.map((name) => [name, query.get(name) ?? ""]));
@@ -19,6 +20,7 @@ export async function orders({ query }) {
     box("email", "E-mail", { type: "email", size: 22 }),
     box("sku", "SKU", { size: 14, maxlength: 64 }),
     field("State", select("state", [["", "any"], ["confirmed", "confirmed"], ["canceled", "canceled"]], wanted.state)),
+    field("Money", select("payment_state", [["", "any"], ...MONEY.map((each) => [each, words(each)])], wanted.payment_state)),
     h("button", { type: "submit", class: "main" }, "Search"));
   const isNarrow = WANTED.some((name) => wanted[name]);
   let list;

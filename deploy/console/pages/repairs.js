@@ -62,12 +62,19 @@ function invariant([name, , , href], result) {
     h("p", null, h("b", { class: tone }, said), " ", h("span", { class: "quiet" }, result.error ? result.error.detail : result.told)));
 }
 
+// Nobody looks, or somebody is in the middle of something: what they are at must not be drawn anew under their hands.
+function isBusy() {
+  const at = document.activeElement;
+  return document.hidden || document.querySelector("dialog[open]") !== null || (at?.closest("main") ? !at.matches("main, h1") : false);
+}
+
 export async function overview({ again, isShown }) {
   const mine = INVARIANTS.filter(([, permission]) => may(permission));
   const results = await Promise.all(mine.map(([, , look]) => look().catch((error) => ({ error }))));
   const last = await get("/v1/orders", { limit: 5 });
   const at = new Date();
-  setTimeout(() => isShown() && !document.hidden && !document.querySelector("dialog[open]") && again(), EVERY_MS);
+  const later = () => setTimeout(() => isShown() && (isBusy() ? later() : again()), EVERY_MS);
+  later();
   return [
     h("h1", null, "Overview"),
     h("div", { class: "cards" }, mine.map((each, index) => invariant(each, results[index]))),
@@ -207,7 +214,7 @@ function decide(path, each, again) {
     ]);
 }
 
-async function parkedIn(service, again) {
+async function parkedIn(service, state, again) {
   const path = `/v1/${service}-parked-messages`;
   let list;
   try {
@@ -218,18 +225,22 @@ async function parkedIn(service, again) {
       ["Type", (each) => each.type ?? ""],
       ["Why", (each) => h("span", null, words(each.reason), h("br"), h("span", { class: "quiet" }, each.detail))],
       ["What may be done", (each) => decide(path, each, again)],
-    ], (cursor) => get(path, { cursor }), "None is parked.");
+    ], (cursor) => get(path, { state, cursor }), "There is none.");
   } catch (error) {
     list = problem(error);
   }
   return h("section", null, h("h2", null, service), list);
 }
 
-export async function parked({ again }) {
+export async function parked({ query, again }) {
+  const state = query.get("state") ?? "";
+  const chosen = select("state", [["", "that wait for a decision"], ["replayed", "replayed"], ["discarded", "discarded"]], state);
+  chosen.addEventListener("change", () => { location.hash = `#/parked?state=${chosen.value}`; });
   return [
     h("h1", null, "Parked messages"),
     h("p", { class: "quiet" }, "A message that cannot be applied is set aside, with those behind it under the same key, and everything else goes on. These are your shop's; messages of nobody's are for whoever runs the platform."),
-    ...await Promise.all(SERVICES.map((service) => parkedIn(service, again))),
+    h("section", null, field("Which", chosen)),
+    ...await Promise.all(SERVICES.map((service) => parkedIn(service, state, again))),
   ];
 }
 

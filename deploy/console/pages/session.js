@@ -22,9 +22,10 @@ export class Problem extends Error {
   }
 }
 
+// Without cookies, of which there are none; and so the browser asks nobody for a password of its own when one was wrong.
 async function sent(path, options) {
   try {
-    return await fetch(path, { cache: "no-store", credentials: "same-origin", ...options });
+    return await fetch(path, { cache: "no-store", credentials: "omit", ...options });
   } catch {
     throw new Problem(0, { detail: "The network gave no answer." });
   }
@@ -47,7 +48,7 @@ const random = (count) => encoded(crypto.getRandomValues(new Uint8Array(count)))
 export async function shopOf(name) {
   if (UUID.test(name)) return { tenant_id: name, slug: name, name: "" };
   const answer = await sent(`/v1/storefronts/${encodeURIComponent(name)}`);
-  if (answer.status === 404) throw new Problem(404, { detail: `There is no shop called ${name}.` });
+  if (answer.status === 404) throw new Problem(404, { detail: `There is no shop called ${name}, or it is not open. Staff of a shop that is not open come in with its id.` });
   const found = await body(answer);
   if (!answer.ok) throw new Problem(answer.status, found, answer.headers);
   return found;

@@ -74,7 +74,7 @@ export async function audit({ query }) {
       ["Why", (each) => each.reason],
       ["From", (each) => each.address],
       ["Digest", (each) => h("code", { title: each.digest }, each.digest.slice(0, 10))],
-    ], (cursor) => get(`/v1/${service}-audit-entries`, { ...wanted, cursor }), "Nothing of this kind was done.");
+    ], (cursor) => get(service === "identity" ? "/v1/audit-entries" : `/v1/${service}-audit-entries`, { ...wanted, cursor }), "Nothing of this kind was done.");
   } catch (error) {
     list = problem(error);
   }
@@ -139,3 +139,7 @@ export async function myself({ again }) {
     h("section", null, h("h2", null, "What you may do here"), h("p", null, [...current().scope].sort().map((each) => [h("code", null, each), " "]))),
   ];
 }
+
+// An address that leads nowhere, or to what somebody's roles do not show them.
+export const nowhere = () => [h("h1", null, "Not here"),
+  h("p", null, "This page is not there, or your roles do not show it to you. What they do show stands in the menu.")];
