@@ -138,7 +138,7 @@ const ADVICE = {
   422: "Mend what is named, and send it again. Nothing was done.",
   429: "That was too much at once. Nothing was done.",
   503: "Something that this needs does not answer just now. Nothing was done.",
-  0: "No answer came, so it may have been done or not. Send it again: the same try is never done twice.",
+  0: "If something was to be done, it may have been or not. Send it again: the same try is never done twice.",
 };
 
 export function problem(error) {
@@ -148,7 +148,7 @@ export function problem(error) {
   return h("div", { class: "bad", role: "alert" },
     h("p", null, h("b", null, error.detail || error.message || "That went wrong.")),
     error.errors?.length ? h("ul", null, error.errors.map((each) => h("li", null, `${each.pointer}: ${each.detail}`))) : "",
-    h("p", null, (ADVICE[status] ?? "Try again; if it stays so, tell whoever runs this.") + after),
+    h("p", null, (error.isOnce ? "It may have been done or not: look before you send it again." : ADVICE[status] ?? "Try again; if it stays so, tell whoever runs this.") + after),
     error.requestId ? h("p", { class: "quiet" }, "Request ", h("code", null, error.requestId)) : "");
 }
 

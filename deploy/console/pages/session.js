@@ -27,7 +27,8 @@ async function sent(path, options) {
   try {
     return await fetch(path, { cache: "no-store", credentials: "omit", ...options });
   } catch {
-    throw new Problem(0, { detail: "The network gave no answer." });
+    const isOnce = options?.method === "POST" && !options.headers?.["Idempotency-Key"];
+    throw Object.assign(new Problem(0, { detail: "The network gave no answer." }), { isOnce });
   }
 }
 
