@@ -35,6 +35,11 @@ def program() -> Path | None:
     return file if file and file.exists() else None
 
 
+def consoles(port: int) -> str:
+    """Where the console is behind a gateway on this port, by either name of this machine."""
+    return f"http://{HOST}:{port}/console/ http://localhost:{port}/console/"
+
+
 class Gateway:
     """One Envoy before the services of a stack."""
 

@@ -47,8 +47,10 @@ async def context(process: Process) -> "AsyncIterator[tuple[Issuer, Desk] | Root
     await ring.start()
     keeping = asyncio.create_task(ring.keep(), name="signing-keys")
     letters = Letters.read(settings.letters_key) if settings.letters_key else None
+    consoles = settings.console_urls.split()
+    desk = Desk(ring.secret, letters, shows_tokens=settings.shows_invitations, consoles=consoles)
     try:
-        yield Issuer(ring, raised, address=settings.issuer), Desk(ring.secret, letters, shows_tokens=settings.shows_invitations)
+        yield Issuer(ring, raised, address=settings.issuer), desk
     finally:
         await ended([keeping])
 

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from annotated_types import Ge
 from pydantic import SecretStr, ValidationInfo, field_validator
@@ -9,6 +10,8 @@ from pydantic import SecretStr, ValidationInfo, field_validator
 from libs.common import settings
 from libs.common.certificates import RootKey, Roots
 from libs.common.sealing import decode_key
+
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class Settings(settings.Settings):
@@ -28,12 +31,28 @@ class Settings(settings.Settings):
     """The public key of whoever writes to people: a JWK on P-256. Invitations are sealed for it; without one, none is told of."""
     shows_invitations: bool = False
     """Answer whoever invites somebody with the token itself: for a stack that writes to nobody."""
+    console_urls: str = ""
+    """Where the console is, with spaces between several: the only places where whoever signs in with it is sent back to."""
 
     @field_validator("master_key", "previous_master_key")
     @classmethod
     def _is_a_key(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
             decode_key(value.get_secret_value())
+        return value
+
+    @field_validator("console_urls")
+    @classmethod
+    def _are_places(cls, value: str) -> str:
+        for place in value.split():
+            at = urlsplit(place)
+            if (
+                not at.hostname
+                or at.fragment
+                or (at.scheme != "https" and (at.scheme, at.hostname in LOOPBACK) != ("http", True))
+            ):
+                message = "each is an address with https, or with http on this machine"
+                raise ValueError(message)
         return value
 
     @field_validator("issuer_root_key")

@@ -210,7 +210,6 @@ AUTHORIZATION_CODE = aggregate(
     *required(MOMENT, "expires_at"),
     *optional(Uuid, "session_id"),
     ForeignKeyConstraint(["tenant_id", "member_id"], ["member.tenant_id", "member.id"], name="authorization_code_member"),
-    ForeignKeyConstraint(["tenant_id", "client_id"], ["client.tenant_id", "client.id"], name="authorization_code_client"),
 )
 
 SECOND_FACTOR = aggregate(

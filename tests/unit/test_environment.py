@@ -1,6 +1,7 @@
 """What each process is given of the environment, and which names nobody knows."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from jwt.algorithms import ECAlgorithm
 
 from deploy.local.environment import Wiring, known_names, refuse_unknown_variables
 from deploy.local.errors import StackError
+from deploy.local.gateway import consoles
 from deploy.local.master_keys import SEALED_WITH, MasterKeyFiles
 from deploy.local.state import Home
 from services import SERVICES
@@ -70,6 +72,15 @@ def test_what_the_user_sets_goes_to_the_services_that_read_it(environment: pytes
     assert {service for service, each in given.items() if "CHECKOUT_TTL_SECONDS" in each} == {"checkout"}
     assert {service for service, each in given.items() if "PREVIOUS_MASTER_KEY" in each} == {"identity", "payments"}
     assert given["payments"]["PREVIOUS_MASTER_KEY"] == "the master key before"
+
+
+def test_where_the_console_is_is_told_to_identity_unless_the_user_says_otherwise(environment: pytest.MonkeyPatch) -> None:
+    wiring = replace(WIRING, console_urls=consoles(8080))
+    given = {service: _ours(wiring.serving(service, "api", 1, 2)).get("CONSOLE_URLS") for service in SERVICES}
+    places = "http://127.0.0.1:8080/console/ http://localhost:8080/console/"
+    assert given == dict.fromkeys(SERVICES) | {"identity": places}
+    environment.setenv("CARTWRIGHT_CONSOLE_URLS", "https://shop.test/console/")
+    assert _ours(wiring.serving("identity", "api", 1, 2))["CONSOLE_URLS"] == "https://shop.test/console/"
 
 
 @pytest.mark.parametrize(

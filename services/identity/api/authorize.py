@@ -27,6 +27,7 @@ from services.identity.api.member_tokens import new_code
 from services.identity.api.oauth import FORM, MAX_FIELDS, UNCACHED, Form, form_of
 from services.identity.api.pages import sign_in_page
 from services.identity.domain.client import Client, tenant_of
+from services.identity.domain.console import console
 from services.identity.domain.member import Member, email_key
 from services.identity.domain.second_factor import Shown
 from services.identity.domain.sign_in import CHALLENGE, digest_of, is_redirect
@@ -104,11 +105,12 @@ async def _asked(call: Call, form: Form) -> Asked:
     async with call.shell.database.transaction([tenant_id]) as connection:
         clients = await repository.CLIENTS.load(connection, [(tenant_id, client_id)], lock=False)
         tenants = await repository.TENANTS.load(connection, [(tenant_id, tenant_id)], lock=False)
-    if not clients or clients[0].is_gone or not is_redirect(redirect_uri, clients[0].redirect_uris):
+    client = console(tenant_id, client_id, call.service.shared(Desk).consoles) or (clients[0] if clients else None)
+    if client is None or client.is_gone or not is_redirect(redirect_uri, client.redirect_uris):
         raise _unknown(call, tenant_id)
     if not tenants or not tenants[0].admits_clients:
         raise _unknown(call, tenant_id)
-    return Asked(tenant_id, tenants[0].name, clients[0], fields, tenants[0].requires_totp)
+    return Asked(tenant_id, tenants[0].name, client, fields, tenants[0].requires_totp)
 
 
 def _unknown(call: Call, tenant_id: UUID | None) -> MalformedError:

@@ -1,5 +1,6 @@
 """The desk of an API process: what it needs of secrets and keys to take people in."""
 
+from collections.abc import Collection
 from typing import Any
 from uuid import UUID
 
@@ -10,11 +11,19 @@ from services.identity.domain.invitation import Invitation, Token
 
 
 class Desk:
-    """Makes invitations' tokens, tells of them, hashes passwords, and judges second factors."""
+    """Makes invitations' tokens, tells of them, hashes passwords, judges second factors, and knows where consoles are."""
 
-    def __init__(self, master_key: bytes, letters: Letters | None = None, *, shows_tokens: bool = False) -> None:
+    def __init__(
+        self,
+        master_key: bytes,
+        letters: Letters | None = None,
+        *,
+        shows_tokens: bool = False,
+        consoles: Collection[str] = (),
+    ) -> None:
         self.passwords = Passwords()
         self.factors = Factors(master_key)
+        self.consoles = consoles
         self._tokens = InvitationTokens(master_key)
         self._letters = letters
         self._shows_tokens = shows_tokens

@@ -3,6 +3,7 @@
 from services.identity.domain import (
     api_key,
     client,
+    console,
     invitation,
     member,
     password_reset,
@@ -19,6 +20,7 @@ from services.identity.domain import (
 __all__ = [
     "api_key",
     "client",
+    "console",
     "invitation",
     "member",
     "password_reset",

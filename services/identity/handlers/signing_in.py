@@ -162,8 +162,8 @@ def _roles(world: World, message: Message[ReadStanding]) -> list[Ref]:
 def read_standing(world: World, message: Message[ReadStanding]) -> Standing | None:
     """Answers what tokens may be made of; None when there are to be none: nobody, nobody active, or no client any more."""
     command = message.data
-    member, client = world.get(Member, command.member_id), world.get(Client, command.client_id)
-    tenant = world.get(Tenant, world.tenant_id)
+    member, tenant = world.get(Member, command.member_id), world.get(Tenant, world.tenant_id)
+    client = domain.console.console(world.tenant_id, command.client_id) or world.get(Client, command.client_id)
     if member is None or client is None or tenant is None:
         return None
     if not member.is_active or client.is_gone or not tenant.admits_clients:
