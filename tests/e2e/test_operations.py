@@ -22,7 +22,7 @@ from services import SERVICES
 from tests.e2e.verbs import cartwright
 from tests.shared.market import Market
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.own_stack]
 
 
 def _stock(market: Market, sku: str, sequence: int, **content: Any) -> Fact:
