@@ -161,7 +161,7 @@ class ParkedMessages:
                 # The consumer takes this lock too: nothing can be queued behind a key that is just being freed.
                 await connection.fetchval(LOCK_POSITION, self._group, row["topic"], row["part"])
                 line = await self._line(connection, row, first)
-                failure, done, aggregates = await self._work_off(connection, line, action, actor, reason)
+                failure, done, aggregates = await self._decided(connection, line, action, actor, reason)
                 stopped = {"stopped_by": f"{type(failure).__name__}: {failure}"} if failure is not None else {}
                 outcome = {"id": parked_id, "action": action, "done": done, **stopped}
                 if wanted.claim is not None:
@@ -193,6 +193,28 @@ class ParkedMessages:
             raise ConflictError("not-first", "an earlier message of its key is parked: decide that one first", first=_id(rows[0]))
         line = [read(self._group, each, self._reader) for each in rows]
         return [first, *(each for each in line if _id_of(each) != _id(row))]
+
+    async def _decided(
+        self,
+        connection: Connection,
+        line: Sequence[Parked | Invalid],
+        action: Literal["replay", "discard"],
+        actor: str,
+        reason: str,
+    ) -> tuple[Exception | None, list[str], Any]:
+        """Work the line off, or, if its first still fails, all of it with that one last.
+
+        What it lacks may be told by one that had to wait behind it: a return that was heard of before its shipment.
+        """
+        failure, done, aggregates = await self._work_off(connection, line, action, actor, reason)
+        if failure is None or done or len(line) == 1:
+            return failure, done, aggregates
+        await connection.execute("SAVEPOINT as_they_came")
+        late = await self._work_off(connection, [*line[1:], line[0]], action, actor, reason)
+        if late[0] is None and len(late[1]) == len(line):
+            return late
+        await connection.execute("ROLLBACK TO SAVEPOINT as_they_came")
+        return failure, done, aggregates
 
     async def _work_off(
         self,

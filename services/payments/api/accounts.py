@@ -91,7 +91,7 @@ def account_model(account: ProviderAccount) -> AccountModel:
 
 
 @ROUTES.get("/v1/provider-accounts/stripe", response_model=AccountModel)
-@guard("provider-accounts:write")
+@guard("provider-accounts:write", instead="ledger:read")
 async def read_account(call: Caller) -> Response:
     """The tenant's own account, masked."""
     async with call.transaction() as connection:
