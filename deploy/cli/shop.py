@@ -16,17 +16,18 @@ FINAL_STATES: Final = frozenset({"confirmed", "failed", "canceled", "expired"})
 class Shop:
     """One tenant's shop: what its backend asks for with the client's token, and what opens a shopper's session."""
 
-    def __init__(self, api: Api, tenant_id: UUID, client_id: str, secret: str, **form: str) -> None:
-        """Act for the tenant with its client's credentials, or with others that are to be said more of."""
+    def __init__(self, api: Api, tenant_id: UUID, client_id: str, secret: str, *, only_looks: bool = False) -> None:
+        """Act for the tenant with its client's credentials; with a platform operator's, only look at it."""
         self.api = api
         self.tenant_id = tenant_id
+        form = {"tenant_id": str(tenant_id)} if only_looks else {}
         self._client = TokenSource(lambda: api.grant(client_id, secret, **form))
 
     @classmethod
     def looked_at(cls, api: Api, tenant_id: UUID) -> "Shop":
-        """The tenant's shop as a platform operator sees it, who changes nothing and needs no client of the tenant's."""
+        """The tenant's shop as a platform operator sees it, who needs no client of the tenant's."""
         stack = api.stack
-        return cls(api, tenant_id, stack.platform_client_id, stack.platform_client_secret(), tenant_id=str(tenant_id))
+        return cls(api, tenant_id, stack.platform_client_id, stack.platform_client_secret(), only_looks=True)
 
     async def token(self) -> str:
         """Return a token of the shop's own client."""

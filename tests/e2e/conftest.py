@@ -28,8 +28,14 @@ def fresh_stack(
     def fresh() -> Stack:
         prefix = fresh_prefix("e2e")
         home: Path = tmp_path_factory.mktemp("stack")
-        servers = {"postgres_admin_url": admin_url, "kafka_bootstrap": bootstrap_servers}
-        return Stack(home, database_prefix=prefix, topic_prefix=prefix, say=print, **servers)
+        return Stack(
+            home,
+            database_prefix=prefix,
+            topic_prefix=prefix,
+            postgres_admin_url=admin_url,
+            kafka_bootstrap=bootstrap_servers,
+            say=print,
+        )
 
     return fresh
 

@@ -44,7 +44,7 @@ LOCK_POSITION = "SELECT next_offset FROM inbox_position WHERE consumer = $1 AND 
 LIST = """SELECT * FROM inbox_parked WHERE consumer = $1
     AND ($2::text IS NULL OR state = $2) AND ($2::text IS NOT NULL OR state IN ('rejected', 'waiting', 'parked', 'queued'))
     AND ($3::uuid IS NULL OR tenant_id = $3) AND ($4::text IS NULL OR type = $4) AND ($5::text IS NULL OR reason = $5)
-    AND (topic, part, off) > ($6::text, $7::int, $8::bigint)
+    AND (topic, part, off) > ($6::text, $7::int, $8::bigint) AND ($10::text IS NULL OR source = $10)
 ORDER BY topic, part, off LIMIT $9"""
 
 COUNT = """SELECT state, count(*) AS messages, count(DISTINCT (topic, key)) AS keys FROM inbox_parked
@@ -96,13 +96,14 @@ class ParkedMessages:
         tenant_id: UUID | None = None,
         type_: str | None = None,
         reason: str | None = None,
+        source: str | None = None,
         after: Place = FIRST,
         limit: int = 50,
         of: UUID | None = None,
     ) -> list[dict[str, Any]]:
         """One page, in the order of topic, partition and offset."""
         async with self._shell.database.transaction([of or PLATFORM]) as connection:
-            rows = await connection.fetch(LIST, self._group, state, of or tenant_id, type_, reason, *after, limit)
+            rows = await connection.fetch(LIST, self._group, state, of or tenant_id, type_, reason, *after, limit, source)
         return [_summary(row) for row in rows]
 
     async def show(self, parked_id: str, *, of: UUID | None = None) -> dict[str, Any]:
@@ -300,6 +301,7 @@ def _summary(row: asyncpg.Record) -> dict[str, Any]:
         "key": (row["key"] or b"").decode(errors="backslashreplace"),
         "tenant_id": str(row["tenant_id"]) if row["tenant_id"] else None,
         "type": row["type"],
+        "source": row["source"],
         "reason": row["reason"],
         "detail": row["detail"],
         "attempts": row["attempts"],
