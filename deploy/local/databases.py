@@ -84,11 +84,11 @@ async def _until_writable(connection: "asyncpg.Connection") -> None:
     """Wait for a server that is being restored: it can be read before it has all of its log, and written to after that."""
     try:
         async with asyncio.timeout(_RECOVERY_SECONDS):
-            while await connection.fetchval("SELECT pg_is_in_recovery()"):
+            while await connection.fetchval("SELECT pg_is_in_recovery()"):  # noqa: ASYNC110 - the server calls nobody for that
                 await asyncio.sleep(_RECOVERY_LOOK_SECONDS)
     except TimeoutError as error:
         raise StackError(
-            f"PostgreSQL can only be read: it has been recovering for {_RECOVERY_SECONDS} s. Let it finish or promote it, then try again"
+            f"PostgreSQL can only be read: it has been recovering for {_RECOVERY_SECONDS} s; let it finish, or promote it"
         ) from error
 
 

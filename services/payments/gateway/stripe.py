@@ -135,6 +135,11 @@ class StripeGateway:
         gateway._connect(provider, credentials, guard, share)  # noqa: SLF001 - its own
         return gateway
 
+    @property
+    def books(self) -> str:
+        """By the name of what guards it."""
+        return self._guard.account
+
     def _connect(self, provider: Stripe, credentials: Credentials, guard: Guard, share: Buckets | None) -> None:
         """Retries are set to none, in words: a retry belongs to the operation log, which wrote down what was sent and when.
 
