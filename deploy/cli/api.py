@@ -130,13 +130,13 @@ class Api:
             raise RefusedError(f"{method} {url}", reply.status, reply.body if isinstance(reply.body, dict) else {})
         return reply
 
-    async def grant(self, client_id: str, secret: str) -> dict[str, Any]:
+    async def grant(self, client_id: str, secret: str, **form: str) -> dict[str, Any]:
         """Ask for an access token as a client (RFC 6749 §4.4)."""
         # RFC 6749 §2.3.1: both parts are form-encoded before they go into the Basic scheme.
         basic = aiohttp.encode_basic_auth(quote(client_id, safe=""), quote(secret, safe=""))
         headers = {"Content-Type": "application/x-www-form-urlencoded", "Authorization": basic}
         url = f"{self._bases['identity']}/oauth/token"
-        request = Request("POST", url, headers, b"grant_type=client_credentials")
+        request = Request("POST", url, headers, urlencode({"grant_type": "client_credentials", **form}).encode())
         granted: dict[str, Any] = (await self._answer("identity", "/oauth/token", request)).body
         return granted
 

@@ -15,13 +15,14 @@ def listed(
     tenant: Annotated[str | None, typer.Option(metavar="TENANT_ID")] = None,
     type_: Annotated[str | None, typer.Option("--type", help="An event type.")] = None,
     reason: Annotated[str | None, typer.Option(help="Why it was parked.")] = None,
+    source: Annotated[str | None, typer.Option(help="Who sent it, by its ce_source.")] = None,
     state: Annotated[str | None, typer.Option(help="rejected, parked, queued, replayed or discarded.")] = None,
     json: Json = False,
 ) -> int | None:
     """List the messages that are parked."""
     from deploy.cli import repair
 
-    return repair.search(service=service, tenant=tenant, type_=type_, reason=reason, state=state, json=json)
+    return repair.search(service=service, json=json, tenant_id=tenant, type=type_, reason=reason, source=source, state=state)
 
 
 @verb

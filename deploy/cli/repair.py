@@ -18,16 +18,14 @@ UNDECIDED = ("parked", "rejected")
 TOLD_EVERY = 50
 
 
-def search(
-    *, service: str | None, tenant: str | None, type_: str | None, reason: str | None, state: str | None, json: bool
-) -> int:
-    """Print what is parked, of one service or all."""
-    filters = _said(tenant_id=tenant, type=type_, reason=reason, state=state)
+def search(*, service: str | None, json: bool, **filters: str | None) -> int:
+    """Print what is parked, of one service or all, and passes these filters."""
+    said = _said(**filters)
 
     async def run(api: Api, token: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         for name in services(api.stack, service):
-            found.extend([{"service": name, **each} async for each in _set_aside(api, name, token, filters)])
+            found.extend([{"service": name, **each} async for each in _set_aside(api, name, token, said)])
         return found
 
     items = with_operator(run)

@@ -1,13 +1,15 @@
 """`serve` and `migrate`: the two verbs an image runs, and that `up` runs for every service."""
 
 import os
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import typer
 
 from deploy.cli.errors import CommandError, ExitCode, verb
-from deploy.composition import parts_of
+from deploy.composition import parts_of, settings_of
 from services import SERVICES
 
 
@@ -21,11 +23,21 @@ Kind = Literal["api", "worker"]
 
 
 @verb
-def serve(service: Annotated[str, typer.Argument(parser=_known, metavar="SERVICE")], kind: Kind) -> None:
+def serve(
+    service: Annotated[str, typer.Argument(parser=_known, metavar="SERVICE")],
+    kind: Kind,
+    *,
+    print_environment: Annotated[
+        bool, typer.Option("--print-environment", help="Print what it would read, line by line, and run nothing.")
+    ] = False,
+) -> None:
     """Run one process of a service.
 
     It is configured by its environment, and drains on SIGTERM.
     """
+    if print_environment:
+        print("\n".join(_environment(service)))
+        return
     from deploy.local.environment import refuse_unknown_variables
     from deploy.local.errors import StackError
     from libs.common.errors import UnavailableError
@@ -43,6 +55,30 @@ def serve(service: Annotated[str, typer.Argument(parser=_known, metavar="SERVICE
             run_worker(parts_of(service))
     except (SettingsError, StackError, UnavailableError) as error:
         raise CommandError(f"{service} {kind}: {error}", ExitCode.ENVIRONMENT) from error
+
+
+def _environment(service: str) -> Iterator[str]:
+    """Every variable that a service reads, as a shell would set it: what is set, and as a comment what holds without it.
+
+    A secret's value is not told, only that there is one, and the file it is read from.
+    """
+    from pydantic import SecretStr
+
+    from libs.common.settings import PREFIX
+
+    for name, field in settings_of(service).model_fields.items():
+        variable = f"{PREFIX}{name.upper()}"
+        is_secret = SecretStr in {field.annotation, *get_args(field.annotation)}
+        if variable in os.environ:
+            yield f"{variable}={'(secret)' if is_secret else shlex.quote(os.environ[variable])}"
+        elif f"{variable}_FILE" in os.environ:
+            yield f"{variable}_FILE={shlex.quote(os.environ[f'{variable}_FILE'])}"
+        else:
+            yield f"# {variable} is required" if field.is_required() else f"# {variable}={_written(field.default)}"
+
+
+def _written(default: object) -> str:
+    return "" if default is None else str(default)
 
 
 @verb

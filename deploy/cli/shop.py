@@ -16,11 +16,18 @@ FINAL_STATES: Final = frozenset({"confirmed", "failed", "canceled", "expired"})
 class Shop:
     """One tenant's shop: what its backend asks for with the client's token, and what opens a shopper's session."""
 
-    def __init__(self, api: Api, tenant_id: UUID, client_id: str, secret: str) -> None:
-        """Act for the tenant with its client's credentials."""
+    def __init__(self, api: Api, tenant_id: UUID, client_id: str, secret: str, *, only_looks: bool = False) -> None:
+        """Act for the tenant with its client's credentials; with a platform operator's, only look at it."""
         self.api = api
         self.tenant_id = tenant_id
-        self._client = TokenSource(lambda: api.grant(client_id, secret))
+        form = {"tenant_id": str(tenant_id)} if only_looks else {}
+        self._client = TokenSource(lambda: api.grant(client_id, secret, **form))
+
+    @classmethod
+    def looked_at(cls, api: Api, tenant_id: UUID) -> "Shop":
+        """The tenant's shop as a platform operator sees it, who needs no client of the tenant's."""
+        stack = api.stack
+        return cls(api, tenant_id, stack.platform_client_id, stack.platform_client_secret(), only_looks=True)
 
     async def token(self) -> str:
         """Return a token of the shop's own client."""

@@ -169,7 +169,7 @@ async def onboarded(api: Api, wish: Wish) -> Onboarded:
 async def shops(
     api: Api, slug: str | None = None, known: Mapping[str, Shop] = MappingProxyType({})
 ) -> AsyncIterator[tuple[str, Shop]]:
-    """Yield the slug and the shop of every active tenant, or of one. Raises CommandError when there is no such tenant.
+    """Yield the slug and the shop of every active tenant, or of one, to be looked at. Raises CommandError when there is none.
 
     Of those known nothing more is asked.
     """
@@ -180,7 +180,7 @@ async def shops(
     for tenant in found:
         shop = known.get(tenant["slug"])
         if shop is None or str(shop.tenant_id) != tenant["tenant_id"]:  # of one that was erased another may have the slug
-            shop = (await onboarded(api, Wish.of(tenant["slug"]))).shop(api)
+            shop = Shop.looked_at(api, UUID(tenant["tenant_id"]))
         yield tenant["slug"], shop
 
 

@@ -6,6 +6,7 @@ rows lock their whole table, so that is bounded where it cannot be refused. A se
 for whoever forgets to, not against a thief.
 """
 
+import asyncio
 import hashlib
 import hmac
 from typing import TYPE_CHECKING, Final, Literal
@@ -26,6 +27,9 @@ LIMITS: Final = {"statement_timeout": "60s", "lock_timeout": "30s", "idle_in_tra
 
 # As long as those we make: a password that a person chose could be guessed from one derived from it.
 _UNGUESSABLE: Final = 32
+
+_RECOVERY_SECONDS: Final = 600
+_RECOVERY_LOOK_SECONDS: Final = 0.2
 
 # Roles belong to the whole server, so stacks that share one must not change them at the same time.
 _LOCK: Final = 0x63617274
@@ -64,6 +68,7 @@ async def provision(admin_url: str, service: str, prefix: str = "") -> None:
         reason = str(error) or type(error).__name__
         raise StackError(f"no administrator's connection to PostgreSQL ({reason}): see CARTWRIGHT_POSTGRES_ADMIN_URL") from error
     try:
+        await _until_writable(connection)
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
         for role in ROLES:
             await _make_role(connection, admin_url, f"{service}_{role}")
@@ -73,6 +78,18 @@ async def provision(admin_url: str, service: str, prefix: str = "") -> None:
         raise StackError(f"PostgreSQL refused to make the database {prefix}{service} or its roles: {error}") from error
     finally:
         await connection.close()
+
+
+async def _until_writable(connection: "asyncpg.Connection") -> None:
+    """Wait for a server that is being restored: it can be read before it has all of its log, and written to after that."""
+    try:
+        async with asyncio.timeout(_RECOVERY_SECONDS):
+            while await connection.fetchval("SELECT pg_is_in_recovery()"):  # noqa: ASYNC110 - the server calls nobody for that
+                await asyncio.sleep(_RECOVERY_LOOK_SECONDS)
+    except TimeoutError as error:
+        raise StackError(
+            f"PostgreSQL can only be read: it has been recovering for {_RECOVERY_SECONDS} s; let it finish, or promote it"
+        ) from error
 
 
 async def close_server(admin_url: str) -> None:

@@ -13,7 +13,8 @@ from deploy.local.ports import choose_ports
 from deploy.local.processes import Child
 from deploy.local.state import ROOT, Home, default_home
 
-_PYTEST: Final = ("-n", "3", "--dist", "loadfile", "--import-mode=importlib")
+_PYTEST: Final = ("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder", "--import-mode=importlib")
+"""In the order of their folders: those of one that share a stack come one after the other."""
 _MUTANTS: Final = (
     "-p",
     "tests.mutation.plugin",

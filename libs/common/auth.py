@@ -70,6 +70,8 @@ CLIENT = "client"
 MEMBER = "member"
 """Somebody of a tenant's staff. The names of their roles stand behind it, for people to read."""
 PLATFORM_OPERATOR = "platform-operator"
+PLATFORM_READER = "platform-reader"
+"""A platform operator who looks at what one tenant did, and has a token for that tenant alone."""
 ROLES: Mapping[str, frozenset[str]] = {
     SHOPPER: frozenset(
         ["carts:read", "carts:write", "products:read", "checkouts:read", "checkouts:write", "orders:read", "payments:read"]
@@ -77,6 +79,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     CLIENT: PERMISSIONS - PLATFORM_PERMISSIONS,
     MEMBER: PERMISSIONS - PLATFORM_PERMISSIONS,
     PLATFORM_OPERATOR: frozenset(["tenants:manage", "clients:manage", "audit:read", "ops:read", "ops:repair"]),
+    PLATFORM_READER: frozenset(["checkouts:read", "orders:read", "stock:read", "payments:read", "ledger:read"]),
 }
 """The kinds of callers, and what each may at most. A token's scope says what it may of that; other roles say nothing here.
 

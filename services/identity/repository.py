@@ -58,6 +58,7 @@ ROWS = (
 )
 """Every aggregate of this service, in the order in which they are locked."""
 
+_STATUS = "SELECT status FROM tenant WHERE tenant_id = $1"
 _TENANT_IDS = "SELECT * FROM tenant_ids_for_platform($1, $2, $3)"
 _LIVE_EPOCHS = "SELECT tenant_id, id, epoch_ms FROM epochs_for_platform($1)"
 _SIGNING_KEYS = Statement(
@@ -93,6 +94,12 @@ _INVITATION_TO = Statement(
 async def tenant_ids(connection: Connection, *, after: UUID, limit: int, slug: str | None = None) -> Sequence[UUID]:
     """One page of all tenants, by id. Only in the platform's own transaction are there any."""
     return [row[0] for row in await connection.fetch(_TENANT_IDS, after, limit, slug)]
+
+
+async def status_of(connection: Connection, tenant_id: UUID) -> TenantStatus | None:
+    """Where a tenant stands; None: there is none."""
+    status: str | None = await connection.fetchval(_STATUS, tenant_id)
+    return None if status is None else TenantStatus(status)
 
 
 async def signing_keys(connection: Connection) -> Sequence[SigningKey]:

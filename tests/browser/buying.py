@@ -1,9 +1,7 @@
 """A buyer before the shop's pages, and what the services and the provider say of what they did."""
 
-import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 from uuid import UUID, uuid4
 
@@ -128,17 +126,3 @@ async def code_for(market: Market, slug: str, email: str, password: str) -> str 
         answer = await browser.post("/oauth/authorize", data=form)
     found = re.search(r"[?&]code=([^&]+)", answer.headers.get("Location", ""))
     return found[1] if found else None
-
-
-def axe() -> str | None:
-    """The accessibility checker's script, where there is node with it on its path."""
-    file = Path(os.environ.get("NODE_PATH", "")) / "axe-core" / "axe.min.js"
-    return file.read_text(encoding="utf-8") if file.is_file() else None
-
-
-async def faults_by_axe(page: Page, script: str) -> list[str]:
-    """What breaks WCAG 2.2 A or AA on the page as it is."""
-    await page.evaluate(script)
-    tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
-    found = await page.evaluate("tags => axe.run({runOnly: tags})", tags)
-    return [f"{each['id']}: {node['html']} {node['failureSummary']}" for each in found["violations"] for node in each["nodes"]]

@@ -10,7 +10,7 @@ from playwright.async_api import Browser, Page, async_playwright
 
 from tests.browser.front import Front, front_of
 from tests.browser.visits import CHROMIUM_OPTIONS, Visits
-from tests.shared.market import Market, opened
+from tests.shared.market import Market, market_in, standing
 
 Visit = Callable[..., Awaitable[Page]]
 
@@ -36,8 +36,8 @@ async def market(
     fresh_prefix: Callable[[str], str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[Market]:
-    async with opened(admin_url, bootstrap_servers, fresh_prefix("browser"), tmp_path_factory.mktemp("stack")) as market:
-        yield market
+    async with standing(admin_url, bootstrap_servers, fresh_prefix("browser"), tmp_path_factory.mktemp("stack")) as where:
+        yield await market_in(where)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ import base64
 import hmac
 import os
 import time
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,8 +15,6 @@ from tests.shared.market import Market
 
 PASSWORD: Final = "correct horse battery staple"
 STEP_SECONDS: Final = 30
-_AXE: Final = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
-_AUDIT: Final = "axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa']}).then(found => found.violations)"
 _MOST_STOPS: Final = 120
 
 expect.set_options(timeout=PATIENCE_SECONDS * 1000)
@@ -72,13 +69,6 @@ async def tabbed_to(page: Page, text: str) -> None:
             assert outline != "none", f"nobody sees that {text!r} is focused"
             return
     raise AssertionError(f"no way leads to {text!r} by keyboard")
-
-
-async def barriers(page: Page) -> list[str]:
-    """What axe finds in the page as it is: which rule, and where."""
-    await page.evaluate(f"() => {{ if (!window.axe) {{ {_AXE} }} }}")
-    found: list[dict[str, Any]] = await page.evaluate(_AUDIT)
-    return [f"{each['id']}: {[node['html'][:200] for node in each['nodes']]}" for each in found]
 
 
 async def pictured(page: Page, name: str, *, height: int) -> None:

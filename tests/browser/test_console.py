@@ -10,9 +10,10 @@ from playwright.async_api import Page, expect
 
 from deploy.cli.publisher import Fact, publishing
 from tests.browser.conftest import Visit
-from tests.browser.staff import barriers, code_of, joined, pictured, signed_in, tabbed_to, to_identity
-from tests.e2e.verbs import paid
+from tests.browser.staff import code_of, joined, pictured, signed_in, tabbed_to, to_identity
+from tests.browser.visits import barriers
 from tests.shared.market import Market
+from tests.shared.verbs import paid
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -8,10 +8,10 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page, Route, expect
 
 from deploy.cli.welcome import prepare
-from tests.browser.buying import CHALLENGED, DECLINED, GOOD, Books, Buyer, axe, code_for, faults_by_axe, sign_in_link
+from tests.browser.buying import CHALLENGED, DECLINED, GOOD, Books, Buyer, code_for, sign_in_link
 from tests.browser.conftest import Visit
 from tests.browser.front import Front
-from tests.browser.visits import PATIENCE_SECONDS, Visits
+from tests.browser.visits import PATIENCE_SECONDS, Visits, barriers
 from tests.shared.market import Market
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -218,16 +218,13 @@ async def _colours(page: Page) -> list[str]:
 
 
 async def test_no_page_of_the_shop_breaks_a_rule_of_accessibility_by_day_or_by_night(visit: Visit) -> None:
-    script = axe()
-    if script is None:
-        pytest.skip("not proven: WCAG 2.2 AA by axe (node with axe-core on its NODE_PATH)")
     buyer = await Buyer(await visit(reduced_motion="reduce")).look()
     page, faults = buyer.page, list[str]()
 
     async def judge() -> None:
         for scheme in SCHEMES:
             await page.emulate_media(color_scheme=scheme)
-            faults.extend(await faults_by_axe(page, script))
+            faults.extend(await barriers(page))
 
     await judge()
     await page.get_by_role("link", name="Product 0").click()

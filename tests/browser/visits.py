@@ -1,5 +1,6 @@
 """What every visit of a page must keep: nothing from other hosts, no error of a script, nothing that its policy forbids."""
 
+from importlib.resources import files
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -11,6 +12,9 @@ CHROMIUM_OPTIONS: Final = (
 )
 PATIENCE_SECONDS: Final = 120
 """A page waits for states, and so does a test: on a busy machine they take their time."""
+
+_AXE: Final = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+_AUDIT: Final = "axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa']}).then(found => found.violations)"
 
 
 class Visits:
@@ -55,3 +59,10 @@ class Visits:
         navigates = request.is_navigation_request() and request.method in {"GET", "POST"}
         if address.scheme in {"http", "https"} and address.netloc != urlsplit(self._base_url).netloc and not navigates:
             self._elsewhere.add(address.netloc)
+
+
+async def barriers(page: Page) -> list[str]:
+    """What axe finds in the page as it is: which rule, and where."""
+    await page.evaluate(f"() => {{ if (!window.axe) {{ {_AXE} }} }}")
+    found: list[dict[str, Any]] = await page.evaluate(_AUDIT)
+    return [f"{each['id']}: {[node['html'][:200] for node in each['nodes']]}" for each in found]

@@ -15,10 +15,10 @@ from deploy.cli.standing import settled
 from deploy.cli.supply import supply
 from deploy.cli.tenants import operator
 from services import SERVICES
-from tests.e2e.verbs import buy, cartwright, paid
 from tests.shared.market import OFFERS, Market, shop_at
+from tests.shared.verbs import buy, cartwright, paid
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 WITH_TENANTS = """SELECT c.relname AS name FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id'
 WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition ORDER BY 1"""

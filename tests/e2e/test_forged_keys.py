@@ -21,7 +21,7 @@ from tests.e2e.doors import DOORS, doors, is_believed, told
 from tests.shared.forging import Forger
 from tests.shared.market import Market
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.own_stack]
 
 LISTS = {"identity": "/v1/clients", "cart": "/v1/products", "checkout": "/v1/orders", "payments": "/v1/payments"}
 

@@ -26,7 +26,7 @@ from tests.shared.front_door import said
 from tests.shared.market import OFFERS, Market, shop_at
 
 pytestmark = [
-    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.asyncio(loop_scope="session"),
     pytest.mark.skipif(program() is None, reason="there is no Envoy for this platform: nothing is proved of the gateway"),
 ]
 
@@ -34,7 +34,7 @@ BUYERS = 12
 PATIENCE_SECONDS = 240
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def market(
     admin_url: str, bootstrap_servers: str, fresh_prefix: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Market]:

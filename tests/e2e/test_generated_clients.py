@@ -19,7 +19,7 @@ from deploy.cli.tenants import Wish, onboarded
 from deploy.local.state import ROOT
 from tests.shared.market import Market
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 SCRIPTS = Path(__file__).parent / "clients"
 LOCK = ROOT / "requirements" / "clients.txt"

@@ -10,7 +10,7 @@ import pytest
 from deploy.local.state import ROOT
 from tests.shared.market import Market
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 RESULTS = re.compile(r"^RESULT (\w+)=(.*)$", re.MULTILINE)

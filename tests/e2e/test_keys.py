@@ -14,10 +14,10 @@ import jwt
 import pytest
 
 from deploy.cli.supply import supply
-from tests.e2e.verbs import cartwright
 from tests.shared.market import OFFERS, Market
+from tests.shared.verbs import cartwright
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.own_stack]
 
 LISTS = {"cart": "/v1/products", "checkout": "/v1/orders", "payments": "/v1/payments"}
 ASKING = 16

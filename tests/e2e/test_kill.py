@@ -22,7 +22,7 @@ from deploy.cli.tenants import Wish, onboarded
 from deploy.local.stack import Stack
 from tests.shared.market import OFFERS, Market
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.own_stack]
 
 CHECKOUTS = 50
 WORKERS = ("cart.worker", "checkout.worker", "payments.worker", "identity.worker")
@@ -72,7 +72,7 @@ async def _numbers_have_no_gaps_and_stock_is_conserved(market: Market) -> None:
 # --- Everything, one after the other -----------------------------------------------------------------------------
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def doomed_market(tmp_path: Path) -> AsyncIterator[Market]:
     """A market on servers of its own, whose death hurts nobody else, with a supervisor that starts again what died."""
     stack = Stack(tmp_path, database_prefix="doomed_", supervise=True, say=print)

@@ -20,13 +20,13 @@ from deploy.local.stack import Stack
 from libs.common.messaging.reading import Consumer
 from tests.shared.market import OFFERS, Market
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.own_stack]
 
 PATIENCE_SECONDS = 240
 SERVICES = ("cart", "checkout", "payments", "identity")
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def own_market(tmp_path: Path) -> AsyncIterator[Market]:
     stack = Stack(tmp_path, database_prefix="lost_", say=print)
     async with AsyncExitStack() as open_things:

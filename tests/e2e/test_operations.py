@@ -19,10 +19,10 @@ from deploy.local.databases import database_url
 from libs.common.http.operator import repair_routes
 from libs.common.processes.api import api_app
 from services import SERVICES
-from tests.e2e.verbs import cartwright
 from tests.shared.market import Market
+from tests.shared.verbs import cartwright
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.own_stack]
 
 
 def _stock(market: Market, sku: str, sequence: int, **content: Any) -> Fact:

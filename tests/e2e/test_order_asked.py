@@ -8,7 +8,7 @@ import pytest
 from deploy.cli.settlement import settled
 from tests.shared.market import Market
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 UNHEARD = "UPDATE payment SET order_standing = 'awaited' WHERE checkout_id = $1 RETURNING id"
 LONG_AGO = "UPDATE ledger_entry SET posted_at = now() - interval '1 hour' WHERE payment_id = $1"

@@ -10,7 +10,7 @@ import pytest
 from deploy.cli.api import RefusedError
 from tests.shared.market import Market
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 VISA = "pm_card_visa"
 PUBLIC = {

@@ -13,9 +13,9 @@ from deploy.local.state import ROOT
 from services.payments.gateway.stripe import StripeGateway
 from tests.shared.market import Market
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-RECONCILE = ("reconcile", "--tenant", "market", "--grace-seconds", "0")
+RECONCILE = ("reconcile", "--tenant", "reconcile", "--grace-seconds", "0")
 
 
 async def _cartwright(market: Market, *arguments: str) -> tuple[int, str]:
@@ -77,7 +77,7 @@ async def test_books_that_agree_exit_with_0_and_a_break_that_nobody_can_repair_w
     [line] = [line for line in printed.splitlines() if "missing-here" in line]
     assert line.split()[0] == "open"
     [lasting] = [each["id"] for each in report["breaks"] if each["state"] == "open"]
-    words = ("--tenant", "market", "--reason", "made by this test, for no order")
+    words = ("--tenant", "reconcile", "--reason", "made by this test, for no order")
     assert (await _cartwright(market, "payments", "breaks", "close", lasting, *words))[0] == 0
     assert (await _reconcile(market))[0] == 0, "what a person has closed is no failure any more"
     assert (await _cartwright(market, "payments", "breaks", "close", lasting, *words))[0] == 1

@@ -14,7 +14,7 @@ from tests.e2e.doors import DOORS, doors, is_believed, is_refused, told
 from tests.e2e.machines import Machine
 from tests.shared.market import Market
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.own_stack]
 
 BITES_SECONDS = 5.0
 

@@ -14,12 +14,12 @@ from tests.e2e.doors import is_believed, is_refused, told
 from tests.e2e.machines import Machine
 from tests.shared.market import Market, shop_at
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 PATIENCE_SECONDS = 120
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def own_market(tmp_path: Path) -> AsyncIterator[Market]:
     stack = Stack(tmp_path, database_prefix="unheard_", say=print)
     async with AsyncExitStack() as open_things:

@@ -16,7 +16,7 @@ from deploy.cli.shop import FINAL_STATES, Shopper
 from tests.shared.market import Market
 from tests.shared.toy import seeded
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(3_000)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(3_000)]
 
 AT_ONCE = 64
 VISA = "pm_card_visa"
@@ -73,6 +73,7 @@ async def test_a_checkout_fired_ten_times_from_two_tabs_while_webhooks_and_its_t
         assert answers == [answers[0]] * len(answers)
         ended.append(answers[0])
     await database.close()
+    await market.stack.put_faults([])
     outcomes = Counter((checkout["state"], checkout.get("reason")) for checkout in ended)
     print(dict(outcomes))
     assert outcomes.keys() <= {("confirmed", None), ("expired", "timed-out")}

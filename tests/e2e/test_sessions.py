@@ -14,7 +14,7 @@ from deploy.cli.tenants import Client, Wish, onboarded
 from tests.e2e.doors import is_believed, is_refused
 from tests.shared.market import Market
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 RACERS = 20
 PATIENCE_SECONDS = 60
@@ -50,7 +50,7 @@ async def _refresh(market: Market, token: str) -> tuple[int, Any]:
     return await _post(market, "token", grant_type="refresh_token", refresh_token=token)
 
 
-async def _client(market: Market, slug: str = "market") -> Client:
+async def _client(market: Market, slug: str = "sessions") -> Client:
     return (await onboarded(market.api, Wish.of(slug))).client
 
 

@@ -17,7 +17,7 @@ from services.identity.domain.role import BUILT_IN, OWNER
 from tests.e2e.doors import is_believed, is_refused
 from tests.shared.market import Market
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 CALLBACK = "http://localhost:5173/signed-in"
 PASSWORD = "correct horse battery staple"

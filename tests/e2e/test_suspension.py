@@ -17,10 +17,10 @@ from deploy.cli.shop import FINAL_STATES, Shop
 from deploy.cli.standing import settled
 from deploy.cli.supply import supply
 from services import SERVICES
-from tests.e2e.verbs import buy, cartwright, paid
 from tests.shared.market import OFFERS, Market, shop_at
+from tests.shared.verbs import buy, cartwright, paid
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.own_stack]
 
 SHOPPERS = 6
 SUSPENDED = (403, "tenant-suspended")
@@ -72,7 +72,7 @@ class Crowd:
             self.begun.append(begun["id"])
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def crowd(market: Market) -> AsyncIterator[Crowd]:
     crowd = Crowd(market)
     buying = [asyncio.create_task(crowd.buys(number)) for number in range(SHOPPERS)]
@@ -84,7 +84,7 @@ async def crowd(market: Market) -> AsyncIterator[Crowd]:
 
 async def _staffed(market: Market) -> Shop:
     """The same shop with a token of now."""
-    return await shop_at(market.api, "market")
+    return await shop_at(market.api, "suspension")
 
 
 async def _guest(market: Market) -> dict[str, Any]:
@@ -210,7 +210,7 @@ async def test_a_process_that_begins_while_a_tenant_is_suspended_knows_it_and_re
         await market.stack.start_process(f"{service}.api")
     assert {*await _answers(market, await (await _staffed(market)).token())} == {SUSPENDED}
 
-    said = await cartwright(market, "tenants", "resume", "market", "--json")
+    said = await cartwright(market, "tenants", "resume", "suspension", "--json")
     assert (said.code, said.told["status"], {*said.told["acknowledged"].values()}) == (0, "active", {True})
     market.shop = await _staffed(market)
     token = await market.shop.token()

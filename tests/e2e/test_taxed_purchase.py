@@ -8,7 +8,7 @@ from deploy.cli.shop import Shop, Shopper
 from deploy.cli.supply import supply
 from tests.shared.market import OFFERS, Market
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 ADDRESS = {"name": "A. Buyer", "line1": "1 High Street", "city": "London", "postal_code": "N1 1AA", "country": "GB"}
 POST = {

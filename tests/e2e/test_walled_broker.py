@@ -32,10 +32,10 @@ from tests.shared.market import OFFERS, Market, shop_at
 
 EXAMPLE = re.compile(r"^```(?P<language>python|java|sh)\n(?P<body>.*?)^```$", re.DOTALL | re.MULTILINE)
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def walled(
     admin_url: str, bootstrap_servers: str, fresh_prefix: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Market]:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.shared.market import Market
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 SETTLED = re.compile(r'^cartwright_webhooks_settled_total\{result="(\S+)"\} (\S+)$', re.MULTILINE)
 

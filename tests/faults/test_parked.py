@@ -49,6 +49,22 @@ async def test_other_keys_flow_and_a_replay_after_the_cure_restores_the_order(wa
     assert [each["action"] for each in await ward.parked.actions(limit=5)] == ["parked.replay"] * 2  # also the one that failed
 
 
+async def test_what_came_before_that_which_it_changes_is_cured_by_a_replay_of_both(
+    ward: Ward,
+) -> None:
+    early, ill = uuid4(), uuid4()
+    ward.second, ward.poisonous = {5, 8}, {7}
+    await ward.send((early, 5), (early, 1), (early, 6), (ill, 8), (ill, 7))
+    await ward.until(lambda: _count(ward, 5))
+    [arrived, *_] = [each for each in await ward.parked.search(limit=10) if str(early) in each["key"]]
+    [stuck, *_] = [each for each in await ward.parked.search(limit=10) if str(ill) in each["key"]]
+    assert len((await ward.parked.replay(arrived["id"], actor=by("tester")))["done"]) == 3
+    with pytest.raises(ConflictError, match="nothing-before"):
+        await ward.parked.replay(stuck["id"], actor=by("tester"))
+    assert [each["state"] for each in await ward.parked.search(limit=10)] == ["parked", "queued"], "half of it is not done"
+    assert (await ward.tallies())[early][:2] == (3, 5)
+
+
 async def test_discarding_the_poison_lets_what_waited_behind_it_go_on(ward: Ward) -> None:
     ill = uuid4()
     ward.poisonous = {2}

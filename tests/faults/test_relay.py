@@ -43,8 +43,8 @@ async def test_while_one_tenant_has_200_000_events_waiting_another_tenants_event
         writer = Writer(app)
         await writer.write((quiet, "early"))
         async with toy.relay("one"):
-            await until(lambda: app.fetchval("SELECT true FROM pg_stat_activity WHERE application_name = 'relay'"))
-            await asyncio.sleep(1)
+            async with connected(toy, "relay") as relay:
+                await until(lambda: relay.fetchval("SELECT win > 0 FROM outbox_cursor"))
             await writer.write((quiet, "late"))
             committed = time.time()
             await all_published(toy)

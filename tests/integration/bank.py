@@ -106,6 +106,11 @@ class Bank:
             [run] = await RECONCILIATIONS.load(connection, [(self.tenant_id, run_id)], lock=False)
         return run
 
+    async def last_run(self) -> Reconciliation:
+        async with self.shell.database.transaction([self.tenant_id]) as connection:
+            row = await connection.fetchrow("SELECT * FROM reconciliation ORDER BY started_at DESC LIMIT 1")
+        return RECONCILIATIONS.decode(row)
+
     async def scheduled_runs(self) -> int:
         async with self.shell.database.transaction([self.tenant_id]) as connection:
             count: int = await connection.fetchval("SELECT count(*) FROM reconciliation WHERE requested_by = 'schedule'")

@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
-from uuid import uuid4
+from typing import Any
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -186,6 +187,33 @@ async def test_a_provider_that_is_away_leaves_the_run_for_later_and_no_break(emp
         assert run.due_at > now()
         assert await bank.breaks() == []
         assert not await Reconciler(bank.shell, bank.gateway_of).run_one()
+
+
+async def test_what_an_account_has_is_read_once_for_all_its_tenants_and_what_is_wrong_with_one_ends_that_one(bank: Bank) -> None:
+    tenants = [bank, *[replace(bank, tenant_id=await onboard(bank.shell)) for _ in range(3)]]
+    for number, each in enumerate(tenants, 1):
+        await each.pay(number)
+    broken = tenants.pop()
+    listed, lists = list[Any](), bank.gateway.list_intents
+
+    def listing(*window: Any) -> Any:
+        listed.append(window)
+        return lists(*window)
+
+    async def gateway_of(tenant_id: UUID) -> Any:
+        if tenant_id == broken.tenant_id:
+            raise ConnectionError("its account cannot be read")
+        return bank.gateway
+
+    bank.gateway.list_intents = listing  # type: ignore[method-assign, assignment]
+    while await Reconciler(bank.shell, gateway_of).run_one():
+        pass
+    assert len(listed) == len({*listed}) > 0, "no stretch of time is listed twice"
+    for number, each in enumerate(tenants, 1):
+        run = await each.last_run()
+        assert (run.state, run.totals["GBP"]["theirs"]["gross"]) == (RunState.FINISHED, number * AMOUNT)
+        assert run.totals["GBP"]["ours"] == run.totals["GBP"]["theirs"]
+    assert ((await broken.last_run()).state, await broken.breaks()) == (RunState.REQUESTED, [])
 
 
 async def test_of_several_workers_one_reconciles_a_tenant_and_one_that_lost_its_lease_records_nothing(bank: Bank) -> None:

@@ -87,9 +87,13 @@ async def shop_at(api: Api, slug: str) -> Shop:
     return (await onboarded(api, Wish.of(slug))).shop(api)
 
 
+Standing = tuple[Stack, Api]
+"""A stack that runs, and its public APIs."""
+
+
 @asynccontextmanager
-async def opened(admin_url: str, bootstrap_servers: str, prefix: str, home: Path) -> AsyncIterator[Market]:
-    """A stack of its own on the shared servers, with a shop that has something to sell."""
+async def standing(admin_url: str, bootstrap_servers: str, prefix: str, home: Path) -> AsyncIterator[Standing]:
+    """A stack of its own on the shared servers, with nothing in it."""
     stack = Stack(
         home,
         database_prefix=prefix,
@@ -100,7 +104,12 @@ async def opened(admin_url: str, bootstrap_servers: str, prefix: str, home: Path
     )
     async with AsyncExitStack() as open_things:
         await open_things.enter_async_context(stack)
-        api = await open_things.enter_async_context(connected(stack.description(), connections=100))
-        shop = await shop_at(api, "market")
-        await supply(shop, "GBP", OFFERS, print)
-        yield Market(stack, api, shop)
+        yield stack, await open_things.enter_async_context(connected(stack.description(), connections=100))
+
+
+async def market_in(where: Standing, slug: str = "market") -> Market:
+    """A shop that has something to sell."""
+    stack, api = where
+    shop = await shop_at(api, slug)
+    await supply(shop, "GBP", OFFERS, print)
+    return Market(stack, api, shop)

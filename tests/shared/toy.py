@@ -34,6 +34,7 @@ from libs.common.messaging.schema import (
     kernel_v9,
     kernel_v10,
     kernel_v11,
+    kernel_v12,
 )
 from libs.common.messaging.shell import Shell
 from libs.common.settings import Settings
@@ -154,6 +155,7 @@ class Toy:
             *kernel_v9(SERVICE),
             *kernel_v10(SERVICE),
             *kernel_v11(SERVICE),
+            *kernel_v12(SERVICE),
         )
         kernel = (*kernel_v1(SERVICE), *kernel_v2(SERVICE, slot_seconds=slot_seconds), *later)
         for statement in kernel:

@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaProducer
 
 from libs.common.database import Database
 from libs.common.decision import Handlers, Message, Ref, World
-from libs.common.errors import NotYetError, UnbelievableError
+from libs.common.errors import ConflictError, NotYetError, UnbelievableError
 from libs.common.messaging.broker import Broker
 from libs.common.messaging.envelope import Reader
 from libs.common.messaging.hints import Hints
@@ -36,6 +36,8 @@ class Ward:
         self.unbelievable: set[int] = set()
         self.overflowing: set[int] = set()
         self.too_early: set[int] = set()
+        self.second: set[int] = set()
+        """What cannot be the first of its key."""
         self.grace_seconds = 60.0
         self.source_budget = 1_000
         self.applied: dict[UUID, list[int]] = {}
@@ -53,6 +55,8 @@ class Ward:
         if value in self.unbelievable:
             raise UnbelievableError("lie", f"/value: {value} cannot be")
         known = world.get(Tally, counter_id) or Tally(tenant_id=world.tenant_id, id=counter_id)
+        if value in self.second and not known.applied:
+            raise ConflictError("nothing-before", f"{value} lacks what it changes")
         applied = TOO_LARGE_FOR_A_COLUMN if value in self.overflowing else known.applied + 1
         in_order = value > known.last_sequence
         world.save(replace(known, applied=applied, last_sequence=value, violations=known.violations + (not in_order)))

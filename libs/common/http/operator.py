@@ -159,13 +159,14 @@ async def _search(
         tenant_id = UUID(query["tenant_id"]) if "tenant_id" in query else None
     except ValueError as error:
         raise MalformedError("bad-query", "tenant_id is a UUID") from error
-    state, type_, reason, cursor = (query.get(name) for name in ("state", "type", "reason", "cursor"))
-    if any("\0" in (each or "") for each in (state, type_, reason, cursor)):
+    state, type_, reason, source, cursor = (query.get(name) for name in ("state", "type", "reason", "source", "cursor"))
+    if any("\0" in (each or "") for each in (state, type_, reason, source, cursor)):
         raise MalformedError("bad-query", "no text of a query holds a zero byte")
     after = place_of(cursor)
 
     async def found_by(where: ParkedMessages, after: Place, most: int) -> list[dict[str, Any]]:
-        return await where.search(state=state, tenant_id=tenant_id, type_=type_, reason=reason, after=after, limit=most)
+        filters: dict[str, Any] = {"tenant_id": tenant_id, "type_": type_, "reason": reason, "source": source}
+        return await where.search(state=state, after=after, limit=most, **filters)
 
     found = await found_by(parked, after, limit + 1)
     if len(found) > limit:
@@ -173,7 +174,8 @@ async def _search(
     # What the service's other groups parked, and events that the broker refused, come on the last page; never many.
     for group, theirs in apart.items():
         found += [{**each, "id": f"{group}:{each['id']}"} for each in await found_by(theirs, FIRST, MAX_PAGE)]
-    refused = await outbox.search(tenant_id=tenant_id, reason=reason, limit=MAX_PAGE) if outbox else []
+    ours = None if source else outbox
+    refused = await ours.search(tenant_id=tenant_id, reason=reason, limit=MAX_PAGE) if ours else []
     return {"items": [*found, *refused], "next_cursor": None}
 
 

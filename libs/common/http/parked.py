@@ -34,6 +34,8 @@ class ParkedMessage(BaseModel):
     offset: int
     key: str
     type: str | None
+    source: str | None
+    """Who sent it, by its `ce_source`."""
     reason: str
     detail: str
     attempts: int
@@ -75,6 +77,7 @@ def parked_routes(service: str) -> Routes:
         state: ParkedState | None = None,
         type: Word = None,  # noqa: A002 - what it is called in the query
         reason: Word = None,
+        source: Word = None,
         limit: Limit = 50,
         cursor: str | None = None,
     ) -> Response:
@@ -82,7 +85,7 @@ def parked_routes(service: str) -> Routes:
         asked = Paging(limit, cursor, str)
         after = place_of(asked.after[0]) if asked.after else FIRST
         found = await _parked(call).search(
-            state=state, type_=type, reason=reason, after=after, limit=asked.most, of=call.tenant_id
+            state=state, type_=type, reason=reason, source=source, after=after, limit=asked.most, of=call.tenant_id
         )
         return asked.reply(found, ParkedMessage.model_validate, lambda each: [each["id"]])
 

@@ -44,7 +44,7 @@ LOCK_POSITION = "SELECT next_offset FROM inbox_position WHERE consumer = $1 AND 
 LIST = """SELECT * FROM inbox_parked WHERE consumer = $1
     AND ($2::text IS NULL OR state = $2) AND ($2::text IS NOT NULL OR state IN ('rejected', 'waiting', 'parked', 'queued'))
     AND ($3::uuid IS NULL OR tenant_id = $3) AND ($4::text IS NULL OR type = $4) AND ($5::text IS NULL OR reason = $5)
-    AND (topic, part, off) > ($6::text, $7::int, $8::bigint)
+    AND (topic, part, off) > ($6::text, $7::int, $8::bigint) AND ($10::text IS NULL OR source = $10)
 ORDER BY topic, part, off LIMIT $9"""
 
 COUNT = """SELECT state, count(*) AS messages, count(DISTINCT (topic, key)) AS keys FROM inbox_parked
@@ -96,13 +96,14 @@ class ParkedMessages:
         tenant_id: UUID | None = None,
         type_: str | None = None,
         reason: str | None = None,
+        source: str | None = None,
         after: Place = FIRST,
         limit: int = 50,
         of: UUID | None = None,
     ) -> list[dict[str, Any]]:
         """One page, in the order of topic, partition and offset."""
         async with self._shell.database.transaction([of or PLATFORM]) as connection:
-            rows = await connection.fetch(LIST, self._group, state, of or tenant_id, type_, reason, *after, limit)
+            rows = await connection.fetch(LIST, self._group, state, of or tenant_id, type_, reason, *after, limit, source)
         return [_summary(row) for row in rows]
 
     async def show(self, parked_id: str, *, of: UUID | None = None) -> dict[str, Any]:
@@ -161,7 +162,7 @@ class ParkedMessages:
                 # The consumer takes this lock too: nothing can be queued behind a key that is just being freed.
                 await connection.fetchval(LOCK_POSITION, self._group, row["topic"], row["part"])
                 line = await self._line(connection, row, first)
-                failure, done, aggregates = await self._work_off(connection, line, action, actor, reason)
+                failure, done, aggregates = await self._decided(connection, line, action, actor, reason)
                 stopped = {"stopped_by": f"{type(failure).__name__}: {failure}"} if failure is not None else {}
                 outcome = {"id": parked_id, "action": action, "done": done, **stopped}
                 if wanted.claim is not None:
@@ -193,6 +194,28 @@ class ParkedMessages:
             raise ConflictError("not-first", "an earlier message of its key is parked: decide that one first", first=_id(rows[0]))
         line = [read(self._group, each, self._reader) for each in rows]
         return [first, *(each for each in line if _id_of(each) != _id(row))]
+
+    async def _decided(
+        self,
+        connection: Connection,
+        line: Sequence[Parked | Invalid],
+        action: Literal["replay", "discard"],
+        actor: str,
+        reason: str,
+    ) -> tuple[Exception | None, list[str], Any]:
+        """Work the line off, or, if its first still fails, all of it with that one last.
+
+        What it lacks may be told by one that had to wait behind it: a return that was heard of before its shipment.
+        """
+        failure, done, aggregates = await self._work_off(connection, line, action, actor, reason)
+        if failure is None or done or len(line) == 1:
+            return failure, done, aggregates
+        await connection.execute("SAVEPOINT as_they_came")
+        late = await self._work_off(connection, [*line[1:], line[0]], action, actor, reason)
+        if late[0] is None and len(late[1]) == len(line):
+            return late
+        await connection.execute("ROLLBACK TO SAVEPOINT as_they_came")
+        return failure, done, aggregates
 
     async def _work_off(
         self,
@@ -278,6 +301,7 @@ def _summary(row: asyncpg.Record) -> dict[str, Any]:
         "key": (row["key"] or b"").decode(errors="backslashreplace"),
         "tenant_id": str(row["tenant_id"]) if row["tenant_id"] else None,
         "type": row["type"],
+        "source": row["source"],
         "reason": row["reason"],
         "detail": row["detail"],
         "attempts": row["attempts"],

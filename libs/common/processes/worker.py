@@ -140,7 +140,8 @@ class _Work:
         self._outbox = OutboxParked(relay_url)
         others = [each.rebuilder for each in self._projectors]
         self._rebuilder = Rebuilder(self.shell, broker, group=parts.name, projections=parts.projections, others=others)
-        self._relay = Relay(relay_url, database=parts.name, broker=broker, hints=hints)
+        topics = sorted({event.TOPIC for event in asyncapi.published_by(parts.name)})
+        self._relay = Relay(relay_url, database=parts.name, broker=broker, hints=hints, topics=topics)
 
     def surface(self) -> Starlette:
         """What operators ask this process."""

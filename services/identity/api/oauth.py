@@ -13,8 +13,9 @@ import structlog
 from fastapi import Response
 from pydantic import BaseModel
 
-from libs.common.auth import CLIENT, PERMISSIONS, PLATFORM_OPERATOR, ROLES, SHOPPER
+from libs.common.auth import CLIENT, PERMISSIONS, PLATFORM_OPERATOR, PLATFORM_READER, ROLES, SHOPPER
 from libs.common.clock import PLATFORM, now
+from libs.common.contracts.external import CANONICAL_UUID
 from libs.common.database import TRANSIENT
 from libs.common.errors import CartwrightError, RejectedError, UnauthenticatedError, UnavailableError
 from libs.common.http.rates import RateLimitedError
@@ -22,12 +23,14 @@ from libs.common.http.refusals import note, refused
 from libs.common.http.routes import Call, Caller, Facing, Routes, for_strangers, public, reply
 from libs.common.json_text import is_keepable
 from libs.common.telemetry.security import Refused
+from services.identity import repository
 from services.identity.api import member_tokens
 from services.identity.api.credentials import Claimed, Found, look_up, note_use
 from services.identity.api.issuer import Issuer, TokenAnswer
 from services.identity.domain import access
 from services.identity.domain.client import Client
 from services.identity.domain.session import Refreshed
+from services.identity.domain.tenant import ADMITTING
 from services.identity.handlers import RefreshSession
 
 ROUTES = Routes(Facing.CUSTOMERS)
@@ -145,13 +148,26 @@ async def _client_credentials(call: Call, form: Form) -> TokenAnswer:
     known_ms = issuer.raised.latest(claimed.tenant_id, claimed.client_id) if claimed else 0
     found = await _proven(call, claimed)
     client = found.client
-    of, role = (access.of_operator, PLATFORM_OPERATOR) if client.tenant_id == PLATFORM else (access.of_client, CLIENT)
-    whole = of(client, role, ROLES[role])
+    whole = await _whole(call, client, form.get("tenant_id"))
     permissions, audience = access.narrow(whole.permissions, whole.audience, scope=form.get("scope"), resources=form.resources)
     grant = replace(whole, permissions=permissions, audience=audience)
     answer = await issuer.answer(grant, scope=grant.scope, known_ms=known_ms)
     await note_use(call.shell.database, found.row, now())
     return answer
+
+
+async def _whole(call: Call, client: Client, wanted: str | None) -> access.Grant:
+    """All that a client may be granted; the platform's, that names a tenant, what it takes to look at that one."""
+    if wanted is None:
+        kind = (access.of_operator, PLATFORM_OPERATOR) if client.tenant_id == PLATFORM else (access.of_client, CLIENT)
+        return kind[0](client, kind[1], ROLES[kind[1]])
+    tenant_id = UUID(wanted) if CANONICAL_UUID.fullmatch(wanted) else PLATFORM
+    async with call.shell.database.transaction([tenant_id]) as connection:
+        status = await repository.status_of(connection, tenant_id)
+    if client.tenant_id != PLATFORM or status not in ADMITTING:
+        raise RejectedError("invalid-target", "tenant_id names no tenant that you may look at")
+    log.info("token.for_looking", client_id=client.id, tenant_id=wanted)
+    return access.of_reader(client, PLATFORM_READER, ROLES[PLATFORM_READER], tenant_id)
 
 
 async def _refresh_token(call: Call, form: Form) -> TokenAnswer:
@@ -255,6 +271,7 @@ _FORM_SCHEMA: dict[str, Any] = {
         "redirect_uri": {"type": "string"},
         "code_verifier": {"type": "string"},
         "scope": {"type": "string"},
+        "tenant_id": {"type": "string", "format": "uuid", "description": "Of a platform operator who looks at one tenant."},
         "resource": {"type": "array", "items": {"type": "string", "enum": list(access.AUDIENCES)}},
     },
 }

@@ -65,6 +65,11 @@ def of_operator(client: Client, role: str, allowed: frozenset[str]) -> Grant:
     return replace(of_client(client, role, allowed), tenant_id=None)
 
 
+def of_reader(client: Client, role: str, allowed: frozenset[str], tenant_id: UUID) -> Grant:
+    """All that the platform operator may be granted of one tenant: to look."""
+    return replace(of_client(client, role, allowed), tenant_id=tenant_id, permissions=allowed)
+
+
 def of_session(session: Session, role: str, permissions: frozenset[str], audience: tuple[str, ...] = AUDIENCES) -> Grant:
     """What a shopper is granted."""
     return Grant(

@@ -11,7 +11,7 @@ from libs.common.errors import ConflictError, RejectedError
 
 OWNER = "owner"
 NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
-RESERVED = frozenset({"shopper", "guest", "client", "member", "platform-operator"})
+RESERVED = frozenset({"shopper", "guest", "client", "member", "platform-operator", "platform-reader"})
 """Kinds of callers: a token's `roles` says these too, and a role that is called so would pass for one."""
 
 _LOOKING = frozenset(

@@ -92,7 +92,7 @@ def account_model(account: ProviderAccount) -> ProviderAccountModel:
 
 
 @ROUTES.get("/v1/provider-accounts/stripe", response_model=ProviderAccountModel)
-@guard("provider-accounts:write")
+@guard("provider-accounts:write", instead="ledger:read")
 async def read_account(call: Caller) -> Response:
     """The tenant's own account, masked."""
     async with call.transaction() as connection:

@@ -132,6 +132,7 @@ class Guard:
     """What the calls of one account go through: its buckets and its circuit."""
 
     def __init__(self, account: str, limits: Limits, *, clock: Clock = time.monotonic, sleep: Sleep = asyncio.sleep) -> None:
+        self.account = account
         self.circuit = CircuitBreaker(account)
         self._clock = clock
         self._sleep = sleep

@@ -41,6 +41,11 @@ class GatewayUnavailableError(Exception):
 class PaymentGateway(Protocol):
     """What payments asks of a provider. `key` identifies the operation: same key, same parameters, one effect."""
 
+    @property
+    def books(self) -> str:
+        """Whose lists it reads: two that say the same read the same."""
+        ...
+
     async def create_intent(
         self,
         key: str,

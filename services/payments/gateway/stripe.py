@@ -142,7 +142,7 @@ class StripeGateway:
         (`StripeClient` would not retry unless told to; the SDK's global functions retry twice.)
         """
         self._provider = provider
-        self._guard = guard
+        self._guard, self.books = guard, guard.account
         self._share = share
         self._client = stripe.StripeClient(
             credentials.api_key,

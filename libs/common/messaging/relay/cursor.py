@@ -19,8 +19,11 @@ from libs.common.messaging.schema import KEEP_DECIDED
 LEASE_SECONDS = 10
 KEEP_IDEMPOTENCY = "72 hours"
 
-TIMELINE = "('x' || lpad(substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), 16, '0'))::bit(64)::bigint"
-"""Rises with each promotion of a standby. A window keeps the one it was opened under: its positions never change."""
+SERVERS = "('x' || lpad(substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), 16, '0'))::bit(64)::bigint"
+"""The server's own timeline rises with each promotion of a standby."""
+TIMELINE = f"greatest(timeline_floor, {SERVERS})"
+"""The relay's, which also rises when a restored database is recognised (see `furthest`). A window keeps the one it was opened
+under: its positions never change."""
 
 STATE = "timeline, win, lo::text, hi::text, last_n"
 
@@ -32,6 +35,13 @@ LEASE_LEFT = "SELECT extract(epoch FROM lease_until - clock_timestamp())::float8
 
 RENEW = """UPDATE outbox_cursor SET lease_until = clock_timestamp() + make_interval(secs => $4)
 WHERE owner = $1 AND win = $2 AND last_n = $3 RETURNING true"""
+
+BEGIN_TIMELINE = f"""UPDATE outbox_cursor SET timeline_floor = $4 + 1,
+    timeline = CASE WHEN hi IS NULL THEN $4 + 1 ELSE timeline END
+WHERE owner = $1 AND win = $2 AND last_n = $3 AND ($4::bigint, $5::bigint) > (greatest(timeline, {TIMELINE}), win)
+RETURNING {STATE}"""  # noqa: S608
+
+TOPICS = "SELECT topic FROM outbox_topic"
 
 RETURN_LEASE = "UPDATE outbox_cursor SET lease_until = clock_timestamp() WHERE owner = $1"
 
@@ -135,6 +145,17 @@ class Cursor:
     async def give_back(self) -> None:
         """Let a standby take over at once."""
         await self._lazy.execute(RETURN_LEASE, self._owner)
+
+    async def topics(self) -> list[str]:
+        """Every topic that was ever published to."""
+        return [row["topic"] for row in await self._lazy.fetch(TOPICS)]
+
+    async def begin_timeline_above(self, reached: tuple[int, int]) -> bool:
+        """If windows up to this one are used that this database knows nothing of, it was restored: number anew, above them."""
+        state = await self._durable.fetchrow(BEGIN_TIMELINE, self._owner, self._state["win"], self._last_n, *reached)
+        if state is not None:
+            self._found(state)
+        return state is not None
 
     async def something_new(self) -> bool:
         """Whether anything was committed after the last window opened: for half of what it costs to try and open one."""

@@ -19,6 +19,7 @@ from libs.common.messaging.headers import traceparent_of
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.relay.backlog import Backlog
 from libs.common.messaging.relay.cursor import LEASE_SECONDS, Cursor, MovedError, connection
+from libs.common.messaging.relay.furthest import furthest
 from libs.common.messaging.relay.publisher import Publisher, Refusal, TopicRefusedError, behind, key_of
 from libs.common.messaging.relay.window import CHUNK, Reader, Window, chunks
 from libs.common.pulse import PULSE
@@ -43,6 +44,7 @@ PARKED = Counter("cartwright_relay_set_aside_total", "Events parked", ["topic", 
 WAITING = Gauge("cartwright_relay_set_aside_rows", "Parked events that wait for an operator")
 TOPIC_REFUSED = Counter("cartwright_relay_topic_refused_total", "Times that a topic could not be published to", ["topic"])
 INTERRUPTED = Counter("cartwright_relay_interrupted_total", "Times that the relay began again after a failure")
+RESTORED = Counter("cartwright_relay_restored_total", "Times that a database was found restored, and began a timeline of its own")
 HOLDS_LEASE = Gauge("cartwright_relay_lease", "1 while this process publishes, 0 while it stands by")
 
 R = TypeVar("R")
@@ -53,9 +55,11 @@ log = structlog.get_logger(__name__)
 class Relay:
     """The one process that publishes a database's outbox, and its standbys."""
 
-    def __init__(self, url: str, *, database: str, broker: Broker, hints: Hints) -> None:
+    def __init__(self, url: str, *, database: str, broker: Broker, hints: Hints, topics: Sequence[str] = ()) -> None:
+        """`topics` are those it may publish to; what it has published to is known by the database, unless that was restored."""
         self._url = url
         self._database = database
+        self._broker, self._topics = broker, topics
         self._hints = hints
         # Containers share process numbers and sometimes names; no two processes may take each other's lease for theirs.
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
@@ -129,6 +133,7 @@ class Relay:
 
             cursor = Cursor(durable, lazy, self._owner)
             await _stand_by(cursor)
+            await self._recognise(cursor)
             HOLDS_LEASE.set(1)
             self._hints.relays = True
             try:
@@ -139,6 +144,19 @@ class Relay:
                 self._large = None
                 await self._publisher.replace()
                 await self._give_back(cursor)
+
+    async def _recognise(self, cursor: Cursor) -> None:
+        """Find out whether this database was restored, before anything is published from it."""
+        reached = await self._holding(cursor, furthest(self._broker, self._database, {*self._topics, *await cursor.topics()}))
+        if await cursor.begin_timeline_above(reached):
+            RESTORED.inc()
+            log.critical(
+                "relay.restored_database",
+                timeline=reached[0],
+                window=reached[1],
+                action="it goes on under a new timeline; what the restored database lacks is to be found: "
+                "docs/runbooks/restored-database.md",
+            )
 
     async def _give_back(self, cursor: Cursor) -> None:
         try:

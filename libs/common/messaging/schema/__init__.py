@@ -17,6 +17,7 @@ from libs.common.messaging.schema.v8 import kernel_v8
 from libs.common.messaging.schema.v9 import kernel_v9
 from libs.common.messaging.schema.v10 import kernel_v10
 from libs.common.messaging.schema.v11 import erasable, kernel_v11
+from libs.common.messaging.schema.v12 import kernel_v12
 
 __all__ = [
     "KEEP_DECIDED",
@@ -34,4 +35,5 @@ __all__ = [
     "kernel_v9",
     "kernel_v10",
     "kernel_v11",
+    "kernel_v12",
 ]

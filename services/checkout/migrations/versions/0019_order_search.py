@@ -6,7 +6,7 @@ from libs.common.messaging.schema import erasable
 from libs.common.tenancy import protect
 
 revision = "0019"
-down_revision = "0017"
+down_revision = "0018"
 
 TERMS = """
     SELECT o.tenant_id, 'sku' AS kind, line ->> 'sku' AS term, o.number

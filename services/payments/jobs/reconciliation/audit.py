@@ -1,12 +1,8 @@
-"""One reconciliation of one tenant: both sides compared page by page, and what differs looked at again, repaired, recorded.
-
-Lists are read by the page: nothing holds more in memory than the ids of one stretch of time.
-"""
+"""One reconciliation of one tenant: both sides compared page by page, and what differs looked at again, repaired, recorded."""
 
 import asyncio
 from collections import Counter as Counts
-from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -46,8 +42,6 @@ BENEATH: dict[str, Kind] = {
     TransactionKind.DISPUTE_REVERSAL: KINDS[Subject.DISPUTE],
 }
 """What a movement of the balance is of."""
-STRETCH = timedelta(hours=12)
-"""Compared at a time, with the ids of what was made in it in memory."""
 PAGE = 200
 ALIVE_EVERY = LEASE / 4
 
@@ -68,12 +62,14 @@ class Audit:
     found: set[UUID] = field(default_factory=set)
     heard_at: datetime = field(default_factory=now)
 
-    async def run(self) -> None:
-        """Compare the window stretch by stretch, then look again for the breaks that were not met on the way."""
-        begun = now()
-        for start, end in stretches(self.book.window_from, self.book.window_to):
-            for kind in KINDS.values():
-                await self._compare(kind, (start, end))
+    def part_of(self, window: Window) -> Window | None:
+        """What of this stretch the run is to compare."""
+        start, end = span(self.book.window_from, self.book.window_to)
+        part = (max(start, window[0]), min(end, window[1]))
+        return part if part[0] < part[1] else None
+
+    async def end(self, begun: datetime) -> None:
+        """Look again for the breaks that were not met on the way, and say what it came to."""
         await self._look_again(begun)
         command = FinishReconciliation(
             reconciliation_id=self.book.id, tries=self.book.tries, counts=dict(self.counts), totals=self.totals
@@ -82,28 +78,21 @@ class Audit:
 
     # --- One kind of object, over one stretch -----------------------------------------------------------------------
 
-    async def _compare(self, kind: Kind, window: Window) -> None:
-        met: set[UUID] = set()
-        async with aclosing(pages(kind.listed(self.gateway, window))) as listed:  # type: ignore[type-var]
-            async for seen in listed:
-                await self._compare_page(kind, window, seen, met)
-                await self._stay_alive()
-        await self._stay_alive()
-        await self._find_absent(kind, window, met)
-
-    async def _compare_page(self, kind: Kind, window: Window, seen: Sequence[Any], met: set[UUID]) -> None:
+    async def compare_page(self, kind: Kind, window: Window, seen: Sequence[Any], met: set[UUID]) -> None:
         """The provider's page beside what we have of it."""
         async with self.shell.database.transaction([self.book.tenant_id]) as connection:
             told = await kind.told(connection, self.book.tenant_id, seen)
-            ours = await kind.ours(connection, self.book.tenant_id, [each.side for each in told])
+            ours = await kind.ours(connection, self.book.tenant_id, [each.side for each in told]) if told else ()
         listed = {each.side.provider_id for each in told}
         # One of ours that names another object of the provider's has not been met by meeting this one.
         met.update(side.our_id for side in ours if side.our_id is not None and side.provider_id in {None, *listed})
         self.counts["not_ours"] += len(seen) - len(told)
         await self._settle(kind, window, self._held_against(ours, [each.side for each in told]).about(listed))
+        await self._stay_alive()
 
-    async def _find_absent(self, kind: Kind, window: Window, met: set[UUID]) -> None:
+    async def find_absent(self, kind: Kind, window: Window, met: set[UUID]) -> None:
         """What we made in the stretch and the provider did not list: read there by its id before it is called missing."""
+        await self._stay_alive()
         after = Bookmark(window[0], NIL)
         while True:
             async with self.shell.database.transaction([self.book.tenant_id]) as connection:
@@ -255,23 +244,6 @@ def _sides(differences: Sequence[Found]) -> list[Side]:
     return [side for found in differences for side in (found.ours, found.theirs) if side is not None]
 
 
-def stretches(start: datetime, end: datetime) -> Sequence[Window]:
-    """A window in pieces that are compared one after the other, cut at whole seconds: the provider knows no others."""
-    start, last = start.replace(microsecond=0), end.replace(microsecond=0) + timedelta(seconds=1)
-    pieces: list[Window] = []
-    while start < last:
-        pieces.append((start, min(start + STRETCH, last)))
-        start = pieces[-1][1]
-    return pieces
-
-
-async def pages(items: AsyncIterator[Any]) -> AsyncIterator[list[Any]]:
-    """What is listed, so many at a time."""
-    page: list[Any] = []
-    async for item in items:
-        page.append(item)
-        if len(page) == PAGE:
-            yield page
-            page = []
-    if page:
-        yield page
+def span(start: datetime, end: datetime) -> Window:
+    """A window at whole seconds: the provider knows no others."""
+    return start.replace(microsecond=0), end.replace(microsecond=0) + timedelta(seconds=1)

@@ -4,6 +4,8 @@ A run is a row. Whoever takes it up has it for as long as it keeps recording; sh
 the same window again, which changes nothing that was done.
 """
 
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -18,6 +20,7 @@ from libs.common.telemetry import Counter, Gauge
 from services.payments.domain.reconciliation.comparison import BreakKind
 from services.payments.domain.reconciliation.reconciliation import Reconciliation, window_after
 from services.payments.gateway.accounts import Access
+from services.payments.gateway.protocol import PaymentGateway
 from services.payments.handlers.reconciliation import (
     TAKEN_OVER,
     InterruptReconciliation,
@@ -26,6 +29,7 @@ from services.payments.handlers.reconciliation import (
 )
 from services.payments.jobs.provider.calling import GatewayOf
 from services.payments.jobs.reconciliation.audit import Audit
+from services.payments.jobs.reconciliation.side_by_side import SideBySide
 from services.payments.repository.reconciliation import due_reconciliations, last_windows, oldest_reconciliation, open_breaks
 
 if TYPE_CHECKING:
@@ -37,6 +41,8 @@ LOOK_SECONDS = 1.0
 """How soon a run that an operator asks for is taken up."""
 LOOKS_A_ROUND = 15
 """Of so many looks, one is for the schedule and the gauges too: these ask about every tenant."""
+TOGETHER = 50
+"""So many runs are carried out at a time; whoever asks for one waits for those at most."""
 SCHEDULE = "schedule"
 
 OPEN_BREAKS = Gauge("cartwright_reconciliation_breaks", "Differences between the provider and us that last", ["kind"])
@@ -88,17 +94,18 @@ class Reconciler:
         OLDEST_BREAK.set(max((seconds for _, seconds in by_kind.values()), default=0))
 
     async def run_one(self, every: timedelta | None = EVERY) -> bool:
-        """Carry out one run that is due, by the schedule too if `every` is said; answers whether there was any."""
+        """Carry out runs that are due, by the schedule too if `every` is said; answers whether there were any."""
         async with self._shell.database.acquire() as connection:
-            due = await due_reconciliations(connection, every, 1)
+            due = await due_reconciliations(connection, every, TOGETHER)
+        taken: list[Reconciliation] = []
         for tenant_id, known in due:
             try:
                 run_id = known or await self._begin(tenant_id)
                 run = await self._tell(tenant_id, TakeUpReconciliation(reconciliation_id=run_id))
-                if run is not None:
-                    await self._carry_out(run)
+                taken += [run] if run is not None else []
             except ConflictError as error:
                 log.info("reconciliation.elsewhere", tenant_id=str(tenant_id), reason=str(error), action="another worker has it")
+        await self._carry_out(taken)
         return bool(due)
 
     async def _begin(self, tenant_id: UUID) -> UUID:
@@ -113,25 +120,38 @@ class Reconciler:
         )
         return run_id
 
-    async def _carry_out(self, run: Reconciliation) -> None:
-        """Compare, and record how it ended: nothing that the provider or the database does may leave a run for ever open."""
+    async def _carry_out(self, runs: Sequence[Reconciliation]) -> None:
+        """Compare those of one account together: what the provider lists is read once."""
+        of_account: dict[str, list[tuple[PaymentGateway, Reconciliation]]] = {}
+        for run in runs:
+            try:
+                gateway = await self._gateway_of(run.tenant_id)
+            except Exception as error:  # noqa: BLE001 - an account that cannot be read is its tenant's alone
+                await self._ended(run, error, {})
+            else:
+                of_account.setdefault(gateway.books, []).append((gateway, run))
+        for together in of_account.values():
+            audits = [Audit(self._shell, gateway, run) for gateway, run in together]
+            side_by_side = SideBySide(together[0][0], audits)
+            await side_by_side.run()
+            for audit in audits:
+                await self._ended(audit.book, side_by_side.failed.get(audit.book.id), audit.counts)
+
+    async def _ended(self, run: Reconciliation, error: Exception | None, counts: Mapping[str, int]) -> None:
+        """Record how it ended: nothing that the provider or the database does may leave a run for ever open."""
         bound = log.bind(tenant_id=str(run.tenant_id), reconciliation_id=str(run.id), tries=run.tries)
-        try:
-            gateway = await self._gateway_of(run.tenant_id)
-            audit = Audit(self._shell, gateway, run)
-            await audit.run()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the run must not stay open, nor take the worker along
-            if isinstance(error, ConflictError) and error.code == TAKEN_OVER:
-                bound.warning("reconciliation.taken_over", error=str(error))
-                RUNS.labels("taken-over").inc()
-                return
+        if error is None:
+            RUNS.labels("finished").inc()
+            bound.info("reconciliation.finished", **counts)
+        elif isinstance(error, ConflictError) and error.code == TAKEN_OVER:
+            bound.warning("reconciliation.taken_over", error=str(error))
+            RUNS.labels("taken-over").inc()
+        else:
             why = f"{type(error).__name__}: {error}"
             bound.warning("reconciliation.interrupted", error=why, action="tried again later, from its beginning")
             RUNS.labels("interrupted").inc()
-            await self._tell(run.tenant_id, InterruptReconciliation(reconciliation_id=run.id, tries=run.tries, why=why))
-        else:
-            RUNS.labels("finished").inc()
-            bound.info("reconciliation.finished", **audit.counts)
+            with suppress(ConflictError):  # somebody else has it by now
+                await self._tell(run.tenant_id, InterruptReconciliation(reconciliation_id=run.id, tries=run.tries, why=why))
 
     async def _tell(self, tenant_id: UUID, command: Any) -> Any:
         return await self._shell.execute(self._shell.command(command, tenant_id))
