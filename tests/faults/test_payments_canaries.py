@@ -130,8 +130,8 @@ def _requests(till: Till, ids: dict[str, str], canary: str) -> Iterator[tuple[st
     document = transport.app.openapi()
     for template, operations in document["paths"].items():
         for method, operation in operations.items():
-            names = [each["name"] for each in operation.get("parameters", ())]
-            wanted = {each["name"]: ids.get(each["name"], str(uuid4())) for each in operation.get("parameters", ())}
+            names = [each["name"] for each in operation.get("parameters", ()) if "name" in each]
+            wanted = {name: ids.get(name, str(uuid4())) for name in names}
             path, body = template.format(**wanted), _body(document, operation)
             headers = {**till.staff, "Idempotency-Key": uuid4().hex}
             content: dict[str, Any] = {} if body is None else {"json": {"reason": "x"} if "reason" in body else {}}
