@@ -149,10 +149,12 @@ def _requests(till: Till, ids: dict[str, str], canary: str) -> Iterator[tuple[st
 
 
 def _body(document: Any, operation: Any) -> dict[str, Any] | None:
-    """The members of an operation's body, if it takes one."""
+    """The members of an operation's body, if it takes one. The provider's is not ours: it has members of any name."""
     if "requestBody" not in operation:
         return None
     schema = operation["requestBody"]["content"]["application/json"]["schema"]
+    if schema == {"type": "object"}:
+        return None
     [reference] = [each["$ref"] for each in (schema, *schema.get("anyOf", ())) if "$ref" in each]
     members: dict[str, Any] = document["components"]["schemas"][reference.rpartition("/")[2]]["properties"]
     return members
