@@ -130,8 +130,8 @@ def _requests(till: Till, ids: dict[str, str], canary: str) -> Iterator[tuple[st
     document = transport.app.openapi()
     for template, operations in document["paths"].items():
         for method, operation in operations.items():
-            names = [each["name"] for each in operation.get("parameters", ())]
-            wanted = {each["name"]: ids.get(each["name"], str(uuid4())) for each in operation.get("parameters", ())}
+            names = [each["name"] for each in operation.get("parameters", ()) if "name" in each]
+            wanted = {name: ids.get(name, str(uuid4())) for name in names}
             path, body = template.format(**wanted), _body(document, operation)
             headers = {**till.staff, "Idempotency-Key": uuid4().hex}
             content: dict[str, Any] = {} if body is None else {"json": {"reason": "x"} if "reason" in body else {}}
@@ -149,10 +149,12 @@ def _requests(till: Till, ids: dict[str, str], canary: str) -> Iterator[tuple[st
 
 
 def _body(document: Any, operation: Any) -> dict[str, Any] | None:
-    """The members of an operation's body, if it takes one."""
+    """The members of an operation's body, if it takes one. The provider's is not ours: it has members of any name."""
     if "requestBody" not in operation:
         return None
     schema = operation["requestBody"]["content"]["application/json"]["schema"]
+    if schema == {"type": "object"}:
+        return None
     [reference] = [each["$ref"] for each in (schema, *schema.get("anyOf", ())) if "$ref" in each]
     members: dict[str, Any] = document["components"]["schemas"][reference.rpartition("/")[2]]["properties"]
     return members

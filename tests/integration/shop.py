@@ -23,6 +23,7 @@ from services.checkout.app import PARTS
 from services.checkout.domain.saga import Checkout
 from tests.shared.callers import ISSUER, JWK, SHARED, Person, count, message, onboard
 from tests.shared.events import cart_frozen_for, frozen_line, payment_authorized, payment_captured
+from tests.shared.judging import Judged
 from tests.shared.places import Place
 from tests.shared.roots import keys_of, none_revoked
 
@@ -130,5 +131,7 @@ async def shop_at(place: Place) -> AsyncIterator[Shop]:
         app.state.service.shared = Shared(SHARED["checkout"](shell))
         tenant_id = await onboard(worker)
         await count(worker, tenant_id, "tea", 1_000)
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service.test", timeout=60) as client:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(Judged(app, app)), base_url="http://service.test", timeout=60
+        ) as client:
             yield Shop(client, hints, worker, tenant_id, statements, Person(tenant_id), Person(tenant_id, role=CLIENT))

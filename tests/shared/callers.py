@@ -36,6 +36,7 @@ from services.checkout.handlers.checkouts import Lifetime
 from services.checkout.repository.drops import Rooms
 from services.identity.api.desk import Desk
 from tests.shared.events import stock_counted, tenant_updated
+from tests.shared.judging import Judged
 from tests.shared.places import Place
 from tests.shared.roots import keys_of, none_revoked
 
@@ -107,6 +108,7 @@ class BothDoors:
 
     def __init__(self, public: PublicApi) -> None:
         self.public, self.state, self.openapi = public, public.state, public.openapi
+        self._customers, self._operators = Judged(public, public), Judged(public.operators, public)
 
     @property
     def routes(self) -> list[BaseRoute]:
@@ -114,7 +116,7 @@ class BothDoors:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         is_operators = path_of(scope).startswith(OPERATED)
-        await (self.public.operators if is_operators else self.public)(scope, receive, send)
+        await (self._operators if is_operators else self._customers)(scope, receive, send)
 
 
 @asynccontextmanager

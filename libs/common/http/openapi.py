@@ -73,7 +73,7 @@ def complete(operation: dict[str, Any], route: GuardedRoute, service: str, path:
     given = [each for each, by in HEADERS.items() if names & {*by}] + ["Idempotent-Replayed"] * route.rule.idempotent
     headers = {each: {"$ref": f"#/components/headers/{each}"} for each in given}
     for status, response in responses.items():
-        if status < "300" and (said := _said(headers, status, method)):
+        if status < "400" and (said := _said(headers, status, method)):
             response["headers"] = said
     if "reply_unless_known" in names:
         responses["304"] = {"description": "As `If-None-Match` has it", "headers": {"ETag": headers.get("ETag", parts.ETAG)}}
@@ -98,12 +98,16 @@ def _asked(route: GuardedRoute, names: frozenset[str]) -> Iterator[str]:
 
 
 def _said(headers: Mapping[str, Any], status: str, method: str) -> dict[str, Any]:
-    return {
-        name: header
-        for name, header in headers.items()
-        if not (name == "Location" and (method == "get" or status == "204"))
-        and not (name == "Idempotent-Replayed" and status == "204")
-    }
+    return {name: header for name, header in headers.items() if _is_said(name, status, method)}
+
+
+def _is_said(name: str, status: str, method: str) -> bool:
+    """An answer without a body names no new thing, and a reader is told of no other place unless sent there."""
+    if status >= "300":
+        return name == "Location"
+    if status == "204":
+        return name not in {"Location", "Idempotent-Replayed"}
+    return name != "Location" or method != "get"
 
 
 def _refusals(operation: Mapping[str, Any], route: GuardedRoute, names: frozenset[str], method: str) -> Iterator[str]:

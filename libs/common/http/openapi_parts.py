@@ -103,7 +103,7 @@ SCHEMAS: Final[dict[str, Any]] = {
 
 def _refusal(status: int | None) -> dict[str, Any]:
     names = ["X-Request-Id"]
-    names += ["Retry-After"] if status in {429, 503} else []
+    names += ["Retry-After"] if status in {409, 429, 503} else []
     names += ["WWW-Authenticate"] if status in {401, 403} else []
     return {
         "description": "Anything else that was refused" if status is None else TITLES[status],
