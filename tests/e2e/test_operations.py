@@ -20,7 +20,7 @@ from libs.common.http.operator import repair_routes
 from libs.common.processes.api import api_app
 from services import SERVICES
 from tests.shared.market import Market
-from tests.shared.verbs import cartwright
+from tests.shared.verbs import buy, cartwright
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.own_stack]
 
@@ -167,20 +167,37 @@ async def test_what_has_one_cause_is_discarded_together_and_nothing_else_is(mark
     assert (again.code, len(again.told["failed"])) == (1, 1), "what is missing is missing yet"
 
 
+async def _clients(market: Market) -> list[str]:
+    """Those of the tenant."""
+    token, of = await operator(market.api).token(), {"tenant_id": str(market.shop.tenant_id)}
+    return [each["client_id"] async for each in market.api.everything("identity", "/v1/clients", token, of)]
+
+
 async def test_operators_verbs_reach_a_deployment_by_its_addresses_and_start_none_where_there_is_none(
     market: Market, tmp_path: Path
 ) -> None:
     whole = market.api.stack.as_json()
     services = {name: {"url": each["url"], "ops": each["ops"]} for name, each in whole["services"].items()}
     description = tmp_path / "deployment.json"
-    description.write_text(json.dumps({"services": services, "platform_client": whole["platform_client"]}))
+    told = {name: whole[name] for name in ("platform_client", "kafka", "stripe")}
+    description.write_text(json.dumps({"services": services, **told}))
     elsewhere = {"CARTWRIGHT_HOME": str(tmp_path / "empty")}
-    there = elsewhere | {"CARTWRIGHT_DEPLOYMENT": str(description)}
+    there = elsewhere | {
+        "CARTWRIGHT_DEPLOYMENT": str(description),
+        "CARTWRIGHT_TOPIC_PREFIX": market.stack.description().topic_prefix,
+    }
     here = await cartwright(market, "parked", "list", "--json")
     assert here.told["items"]
     for verb in ("parked list", "sources list", "positions list", "payments unknown list", "tenants list"):
         found = await cartwright(market, *verb.split(), "--json", **there)
         assert (found.code, found.told["items"]) == (0, (await cartwright(market, *verb.split(), "--json")).told["items"]), verb
+    _, bought = await buy(market, "looked-at", {"SKU-3": 1})
+    before = await _clients(market)
+    story = await cartwright(market, "timeline", bought["order_id"], "--json", **there)
+    assert (story.code, story.told["order_id"]) == (0, bought["order_id"])
+    books = await cartwright(market, "invariants", "--json", "--patience", "0", **there)
+    assert "operations" in {each["tenant"] for each in books.told["tenants"]}
+    assert await _clients(market) == before, "nobody has to be made a client to be looked at"
     for verb in ("parked list", "invariants", "timeline 1", "reconcile", "payments unknown list"):
         assert (await cartwright(market, *verb.split(), **elsewhere)).code == 3, verb
         assert not (tmp_path / "empty" / "postgres").exists()
