@@ -182,10 +182,8 @@ async def test_operators_verbs_reach_a_deployment_by_its_addresses_and_start_non
     told = {name: whole[name] for name in ("platform_client", "kafka", "stripe")}
     description.write_text(json.dumps({"services": services, **told}))
     elsewhere = {"CARTWRIGHT_HOME": str(tmp_path / "empty")}
-    there = elsewhere | {
-        "CARTWRIGHT_DEPLOYMENT": str(description),
-        "CARTWRIGHT_TOPIC_PREFIX": market.stack.description().topic_prefix,
-    }
+    prefix = market.stack.description().topic_prefix
+    there = elsewhere | {"CARTWRIGHT_DEPLOYMENT": str(description), "CARTWRIGHT_TOPIC_PREFIX": prefix}
     here = await cartwright(market, "parked", "list", "--json")
     assert here.told["items"]
     for verb in ("parked list", "sources list", "positions list", "payments unknown list", "tenants list"):
