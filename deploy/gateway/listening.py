@@ -48,6 +48,8 @@ def _listener(plan: Plan, kind: str, secured: dict[str, Any], codec: str) -> dic
         "@type": f"{_TYPE}.config.listener.v3.Listener",
         "name": f"customers.{kind}",
         "address": {"socket_address": address},
+        # Two gateways on one port would share its connections in silence; HTTP/3 is spread over workers by nothing else.
+        "enable_reuse_port": kind == "udp",
         "per_connection_buffer_limit_bytes": 65_536,
         "filter_chains": [{"filters": [manager], **secured}],
     }
