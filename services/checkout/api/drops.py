@@ -15,6 +15,7 @@ from libs.common.clock import now, rfc3339
 from libs.common.database import PASSING
 from libs.common.decision import present
 from libs.common.errors import UnavailableError
+from libs.common.http.members import Moment
 from libs.common.http.paging import Limit, Page
 from libs.common.http.routes import Call, Caller, Facing, Routes, guard, reply
 from libs.common.http.seeing import Sight, listed, of_the_tenant
@@ -59,8 +60,8 @@ class DropModel(BaseModel):
     sku: str
     per_minute: int
     patience_seconds: int
-    starts_at: str
-    ends_at: str | None
+    starts_at: Moment
+    ends_at: Moment | None
     waiting: int
     sold_out: bool
 
@@ -71,8 +72,8 @@ class PlaceModel(BaseModel):
     sku: str
     state: Standing | Literal["none"]
     ahead: Annotated[int | None, Field(description="How many are let in before; while waiting")]
-    expected_at: Annotated[str | None, Field(description="When it is their turn at the soonest; while waiting")]
-    admitted_until: str | None
+    expected_at: Annotated[Moment | None, Field(description="When it is their turn at the soonest; while waiting")]
+    admitted_until: Moment | None
     checkout_id: UUID | None
 
 
