@@ -11,7 +11,7 @@ import pytest
 from deploy.cli.api import RefusedError
 from deploy.cli.shop import Shop
 from deploy.cli.tenants import Client, Wish, onboarded
-from tests.e2e.doors import is_believed, is_refused
+from tests.shared.doors import is_believed, is_refused
 from tests.shared.market import Market
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

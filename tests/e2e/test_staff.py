@@ -14,7 +14,7 @@ import pytest
 
 from deploy.cli.tenants import Wish, onboarded, operator
 from services.identity.domain.role import BUILT_IN, OWNER
-from tests.e2e.doors import is_believed, is_refused
+from tests.shared.doors import is_believed, is_refused
 from tests.shared.market import Market
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

@@ -17,11 +17,11 @@ from libs.common.certificates import RootKey, public_jwk
 from libs.common.clock import now
 from libs.common.jwk import ALGORITHM
 from services import SERVICES
-from tests.e2e.doors import DOORS, doors, is_believed, told
+from tests.shared.doors import DOORS, doors, is_believed, told
 from tests.shared.forging import Forger
 from tests.shared.market import Market
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.own_stack]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 LISTS = {"identity": "/v1/clients", "cart": "/v1/products", "checkout": "/v1/orders", "payments": "/v1/payments"}
 

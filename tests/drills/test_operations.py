@@ -22,7 +22,7 @@ from services import SERVICES
 from tests.shared.market import Market
 from tests.shared.verbs import buy, cartwright
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.own_stack]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 def _stock(market: Market, sku: str, sequence: int, **content: Any) -> Fact:

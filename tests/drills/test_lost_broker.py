@@ -20,7 +20,7 @@ from deploy.local.stack import Stack
 from libs.common.messaging.reading import Consumer
 from tests.shared.market import OFFERS, Market
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.own_stack]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 PATIENCE_SECONDS = 240
 SERVICES = ("cart", "checkout", "payments", "identity")

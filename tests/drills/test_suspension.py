@@ -20,7 +20,7 @@ from services import SERVICES
 from tests.shared.market import OFFERS, Market, shop_at
 from tests.shared.verbs import buy, cartwright, paid
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.own_stack]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 SHOPPERS = 6
 SUSPENDED = (403, "tenant-suspended")

@@ -15,7 +15,7 @@ from deploy.cli.shop import Shopper
 from deploy.cli.tenants import operator
 from tests.shared.market import Market
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.own_stack]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 VISA = "pm_card_visa"
 CHALLENGED = "pm_card_authenticationRequired"

@@ -10,8 +10,8 @@ import pytest_asyncio
 
 from deploy.cli.api import RefusedError, connected
 from deploy.local.stack import Stack
-from tests.e2e.doors import is_believed, is_refused, told
-from tests.e2e.machines import Machine
+from tests.shared.doors import is_believed, is_refused, told
+from tests.shared.machines import Machine
 from tests.shared.market import Market, shop_at
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

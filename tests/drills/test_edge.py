@@ -17,7 +17,7 @@ from libs.common.http.server import LINGER_SECONDS
 from services import SERVICES
 from tests.shared.market import Market
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.own_stack]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 BUYERS = 6
 WAITERS = 3

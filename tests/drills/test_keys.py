@@ -17,7 +17,7 @@ from deploy.cli.supply import supply
 from tests.shared.market import OFFERS, Market
 from tests.shared.verbs import cartwright
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.own_stack]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 LISTS = {"cart": "/v1/products", "checkout": "/v1/orders", "payments": "/v1/payments"}
 ASKING = 16

@@ -11,7 +11,7 @@ from deploy.cli.publisher import client_arguments
 from deploy.cli.tenants import operator
 from tests.shared.market import Market
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.own_stack]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 SERVICE, TOPIC = "notifications", "notification.v1"
 

@@ -22,7 +22,7 @@ from deploy.cli.tenants import Wish, onboarded
 from deploy.local.stack import Stack
 from tests.shared.market import OFFERS, Market
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.own_stack]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 CHECKOUTS = 50
 WORKERS = ("cart.worker", "checkout.worker", "payments.worker", "identity.worker")

@@ -125,5 +125,5 @@ def test_following_the_page_makes_a_service_that_passes_the_checks_onboards_cons
     for name, command in CHECKS.items():
         if name not in ELSEWHERE:
             copy.python("-m", *command, *NEW.get(name, ()))
-    proofs = ("tests/e2e/fifth_service.py", "--quiet", "-p", "no:cacheprovider", "-p", "no:xdist")
+    proofs = ("tests/drills/fifth_service.py", "--quiet", "-p", "no:cacheprovider", "-p", "no:xdist")
     assert "2 passed" in copy.python("-m", "pytest", *proofs)

@@ -26,7 +26,7 @@ from tests.shared.events import order_confirmed, refund_requested
 from tests.shared.market import Market
 from tests.shared.verbs import ROOT, buy, cartwright, check, paid, post
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.own_stack]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def _timeline(market: Market, kind: str, id_: str, *awaited: str) -> dict[str, Any]:

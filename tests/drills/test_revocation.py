@@ -10,11 +10,11 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from deploy.cli.publisher import client_arguments
 from services import SERVICES
-from tests.e2e.doors import DOORS, doors, is_believed, is_refused, told
-from tests.e2e.machines import Machine
+from tests.shared.doors import DOORS, doors, is_believed, is_refused, told
+from tests.shared.machines import Machine
 from tests.shared.market import Market
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.own_stack]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 BITES_SECONDS = 5.0
 
