@@ -43,7 +43,7 @@ def _run(*command: str | Path, given: str = "", env: Mapping[str, str] | None = 
 
 async def _given(market: Market) -> dict[str, str]:
     """What whoever is given an account is told."""
-    found = await onboarded(market.api, Wish.of("market"))
+    found = await onboarded(market.api, Wish.of("generated-clients"))
     address = market.api.stack.gateway_url
     if address is None:
         pytest.skip("not proven: generated clients and the guides buy through the gateway (there is no Envoy for this platform)")
