@@ -24,6 +24,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--crash-points", action="store_true", help="die at every step of a purchase, not at a sample of them")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what is proven on demand alone, unless it is asked for."""
+    for item in items:
+        marker = item.get_closest_marker("long")
+        if marker is not None and not config.getoption("--long"):
+            item.add_marker(pytest.mark.skip(f"proven with --long alone: {marker.args[0]}"))
+
+
 @pytest.fixture(scope="session")
 def admin_url() -> str:
     """A PostgreSQL administrator's address."""

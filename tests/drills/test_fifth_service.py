@@ -109,6 +109,7 @@ def _follow(copy: Copy) -> None:
             file.write_text(body, encoding="utf-8")
 
 
+@pytest.mark.long("type checking, a stack and tests of a copy: three minutes")
 @pytest.mark.timeout(600)  # a minute of work for two cores, and others may want them
 @pytest.mark.usefixtures("admin_url", "bootstrap_servers")
 def test_following_the_page_makes_a_service_that_passes_the_checks_onboards_consumes_and_publishes(

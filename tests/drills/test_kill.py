@@ -26,6 +26,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 CHECKOUTS = 50
 WORKERS = ("cart.worker", "checkout.worker", "payments.worker", "identity.worker")
+SPARED = pytest.mark.long("the last test kills all workers at once")
+VICTIMS = [
+    *("checkout.worker", "payments.worker", "checkout.api"),
+    *(pytest.param(each, marks=SPARED) for each in ("cart.worker", "identity.worker")),
+]
 PATIENCE_SECONDS = 240
 
 
@@ -37,7 +42,7 @@ async def _purchase(market: Market, name: str, number: int) -> dict[str, Any]:
     return finished
 
 
-@pytest.mark.parametrize("victim", [*WORKERS, "checkout.api"])
+@pytest.mark.parametrize("victim", VICTIMS)
 async def test_fifty_checkouts_end_in_fifty_orders_with_one_charge_each_though(market: Market, victim: str) -> None:
     purchases = [asyncio.create_task(_purchase(market, victim, number)) for number in range(CHECKOUTS)]
     while not any(purchase.done() for purchase in purchases):

@@ -38,6 +38,7 @@ async def _at_rest(market: Market, source: Path, target: Path) -> None:
     await market.stack.start_process("postgres")
 
 
+@pytest.mark.long("the relay alone is restored in tests/faults")
 @pytest.mark.timeout(600)
 async def test_selling_goes_on_after_a_restore_and_what_the_databases_lack_is_told(own_market: Market, tmp_path: Path) -> None:
     market, disk, copy = own_market, own_market.stack.home.path / "postgres", tmp_path / "copy"

@@ -26,7 +26,8 @@ from libs.common.pulse import PULSE
 from libs.common.telemetry import Counter, Gauge, Histogram
 from libs.common.telemetry.messages import chunk_span
 
-IDLE_POLL_SECONDS = 0.05
+IDLE_POLL_SECONDS = 0.2
+"""Hints say what is new at once; this is for one that got lost."""
 REST_SECONDS = 0.015
 """After a window the relay rests for as long as that took, at most so long. What is committed meanwhile goes out together:
 on a busy machine windows become fewer and fuller, here and for every consumer, and on an idle one there is hardly a rest."""
