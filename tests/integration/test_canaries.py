@@ -35,7 +35,7 @@ SECRET_MEMBERS = {("payments", "api_key"), ("payments", "webhook_secrets")}
 """What is asked for, to be kept sealed; `test_provider_accounts` looks after them."""
 _OFFSETS = count()
 EXAMPLES = ["tea", "GB", "GBP", "20", "pm_card_visa", "a@b.test", "acct_1234", "ac_12345678", "x.v1:0:0", "sk_test_a", "whsec_a"]
-EXAMPLES += ["https://a.test/"]
+EXAMPLES += ["https://a.test/", "https://a.test", "#0f6b5c"]
 
 Schema = dict[str, Any]
 Path = tuple[str | int, ...]

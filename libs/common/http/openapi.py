@@ -21,6 +21,7 @@ HEADERS: Final[Mapping[str, Sequence[str]]] = {
     "ETag": ("ETag",),
     "Location": ("Location",),
     "Preference-Applied": ("applied",),
+    "Retry-After": ("Retry_After",),
 }
 """The headers of an answer, each with the names by which code gives it."""
 METHODS: Final = frozenset({"get", "put", "post", "delete", "patch"})
@@ -127,7 +128,7 @@ def _refusals(operation: Mapping[str, Any], route: GuardedRoute, names: frozense
         yield from ("413", "415")
     if has_body or "parameters" in operation:
         yield "422"
-    if rule.costly:
+    if rule.costly or operation["security"]:  # whoever is known is counted, whatever they ask for
         yield "429"
     yield "503"
 
