@@ -188,7 +188,9 @@ class Eraser:
         is_full = True
         while is_full:
             async with self._database.transaction([tenant_id]) as connection:
-                is_full = await _erase(connection, tenant_id, table) == AT_ONCE
+                # Of several workers one deletes at a time, and none what another has been through with.
+                is_open = await connection.fetchval("SELECT erasure_lock($1)", tenant_id)
+                is_full = is_open and await _erase(connection, tenant_id, table) == AT_ONCE
 
     async def _end(self, tenant_id: UUID) -> None:
         """The last of it, its own row too, and the word that it is gone; unless another worker was faster."""
