@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from libs.common.clock import PLATFORM, new_id, now
+from libs.common.database.holdings import pages
 from libs.common.errors import ConflictError
 from libs.common.telemetry.metrics import REGISTRY
 from services.payments.domain.payment.payment import PaymentState
@@ -21,6 +22,7 @@ from services.payments.handlers.reconciliation import RecordFindings, RequestRec
 from services.payments.handlers.refunds import RequestRefund
 from services.payments.jobs.reconciliation.reconciler import Reconciler
 from services.payments.repository import RECONCILIATIONS
+from services.payments.tables import HOLDINGS
 from tests.integration.bank import AMOUNT, MANY, Bank, bank_of
 from tests.shared.callers import Person, edge, message, onboard, problem
 from tests.shared.events import payment_requested
@@ -262,6 +264,21 @@ async def test_the_gauges_say_how_many_breaks_last_and_that_the_schedule_is_kept
     assert (REGISTRY.get_sample_value("cartwright_reconciliation_oldest_break_seconds") or 0) > 0
     assert (REGISTRY.get_sample_value("cartwright_reconciliation_last_run_seconds") or 0) >= 3_600
     assert await bank.scheduled_runs() == 1
+
+
+async def test_what_is_taken_away_is_the_same_however_often_the_same_break_is_seen_again(bank: Bank) -> None:
+    async def taken() -> bytes:
+        found = pages(lambda: bank.shell.database.transaction([bank.tenant_id]), bank.tenant_id, HOLDINGS.parts)
+        return b"".join([lines async for _, _, lines in found])
+
+    [amiss] = await bank.pay(1)
+    await bank.as_admin(f"UPDATE payment SET captured_minor = 1 WHERE id = '{amiss}'")
+    _, [first] = await bank.reconcile()
+    before = await taken()
+    _, [again] = await bank.reconcile()
+    assert (first.state, again.state, again.seen_count) == (BreakState.OPEN, BreakState.OPEN, first.seen_count + 1)
+    assert b'"reconciliation_break"' in before
+    assert await taken() == before
 
 
 # --- HTTP -----------------------------------------------------------------------------------------------------------

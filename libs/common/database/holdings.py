@@ -72,9 +72,9 @@ class Holdings:
 
     metadata: MetaData
     withheld: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """By table, the columns that never leave: what proves who somebody is, and what it is sealed with."""
+    """By table, the columns that never leave: what proves who somebody is, what seals it, and what moves by the clock."""
     left_out: Sequence[str] = ()
-    """Tables that nobody has anything of."""
+    """Tables that nobody has anything of, or that go on by the clock."""
     under_way: Sequence[UnderWay] = ()
     tombstone: str | None = None
     """The table whose row of an erased tenant stays, with nothing in it."""

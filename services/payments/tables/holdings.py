@@ -12,7 +12,10 @@ DUE = "due_at IS NOT NULL"
 
 HOLDINGS = Holdings(
     metadata=METADATA,
-    withheld={"provider_account": ["webhook_secrets", "master_key_id"]},
+    withheld={
+        "provider_account": ["webhook_secrets", "master_key_id"],
+        "reconciliation_break": ["version", "reconciliation_id", "last_seen_at", "seen_count"],
+    },
     left_out=["reconciliation"],
     under_way=[
         UnderWay("payment", f"{but(OVER)} OR {ORPHANED}"),
@@ -23,5 +26,5 @@ HOLDINGS = Holdings(
         UnderWay("reconciliation", DUE),
     ],
 )
-"""Secrets, and what they are sealed with, are in no export; nor when we looked, which we go on doing until nothing is left, only
-what was found. Money of no order goes back before anything is erased."""
+"""Secrets, and what they are sealed with, are in no export; nor when we looked, which we go on doing until nothing is left, and
+how often we saw the same: only what was found. Money of no order goes back before anything is erased."""
