@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from libs.common.http.problem import MEDIA_TYPE, TITLES
+from libs.common.http.titles import MEDIA_TYPE, TITLES
 
 _SAID: Final = {
     400: ("bad-request", "this is no request that two readers would read alike"),

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from libs.common.http.problem import MEDIA_TYPE, TITLES
+from libs.common.http.titles import MEDIA_TYPE, TITLES
 
 LICENSE: Final = {"name": "Apache-2.0", "identifier": "Apache-2.0"}
 ABOUT: Final = (

@@ -11,30 +11,8 @@ from starlette.responses import Response
 
 from libs.common.database import passes_by_itself
 from libs.common.errors import CartwrightError, MalformedError, UnauthenticatedError, UnavailableError
+from libs.common.http.titles import MEDIA_TYPE, TITLES
 from libs.common.sensitive import all_without_sensitive
-
-MEDIA_TYPE = "application/problem+json"
-TITLES = {
-    400: "Malformed request",
-    401: "Not authenticated",
-    403: "Not permitted",
-    404: "Not found",
-    405: "Method not allowed",
-    406: "Not acceptable",
-    408: "Request too slow",
-    409: "Conflict",
-    412: "Precondition failed",
-    413: "Body too large",
-    414: "Target too long",
-    415: "Unsupported media type",
-    422: "Request refused",
-    429: "Too many requests",
-    431: "Headers too large",
-    500: "Internal error",
-    501: "Not implemented",
-    503: "Temporarily unavailable",
-    505: "HTTP version not supported",
-}
 
 log = structlog.get_logger(__name__)
 
