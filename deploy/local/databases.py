@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from deploy.local.errors import StackError
-from deploy.local.state import Home, default_home
+from deploy.local.state import ROOT, Home, default_home
 
 if TYPE_CHECKING:
     import asyncpg
@@ -76,6 +76,21 @@ async def provision(admin_url: str, service: str, prefix: str = "") -> None:
         await _close_languages(admin_url, f"{prefix}{service}", service)
     except asyncpg.PostgresError as error:
         raise StackError(f"PostgreSQL refused to make the database {prefix}{service} or its roles: {error}") from error
+    finally:
+        await connection.close()
+
+
+async def is_newest(owner_url: str, service: str) -> bool:
+    """Tell whether a service's database has every migration already."""
+    import asyncpg
+
+    versions = ROOT / "services" / service / "migrations" / "versions"
+    newest = max(path.stem.partition("_")[0] for path in versions.glob("*_*.py"))
+    connection = await asyncpg.connect(owner_url, timeout=10)
+    try:
+        return bool(await connection.fetchval("SELECT version_num FROM alembic_version") == newest)
+    except asyncpg.UndefinedTableError:
+        return False
     finally:
         await connection.close()
 

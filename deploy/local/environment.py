@@ -23,6 +23,8 @@ ProcessKind = Literal["api", "worker"]
 
 PLATFORM_CLIENT_ID: Final = "platform"
 """The client id of the first platform operator, whom `migrate identity` makes."""
+BOOTSTRAPPED: Final = ("identity",)
+"""Where `migrate` does more than to migrate."""
 
 _PREFIX: Final = "CARTWRIGHT_"
 _LEAD_SECONDS: Final = "10"
@@ -126,7 +128,7 @@ class Wiring:
 def migration_environment(owner_url: str, service: str, platform_secret_file: Path) -> dict[str, str]:
     """Return what `migrate SERVICE` is given: the owner's connection, and the operator's secret for identity."""
     own = {"OWNER_DATABASE_URL": owner_url, **_given("LOG_LEVEL", "LOG_FORMAT")}
-    if service == "identity":
+    if service in BOOTSTRAPPED:
         own["PLATFORM_CLIENT_SECRET_FILE"] = str(platform_secret_file)
     return child_environment(own)
 

@@ -15,9 +15,9 @@ from typing import Any, Final, Self
 
 from deploy.local import gateway
 from deploy.local.access import declared_access
-from deploy.local.databases import database_url, provision
+from deploy.local.databases import database_url, is_newest, provision
 from deploy.local.description import ServiceAddress, StackDescription, server_of
-from deploy.local.environment import PLATFORM_CLIENT_ID, Wiring, refuse_unknown_variables, variable
+from deploy.local.environment import BOOTSTRAPPED, PLATFORM_CLIENT_ID, Wiring, refuse_unknown_variables, variable
 from deploy.local.errors import ProcessError, StackError
 from deploy.local.gateway import Gateway
 from deploy.local.infrastructure import BROKER_PORTS, Infrastructure, Kind
@@ -306,7 +306,8 @@ class Stack:
     async def _prepare_database(self, service: str, admin_url: str) -> None:
         await provision(admin_url, service, self._prefixes[0])
         owner_url = database_url(admin_url, service, "owner", self._prefixes[0])
-        await migrate_in_child(self.home, service, owner_url, self.home.secret_file("platform-client"))
+        if service in BOOTSTRAPPED or not await is_newest(owner_url, service):
+            await migrate_in_child(self.home, service, owner_url, self.home.secret_file("platform-client"))
 
     async def _start_broker(self, infrastructure: Infrastructure) -> None:
         await infrastructure.start_broker()

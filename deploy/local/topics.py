@@ -1,4 +1,4 @@
-"""Creates the topics of `deploy/topics.yaml`, and refuses to run on ones that were made otherwise."""
+"""Creates the topics of `deploy/topics.yaml` that are missing."""
 
 import logging
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ def declared_topics(file: Path = TOPICS_FILE, where: Where = "local") -> list[To
 
 
 async def create_topics(bootstrap_servers: str, topics: list[Topic], prefix: str = "", **options: Any) -> None:
-    """Create the topics that are missing; a `StackError` if one that exists has another number of partitions.
+    """Create the topics that are missing. One that exists keeps the partitions it has, since its keys' order hangs on them.
 
     `options` are those of an aiokafka client that may create topics.
     """
@@ -51,7 +51,6 @@ async def create_topics(bootstrap_servers: str, topics: list[Topic], prefix: str
                 [NewTopic(prefix + t.name, t.partitions, t.replication, topic_configs=t.settings) for t in missing]
             )
             _require_created(response.topic_errors, ignored=TopicAlreadyExistsError.errno)
-        await _require_partitions(admin, [topic for topic in topics if topic not in missing], prefix)
     except (KafkaError, OSError) as error:
         raise StackError(f"the topics cannot be created at {bootstrap_servers}: {error}") from error
     finally:
@@ -73,19 +72,3 @@ def _require_created(answers: list[tuple[Any, ...]], *, ignored: int) -> None:
     for name, code, *reason in answers:
         if code not in (0, ignored):
             raise StackError(f"the topic {name} cannot be created: {reason[0] if reason else f'error {code}'}")
-
-
-async def _require_partitions(admin: Any, topics: list[Topic], prefix: str) -> None:
-    if not topics:
-        return
-    found = {
-        answer["topic"]: len(answer["partitions"])
-        for answer in await admin.describe_topics([prefix + topic.name for topic in topics])
-    }
-    for topic in topics:
-        if found[prefix + topic.name] != topic.partitions:
-            raise StackError(
-                f"the topic {prefix}{topic.name} has {found[prefix + topic.name]} partitions where "
-                f"{topic.partitions} are declared, and changing that would break the order of its keys: "
-                "use another cluster, or delete the topic"
-            )

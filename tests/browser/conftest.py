@@ -11,6 +11,7 @@ from playwright.async_api import Browser, Page, async_playwright
 from tests.browser.front import Front, front_of
 from tests.browser.visits import CHROMIUM_OPTIONS, Visits
 from tests.shared.market import Market, market_in, standing
+from tests.shared.places import Templates
 
 Visit = Callable[..., Awaitable[Page]]
 
@@ -31,12 +32,12 @@ async def browser() -> AsyncIterator[Browser]:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def market(
     browser: Browser,  # noqa: ARG001  where there is none, nothing is started
-    admin_url: str,
+    templates: Templates,
     bootstrap_servers: str,
     fresh_prefix: Callable[[str], str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[Market]:
-    async with standing(admin_url, bootstrap_servers, fresh_prefix("browser"), tmp_path_factory.mktemp("stack")) as where:
+    async with standing(templates, bootstrap_servers, fresh_prefix("browser"), tmp_path_factory.mktemp("stack")) as where:
         yield await market_in(where)
 
 

@@ -5,7 +5,6 @@ import os
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
 from typing import Any
 
 import aiohttp
@@ -13,17 +12,15 @@ import pytest
 import pytest_asyncio
 from yarl import URL
 
-from deploy.cli.api import connected
 from deploy.cli.settlement import settled
-from deploy.cli.supply import supply
 from deploy.cli.tenants import operator
 from deploy.gateway.declared import committed
 from deploy.local.gateway import program
-from deploy.local.stack import Stack
 from services import SERVICES
 from tests.shared.corpora import ID, SMUGGLED, TRICKS
 from tests.shared.front_door import said
-from tests.shared.market import OFFERS, Market, shop_at
+from tests.shared.market import Market, market_in, standing
+from tests.shared.places import Templates
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),
@@ -36,25 +33,12 @@ PATIENCE_SECONDS = 240
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def market(
-    admin_url: str, bootstrap_servers: str, fresh_prefix: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+    templates: Templates, bootstrap_servers: str, fresh_prefix: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Market]:
     """A market whose dead processes are started again by their supervisor."""
     prefix, home = fresh_prefix("gateway"), tmp_path_factory.mktemp("stack")
-    stack = Stack(
-        home,
-        database_prefix=prefix,
-        topic_prefix=prefix,
-        postgres_admin_url=admin_url,
-        kafka_bootstrap=bootstrap_servers,
-        supervise=True,
-        say=print,
-    )
-    async with AsyncExitStack() as open_things:
-        await open_things.enter_async_context(stack)
-        api = await open_things.enter_async_context(connected(stack.description(), connections=100))
-        shop = await shop_at(api, "market")
-        await supply(shop, "GBP", OFFERS, print)
-        yield Market(stack, api, shop)
+    async with standing(templates, bootstrap_servers, prefix, home, supervise=True) as where:
+        yield await market_in(where)
 
 
 def _gateway(market: Market) -> str:

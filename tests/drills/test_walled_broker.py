@@ -6,7 +6,6 @@ import re
 import shutil
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,18 +16,16 @@ import pytest_asyncio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import TopicAuthorizationFailedError
 
-from deploy.cli.api import connected
 from deploy.cli.errors import CommandError, ExitCode
 from deploy.cli.publisher import Fact, client_arguments, publishing
-from deploy.cli.supply import supply
 from deploy.local.access import Acl, Operation, Pattern, Permission, Resource, declared_access
 from deploy.local.kafka.admin import kafka_admin
 from deploy.local.kafka.install import installed
 from deploy.local.kafka.listeners import admin_options
 from deploy.local.kafka.wall import raise_wall
-from deploy.local.stack import Stack
 from deploy.local.state import ROOT
-from tests.shared.market import OFFERS, Market, shop_at
+from tests.shared.market import Market, market_in, standing
+from tests.shared.places import Templates
 
 EXAMPLE = re.compile(r"^```(?P<language>python|java|sh)\n(?P<body>.*?)^```$", re.DOTALL | re.MULTILINE)
 
@@ -37,18 +34,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def walled(
-    admin_url: str, bootstrap_servers: str, fresh_prefix: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+    templates: Templates, fresh_prefix: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Market]:
     """A stack with a broker of its own, on which topics have their own names; the one tests share lets everybody do all."""
-    assert bootstrap_servers
-    prefix, home = fresh_prefix("walled"), tmp_path_factory.mktemp("walled")
-    stack = Stack(home, database_prefix=prefix, postgres_admin_url=admin_url, say=print)
-    async with AsyncExitStack() as open_things:
-        await open_things.enter_async_context(stack)
-        api = await open_things.enter_async_context(connected(stack.description(), connections=20))
-        shop = await shop_at(api, "walled")
-        await supply(shop, "GBP", OFFERS, print)
-        yield Market(stack, api, shop)
+    async with standing(templates, None, fresh_prefix("walled"), tmp_path_factory.mktemp("walled")) as where:
+        yield await market_in(where, "walled")
 
 
 async def test_a_purchase_goes_through_and_its_events_are_read_by_the_operator(walled: Market) -> None:

@@ -9,13 +9,14 @@ import pytest
 import pytest_asyncio
 
 from tests.shared.market import Market, Standing, market_in, standing
+from tests.shared.places import Templates
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def stack(
-    admin_url: str, bootstrap_servers: str, fresh_prefix: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+    templates: Templates, bootstrap_servers: str, fresh_prefix: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Standing]:
-    async with standing(admin_url, bootstrap_servers, fresh_prefix("e2e"), tmp_path_factory.mktemp("stack")) as found:
+    async with standing(templates, bootstrap_servers, fresh_prefix("e2e"), tmp_path_factory.mktemp("stack")) as found:
         yield found
 
 

@@ -70,9 +70,9 @@ async def test_a_shop_that_lets_nobody_in_is_as_absent_as_none(shared: Places) -
 
 
 async def test_whoever_tries_names_out_has_to_wait_and_buyers_of_a_known_shop_do_not(shared: Places) -> None:
-    names = ("rate_per_address", "rate_per_subject", "rate_per_tenant")
-    names += ("rate_of_requests_per_subject", "rate_of_requests_per_tenant", "rate_of_checkouts")
-    every = dict.fromkeys(names, "1/10000")
+    names = ("address", "subject", "tenant")
+    asked = ("rate_of_requests_per_subject", "rate_of_requests_per_tenant", "rate_of_checkouts")
+    every = dict.fromkeys([*(f"rate_per_{name}" for name in names), *asked], "1/10000")
     stands_still = time.monotonic()
     few = Rates(cast("Settings", SimpleNamespace(**every, rate_of_misses="1/3")), lambda: stands_still)
     async with edge(shared("identity"), few) as (client, shell):

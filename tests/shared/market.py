@@ -13,6 +13,7 @@ from deploy.cli.shop import Shop, Shopper
 from deploy.cli.supply import Offer, supply
 from deploy.cli.tenants import Wish, onboarded
 from deploy.local.stack import Stack
+from tests.shared.places import MIGRATED, Templates
 
 OFFERS = [Offer(f"SKU-{number}", f"Product {number}", "things", 100 + number, 1_000) for number in range(5)]
 
@@ -92,14 +93,19 @@ Standing = tuple[Stack, Api]
 
 
 @asynccontextmanager
-async def standing(admin_url: str, bootstrap_servers: str, prefix: str, home: Path) -> AsyncIterator[Standing]:
-    """A stack of its own on the shared servers, with nothing in it."""
+async def standing(
+    templates: Templates, bootstrap_servers: str | None, prefix: str, home: Path, *, supervise: bool = False
+) -> AsyncIterator[Standing]:
+    """A stack of its own, with nothing in it: on the shared servers, or without their address on a broker of its own."""
+    for service in MIGRATED:
+        templates.copy(service, prefix)
     stack = Stack(
         home,
         database_prefix=prefix,
-        topic_prefix=prefix,
-        postgres_admin_url=admin_url,
+        topic_prefix=prefix if bootstrap_servers else "",
+        postgres_admin_url=templates.admin_url,
         kafka_bootstrap=bootstrap_servers,
+        supervise=supervise,
         say=print,
     )
     async with AsyncExitStack() as open_things:

@@ -41,7 +41,7 @@ class Templates:
     """Migrates each service once, into a database that nobody connects to, and copies that."""
 
     def __init__(self, admin_url: str, prefix: str) -> None:
-        self._admin_url = admin_url
+        self.admin_url = admin_url
         self._prefix = prefix
         self._made: dict[str, Place] = {}
         # Alembic runs a loop of its own, and a test has one already.
@@ -56,16 +56,16 @@ class Templates:
 
     def _copy(self, service: str, prefix: str) -> Place:
         if service not in self._made:
-            template = Place(self._admin_url, service, self._prefix)
-            asyncio.run(provision(self._admin_url, service, self._prefix))
+            template = Place(self.admin_url, service, self._prefix)
+            asyncio.run(provision(self.admin_url, service, self._prefix))
             migrate(service, template.url("owner"))
             self._made[service] = template
-        copy = Place(self._admin_url, service, prefix)
+        copy = Place(self.admin_url, service, prefix)
         asyncio.run(_clone(self._made[service], copy))
         return copy
 
     def drop(self, places: list[Place]) -> None:
-        self._thread.submit(asyncio.run, drop(self._admin_url, [place.name for place in places])).result()
+        self._thread.submit(asyncio.run, drop(self.admin_url, [place.name for place in places])).result()
 
     def close(self) -> None:
         self.drop(list(self._made.values()))
