@@ -18,7 +18,7 @@ from typing import Final
 
 from deploy.local.errors import StackError
 from deploy.local.ports import HOST
-from deploy.local.processes import Child, dying_with_parent
+from deploy.local.processes import Child, dying_with_parent, in_full_slices
 from deploy.local.state import Home
 
 SUPERUSER: Final = "postgres"
@@ -60,7 +60,7 @@ class EmbeddedPostgres:
         self._child = Child(
             "postgres",
             # The signal survives only when set after the change of user, hence the order.
-            [*_unprivileged(), *dying_with_parent("INT"), *self._command(port)],
+            [*_unprivileged(), *dying_with_parent("INT"), *in_full_slices(), *self._command(port)],
             environment={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"},
             log=home.log("postgres"),
             stop_signal=signal.SIGINT,  # "fast": open sessions are ended, the checkpoint is written

@@ -147,12 +147,25 @@ def dying_with_parent(number: str) -> tuple[str, ...]:
 
     Only Linux can; elsewhere the next start ends what was left behind (see `orphans.py`).
     """
-    prefix = ("setpriv", "--pdeathsig", number, "--")
-    if sys.platform != "linux" or not shutil.which("setpriv"):
+    return _prefix("setpriv", "--pdeathsig", number, "--")
+
+
+@functools.cache
+def in_full_slices() -> tuple[str, ...]:
+    """Return the command prefix of a process that none who wakes up interrupts, as our services have it by themselves.
+
+    Where more is ready to run than there are cores, the same work is done in fewer and fuller pieces.
+    """
+    return _prefix("chrt", "--batch", "0")
+
+
+def _prefix(*words: str) -> tuple[str, ...]:
+    """Return the words, if this machine knows them."""
+    if sys.platform != "linux" or not shutil.which(words[0]):
         return ()
-    # Busybox has a `setpriv` too, without this option.
-    works = subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode == 0
-    return prefix if works else ()
+    # Busybox has programs of these names too, without these options.
+    works = subprocess.run([*words, "true"], capture_output=True, check=False).returncode == 0
+    return words if works else ()
 
 
 def _turn_over(log: Path) -> None:

@@ -12,7 +12,7 @@ from deploy.local import readiness
 from deploy.local.environment import Wiring, child_environment, migration_environment, python
 from deploy.local.errors import StackError
 from deploy.local.ports import HOST
-from deploy.local.processes import Child, dying_with_parent
+from deploy.local.processes import Child, dying_with_parent, in_full_slices
 from deploy.local.state import Home
 from services import SERVICES
 
@@ -90,7 +90,7 @@ def fake_stripe(home: Home, port: int, on_exit: Callable[[Child], None] | None) 
     where = ("--host", HOST, "--port", str(port), "--state", str(home.path / "stripe.json"))
     child = Child(
         "stripe",
-        [*dying_with_parent("TERM"), *python("deploy.local.fake_stripe", *where)],
+        [*dying_with_parent("TERM"), *in_full_slices(), *python("deploy.local.fake_stripe", *where)],
         environment=child_environment(),
         log=home.log("stripe"),
         on_exit=on_exit,

@@ -10,7 +10,7 @@ from deploy.local.kafka.cluster import java_environment, write_cluster
 from deploy.local.kafka.install import installed
 from deploy.local.kafka.listeners import BrokerAccess, admin_options, listeners, sasl_listener
 from deploy.local.ports import HOST
-from deploy.local.processes import Child, dying_with_parent
+from deploy.local.processes import Child, dying_with_parent, in_full_slices
 from deploy.local.state import Home
 
 _START_SECONDS: Final = 60
@@ -55,7 +55,7 @@ class EmbeddedKafka:
         configuration = write_cluster(kafka, self._home.path / "kafka", listeners(self._home, self._ports, self._access))
         self._child = Child(
             "kafka",
-            [*dying_with_parent("TERM"), *kafka.broker(configuration)],
+            [*dying_with_parent("TERM"), *in_full_slices(), *kafka.broker(configuration)],
             environment=java_environment(),
             log=self._home.log("kafka"),
             on_exit=self._on_exit,

@@ -5,6 +5,7 @@ import os
 import platform
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 
 import asyncpg
 import structlog
@@ -27,8 +28,19 @@ log = structlog.get_logger(__name__)
 
 def begin(service: str, process: str, settings: Settings) -> None:
     """Say who this is and how it is set up: the first line of every process."""
+    run_in_full_slices()
     configure_logging(settings.log_level, settings.log_format, service=service, process=process)
     log.info("process.started", version=VERSION, python=platform.python_version(), settings=settings.model_dump(mode="json"))
+
+
+def run_in_full_slices() -> None:
+    """Have no one who wakes up interrupt us, nor us them: where processes outnumber cores, switching is what costs.
+
+    Needs no rights. Where it cannot be had, nothing else differs.
+    """
+    if hasattr(os, "SCHED_BATCH"):
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def leave_within(seconds: float) -> None:

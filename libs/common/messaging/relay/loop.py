@@ -26,7 +26,7 @@ from libs.common.pulse import PULSE
 from libs.common.telemetry import Counter, Gauge, Histogram
 from libs.common.telemetry.messages import chunk_span
 
-IDLE_POLL_SECONDS = 0.2
+IDLE_POLL_SECONDS = 0.25
 """Hints say what is new at once; this is for one that got lost."""
 REST_SECONDS = 0.015
 """After a window the relay rests for as long as that took, at most so long. What is committed meanwhile goes out together:
