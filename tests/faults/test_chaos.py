@@ -166,7 +166,7 @@ async def test_what_is_committed_is_applied_once_and_in_order_whoever_dies(
         await _play(chaos, form)
         await troupe.leave(*troupe.of("write"))
         healed = time.monotonic()
-        reckoning = await stage.settled(keys, form.heal_seconds, patience=form.heal_seconds)
+        reckoning = await stage.settled(keys, patience=form.heal_seconds)
         assert not troupe.deserters(), troupe.last_words()
         left = await stage.value("count(*) FROM outbox_event")
         print(f"\n{reckoning}; {chaos.kills} kills: {dict(chaos.happened)}")
