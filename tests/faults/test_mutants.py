@@ -215,7 +215,7 @@ async def _played(stage: Stage, scene: Scenario, log: Path, module: Sequence[str
         await troupe.finished(await troupe.enter("prepare", slot_seconds=1))
         await stage.build_gates()
         keys = await scene(stage, troupe)
-        reckoning = await stage.settled(keys, SETTLE_SECONDS, patience=patience)
+        reckoning = await stage.settled(keys, patience=patience, within=SETTLE_SECONDS)
         assert not troupe.deserters(), troupe.last_words()
     return reckoning
 

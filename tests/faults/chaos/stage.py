@@ -1,6 +1,7 @@
 """Where the chaos is played: the toy service with gates in its database, its actors, and the one who counts at the end."""
 
 import asyncio
+import math
 import json
 import os
 import signal
@@ -135,7 +136,7 @@ class Stage(Toy):
         async with self.administrator() as connection:
             return Reckoning(**await connection.fetchrow(COUNT))
 
-    async def settled(self, keys: Sequence[Key], *, patience: float) -> Reckoning:
+    async def settled(self, keys: Sequence[Key], *, patience: float, within: float = math.inf) -> Reckoning:
         """Bump every key once more, so that what is missing before that is lost, not late; then wait for those bumps.
 
         For as long as it goes on, however slowly: whether it stands still is asked here, not how fast the machine is.
@@ -143,8 +144,8 @@ class Stage(Toy):
         async with self.shell() as shell:
             await self.bump(shell, *keys)
         reckoning = await self.reckoning()
-        moved_at = time.monotonic()
-        while reckoning.keys_behind and time.monotonic() < moved_at + patience:
+        moved_at = started = time.monotonic()
+        while reckoning.keys_behind and time.monotonic() < min(started + within, moved_at + patience):
             await asyncio.sleep(0.1)
             before, reckoning = reckoning, await self.reckoning()
             moved_at = time.monotonic() if reckoning != before else moved_at
