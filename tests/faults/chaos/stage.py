@@ -1,8 +1,8 @@
 """Where the chaos is played: the toy service with gates in its database, its actors, and the one who counts at the end."""
 
 import asyncio
-import math
 import json
+import math
 import os
 import signal
 import sys
