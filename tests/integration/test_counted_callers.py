@@ -7,6 +7,7 @@ from typing import cast
 from uuid import uuid4
 
 import pytest
+from prometheus_client import REGISTRY
 
 from libs.common.auth import CLIENT
 from libs.common.choices import Choices
@@ -107,6 +108,10 @@ async def test_checkouts_are_begun_less_often_than_anything_else_and_less_still_
             assert listed.status_code == 200, "only what begins a purchase is held up"
 
 
+def _shed() -> float:
+    return REGISTRY.get_sample_value("cartwright_shed_total", {"queue": "database"}) or 0
+
+
 async def test_whoever_comes_when_too_many_wait_is_refused_at_once_and_those_before_are_served(shared: Places) -> None:
     database = await Database.connect(shared("cart").url("app"), application="test", size=1, most_waiting=2)
 
@@ -117,8 +122,10 @@ async def test_whoever_comes_when_too_many_wait_is_refused_at_once_and_those_bef
     async with database.acquire():
         waiting = [asyncio.create_task(asked()) for _ in range(2)]
         await asyncio.sleep(0)  # both stand in line
+        before = _shed()
         with pytest.raises(OverloadedError) as refused:
             await asked()
+        assert _shed() == before + 1
     assert await asyncio.gather(*waiting) == [1, 1]
     assert await asked() == 1, "there is room again"
     await database.close()

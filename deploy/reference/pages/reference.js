@@ -51,8 +51,18 @@ function example(schema, depth = 0) {
   return { integer: meant.minimum ?? 1, number: 1, boolean: true }[meant.type] ?? FORMATS[meant.format] ?? "text";
 }
 
+/** A path with something in each of its places, and the query it cannot do without. */
+function addressed(path, parameters) {
+  const shown = (each) => encodeURIComponent(each.example ?? example(each.schema ?? {}));
+  const named = Object.fromEntries(parameters.filter((each) => each.in === "path").map((each) => [each.name, shown(each)]));
+  const query = parameters.filter((each) => each.in === "query" && each.required).map((each) => `${each.name}=${shown(each)}`);
+  return path.replace(/\{(\w+)\}/g, (_, name) => named[name] ?? name) + (query.length ? `?${query.join("&")}` : "");
+}
+
+const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+
 function asked(path, verb, operation) {
-  const lines = [`curl -X ${verb.toUpperCase()} "$CARTWRIGHT${path}"`];
+  const lines = [`curl -X ${verb.toUpperCase()} "$CARTWRIGHT${addressed(path, (operation.parameters ?? []).map(follow))}"`];
   if ((operation.security ?? []).some((each) => "bearer" in each)) lines.push('-H "Authorization: Bearer $TOKEN"');
   for (const parameter of (operation.parameters ?? []).map(follow)) {
     if (parameter.in === "header" && parameter.required) lines.push(`-H "${parameter.name}: ${parameter.example ?? "text"}"`);
@@ -60,8 +70,8 @@ function asked(path, verb, operation) {
   for (const [type, body] of Object.entries(operation.requestBody?.content ?? {})) {
     lines.push(`-H "Content-Type: ${type}"`);
     const shown = body.example ?? example(body.schema);
-    if (type === "application/json") lines.push(`-d '${JSON.stringify(shown)}'`);
-    else lines.push(...Object.entries(shown).map(([name, value]) => `-d "${name}=${value}"`));
+    if (type === "application/json") lines.push(`-d ${quoted(JSON.stringify(shown))}`);
+    else lines.push(...Object.entries(shown).map(([name, value]) => `--data-urlencode ${quoted(`${name}=${value}`)}`));
   }
   return part("pre", { tabindex: "0" }, part("code", {}, lines.join(" \\\n  ")));
 }

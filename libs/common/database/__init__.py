@@ -9,7 +9,7 @@ looks inside; `operator_action` is what was done about parked messages before th
 Alembic's.
 """
 
-from libs.common.database.connections import PLANNING, Connection, Database
+from libs.common.database.connections import PLANNING, SHED, Connection, Database
 from libs.common.database.migrations import SERVICES, alembic_config, migrate, run_migrations
 from libs.common.database.passing import (
     NEVER_PASSING,
@@ -28,6 +28,7 @@ __all__ = [
     "PASSING",
     "PLANNING",
     "SERVICES",
+    "SHED",
     "TRANSIENT",
     "WHATEVER_IT_SAYS",
     "ConcurrencyError",

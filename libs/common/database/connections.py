@@ -11,6 +11,7 @@ import asyncpg
 
 from libs.common import tenancy
 from libs.common.errors import OverloadedError, UnavailableError
+from libs.common.telemetry import Counter
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -30,6 +31,8 @@ PREPARED: dict[str, Any] = {"statement_cache_size": 500, "max_cached_statement_l
 
 MOST_WAITING = 1_000
 """So many may stand in line for a connection."""
+
+SHED = Counter("cartwright_shed_total", "Requests refused at once because too many waited already", ["queue"])
 
 
 class Pool:
@@ -65,6 +68,7 @@ class Pool:
 
     async def _given_back(self) -> "Connection | None":
         if self._waiting >= self._most_waiting:
+            SHED.labels("database").inc()
             raise OverloadedError
         self._waiting += 1
         try:

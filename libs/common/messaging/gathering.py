@@ -8,6 +8,7 @@ import asyncio
 from collections import deque
 from typing import Any
 
+from libs.common.database import SHED
 from libs.common.decision import Message
 from libs.common.errors import OverloadedError
 from libs.common.messaging.shell import Failure, Shell
@@ -28,6 +29,7 @@ class Gathering:
     async def execute(self, message: Message[Any]) -> Any:
         """Carry out one command; answers what its handler answers. Raises its error, and OverloadedError when too many wait."""
         if len(self._waiting) >= self._most_waiting:
+            SHED.labels("gathering").inc()
             raise OverloadedError
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append((message, answer))
