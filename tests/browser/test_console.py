@@ -13,7 +13,7 @@ from tests.browser.conftest import Visit
 from tests.browser.staff import code_of, joined, pictured, signed_in, tabbed_to, to_identity
 from tests.browser.visits import barriers
 from tests.shared.market import Market
-from tests.shared.verbs import paid
+from tests.shared.verbs import cartwright, held_for_no_order, paid
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -102,6 +102,50 @@ async def test_support_finds_an_order_and_gives_money_back_by_keyboard_alone(vis
     await page.get_by_label("A new note").fill("Sent a photograph")
     await page.get_by_role("button", name="Write it down").click()
     await expect(page.get_by_role("cell", name="Sent a photograph")).to_be_visible()
+
+
+async def test_support_finds_an_order_by_what_is_known_of_it_and_takes_one_piece_of_a_line_back(visit: Visit, day: Day) -> None:
+    order = await day.market.shop.order((await paid(day.market, "returns"))["order_id"])
+    number = str(order["number"])
+    page = await visit()
+    await signed_in(page, day.market, await joined(day.market, "Sid", "support"))
+    await page.get_by_role("link", name="Orders", exact=True).click()
+    search = page.get_by_role("search")
+    for label, value, fits in (("Number", number, True), ("SKU", "SKU-1", True), ("E-mail", "nobody@shop.test", False)):
+        await search.get_by_label(label).fill(value)
+        await search.get_by_role("button", name="Search").click()
+        await expect(page.get_by_text("No order fits.") if not fits else page.get_by_role("link", name=number)).to_be_visible()
+        await search.get_by_label(label).fill("")
+    await search.get_by_label("State").select_option("confirmed")
+    await search.get_by_label("Money").select_option("captured")
+    await search.get_by_role("button", name="Search").click()
+    await page.get_by_role("link", name=number, exact=True).click()
+    await page.get_by_role("button", name="Refund").click()
+    dialog = page.get_by_role("dialog")
+    await dialog.get_by_label("Some of the lines").check()
+    await dialog.get_by_label("Product 1 (of 2)").fill("1")
+    await dialog.get_by_label("The goods came back").check()
+    await dialog.get_by_label("Why").fill("wrong size")
+    await dialog.get_by_role("button", name="Give it back").click()
+    await expect(page.get_by_role("status")).to_contain_text("A refund of £1.01 was asked for")
+    [refund] = (await day.market.shop.order(order["id"]))["refunds"]
+    assert (refund["amount_minor"], refund["reason"], refund["restock"]) == (101, "wrong size", True)
+
+
+async def test_money_that_nobody_here_knows_of_waits_for_a_person_who_closes_it_with_a_reason(visit: Visit, day: Day) -> None:
+    await held_for_no_order(day.market)
+    compared = await cartwright(day.market, "reconcile", "--tenant", "market", "--grace-seconds", "0", "--json")
+    assert "missing-here" in {each["kind"] for each in compared.told["tenants"][0]["breaks"]}
+    page = await visit()
+    await signed_in(page, day.market, await joined(day.market, "Fay", "finance"))
+    await page.goto(f"{page.url.partition('#')[0]}#/reviews?kind=break-open")
+    row = page.get_by_role("row").filter(has_text="missing here")
+    await row.get_by_role("button", name="Close it").click()
+    dialog = page.get_by_role("dialog")
+    await expect(dialog).to_contain_text("This ")
+    await dialog.get_by_label("Why").fill("paid over the telephone")
+    await dialog.get_by_role("button", name="Close it").click()
+    await expect(row).to_have_count(0)
 
 
 async def test_a_viewer_sees_the_same_order_without_the_buttons_and_the_call_is_refused(visit: Visit, day: Day) -> None:

@@ -19,16 +19,21 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 PHONE = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True, "color_scheme": "dark"}
 
+SLOW = {"offline": False, "latency": 300, "downloadThroughput": 50_000, "uploadThroughput": 20_000}
+"""A bad day of a mobile network: milliseconds, and bytes a second."""
+
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def books(market: Market) -> Books:
     return await Books.opened(market)
 
 
-async def test_a_guest_buys_on_a_phone_and_sees_the_order_happen_and_money_come_back(
+async def test_a_guest_buys_on_a_phone_with_a_slow_network_and_sees_the_order_happen_and_money_come_back(
     market: Market, visit: Visit, books: Books
 ) -> None:
-    buyer = await Buyer(await visit(**PHONE)).look()
+    phone = await visit(**PHONE)
+    await (await phone.context.new_cdp_session(phone)).send("Network.emulateNetworkConditions", SLOW)
+    buyer = await Buyer(phone).look()
     await (await (await buyer.choose("Product 1", 2)).go_to_checkout()).pay()
     order = await books.have_one_more(await buyer.thanked())
     assert order["total_minor"] == 2 * 101

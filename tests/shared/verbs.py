@@ -7,8 +7,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from deploy.cli.shop import Shopper
+from services.payments.gateway.stripe import StripeGateway
 from tests.shared.market import Market
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,6 +64,24 @@ async def paid(market: Market, name: str) -> dict[str, Any]:
 
     await market.until(captured)
     return checkout
+
+
+async def held_for_no_order(market: Market) -> str:
+    """Have the provider hold money of this shop's for a payment that we know nothing of; answers that payment's id."""
+    stack, lost = market.stack.description(), str(uuid4())
+    assert stack.stripe_api_base is not None
+    assert stack.stripe_api_key is not None
+    gateway = StripeGateway(stack.stripe_api_key, stack.stripe_api_base)
+    await gateway.create_intent(
+        str(uuid4()),
+        amount_minor=700,
+        currency="GBP",
+        method="pm_card_visa",
+        capture="manual",
+        metadata={"tenant_id": str(market.shop.tenant_id), "payment_id": lost},
+    )
+    await gateway.close()
+    return lost
 
 
 async def post(market: Market, token: str, path: str, key: str, body: object = None) -> dict[str, Any]:
