@@ -92,6 +92,31 @@ async def test_a_trace_goes_on_and_is_begun_where_there_is_none(session: aiohttp
     assert not any("x-gateway-unique" in each for each in begun)
 
 
+async def test_its_log_is_a_line_of_json_a_request_with_its_trace_and_nothing_that_somebody_typed(
+    door: FrontDoor, session: aiohttp.ClientSession
+) -> None:
+    trace = "00-5bd66ef5095369c7b0d1f8f4bd33716a-c532cb4098ac3dd2-01"
+    secret = {"Authorization": "Bearer unheard-of", "traceparent": trace}
+    await _told(session, "GET", "/v1/products/unheard-of?email=unheard-of@shop.test", headers=secret)
+    log, lines = door.plan.folder / "envoy.log", []
+    async with asyncio.timeout(60):  # Envoy writes now and then
+        while not lines:
+            await asyncio.sleep(0.1)
+            lines = [line for line in log.read_text().splitlines() if trace in line]
+    [told] = [json.loads(line) for line in lines]
+    assert (told["method"], told["status"], told["traceparent"], told["service"]) == ("GET", 200, trace, "cart")
+    assert told["route"].endswith("/v1/products/{sku}")
+    assert isinstance(told["ms"], int)
+    assert "unheard-of" not in log.read_text()
+
+
+async def test_a_browsers_question_whether_it_may_reaches_the_service_that_knows(session: aiohttp.ClientSession) -> None:
+    asked = {"Origin": "https://shop.example", "Access-Control-Request-Method": "POST"}
+    told = await _told(session, "OPTIONS", "/v1/checkouts", headers=asked)
+    assert (told["method"], told["headers"]["origin"]) == ("OPTIONS", ["https://shop.example"])
+    assert told["headers"]["access-control-request-method"] == ["POST"]
+
+
 async def test_a_path_arrives_as_it_was_sent(session: aiohttp.ClientSession) -> None:
     from yarl import URL
 
