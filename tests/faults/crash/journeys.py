@@ -92,7 +92,8 @@ class Journey(ABC):
         assert (ended["state"], ended["reason"]) == (state, reason)
         assert await self.orders() == []
         charges = await self.market.charges(self.checkout["id"])
-        assert [(charge["status"], charge["amount_received"]) for charge in charges] == [("canceled", 0)]
+        # Held and let go of; or it was over before anybody was asked for money, and then nobody is any more.
+        assert [(charge["status"], charge["amount_received"]) for charge in charges] in ([("canceled", 0)], [])
         assert await self.moved() == (0, 0, 0)
 
     async def is_undone(self) -> bool:
