@@ -98,7 +98,8 @@ async def test_its_log_is_a_line_of_json_a_request_with_its_trace_and_nothing_th
     trace = "00-5bd66ef5095369c7b0d1f8f4bd33716a-c532cb4098ac3dd2-01"
     secret = {"Authorization": "Bearer unheard-of", "traceparent": trace}
     await _told(session, "GET", "/v1/products/unheard-of?email=unheard-of@shop.test", headers=secret)
-    log, lines = door.plan.folder / "envoy.log", []
+    log = door.plan.folder / "envoy.log"
+    lines: list[str] = []
     async with asyncio.timeout(60):  # Envoy writes now and then
         while not lines:
             await asyncio.sleep(0.1)

@@ -35,6 +35,7 @@ const FORMATS = { uuid: "0198c0de-0000-7000-8000-000000000001", "date-time": "20
 
 /** What such a thing looks like: the examples that are written, else what the schema allows. */
 function example(schema, depth = 0) {
+  if (schema.examples?.length) return schema.examples[0];
   const meant = follow(schema);
   if (meant.example !== undefined) return meant.example;
   if (meant.examples?.length) return meant.examples[0];

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import quote
 from uuid import UUID
 
@@ -30,6 +30,9 @@ CHECKOUT = Sight(repository.CHECKOUTS, "checkout_id")
 Method = Annotated[
     str, Field(pattern=f"^{PAYMENT_METHOD}$", description="The provider's id of it", examples=["pm_card_visa"]), NAMED
 ]
+
+
+PAID: Final = {"method": "pm_card_visa"}
 
 
 class PaymentChoice(Body):
@@ -61,14 +64,14 @@ class PaymentChoice(Body):
 class Resumption(Body):
     """How the buyer pays, for a checkout that is `reserved`. Any other goes on as it began."""
 
-    payment: PaymentChoice | None = None
+    payment: Annotated[PaymentChoice | None, Field(examples=[PAID])] = None
 
 
 class NewCheckout(Body):
     """A cart to be bought."""
 
     cart_id: UUID
-    payment: PaymentChoice
+    payment: Annotated[PaymentChoice, Field(examples=[PAID])]
     email: Email | None = None
     shipping_method: Annotated[str, Field(max_length=64), NAMED] | None = None
     shipping_address: AddressModel | None = None

@@ -1,10 +1,10 @@
 """What several parts of this API accept and answer with."""
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import Path
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator
 
 from libs.common.contracts.checkout import OrderLine
 from libs.common.contracts.external import NAMED, WRITTEN, Sku
@@ -27,11 +27,11 @@ def _known(country: str) -> str:
     return country
 
 
-Country = Annotated[str, Field(pattern="^[A-Z]{2}$", description="ISO 3166-1 alpha-2"), AfterValidator(_known)]
+Country = Annotated[str, Field(pattern="^[A-Z]{2}$", description="ISO 3166-1 alpha-2", examples=["GB"]), AfterValidator(_known)]
 _ONE_LINE = r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"
 Words = Annotated[str, Field(pattern=_ONE_LINE, max_length=200), WRITTEN]
 """Something to read on one line, and not nothing."""
-Email = Annotated[str, Field(max_length=320, pattern=r"^[^@\s]+@[^@\s]+$"), NAMED]
+Email = Annotated[str, Field(max_length=320, pattern=r"^[^@\s]+@[^@\s]+$", examples=["ada@shop.example"]), NAMED]
 Reason = Annotated[str, Field(min_length=1, max_length=500), WRITTEN]
 
 
@@ -41,8 +41,19 @@ Phone = Annotated[str, Field(pattern=_ONE_LINE, max_length=30), WRITTEN]
 _BY_COUNTRY = Field(validate_default=True, description="Required in a country whose addresses cannot do without one")
 
 
+ADDRESS: Final[dict[str, JsonValue]] = {
+    "name": "Ada Example",
+    "line1": "1 Market Street",
+    "city": "York",
+    "postal_code": "YO1 1AA",
+    "country": "GB",
+}
+
+
 class AddressModel(Body):
     """Where to. What an address needs depends on its country, which therefore is read first."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [ADDRESS]})
 
     country: Country
     name: Words

@@ -53,7 +53,7 @@ class ShippingMethodBody(Body):
 
     name: Words
     kind: ShippingKind
-    currency: str
+    currency: Annotated[str, Field(examples=["GBP"])]
     rates: Annotated[list[RateModel], Field(min_length=1, max_length=1_000)]
 
     @field_validator("currency")

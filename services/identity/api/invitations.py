@@ -29,8 +29,11 @@ ROUTES = Routes(Facing.CUSTOMERS)
 INVITATION = Sight(repository.INVITATIONS, "invitation_id")
 PLACE = "/v1/invitations/accept"
 
-Email = Annotated[str, Field(pattern=r"^[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+$", max_length=254), NAMED]
-Password = Annotated[str, Field(min_length=12, max_length=200, description="As long as one likes: no kind of sign is asked for")]
+Email = Annotated[
+    str, Field(pattern=r"^[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+$", max_length=254, examples=["ada@shop.example"]), NAMED
+]
+_SAID = "As long as one likes: no kind of sign is asked for"
+Password = Annotated[str, Field(min_length=12, max_length=200, description=_SAID, examples=["correct horse battery staple"])]
 
 
 class NewInvitation(BaseModel):

@@ -38,7 +38,7 @@ class NewReset(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    tenant: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{1,62}$"), NAMED]
+    tenant: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{1,62}$", examples=["corner-shop"]), NAMED]
     email: Email
 
 

@@ -20,7 +20,7 @@ from libs.common.money import CURRENCIES
 from services import SERVICES
 from services.identity import repository
 from services.identity.api.desk import Desk
-from services.identity.api.invitations import InvitationModel, invitation_model
+from services.identity.api.invitations import Email, InvitationModel, invitation_model
 from services.identity.api.storefronts import SLUG, Look
 from services.identity.domain.member import email_key
 from services.identity.domain.tenant import PROVISIONERS, Tenant, TenantStatus
@@ -36,11 +36,11 @@ class NewTenant(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    slug: Annotated[str, Field(pattern=SLUG), NAMED]
+    slug: Annotated[str, Field(pattern=SLUG, examples=["corner-shop"]), NAMED]
     name: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,200}$"), WRITTEN]
-    currency: str
-    country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
-    admin_email: Annotated[str, Field(pattern=r"^[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+$", max_length=254), NAMED]
+    currency: Annotated[str, Field(examples=["GBP"])]
+    country: Annotated[str, Field(pattern=r"^[A-Z]{2}$", examples=["GB"])]
+    admin_email: Email
 
 
 Rate = Annotated[int, Field(ge=1, le=100_000)]

@@ -54,9 +54,9 @@ class AccountRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
-    api_key: ApiKey | None = None
-    account: Annotated[str | None, Field(pattern=f"^{reading.ACCOUNT_ID.pattern}$")] = None
-    webhook_secrets: Annotated[list[WebhookKey], Field(max_length=MAX_WEBHOOK_SECRETS)]
+    api_key: Annotated[ApiKey | None, Field(examples=[None])] = None
+    account: Annotated[str | None, Field(pattern=f"^{reading.ACCOUNT_ID.pattern}$", examples=["acct_1ShopsOwn"])] = None
+    webhook_secrets: Annotated[list[WebhookKey], Field(max_length=MAX_WEBHOOK_SECRETS, examples=[[]])]
 
 
 class ProviderAccountModel(BaseModel):
