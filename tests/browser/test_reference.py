@@ -20,7 +20,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 SHOWN = """all => all.map(each => [each.id, each.querySelector("pre code").textContent])"""
 NOT_UNDERSTOOD = {400, 405, 406, 408, 411, 413, 414, 415, 431, 501}
 UNPROVEN = {"bad-signature", "unknown-application", "invalid_client"}
-"""What is answered to a request that is as it should be, but for what nobody can show: a signature, a program of one's own, its secret."""
+"""What is answered where only what nobody can show is wrong: a signature, a program of one's own, its secret."""
 AT_ONCE = 6
 
 
