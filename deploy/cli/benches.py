@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from deploy.cli.delegated import Json
-from deploy.cli.errors import verb
+from deploy.cli.errors import CommandError, ExitCode, verb
 
 
 @verb
@@ -48,17 +48,26 @@ def bench_inbox(
 def bench_orders(
     *,
     clients: Annotated[list[int] | None, typer.Option(min=1, help="Clients at once; may be said several times.")] = None,
-    seconds: Annotated[float, typer.Option(min=1, help="How long each turn takes orders.")] = 15,
+    seconds: Annotated[float | None, typer.Option(min=1, help="How long each turn takes orders; 15, beside another 5.")] = None,
     history: Annotated[int, typer.Option(min=0, help="Then beside so many past orders: 1000000 take 20 GB.")] = 0,
+    vs: Annotated[str | None, typer.Option(metavar="REV", help="Beside another revision's code, turn after turn.")] = None,
+    turns: Annotated[int, typer.Option(min=1, help="Turns of each revision at each load; medians count.")] = 6,
     json: Json = False,
 ) -> int | None:
     """Measure whole orders on the whole stack.
 
-    By 1, 8, 32 and 128 clients, then at a fixed rate of arrivals; with the CPU of every process.
+    By 1, 8, 32 and 128 clients, then at a fixed rate of arrivals; with the CPU of every process. With --vs by 1, 8 and 32,
+    and at the same rate: what this code takes of what the other does.
     """
-    from deploy.cli.bench.orders import run_orders
+    if vs is None:
+        from deploy.cli.bench.orders import run_orders
 
-    return run_orders(clients or [1, 8, 32, 128], seconds, history, json=json)
+        return run_orders(clients or [1, 8, 32, 128], seconds or 15, history, json=json)
+    from deploy.cli.bench.versus import run_versus
+
+    if history:
+        raise CommandError("--history and --vs are two questions: ask them one after the other", ExitCode.USAGE)
+    return run_versus(vs, clients or [1, 8, 32], seconds or 5, turns, json=json)
 
 
 @verb

@@ -17,7 +17,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 """The repository (or the folder of an installed package): the import root of every child process."""
 
 _MARK: Final = ".cartwright-state"
-_NESTED: Final = frozenset({"test", "bench"})
+_NESTED: Final = frozenset({"test", "bench", "beside"})
 """State directories of their own."""
 _LEFT_BY_OTHERS: Final = frozenset({_MARK, "lock"}) | _NESTED
 _FOLDERS: Final = ("logs", "secrets", "tenants")

@@ -1,4 +1,4 @@
-"""The environment of its own that the relay's rival gets, made from `requirements/bench.txt` when first needed."""
+"""Environments of their own for what is compared with, each made from its lock when first needed."""
 
 import hashlib
 import shutil
@@ -16,22 +16,26 @@ _LOCK: Final = ROOT / "requirements" / "bench.txt"
 
 def bench_python(say: Callable[[str], None]) -> Path:
     """Return the environment's Python, once everything in the lock is installed beside it."""
-    folder = Path(sys.prefix) / "share" / "cartwright" / "bench"
+    return python_with(_LOCK, Path(sys.prefix) / "share" / "cartwright" / "bench", say)
+
+
+def python_with(lock: Path, folder: Path, say: Callable[[str], None]) -> Path:
+    """Return the Python of an environment that has what a lock names, and nothing else; it is made when first needed."""
     python, stamp = folder / "bin" / "python", folder / "installed"
-    wanted = hashlib.sha256(_LOCK.read_bytes()).hexdigest()
+    wanted = hashlib.sha256(lock.read_bytes()).hexdigest()
     if not stamp.exists() or stamp.read_text() != wanted:
-        say(f"installing {_LOCK.relative_to(ROOT)}, once (a minute or so)")
-        _install(folder, python)
+        say(f"installing {lock.parent.name}/{lock.name}, once (a minute or so)")
+        _install(lock, folder, python)
         stamp.write_text(wanted)
     return python
 
 
-def _install(folder: Path, python: Path) -> None:
+def _install(lock: Path, folder: Path, python: Path) -> None:
     uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
     if uv is None:
-        raise CommandError("bench relay needs uv to install what it compares with: pip install uv", ExitCode.ENVIRONMENT)
+        raise CommandError("this benchmark needs uv to install what it compares with: pip install uv", ExitCode.ENVIRONMENT)
     _run(uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder))
-    _run(uv, "pip", "install", "--quiet", "--python", str(python), "--require-hashes", "-r", str(_LOCK))
+    _run(uv, "pip", "install", "--quiet", "--python", str(python), "--require-hashes", "-r", str(lock))
 
 
 def _run(*command: str) -> None:

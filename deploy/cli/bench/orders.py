@@ -32,6 +32,7 @@ from deploy.cli.shop import Shop
 from deploy.cli.supply import Offer, supply
 from deploy.cli.tenants import Wish, onboarded
 from deploy.cli.waiting import asked_again
+from deploy.local.description import StackDescription
 from deploy.local.stack import Stack
 from deploy.local.state import default_home
 from deploy.local.topics import declared_topics
@@ -48,6 +49,8 @@ WARM_ORDERS: Final = 400
 _CAPTURE_PATIENCE_SECONDS: Final = 60
 _CAPTURE_POLL_SECONDS: Final = 0.02
 _LOAD: Final = "load generator"
+_UNASKED_MS: Final = 86_400_000
+"""A broker that is held still cannot say where its partitions are."""
 
 Basket = Callable[[], dict[str, int]]
 
@@ -91,18 +94,17 @@ class Meter:
 class Market:
     """A stack of its own, and a shop in it."""
 
-    def __init__(self, stack: Stack, api: Api, shop: Shop, admin: asyncpg.Connection, log: AIOKafkaConsumer) -> None:
+    def __init__(self, admin_url: str, api: Api, shop: Shop, admin: asyncpg.Connection, log: AIOKafkaConsumer) -> None:
         """Borrow everything."""
         self.api = api
         self.shop = shop
-        self.admin_url = stack.admin_url
-        self._stack = stack
+        self.admin_url = admin_url
         self._admin = admin
         self._log = log
 
     async def meter(self) -> Meter:
         """Read every counter."""
-        cpu = cpu_seconds(self._stack.home.path)
+        cpu = cpu_seconds(self.api.stack.home)
         cpu[_LOAD] = cpu.pop(OWN)
         wal = await self._admin.fetchval("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint")
         return Meter(cpu, wal, await self._messages())
@@ -266,21 +268,30 @@ async def open_market(clients: int, say: Callable[[str], None]) -> AsyncIterator
     """A fresh stack with a supplied shop, warmed by some orders, gone afterwards."""
     home = default_home() / "bench"
     shutil.rmtree(home, ignore_errors=True)
+    async with (
+        Stack.from_environment(home, say=say) as stack,
+        market_of(stack.description(), stack.admin_url, clients, say) as market,
+    ):
+        calm_collector()
+        yield market
+
+
+@asynccontextmanager
+async def market_of(stack: StackDescription, admin_url: str, clients: int, say: Callable[[str], None]) -> AsyncIterator[Market]:
+    """A supplied shop in a stack that runs, warmed by some orders."""
     async with AsyncExitStack() as opened:
-        stack = await opened.enter_async_context(Stack.from_environment(home, say=say))
-        api = await opened.enter_async_context(connected(stack.description(), connections=clients + 8))
-        admin = await asyncpg.connect(stack.admin_url)
+        api = await opened.enter_async_context(connected(stack, connections=clients + 8))
+        admin = await asyncpg.connect(admin_url)
         opened.push_async_callback(admin.close)
-        log = AIOKafkaConsumer(**client_arguments(stack.description()))
+        log = AIOKafkaConsumer(**client_arguments(stack), metadata_max_age_ms=_UNASKED_MS)
         await log.start()
         opened.push_async_callback(log.stop)
         shop = (await onboarded(api, Wish.of("bench", currency=CURRENCY))).shop(api)
         offers = [Offer(f"BENCH-{number}", f"Product {number}", "bench", 100 + number, STOCK) for number in range(PRODUCTS)]
         await supply(shop, CURRENCY, [*offers, Offer("BENCH-HOT", "The hot one", "bench", 999, STOCK)], say)
         say(f"warming up with {WARM_ORDERS} orders")
-        market = Market(stack, api, shop, admin, log)
+        market = Market(admin_url, api, shop, admin, log)
         await _warm_up(market)
-        calm_collector()
         yield market
 
 
