@@ -2,8 +2,8 @@
 
 aiokafka's own does not survive a batch that it cannot read, and unpacks whatever it is given. Three places are changed:
 
-- `AIOKafkaClient.send`, of this consumer's own client: a fetch's answer is looked through (`batches.py`) as it comes in,
-  while it still can be asked for again;
+- `AIOKafkaClient.send`, of this consumer's own client: a fetch goes out as what is new of it (`sessions.py`), and its answer is
+  looked through (`batches.py`) as it comes in, while it still can be asked for again;
 - `MemoryRecords`, as the fetcher's module knows it: batches that were looked through pass as they are. Other consumers of
   this process, which have bytes there, notice nothing;
 - `AIOKafkaClient._md_synchronizer`, of this consumer's own client: it goes on after whatever ends it.
@@ -28,6 +28,7 @@ from libs.common.messaging.reading.batches import Batch, Batches, NoteBatch, tak
 from libs.common.messaging.reading.damage import CORRUPT, asked, rest_after
 from libs.common.messaging.reading.identity import Log, LogRequest, logs_in
 from libs.common.messaging.reading.notes import Unreadable, noted
+from libs.common.messaging.reading.sessions import Sessions
 
 HELD_BYTES: Final = 33_554_432
 """What may be unpacked and not yet taken, of all partitions together, beside the one batch that is always let through."""
@@ -68,6 +69,7 @@ class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
             },
         )
         self._ask: Send = self._client.send
+        self._sessions = Sessions(self._ask)
         self._client.send = self._send
         self._learn_layout: Callable[[], Awaitable[None]] = self._client._md_synchronizer  # noqa: SLF001 - it has no word for it
         self._client._md_synchronizer = self._keep_learning  # noqa: SLF001
@@ -138,8 +140,10 @@ class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
 
     async def _send(self, node: int, request: Any, **options: Any) -> Any:
         """Ask a broker, and look through what it has fetched."""
-        answer = await self._ask(node, request, **options)
-        if isinstance(request, FetchRequest) and answer.API_VERSION >= 5:
+        if not isinstance(request, FetchRequest):
+            return await self._ask(node, request, **options)
+        answer = await self._sessions.fetch(node, request, doubted=self._stuck)
+        if answer.API_VERSION >= 5:
             await self._look_through(node, request, answer)
         return answer
 
