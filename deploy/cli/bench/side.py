@@ -23,6 +23,8 @@ _NEWER: Final = "--bare"
 _START_SECONDS: Final = 300
 _STOP_SECONDS: Final = 90
 _POLL_SECONDS: Final = 0.1
+_SAYS: Final = "cartwright: "
+_LINES: Final = 100
 
 
 class Side:
@@ -99,8 +101,14 @@ class Side:
             raise CommandError(f"{self.name} is too old: it says of its stack nothing that is understood here") from error
 
     def _failed(self) -> CommandError:
-        last = self._child.log_tail(1).strip().removeprefix("cartwright: ")
-        return CommandError(f"the stack of {self.name} does not start ({last}): see {self._child.log}", ExitCode.ENVIRONMENT)
+        why = told_in(self._child.log_tail(_LINES)) or "it says nothing of why"
+        return CommandError(f"the stack of {self.name} does not start: {why} (see {self._child.log})", ExitCode.ENVIRONMENT)
+
+
+def told_in(log: str) -> str:
+    """What a command said when it failed, in one line: the end of somebody else's log may follow."""
+    said = [line.removeprefix(_SAYS) for line in log.splitlines() if line.startswith(_SAYS)]
+    return said[-1].partition("; the end of its log:")[0] if said else ""
 
 
 @asynccontextmanager

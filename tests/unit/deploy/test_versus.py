@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from deploy.cli.bench.revision import commit_of, unpacked
-from deploy.cli.bench.side import demand_own_servers
+from deploy.cli.bench.side import demand_own_servers, told_in
 from deploy.cli.bench.versus import OTHER, THIS, Figures, Load, loads_of, median_of, ratio, ratios_of, schedule
 from deploy.cli.errors import CommandError, ExitCode
 from deploy.cli.main import app
@@ -100,6 +100,13 @@ def test_servers_of_somebody_else_are_not_shared_by_two_revisions(monkeypatch: p
     monkeypatch.setenv("CARTWRIGHT_POSTGRES_ADMIN_URL", "postgresql://127.0.0.1:9")
     with pytest.raises(CommandError, match="unset CARTWRIGHT_POSTGRES_ADMIN_URL, CARTWRIGHT_KAFKA_BOOTSTRAP_SERVERS"):
         demand_own_servers()
+
+
+def test_why_a_stack_does_not_start_is_told_in_one_line() -> None:
+    log = "cartwright: making .venv\n 1.2 s  kafka is ready\ncartwright: kafka was not ready; the end of its log:\n{}\n"
+    assert told_in(log) == "kafka was not ready"
+    assert told_in("cartwright: unknown environment variable X: unset it\n") == "unknown environment variable X: unset it"
+    assert told_in("Killed\n") == ""
 
 
 def test_a_past_and_another_revision_are_not_asked_for_at_once() -> None:
