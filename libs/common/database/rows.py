@@ -15,8 +15,8 @@ import structlog
 from sqlalchemy import Table
 from sqlalchemy.dialects.postgresql import JSONB
 
-from libs.common.database.connections import Connection
 from libs.common.database.statements import DIALECT, Select, Write, select, write
+from libs.common.database.wire import Connection
 from libs.common.decision import Aggregate, Unreadable, shape_of
 
 if TYPE_CHECKING:
