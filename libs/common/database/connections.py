@@ -154,7 +154,7 @@ class Database:
             await _roll_back(connection)
             raise
         finally:
-            if connection.is_in_transaction():  # nobody shall go on in it
+            if not connection.is_closed() and connection.is_in_transaction():  # nobody shall go on in it
                 connection.terminate()
             self.pool.give_back(connection)
 

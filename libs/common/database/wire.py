@@ -223,7 +223,7 @@ async def commit(connection: Connection) -> None:
         await connection.execute("COMMIT")
         return
     ride, wire.ride = wire.ride, None
-    if ride.has_begun and connection.is_in_transaction() is ride.has_ended:
+    if ride.has_begun and not connection.is_closed() and connection.is_in_transaction() is ride.has_ended:
         message = "the transaction is not as its statements should have left it"
         raise asyncpg.InterfaceError(message)
     if ride.is_touched and not ride.has_ended:
