@@ -4,17 +4,20 @@ Nor is a connection lent on within a transaction, or with the tenants of another
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from uuid import uuid4
+from typing import Any
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
 
-from libs.common.database import Database, write
+from libs.common.database import ConcurrencyError, Connection, Database, Write, fetch_last, write
 from libs.common.database import wire as riding
+from libs.common.errors import ConflictError
 from services.cart import domain
 from services.cart.domain import Cart, Product
 from services.cart.repository import CARTS, PRODUCTS
@@ -192,3 +195,135 @@ def _at(side: str, number: int, act: Callable[[], bool]) -> Callable[[Frame], bo
         return act() if count == number + 1 else True
 
     return passes
+
+
+async def test_whichever_statement_fails_nothing_stands_and_the_connection_goes_on(scene: Scene) -> None:
+    await scene.admin.execute("CREATE TABLE late (n int, UNIQUE (n) DEFERRABLE INITIALLY DEFERRED)")
+    await scene.admin.execute("GRANT SELECT, INSERT ON late TO cart_app")
+    async with scene.database.acquire() as connection:
+        pid = connection.get_server_pid()
+
+    async def run(cart: Cart, statements: Sequence[Any], ends_with: Sequence[Any], error: Any) -> None:
+        async with scene.database.transaction([cart.tenant_id]) as connection:
+            for sql, *arguments in statements:
+                await connection.fetch(sql, *arguments)
+            if error is ZeroDivisionError:
+                raise ZeroDivisionError
+            await write(connection, [Write(*each) for each in ends_with], ends=True)
+
+    change = ("UPDATE cart SET version = 2 WHERE version = $1", [1], 1)
+    for statements, ends_with, error in (
+        ([("SELECT 1 / $1::int", 0)], [change], asyncpg.DivisionByZeroError),  # the first, before which it begins
+        ([("SELECT $1::int", "no number")], [change], asyncpg.DataError),  # one that never goes out
+        ([("SELECT 1 FROM nowhere",)], [change], asyncpg.UndefinedTableError),  # one that cannot be prepared
+        ([("SELECT 1",), ("UPDATE cart SET version = 2 + $1 - 1 / $1::int", 0)], [change], asyncpg.DivisionByZeroError),
+        ([("UPDATE cart SET version = 2",)], [change], ConcurrencyError),  # the last, for it had moved
+        ([], [("UPDATE cart SET version = 2 WHERE version = $1", [7], 1)], ConcurrencyError),  # the only one
+        (
+            [],
+            [change, ("INSERT INTO late VALUES ($1)", [None]), ("UPDATE cart SET state = $1", ["nowhere"])],
+            asyncpg.CheckViolationError,
+        ),
+        (
+            [],
+            [change, ("INSERT INTO late VALUES ($1), ($1)", [1])],
+            (asyncpg.UniqueViolationError, ConflictError),
+        ),  # COMMIT itself
+        ([("UPDATE cart SET version = 2",)], [], ZeroDivisionError),  # nothing of the server's
+    ):
+        for _ in range(3):  # new to the connection, and not
+            cart = await scene.cart()
+            with pytest.raises(error):
+                await run(cart, statements, ends_with, error)
+            assert await scene.stored(cart) == BEFORE, (statements, ends_with)
+            await scene.is_clean()
+    async with scene.database.acquire() as connection:
+        assert connection.get_server_pid() == pid
+
+
+async def test_nothing_can_follow_what_ends_a_transaction(scene: Scene) -> None:
+    async def go_on(cart: Cart, follows: Callable[[Connection], Awaitable[Any]]) -> None:
+        async with scene.database.transaction([cart.tenant_id]) as connection:
+            for _ in range(2):  # the first time it is new here, and COMMIT waits
+                await fetch_last(connection, "UPDATE cart SET version = 2 WHERE version < $1 RETURNING true", 3)
+                if not connection.is_in_transaction():
+                    break
+            await follows(connection)
+
+    for follows in (
+        lambda connection: connection.fetch("UPDATE cart SET version = 3 RETURNING true"),
+        lambda connection: connection.execute("DELETE FROM cart"),
+        lambda connection: connection.executemany("UPDATE cart SET version = $1", [(3,)]),
+    ):
+        cart = await scene.cart()
+        with pytest.raises(asyncpg.InterfaceError, match="has ended"):
+            await go_on(cart, follows)
+        assert await scene.stored(cart) == (2, 0)
+        await scene.is_clean()
+
+
+async def test_among_transactions_of_all_kinds_each_sees_its_own_tenants_and_none_leaves_anything(scene: Scene) -> None:
+    chance = random.Random(20261130)
+    kept: dict[UUID, int] = {}
+
+    async def one() -> None:
+        tenants = {uuid4() for _ in range(chance.randrange(3))}
+        product = [Product(tenant_id=each, sku=str(uuid4()), version=1) for each in tenants]
+        ways = [chance.choice(("fetch", "execute", "text", "many", "fail", "wait")) for _ in range(chance.randrange(4))]
+        async with scene.database.transaction(tenants) as connection:
+            for way in ways:
+                await _WAYS[way](connection)
+                assert set(filter(None, (await connection.fetchval(SETTING)).split(","))) == {*map(str, tenants)}
+            await write(connection, PRODUCTS.changes([(each, 0) for each in product]), ends=chance.random() < 0.7)
+        kept.update(dict.fromkeys(tenants, 1))
+
+    for _ in range(300):
+        under_way = asyncio.create_task(one())
+        if chance.random() < 0.3:
+            for _ in range(chance.randrange(12)):
+                await asyncio.sleep(0)
+            await asyncio.sleep(chance.choice((0, 0.001, 0.003)))
+            under_way.cancel()
+        with suppress(asyncio.CancelledError, asyncpg.DivisionByZeroError):
+            await under_way
+        async with scene.database.acquire() as connection:
+            assert not connection.is_in_transaction()
+            assert not await connection.fetchval(SETTING)
+    assert len(kept) > 50
+    async with scene.beside.transaction(kept) as connection:
+        assert await connection.fetchval("SELECT count(*) FROM product WHERE tenant_id = ANY ($1::uuid[])", [*kept]) == len(kept)
+
+
+_WAYS: dict[str, Callable[[Connection], Awaitable[Any]]] = {
+    "fetch": lambda connection: connection.fetch(f"{COUNT} WHERE tenant_id <> $1", uuid4()),
+    "execute": lambda connection: connection.execute("UPDATE product SET version = version + $1", 0),
+    "text": lambda connection: connection.execute("UPDATE product SET version = version"),
+    "many": lambda connection: connection.executemany("UPDATE product SET version = version + $1", [(0,), (0,)]),
+    "fail": lambda connection: connection.fetch("SELECT 1 / $1::int", 0),
+    "wait": lambda connection: connection.fetch("SELECT pg_sleep($1)", 0.002),
+}
+
+
+async def test_a_connection_that_cannot_prove_it_is_used_plainly(scene: Scene, place: Place) -> None:
+    class Elsewhere(asyncpg.Connection):
+        """Of a version that keeps another transport than the one that it was connected with."""
+
+        def __init__(self, protocol: Any, wire: Any, *rest: Any) -> None:
+            super().__init__(protocol, getattr(wire, "transport", wire), *rest)
+
+    class Counting(asyncpg.Connection):
+        """Of a version that never says that it is in a transaction."""
+
+        def is_in_transaction(self) -> bool:
+            return False
+
+    for kind in (Elsewhere, Counting):
+        connection = await riding.connect(place.url("app"), connection_class=kind)
+        assert riding.wire_of(connection) is None
+        await riding.begin(connection, [tenant_id := uuid4()])
+        assert await fetch_last(connection, SETTING) == [(str(tenant_id),)]
+        await riding.commit(connection)
+        assert not await connection.fetchval(SETTING)
+        await connection.close()
+    async with scene.database.acquire() as connection:
+        assert riding.wire_of(connection) is not None, "with the asyncpg that is installed it rides"

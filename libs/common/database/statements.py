@@ -103,7 +103,8 @@ async def write(connection: Connection, writes: Sequence[Write], *, ends: bool =
 
 
 async def _fetched(connection: Connection, sql: str, *arguments: Any) -> list[asyncpg.Record]:
-    return await connection.fetch(sql, *arguments)
+    records: list[asyncpg.Record] = await connection.fetch(sql, *arguments)
+    return records
 
 
 def _refused(error: asyncpg.UniqueViolationError | asyncpg.ExclusionViolationError) -> ConcurrencyError | ConflictError:

@@ -153,7 +153,7 @@ def _wired(connected: tuple[Any, asyncio.Protocol], factory: Callable[[], Any]) 
 
 async def connect(url: str, **options: Any) -> Connection:
     """A connection on which transactions ride if it can prove that they do, else a plain one."""
-    connection: Connection = await asyncpg.connect(url, loop=_Loop(asyncio.get_running_loop()), **options)  # type: ignore[arg-type] # looks like one
+    connection: Connection = await asyncpg.connect(url, loop=_Loop(asyncio.get_running_loop()), **options)
     try:
         await _prove(connection)
     except UnprovenError as error:
@@ -177,7 +177,7 @@ async def _prove(connection: Connection) -> None:
 
     Raises UnprovenError if that is not what should have.
     """
-    wire = connection._transport  # type: ignore[attr-defined] # noqa: SLF001 - here is what we connected with
+    wire = connection._transport  # noqa: SLF001 - here is what we connected with
     if not isinstance(wire, Wire):
         message = "it does not write through what it was connected with"
         raise UnprovenError(message)
@@ -246,11 +246,12 @@ async def fetch_last(connection: Connection, sql: str, *arguments: Any) -> list[
     Nothing may follow it within its transaction.
     """
     wire = wire_of(connection)
-    if wire is None or wire.ride is None:
-        return await connection.fetch(sql, *arguments)
-    ride = wire.ride
-    ride.with_next = True
+    ride = wire.ride if wire else None
+    if ride is not None:
+        ride.with_next = True
     try:
-        return await connection.fetch(sql, *arguments)
+        records: list[asyncpg.Record] = await connection.fetch(sql, *arguments)
     finally:
-        ride.with_next = False
+        if ride is not None:
+            ride.with_next = False
+    return records
