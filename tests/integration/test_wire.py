@@ -305,13 +305,13 @@ _WAYS: dict[str, Callable[[Connection], Awaitable[Any]]] = {
 
 
 async def test_a_connection_that_cannot_prove_it_is_used_plainly(scene: Scene, place: Place) -> None:
-    class Elsewhere(asyncpg.Connection):
+    class Elsewhere(asyncpg.Connection):  # type: ignore[misc] # asyncpg has no types
         """Of a version that keeps another transport than the one that it was connected with."""
 
         def __init__(self, protocol: Any, wire: Any, *rest: Any) -> None:
             super().__init__(protocol, getattr(wire, "transport", wire), *rest)
 
-    class Counting(asyncpg.Connection):
+    class Counting(asyncpg.Connection):  # type: ignore[misc] # as above
         """Of a version that never says that it is in a transaction."""
 
         def is_in_transaction(self) -> bool:
