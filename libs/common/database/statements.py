@@ -66,13 +66,14 @@ class Write(NamedTuple):
     """How many rows it must concern. None: however many."""
 
 
-async def select(connection: Connection, selects: Sequence[Select]) -> list[Sequence[Sequence[Any]]]:
-    """The rows of each, in one round trip."""
+async def select(connection: Connection, selects: Sequence[Select], *, ends: bool = False) -> list[Sequence[Sequence[Any]]]:
+    """The rows of each, in one round trip. If the transaction `ends` with it, so does COMMIT, and nothing may follow."""
+    fetch = fetch_last if ends else _fetched
     if len(selects) < 2:
-        return [await connection.fetch(f"SELECT {columns} {rest}", *arguments) for columns, rest, arguments in selects]
+        return [await fetch(connection, f"SELECT {columns} {rest}", *arguments) for columns, rest, arguments in selects]
     found: list[list[Sequence[Any]]] = [[] for _ in selects]
     sql = _selected(*((each.columns, each.rest) for each in selects))
-    for place, row in await connection.fetch(sql, *_arguments(selects)):
+    for place, row in await fetch(connection, sql, *_arguments(selects)):
         found[place].append(row)
     return [*found]
 
@@ -86,14 +87,14 @@ async def write(connection: Connection, writes: Sequence[Write], *, ends: bool =
     """
     if not writes:
         return
-    run = fetch_last if ends else _fetched
+    fetch = fetch_last if ends else _fetched
     try:
         if len(writes) == 1 and writes[0].expected is None:
-            await run(connection, writes[0].sql, *writes[0].arguments)
+            await fetch(connection, writes[0].sql, *writes[0].arguments)
         else:
             expected = [each.expected for each in writes if each.expected is not None]
             sql = _written(*((each.sql, each.expected is not None) for each in writes))
-            await run(connection, sql, *_arguments(writes), *([expected] if expected else []))
+            await fetch(connection, sql, *_arguments(writes), *([expected] if expected else []))
     except (asyncpg.UniqueViolationError, asyncpg.ExclusionViolationError) as error:
         raise _refused(error) from error
     except asyncpg.InvalidTextRepresentationError as error:

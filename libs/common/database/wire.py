@@ -61,20 +61,24 @@ RUN_COMMIT: Final = _run(COMMIT) + SYNC
 class Ride:
     """One transaction, as its frames pass by."""
 
-    __slots__ = ("_ahead", "_tenant_ids", "has_begun", "has_ended", "is_touched", "with_next")
+    __slots__ = ("_ahead", "_tenant_ids", "has_begun", "has_ended", "is_over", "is_touched", "with_next")
 
     def __init__(self, tenant_ids: Sequence[UUID], ahead: bytes = b"") -> None:
         self._tenant_ids = tenant_ids
         self._ahead = ahead
-        self.is_touched = self.has_begun = self.has_ended = False
+        self.is_touched = self.has_begun = False
         self.with_next = False
         """Whether COMMIT goes with the next statement."""
+        self.has_ended = False
+        """Whether COMMIT went with one."""
+        self.is_over = False
+        """Whether the last statement has been answered, with COMMIT or without."""
 
     def joined(self, frames: Frames) -> Frames:
         """The frames with what goes before and behind them."""
         kind, is_last = frames[0], self.with_next
         self.is_touched, self.with_next = True, False
-        if self.has_ended and kind in (BIND, PARSE, QUERY):
+        if (self.has_ended or self.is_over) and kind in (BIND, PARSE, QUERY):
             message = "the transaction has ended with the statement before this one"
             raise asyncpg.InterfaceError(message)
         if kind == BIND:
@@ -254,4 +258,6 @@ async def fetch_last(connection: Connection, sql: str, *arguments: Any) -> list[
     finally:
         if ride is not None:
             ride.with_next = False
+    if ride is not None:
+        ride.is_over = True
     return records

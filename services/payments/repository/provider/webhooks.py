@@ -8,7 +8,7 @@ from uuid import UUID
 
 import asyncpg
 
-from libs.common.database import Connection
+from libs.common.database import Connection, fetch_last
 from services.payments.domain.money.refund import Refund
 from services.payments.domain.payment.payment import Payment
 from services.payments.domain.provider.webhook import Notice, Result, Subject, TakenNotice
@@ -77,9 +77,10 @@ class Known:
 
 
 async def store(connection: Connection, tenant_id: UUID, notice: Notice) -> bool:
-    """Store a notice; answers whether it was new. One of no interest is over at once."""
+    """Store a notice, and end the transaction; answers whether it was new. One of no interest is over at once."""
     result = Result.OF_NO_INTEREST if notice.subject is Subject.OTHER else None
-    stored = await connection.fetchval(
+    stored = await fetch_last(
+        connection,
         STORE,
         tenant_id,
         notice.id,
@@ -145,9 +146,10 @@ async def _fetched(connection: Connection, sql: str, keys: Sequence[tuple[UUID, 
 
 
 async def settle_notices(connection: Connection, settled: Iterable[Settled]) -> None:
-    """Write down what became of each, unless somebody else has taken it up since."""
+    """Write down what became of each, unless somebody else has taken it up since, and end the transaction."""
     rows = list(settled)
-    await connection.execute(
+    await fetch_last(
+        connection,
         SETTLE,
         [each.notice.tenant_id for each in rows],
         [each.notice.id for each in rows],
