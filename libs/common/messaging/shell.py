@@ -1,8 +1,8 @@
 """The shell around every decision: load what the messages touch, decide in order, store it all, in one transaction.
 
-A batch of any size costs about four round trips: begin, load (one for each kind that is locked), write, commit. All that
-a transaction writes is one statement: what changed, its timers, its events, and how far the inbox has come. An HTTP
-request is a batch of one, with its idempotency key claimed in the same transaction.
+A batch of any size costs about two round trips: load (one for each kind that is locked), and write; what begins and ends
+the transaction rides on them. All that it writes is one statement: what changed, its timers, its events, and how far the
+inbox has come. An HTTP request is a batch of one, with its idempotency key claimed in the same transaction.
 """
 
 import asyncio
