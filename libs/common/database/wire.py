@@ -155,6 +155,12 @@ def _wired(connected: tuple[Any, asyncio.Protocol], factory: Callable[[], Any]) 
     return wire, protocol
 
 
+BROKEN: Final = (
+    *(asyncpg.InterfaceError, asyncpg.InternalClientError),
+    *(asyncpg.SyntaxOrAccessError, asyncpg.InvalidSQLStatementNameError),  # of a pool in between that shares what is prepared
+)
+
+
 async def connect(url: str, **options: Any) -> Connection:
     """A connection on which transactions ride if it can prove that they do, else a plain one."""
     connection: Connection = await asyncpg.connect(url, loop=_Loop(asyncio.get_running_loop()), **options)
@@ -194,7 +200,7 @@ async def _prove(connection: Connection) -> None:
         found.append(ride.has_ended)
         wire.ride = None
         found.append(await connection.fetchval(ask))
-    except (asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.SyntaxOrAccessError, AttributeError) as error:
+    except (*BROKEN, AttributeError) as error:
         raise UnprovenError(str(error)) from error
     if found != [str(sample), True, str(sample), False, True, ""]:
         message = f"a transaction that rode came out as {found}"
