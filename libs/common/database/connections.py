@@ -85,7 +85,9 @@ class Pool:
             raise
 
     def give_back(self, connection: Connection) -> None:
-        """Let others have it."""
+        """Let others have it, unless it is in a transaction: nobody shall go on in that of another."""
+        if not connection.is_closed() and connection.is_in_transaction():
+            connection.terminate()
         self._lent.discard(connection)
         self._free.put_nowait(connection)
 
@@ -154,8 +156,6 @@ class Database:
             await _roll_back(connection)
             raise
         finally:
-            if not connection.is_closed() and connection.is_in_transaction():  # nobody shall go on in it
-                connection.terminate()
             self.pool.give_back(connection)
 
     @asynccontextmanager
