@@ -126,8 +126,8 @@ async def _notices(till: Till) -> dict[str, list[bytes]]:
 
 async def deliver(till: Till, bodies: Sequence[bytes]) -> None:
     """As the edge takes them in, once their signature is verified."""
-    for body in bodies:
-        async with till.shell.database.transaction([till.tenant_id]) as connection:
+    async with till.shell.database.transaction([till.tenant_id]) as connection:
+        for body in bodies:
             await webhooks.store(connection, till.tenant_id, read_notice(body))
 
 

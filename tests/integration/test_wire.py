@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from libs.common.database import ConcurrencyError, Connection, Database, Write, fetch_last, write
+from libs.common.database import ConcurrencyError, Connection, Database, Write, fetch, write
 from libs.common.database import wire as riding
 from libs.common.errors import ConflictError
 from services.cart import domain
@@ -244,7 +244,7 @@ async def test_whichever_statement_fails_nothing_stands_and_the_connection_goes_
 async def test_nothing_can_follow_what_ends_a_transaction(scene: Scene) -> None:
     async def go_on(cart: Cart, follows: Callable[[Connection], Awaitable[Any]]) -> None:
         async with scene.database.transaction([cart.tenant_id]) as connection:
-            await fetch_last(connection, "UPDATE cart SET version = 2 WHERE version < $1 RETURNING true", 3)
+            await fetch(connection, "UPDATE cart SET version = 2 WHERE version < $1 RETURNING true", 3, ends=True)
             await follows(connection)
 
     for follows in (
@@ -321,7 +321,7 @@ async def test_a_connection_that_cannot_prove_it_is_used_plainly(scene: Scene, p
         connection = await riding.connect(place.url("app"), connection_class=kind)
         assert riding.wire_of(connection) is None
         await riding.begin(connection, [tenant_id := uuid4()])
-        assert await fetch_last(connection, SETTING) == [(str(tenant_id),)]
+        assert await fetch(connection, SETTING, ends=True) == [(str(tenant_id),)]
         await riding.commit(connection)
         assert not await connection.fetchval(SETTING)
         await connection.close()

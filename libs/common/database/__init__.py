@@ -22,7 +22,7 @@ from libs.common.database.passing import (
 from libs.common.database.polling import WHATEVER_IT_SAYS, poll
 from libs.common.database.rows import Projection, Rows
 from libs.common.database.statements import Select, Statement, Write, select, write
-from libs.common.database.wire import Connection, fetch_last
+from libs.common.database.wire import Connection, fetch
 
 __all__ = [
     "NEVER_PASSING",
@@ -41,7 +41,7 @@ __all__ = [
     "Statement",
     "Write",
     "alembic_config",
-    "fetch_last",
+    "fetch",
     "migrate",
     "never_passes",
     "passes_by_itself",

@@ -15,7 +15,7 @@ from sqlalchemy import Executable
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
 from libs.common.database.passing import ConcurrencyError
-from libs.common.database.wire import Connection, fetch_last
+from libs.common.database.wire import Connection, fetch
 from libs.common.errors import ConflictError
 
 MOVED = "cartwright: of these rows only"
@@ -68,12 +68,13 @@ class Write(NamedTuple):
 
 async def select(connection: Connection, selects: Sequence[Select], *, ends: bool = False) -> list[Sequence[Sequence[Any]]]:
     """The rows of each, in one round trip. If the transaction `ends` with it, so does COMMIT, and nothing may follow."""
-    fetch = fetch_last if ends else _fetched
     if len(selects) < 2:
-        return [await fetch(connection, f"SELECT {columns} {rest}", *arguments) for columns, rest, arguments in selects]
+        return [
+            await fetch(connection, f"SELECT {columns} {rest}", *arguments, ends=ends) for columns, rest, arguments in selects
+        ]
     found: list[list[Sequence[Any]]] = [[] for _ in selects]
     sql = _selected(*((each.columns, each.rest) for each in selects))
-    for place, row in await fetch(connection, sql, *_arguments(selects)):
+    for place, row in await fetch(connection, sql, *_arguments(selects), ends=ends):
         found[place].append(row)
     return [*found]
 
@@ -87,25 +88,19 @@ async def write(connection: Connection, writes: Sequence[Write], *, ends: bool =
     """
     if not writes:
         return
-    fetch = fetch_last if ends else _fetched
     try:
         if len(writes) == 1 and writes[0].expected is None:
-            await fetch(connection, writes[0].sql, *writes[0].arguments)
+            await fetch(connection, writes[0].sql, *writes[0].arguments, ends=ends)
         else:
             expected = [each.expected for each in writes if each.expected is not None]
             sql = _written(*((each.sql, each.expected is not None) for each in writes))
-            await fetch(connection, sql, *_arguments(writes), *([expected] if expected else []))
+            await fetch(connection, sql, *_arguments(writes), *([expected] if expected else []), ends=ends)
     except (asyncpg.UniqueViolationError, asyncpg.ExclusionViolationError) as error:
         raise _refused(error) from error
     except asyncpg.InvalidTextRepresentationError as error:
         if MOVED not in str(error):
             raise
         raise ConcurrencyError(f"rows were not there as they had been read: {error}") from error
-
-
-async def _fetched(connection: Connection, sql: str, *arguments: Any) -> list[asyncpg.Record]:
-    records: list[asyncpg.Record] = await connection.fetch(sql, *arguments)
-    return records
 
 
 def _refused(error: asyncpg.UniqueViolationError | asyncpg.ExclusionViolationError) -> ConcurrencyError | ConflictError:

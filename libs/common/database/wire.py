@@ -250,12 +250,13 @@ def is_untouched(connection: Connection) -> bool:
     return not ride.is_touched
 
 
-async def fetch_last(connection: Connection, sql: str, *arguments: Any) -> list[asyncpg.Record]:
-    """What `fetch` answers, and the transaction is committed with it, now or (a statement that is new here) when it is left.
+async def fetch(connection: Connection, sql: str, *arguments: Any, ends: bool = False) -> list[asyncpg.Record]:
+    """Run a statement; every row.
 
-    Nothing may follow it within its transaction.
+    If the transaction `ends` with it, it is committed with it too, or (a statement that is new here) when it is left. Nothing
+    may follow.
     """
-    wire = wire_of(connection)
+    wire = wire_of(connection) if ends else None
     ride = wire.ride if wire else None
     if ride is not None:
         ride.with_next = True
