@@ -22,10 +22,14 @@ TENANT_IS_PRESENT = f"tenant_id = ANY ((SELECT string_to_array(nullif(current_se
 """After a transaction the setting reads as an empty string, not as NULL: hence the nullif."""
 
 
+def named(tenant_ids: Iterable[UUID]) -> str:
+    """These tenants, as the setting has them."""
+    return ",".join(sorted({str(tenant_id) for tenant_id in tenant_ids}))
+
+
 def begin(tenant_ids: Iterable[UUID]) -> str:
     """Open a transaction for these tenants, in one message to the server. A UUID cannot smuggle SQL."""
-    tenants = ",".join(sorted({str(tenant_id) for tenant_id in tenant_ids}))
-    return f"BEGIN; SET LOCAL {SETTING} = '{tenants}'"
+    return f"BEGIN; SET LOCAL {SETTING} = '{named(tenant_ids)}'"
 
 
 def protect(table: str, app_role: str, *, privileges: str = "SELECT, INSERT, UPDATE, DELETE") -> Sequence[str]:

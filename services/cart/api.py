@@ -254,9 +254,9 @@ async def read_cart(call: Caller, cart_id: UUID) -> Response:
 class _Claimable(Sight[Cart]):
     """A cart that is the caller's, or was while they were a guest."""
 
-    async def seen(self, connection: Connection, call: Call, key: Any) -> Cart | None:
+    async def seen(self, connection: Connection, call: Call, key: Any, *, ends: bool = False) -> Cart | None:
         """The cart with this key, or None. Nobody claims what is another's, staff neither."""
-        found = await repository.CARTS.load(connection, [(call.tenant_id, key)], lock=False)
+        found = await repository.CARTS.load(connection, [(call.tenant_id, key)], lock=False, ends=ends)
         mine = {call.principal.subject, call.principal.former_subject}
         return found[0] if found and found[0].subject_id in mine else None
 

@@ -50,7 +50,7 @@ class Stumbling(Shell):
 
     mistakes = 0
 
-    async def store(self, connection: Any, aggregates: IdentityMap, *also: Any) -> None:
+    async def store(self, connection: Any, aggregates: IdentityMap, *also: Any, ends: bool = False) -> None:  # noqa: ARG002 - it goes on
         await super().store(connection, aggregates, *also)
         if aggregates.changed and self.mistakes:
             self.mistakes -= 1
@@ -69,7 +69,7 @@ class Shaky(Shell):
         self.most_under_way = max(self.under_way, self.most_under_way)
         return await super().decide(*arguments, **options)
 
-    async def store(self, connection: Any, aggregates: IdentityMap, *also: Any) -> None:
+    async def store(self, connection: Any, aggregates: IdentityMap, *also: Any, ends: bool = False) -> None:  # noqa: ARG002 - it goes on
         try:
             await super().store(connection, aggregates, *also)
             if self.chance.random() < 0.5:

@@ -171,6 +171,7 @@ async def test_a_lookup_gives_nothing_away_by_its_answer_or_its_work_and_the_lin
     checkout = await shop.ordered(email="Buyer@example.org")
     number = (await shop.ask("GET", f"/v1/orders/{checkout.order_id}")).json()["number"]
     asked = [
+        (shop.tenant_id, number + 998, "first@example.org"),  # what is new to a connection is committed by itself
         (shop.tenant_id, number, "buyer@EXAMPLE.org"),
         (shop.tenant_id, number, "somebody@example.org"),
         (shop.tenant_id, number + 999, "buyer@example.org"),
@@ -178,13 +179,15 @@ async def test_a_lookup_gives_nothing_away_by_its_answer_or_its_work_and_the_lin
     ]
     seen = []
     for tenant_id, given, email in asked:
+        await asyncio.sleep(0)  # statements are written down by tasks
         before = len(shop.statements)
         body = {"tenant_id": str(tenant_id), "number": given, "email": email}
         answer = await shop.client.post("/v1/order-lookups", json=body)
         headers = {name for name in answer.headers if name != "x-request-id"}
+        await asyncio.sleep(0)
         seen.append((answer.status_code, answer.content, headers, [sql.split("'")[0] for sql in shop.statements[before:]]))
-    assert all(each == seen[0] for each in seen), "not even the statements differ"
-    assert seen[0][0] == 202
+    assert all(each == seen[1] for each in seen[1:]), "not even the statements differ"
+    assert seen[1][0] == 202
     while await fire_due(shop.worker, COMMANDS):
         pass
     assert await _links(shared("checkout"), shop.tenant_id) == [str(checkout.order_id)]

@@ -9,7 +9,7 @@ looks inside; `operator_action` is what was done about parked messages before th
 Alembic's.
 """
 
-from libs.common.database.connections import PLANNING, SHED, Connection, Database
+from libs.common.database.connections import PLANNING, SHED, Database
 from libs.common.database.migrations import SERVICES, alembic_config, migrate, run_migrations
 from libs.common.database.passing import (
     NEVER_PASSING,
@@ -22,6 +22,7 @@ from libs.common.database.passing import (
 from libs.common.database.polling import WHATEVER_IT_SAYS, poll
 from libs.common.database.rows import Projection, Rows
 from libs.common.database.statements import Select, Statement, Write, select, write
+from libs.common.database.wire import Connection, fetch
 
 __all__ = [
     "NEVER_PASSING",
@@ -40,6 +41,7 @@ __all__ = [
     "Statement",
     "Write",
     "alembic_config",
+    "fetch",
     "migrate",
     "never_passes",
     "passes_by_itself",

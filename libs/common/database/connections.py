@@ -4,16 +4,15 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 from uuid import UUID
 
 import asyncpg
 
-from libs.common import tenancy
+from libs.common.database import wire
+from libs.common.database.wire import Connection
 from libs.common.errors import OverloadedError, UnavailableError
 from libs.common.telemetry import Counter
-
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 PLANNING = {"plan_cache_mode": "force_generic_plan"} | dict.fromkeys(
     ("jit", "enable_seqscan", "enable_hashjoin", "enable_mergejoin"), "off"
@@ -86,7 +85,9 @@ class Pool:
             raise
 
     def give_back(self, connection: Connection) -> None:
-        """Let others have it."""
+        """Let others have it, unless it is in a transaction: nobody shall go on in that of another."""
+        if not connection.is_closed() and connection.is_in_transaction():
+            connection.terminate()
         self._lent.discard(connection)
         self._free.put_nowait(connection)
 
@@ -110,12 +111,22 @@ class Database:
 
     @classmethod
     async def connect(
-        cls, url: str, *, application: str, size: int = 10, least: int = 1, most_waiting: int = MOST_WAITING
+        cls,
+        url: str,
+        *,
+        application: str,
+        size: int = 10,
+        least: int = 1,
+        most_waiting: int = MOST_WAITING,
+        rides: bool = True,
     ) -> "Database":
-        """Open a pool whose connections bound how long they can hold anything. With none at `least`, nobody is asked yet."""
+        """Open a pool whose connections bound how long they can hold anything. With none at `least`, nobody is asked yet.
+
+        Unless it `rides`, what begins and ends a transaction goes to the server by itself.
+        """
         limits = {"lock_timeout": "5s", "statement_timeout": "20s", "idle_in_transaction_session_timeout": "20s"}
         connect = partial(
-            asyncpg.connect,
+            wire.connect if rides else asyncpg.connect,
             url,
             command_timeout=30,
             server_settings={"application_name": application, **PLANNING, **limits},
@@ -135,12 +146,12 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self, tenant_ids: Iterable[UUID]) -> AsyncIterator[Connection]:
-        """A READ COMMITTED transaction that sees these tenants' rows and no others."""
+        """A READ COMMITTED transaction that sees these tenants' rows and no others. It begins with its first statement."""
         connection = await self._taken()
         try:
-            await connection.execute(tenancy.begin(tenant_ids))
+            await wire.begin(connection, tenant_ids)
             yield connection
-            await connection.execute("COMMIT")
+            await wire.commit(connection)
         except BaseException:
             await _roll_back(connection)
             raise
@@ -165,6 +176,8 @@ class Database:
 
 async def _roll_back(connection: Connection) -> None:
     """Leave nothing open, also when the cause was a cancellation; a connection that cannot is thrown away."""
+    if wire.is_untouched(connection):
+        return
     try:
         await asyncio.shield(connection.execute("ROLLBACK"))
     except (asyncio.CancelledError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError):

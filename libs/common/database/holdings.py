@@ -14,7 +14,7 @@ from uuid import UUID
 
 from sqlalchemy import LargeBinary, MetaData, Table
 
-from libs.common.database.connections import Connection
+from libs.common.database.wire import Connection
 
 PAGE = 500
 TENANT = "tenant"

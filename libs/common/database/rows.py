@@ -15,8 +15,8 @@ import structlog
 from sqlalchemy import Table
 from sqlalchemy.dialects.postgresql import JSONB
 
-from libs.common.database.connections import Connection
 from libs.common.database.statements import DIALECT, Select, Write, select, write
+from libs.common.database.wire import Connection
 from libs.common.decision import Aggregate, Unreadable, shape_of
 
 if TYPE_CHECKING:
@@ -190,9 +190,11 @@ class Rows(Generic[A]):
         found = await connection.fetch(f"SELECT {self._columns} {rest}", tenant_id, *(after or ()), *wanted.values(), limit)
         return self.judged(found, columns)
 
-    async def load(self, connection: Connection, wanted: Sequence[tuple[UUID, Any]], *, lock: bool) -> list[A]:
+    async def load(
+        self, connection: Connection, wanted: Sequence[tuple[UUID, Any]], *, lock: bool, ends: bool = False
+    ) -> list[A]:
         """The stored ones among the wanted (tenant, key), locked in sorted order unless they are only looked at."""
-        [found] = await select(connection, [self.wanted(wanted, lock=lock)])
+        [found] = await select(connection, [self.wanted(wanted, lock=lock)], ends=ends)
         return self.made(found)
 
     def wanted(self, places: Sequence[tuple[UUID, Any]], *, lock: bool) -> Select:

@@ -14,9 +14,12 @@ import asyncpg
 from sqlalchemy import Executable
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
-from libs.common.database.connections import Connection
 from libs.common.database.passing import ConcurrencyError
+from libs.common.database.wire import Connection, fetch
 from libs.common.errors import ConflictError
+
+MOVED = "cartwright: of these rows only"
+"""How the server's error begins when a row had moved."""
 
 _PLACEHOLDER = re.compile(r"\$(\d+)")
 
@@ -63,19 +66,21 @@ class Write(NamedTuple):
     """How many rows it must concern. None: however many."""
 
 
-async def select(connection: Connection, selects: Sequence[Select]) -> list[Sequence[Sequence[Any]]]:
-    """The rows of each, in one round trip."""
+async def select(connection: Connection, selects: Sequence[Select], *, ends: bool = False) -> list[Sequence[Sequence[Any]]]:
+    """The rows of each, in one round trip. If the transaction `ends` with it, so does COMMIT, and nothing may follow."""
     if len(selects) < 2:
-        return [await connection.fetch(f"SELECT {columns} {rest}", *arguments) for columns, rest, arguments in selects]
+        return [
+            await fetch(connection, f"SELECT {columns} {rest}", *arguments, ends=ends) for columns, rest, arguments in selects
+        ]
     found: list[list[Sequence[Any]]] = [[] for _ in selects]
     sql = _selected(*((each.columns, each.rest) for each in selects))
-    for place, row in await connection.fetch(sql, *_arguments(selects)):
+    for place, row in await fetch(connection, sql, *_arguments(selects), ends=ends):
         found[place].append(row)
     return [*found]
 
 
-async def write(connection: Connection, writes: Sequence[Write]) -> None:
-    """Carry them all out in one round trip.
+async def write(connection: Connection, writes: Sequence[Write], *, ends: bool = False) -> None:
+    """Carry them all out in one round trip. If the transaction `ends` with them, COMMIT is in it, and nothing may follow.
 
     Raises ConcurrencyError when one concerns fewer rows than it must, or makes one that somebody has just made; and
     ConflictError when a constraint of uniqueness other than the key forbids it: the constraint's name, without its table's, is
@@ -83,19 +88,19 @@ async def write(connection: Connection, writes: Sequence[Write]) -> None:
     """
     if not writes:
         return
-    counted = [each for each in writes if each.expected is not None]
     try:
-        if len(writes) == 1:
-            status = await connection.execute(writes[0].sql, *writes[0].arguments)
-            counts: Sequence[int] = [int(status.rpartition(" ")[2])] if counted else []
+        if len(writes) == 1 and writes[0].expected is None:
+            await fetch(connection, writes[0].sql, *writes[0].arguments, ends=ends)
         else:
+            expected = [each.expected for each in writes if each.expected is not None]
             sql = _written(*((each.sql, each.expected is not None) for each in writes))
-            [counts] = await connection.fetch(sql, *_arguments(writes))
+            await fetch(connection, sql, *_arguments(writes), *([expected] if expected else []), ends=ends)
     except (asyncpg.UniqueViolationError, asyncpg.ExclusionViolationError) as error:
         raise _refused(error) from error
-    for each, count in zip(counted, counts, strict=True):
-        if count != each.expected:
-            raise ConcurrencyError(f"{count} rows and not {each.expected} were there for {each.sql[:60]}…")
+    except asyncpg.InvalidTextRepresentationError as error:
+        if MOVED not in str(error):
+            raise
+        raise ConcurrencyError(f"rows were not there as they had been read: {error}") from error
 
 
 def _refused(error: asyncpg.UniqueViolationError | asyncpg.ExclusionViolationError) -> ConcurrencyError | ConflictError:
@@ -115,10 +120,21 @@ def _selected(*parts: tuple[str, str]) -> str:
 
 @cache
 def _written(*parts: tuple[str, bool]) -> str:
-    """One statement that carries out all of them, and answers how many rows those concerned that are counted."""
-    renumbered = _renumbered([f"{sql} RETURNING true" if is_counted else sql for sql, is_counted in parts])
+    """One statement that carries out all of them, and fails unless those that are counted concern as many rows as they must.
+
+    It has to fail by itself, for COMMIT may be behind it. It does so, with the numbers in its message, by taking a text for
+    an integer: PostgreSQL has no other way in plain SQL.
+    """
+    renumbered = [*_renumbered([f"{sql} RETURNING true" if is_counted else sql for sql, is_counted in parts])]
+    carried_out = f"WITH {', '.join(f'w{place} AS ({sql})' for place, sql in renumbered)}"
     counts = ", ".join(f"(SELECT count(*) FROM w{place})" for place, (_, is_counted) in enumerate(parts) if is_counted)  # noqa: S608 - as above
-    return f"WITH {', '.join(f'w{place} AS ({sql})' for place, sql in renumbered)} SELECT {counts}"
+    if not counts:
+        return f"{carried_out} SELECT"
+    expected = sum(max(map(int, _PLACEHOLDER.findall(sql)), default=0) for sql, _ in parts) + 1
+    return (
+        f"{carried_out} SELECT ('{MOVED} ' || counts::text)::integer FROM (SELECT ARRAY[{counts}]) AS found(counts)"  # noqa: S608 - as above
+        f" WHERE counts <> ${expected}::bigint[]"
+    )
 
 
 def _renumbered(statements: Sequence[str]) -> Iterator[tuple[int, str]]:

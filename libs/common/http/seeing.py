@@ -44,18 +44,18 @@ class Sight(Generic[A]):
     async def of(self, call: Call, key: Any) -> A:
         """The object with this key. Raises NotFoundError."""
         async with call.transaction() as connection:
-            return await self.within(connection, call, key)
+            return await self.within(connection, call, key, ends=self._as_its is None)
 
-    async def within(self, connection: Connection, call: Call, key: Any) -> A:
-        """The same, in a transaction that reads more."""
-        seen = await self.seen(connection, call, key)
+    async def within(self, connection: Connection, call: Call, key: Any, *, ends: bool = False) -> A:
+        """The same, in a transaction that reads more, unless it `ends` with it."""
+        seen = await self.seen(connection, call, key, ends=ends)
         if seen is None:
             raise absent(self._rows.kind)
         return seen
 
-    async def seen(self, connection: Connection, call: Call, key: Any) -> A | None:
+    async def seen(self, connection: Connection, call: Call, key: Any, *, ends: bool = False) -> A | None:
         """The same, or None."""
-        found = await self._rows.load(connection, [(call.tenant_id, key)], lock=False)
+        found = await self._rows.load(connection, [(call.tenant_id, key)], lock=False, ends=ends)
         if not found or found[0].is_gone:
             return None
         if self._as_its is None:

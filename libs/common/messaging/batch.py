@@ -172,7 +172,7 @@ class Batch:
             writes = [park(self._group, decided.refusals)] if decided.refusals else []
             writes += [self.sources.pause(paused)] if paused else []
             writes += [self.sources.hold_back(held_back)] if held_back else []
-            await self._shell.store(connection, decided.aggregates, *writes, self._advance(offsets, fence.marks))
+            await self._shell.store(connection, decided.aggregates, *writes, self._advance(offsets, fence.marks), ends=True)
         self._brake.settled(*decided.outcomes)
         return Applied(decided.aggregates, offsets, decided.applied, decided.refusals, held_back, paused)
 
@@ -217,7 +217,7 @@ class Batch:
                 writes = [self.sources.pause([source]), self.sources.hold_back([stretch])]
             else:
                 writes = [park(self._group, kept)] if kept else []
-            await self._shell.store(connection, IdentityMap(), *writes, self._advance(offsets, fence.marks))
+            await self._shell.store(connection, IdentityMap(), *writes, self._advance(offsets, fence.marks), ends=True)
         self._brake.settled(*outcomes)
         if is_beyond:
             return Applied(IdentityMap(), offsets, [], [], [stretch], [source])

@@ -67,7 +67,7 @@ class CatchUp:
             writes = [park(self._group, decided.refusals)] if decided.refusals else []
             writes += [self._sources.pause([source])] if is_paused else []
             shorter = self._sources.shorten(there, upto, fence.marks[partition], len(run))
-            await self._shell.store(connection, decided.aggregates, *writes, shorter)
+            await self._shell.store(connection, decided.aggregates, *writes, shorter, ends=True)
         done = Applied(decided.aggregates, {}, decided.applied, decided.refusals, paused=[source] if is_paused else [])
         return CaughtUp(done, _rest(there, upto))
 
@@ -83,7 +83,7 @@ class CatchUp:
             write = self._sources.pause([stretch.source]) if is_beyond else park(self._group, [refusal])
             upto = record.offset if is_beyond else upto
             shorter = self._sources.shorten(there, upto, there.watermarks, int(not is_beyond))
-            await self._shell.store(connection, IdentityMap(), write, shorter)
+            await self._shell.store(connection, IdentityMap(), write, shorter, ends=True)
         refusals, paused = ([], [stretch.source]) if is_beyond else ([refusal], [])
         return CaughtUp(Applied(IdentityMap(), {}, [], refusals, paused=paused), _rest(there, upto))
 

@@ -248,7 +248,7 @@ class _Run:
             return
         async with self._shell.database.transaction(message.tenant_id for message in messages) as connection:
             answers, aggregates = await self._shell.decide(connection, messages)
-            await self._shell.store(connection, _silenced(aggregates))
+            await self._shell.store(connection, _silenced(aggregates), ends=True)
         self.failed += sum(isinstance(answer, Failure) and not is_dropped(answer) for answer in answers)
 
     def _is_delta(self, found: Received | Parked) -> bool:

@@ -1,8 +1,8 @@
 """The shell around every decision: load what the messages touch, decide in order, store it all, in one transaction.
 
-A batch of any size costs about four round trips: begin, load (one for each kind that is locked), write, commit. All that
-a transaction writes is one statement: what changed, its timers, its events, and how far the inbox has come. An HTTP
-request is a batch of one, with its idempotency key claimed in the same transaction.
+A batch of any size costs about two round trips: load (one for each kind that is locked), and write; what begins and ends
+the transaction rides on them. All that it writes is one statement: what changed, its timers, its events, and how far the
+inbox has come. An HTTP request is a batch of one, with its idempotency key claimed in the same transaction.
 """
 
 import asyncio
@@ -160,7 +160,7 @@ class Shell:
                 [answer], aggregates = await self.decide(connection, [message])
                 if isinstance(answer, Failure):
                     raise answer.error
-                await self.store(connection, aggregates, *([claim.remembered(answer)] if claim else []))
+                await self.store(connection, aggregates, *([claim.remembered(answer)] if claim else []), ends=True)
             return answer, aggregates
 
         answer, aggregates = await retried(attempt)
@@ -184,7 +184,7 @@ class Shell:
         async def attempt() -> tuple[list[Any], IdentityMap]:
             async with self.database.transaction(message.tenant_id for message in messages) as connection:
                 answers, aggregates = await self.decide(connection, messages)
-                await self.store(connection, aggregates)
+                await self.store(connection, aggregates, ends=True)
             return answers, aggregates
 
         answers, aggregates = await retried(attempt)
@@ -258,8 +258,10 @@ class Shell:
                 aggregates.put_loaded(kind, entries, self._rows[kind].judged(found))
         return {tenant_id for [tenant_id] in gone}
 
-    async def store(self, connection: Connection, aggregates: IdentityMap, *also: Write) -> None:
+    async def store(self, connection: Connection, aggregates: IdentityMap, *also: Write, ends: bool = False) -> None:
         """Write what changed with its timers and events, and what else there is to write, in one round trip.
+
+        If the transaction `ends` with it, that commits it too, and nothing may follow.
 
         The order of the outbox's ids is the order of every key, because they are drawn here: when all that is changed has
         been locked, and what is new has not been made by anybody else, or nothing of this stands. What belongs in the audit
@@ -273,7 +275,7 @@ class Shell:
             writes.append(timers(aggregates.reminders))
         if aggregates.published:
             writes.append(events(aggregates.published, self.source))
-        await write(connection, [*writes, *also])
+        await write(connection, [*writes, *also], ends=ends and not aggregates.acts)
         if aggregates.acts:
             await audit.append(connection, [audit.told(each, self._rows) for each in aggregates.acts])
 

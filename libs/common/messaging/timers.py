@@ -15,7 +15,7 @@ from uuid import UUID
 import structlog
 
 from libs.common.clock import now
-from libs.common.database import poll
+from libs.common.database import fetch, poll
 from libs.common.decision import Message
 from libs.common.messaging.shell import Failure, Shell, is_dropped
 from libs.common.telemetry import Counter, Gauge
@@ -73,7 +73,7 @@ async def fire_due(shell: Shell, commands: Commands) -> int:
     if not due:
         return 0
     async with shell.database.transaction(timer.tenant_id for timer in due) as connection:
-        claimed = [Timer(**row) for row in await connection.fetch(CLAIM, *_columns(due), LEASE)]
+        claimed = [Timer(**row) for row in await fetch(connection, CLAIM, *_columns(due), LEASE, ends=True)]
     known = [timer for timer in claimed if timer.name in commands]
     for timer in claimed:
         if timer.name not in commands:
@@ -89,7 +89,7 @@ async def _fire(shell: Shell, commands: Commands, timers: Sequence[Timer]) -> No
     done = [timer for timer, answer in zip(timers, answers, strict=True) if _note(timer, answer)]
     if done:
         async with shell.database.transaction(timer.tenant_id for timer in done) as connection:
-            await connection.execute(FORGET, *_columns(done))
+            await fetch(connection, FORGET, *_columns(done), ends=True)
 
 
 def _note(timer: Timer, answer: Any) -> bool:

@@ -96,7 +96,7 @@ async def _receive(call: Call, addressed: UUID | None, body: bytes) -> Status:
 
 async def _store(call: Call, tenant_id: UUID, notice: Notice) -> bool:
     async with call.transaction(tenant_id) as connection:
-        return await webhooks.store(connection, tenant_id, notice)
+        return await webhooks.store(connection, tenant_id, notice, ends=True)
 
 
 # --- Who says so ---------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 FOLDER = "CRASH_POINTS_FOLDER"
 PROCESS = "CRASH_POINTS_PROCESS"
@@ -113,18 +113,31 @@ def _wrap_asyncpg(watch: Watch, module: ModuleType) -> None:
     """Every commit of something: the end of a transaction that wrote, or a statement on its own that does."""
     connection = module.Connection
     writes: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
+    announced: WeakSet[Any] = WeakSet()
+    """Where COMMIT was to ride on a statement that turned out to be new to its connection, after which it goes by itself."""
 
     def watched(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         @functools.wraps(original)
         async def run(self: Any, query: str, *arguments: Any, **options: Any) -> Any:
-            is_commit, begins = query.startswith("COMMIT"), query.startswith("BEGIN")
-            if begins:
+            ride = getattr(self._transport, "ride", None)
+            is_commit = query.startswith("COMMIT")
+            if query.startswith("BEGIN") or (ride is not None and not ride.is_touched):
                 writes[self] = set()
-            if begins or (self.is_in_transaction() and not is_commit):
-                writes.setdefault(self, set()).update(each.partition(".")[0] for each in written(query))
-                return await original(self, query, *arguments, **options)
+            statement = original(self, query, *arguments, **options)
+            if not is_commit and (ride is not None or query.startswith("BEGIN") or self.is_in_transaction()):
+                written_so_far = writes.setdefault(self, set())
+                written_so_far.update(each.partition(".")[0] for each in written(query))
+                if not (ride and ride.with_next):
+                    return await statement
+                name = ", ".join(sorted(written_so_far))
+                answer = await _around(watch, "commit", name, statement, until=lambda: ride.has_ended)
+                if not ride.has_ended:
+                    announced.add(self)
+                return answer
             committed = writes.pop(self, set()) if is_commit else written(query)
-            return await _around(watch, "commit", ", ".join(sorted(committed)), original(self, query, *arguments, **options))
+            is_announced = is_commit and self in announced
+            announced.discard(self)
+            return await _around(watch, "commit", ", ".join(sorted(committed)), statement, is_announced=is_announced)
 
         return run
 
@@ -194,13 +207,23 @@ def _wrap_uvicorn(watch: Watch, module: ModuleType) -> None:
     cycle.send = send
 
 
-async def _around(watch: Watch, kind: str, name: str, step: Awaitable[Any]) -> Any:
-    """Take a step, if it is one."""
+async def _around(
+    watch: Watch,
+    kind: str,
+    name: str,
+    step: Awaitable[Any],
+    *,
+    until: Callable[[], bool] = lambda: True,
+    is_announced: bool = False,
+) -> Any:
+    """Take a step, if it is one; it may have begun before, and it may not be over with this."""
     if not name:
         return await step
-    watch.passes(kind, "before", name)
+    if not is_announced:
+        watch.passes(kind, "before", name)
     taken = await step
-    watch.passes(kind, "after", name)
+    if until():
+        watch.passes(kind, "after", name)
     return taken
 
 

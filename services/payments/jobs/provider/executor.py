@@ -246,7 +246,7 @@ class Executor:
         tenant_ids = {tenant_id for tenant_id, _ in others} | {operation.tenant_id for operation in own}
         begun = self._clock()
         async with database.transaction(tenant_ids) as connection:
-            claimed = await claim_operations(connection, others, own, CLAIMED_LEASE)
+            claimed = await claim_operations(connection, others, own, CLAIMED_LEASE, ends=True)
         del self._overdue[: len(own)]
         for operation in own:
             self._held.pop(operation.id, None)
@@ -277,7 +277,7 @@ class Executor:
     async def _give_back(self, operations: Sequence[Operation]) -> None:
         if operations:
             async with self._shell.database.transaction({each.tenant_id for each in operations}) as connection:
-                await give_back_operations(connection, operations)
+                await give_back_operations(connection, operations, ends=True)
 
 
 async def _first_of(hint: "asyncio.Future[None]", seconds: float) -> None:

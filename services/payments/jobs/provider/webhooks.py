@@ -120,7 +120,7 @@ class Settler:
             taken = await take_notices(connection, due)
             at_once, news = _sorted(taken, await known_of(connection, taken))
             # Most tell nothing new, and are settled here; a lease is for those whose object is to be read.
-            await settle_notices(connection, [*at_once, *(Settled(notice, wait=LEASE) for notice, _ in news)])
+            await settle_notices(connection, [*at_once, *(Settled(notice, wait=LEASE) for notice, _ in news)], ends=True)
         _count(at_once)
         if news:
             await self._settle(await self._observe(news))
@@ -128,7 +128,7 @@ class Settler:
 
     async def _settle(self, settled: Sequence[Settled]) -> None:
         async with self._shell.database.transaction({each.notice.tenant_id for each in settled}) as connection:
-            await settle_notices(connection, settled)
+            await settle_notices(connection, settled, ends=True)
         _count(settled)
 
     async def _observe(self, news: Sequence[tuple[TakenNotice, Payment]]) -> list[Settled]:

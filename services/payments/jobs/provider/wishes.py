@@ -55,5 +55,5 @@ class Wishes:
 
     async def _wanted(self, keys: Sequence[tuple[UUID, UUID]]) -> dict[tuple[UUID, UUID], bool]:
         async with self._database.transaction({tenant_id for tenant_id, _ in keys}) as connection:
-            payments = await PAYMENTS.load(connection, sorted(set(keys)), lock=False)
+            payments = await PAYMENTS.load(connection, sorted(set(keys)), lock=False, ends=True)
         return {(payment.tenant_id, payment.id): not payment.is_unwanted for payment in payments}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from libs.common.database import Connection, Rows
+from libs.common.database import Connection, Rows, fetch
 from services.payments import tables
 from services.payments.domain.provider.operation import Operation
 from services.payments.repository.bookmark import Bookmark
@@ -32,22 +32,24 @@ async def due_operations(connection: Connection, how_many: int) -> Sequence[tupl
 
 
 async def claim_operations(
-    connection: Connection, due: Sequence[tuple[UUID, UUID]], own: Sequence[Operation], lease: timedelta
+    connection: Connection, due: Sequence[tuple[UUID, UUID]], own: Sequence[Operation], lease: timedelta, *, ends: bool = False
 ) -> Sequence[Operation]:
     """Take up what is still due, and again what is still our own; for so long, and without waiting for anybody."""
     wanted = [*((*key, 0) for key in due), *((each.tenant_id, each.id, each.tries) for each in own)]
     tenants, keys, tries = zip(*wanted, strict=True)
-    rows = await connection.fetch(CLAIM, tenants, keys, tries, lease)
+    rows = await fetch(connection, CLAIM, tenants, keys, tries, lease, ends=ends)
     return [OPERATIONS.decode(row) for row in rows]
 
 
-async def give_back_operations(connection: Connection, operations: Sequence[Operation]) -> None:
+async def give_back_operations(connection: Connection, operations: Sequence[Operation], *, ends: bool = False) -> None:
     """Let somebody else take these up at once. Whatever was sent is repeated under the same key."""
-    await connection.execute(
+    await fetch(
+        connection,
         GIVE_BACK,
         [operation.tenant_id for operation in operations],
         [operation.id for operation in operations],
         [operation.tries for operation in operations],
+        ends=ends,
     )
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import asyncpg
 
-from libs.common.database import Connection
+from libs.common.database import Connection, fetch
 from services.payments.domain.money.refund import Refund
 from services.payments.domain.payment.payment import Payment
 from services.payments.domain.provider.webhook import Notice, Result, Subject, TakenNotice
@@ -76,10 +76,11 @@ class Known:
         return self.refunds.get((notice.tenant_id, notice.object_id))
 
 
-async def store(connection: Connection, tenant_id: UUID, notice: Notice) -> bool:
+async def store(connection: Connection, tenant_id: UUID, notice: Notice, *, ends: bool = False) -> bool:
     """Store a notice; answers whether it was new. One of no interest is over at once."""
     result = Result.OF_NO_INTEREST if notice.subject is Subject.OTHER else None
-    stored = await connection.fetchval(
+    stored = await fetch(
+        connection,
         STORE,
         tenant_id,
         notice.id,
@@ -94,6 +95,7 @@ async def store(connection: Connection, tenant_id: UUID, notice: Notice) -> bool
         notice.account,
         notice.occurred_at,
         result,
+        ends=ends,
     )
     return bool(stored)
 
@@ -144,16 +146,18 @@ async def _fetched(connection: Connection, sql: str, keys: Sequence[tuple[UUID, 
     return rows
 
 
-async def settle_notices(connection: Connection, settled: Iterable[Settled]) -> None:
+async def settle_notices(connection: Connection, settled: Iterable[Settled], *, ends: bool = False) -> None:
     """Write down what became of each, unless somebody else has taken it up since."""
     rows = list(settled)
-    await connection.execute(
+    await fetch(
+        connection,
         SETTLE,
         [each.notice.tenant_id for each in rows],
         [each.notice.id for each in rows],
         [each.notice.tries for each in rows],
         [each.result for each in rows],
         [each.wait for each in rows],
+        ends=ends,
     )
 
 
