@@ -61,13 +61,14 @@ async def test_lag_is_what_is_not_committed_and_not_what_was_not_polled_and_noth
         assert await applied(toy, tenant, 1 + WAITING) == 1 + WAITING
         await until(lambda: is_behind(0))
 
-        async def is_told_of() -> bool:
+        async def is_told_of(told: bool) -> bool:
             mine = {"group": inbox.group, "topic": place.topic}
-            return any(mine.items() <= sample.labels.items() for metric in LAG.collect() for sample in metric.samples)
+            return told == any(mine.items() <= sample.labels.items() for metric in LAG.collect() for sample in metric.samples)
 
-        assert await is_told_of()
-        inbox._subscriber.consumer.unsubscribe()  # as after a rebalance: its partitions are another's now
-        assert await until(is_told_of, lambda told: not told) is False
+        await until(lambda: is_told_of(True))
+        for member in inbox.members:
+            member._subscriber.consumer.unsubscribe()  # as after a rebalance: its partitions are another's now
+        await until(lambda: is_told_of(False))
         reporting.cancel()
 
 
