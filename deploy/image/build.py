@@ -56,11 +56,14 @@ def _labels(commit: str) -> dict[str, str]:
 
 
 def _people() -> Iterator[Entry]:
-    """Who there is: root, whom nothing runs as, and the one whom everything does."""
+    """Who there is: root, whom nothing runs as, and the one whom everything does. And where something is mounted."""
     user = f"cartwright:x:{oci.USER}:{oci.USER}::/tmp:/nonexistent\n"
     yield Entry("etc/passwd", content=f"root:x:0:0:root:/root:/nonexistent\n{user}".encode())
     yield Entry("etc/group", content=f"root:x:0:\ncartwright:x:{oci.USER}:\n".encode())
     yield Entry("etc/nsswitch.conf", content=b"hosts: files dns\n")
+    for name in ("proc", "sys", "dev", "run", "usr/sbin", "etc/cartwright/secrets", "etc/cartwright/kafka"):
+        yield Entry(name, folder_mode=0o755)
+    yield Entry("tmp", folder_mode=0o1777)
 
 
 def _git(*arguments: str) -> str:

@@ -16,12 +16,14 @@ _LEVEL: Final = 6
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file or a symbolic link, by its place below the root."""
+    """A file, a symbolic link or an empty folder, by its place below the root."""
 
     name: str
     content: bytes = b""
     link: str = ""
     is_program: bool = False
+    folder_mode: int = 0
+    """Of an empty folder, which is there for others to mount something over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +49,13 @@ def packed(entries: Iterable[Entry], at: int) -> Layer:
     found = {entry.name: entry for entry in entries}
     written = io.BytesIO()
     with tarfile.open(fileobj=written, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for folder in sorted(_folders(found)):
+        for folder in sorted(_folders(found) - found.keys()):
             tar.addfile(_head(folder, tarfile.DIRTYPE, 0o755, at))
         for name in sorted(found):
             entry = found[name]
-            if entry.link:
+            if entry.folder_mode:
+                tar.addfile(_head(name, tarfile.DIRTYPE, entry.folder_mode, at))
+            elif entry.link:
                 head = _head(name, tarfile.SYMTYPE, 0o777, at)
                 head.linkname = entry.link
                 tar.addfile(head)
