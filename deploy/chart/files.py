@@ -43,7 +43,7 @@ def readme() -> str:
 
 def declared_file() -> str:
     """What the templates know of the code."""
-    return _yaml(f"{_FMT} from the services' declarations and deploy/topics.yaml.", [declared()])
+    return written(f"{_FMT} from the services' declarations and deploy/topics.yaml.", [declared()])
 
 
 @cache
@@ -51,15 +51,17 @@ def _values() -> Group:
     return values()
 
 
-def _yaml(head: str, parts: list[dict[str, Any]]) -> str:
+def written(head: str, parts: list[dict[str, Any]]) -> str:
+    """YAML with what it is above it."""
     import yaml
 
-    written = [yaml.safe_dump(part, sort_keys=False, width=120, allow_unicode=True) for part in parts]
-    return f"# {head}\n" + "---\n".join(written)
+    texts = [yaml.safe_dump(part, sort_keys=False, width=120, allow_unicode=True) for part in parts]
+    return f"# {head}\n" + "---\n".join(texts)
 
 
-def _example(head: str, parts: Callable[[], list[dict[str, Any]]]) -> str:
-    return _yaml(f"{_FMT} from deploy/topics.yaml and the services. {head}", parts())
+def example(head: str, parts: Callable[[], list[dict[str, Any]]]) -> str:
+    """YAML that is made of what is declared."""
+    return written(f"{_FMT} from deploy/topics.yaml and the services. {head}", parts())
 
 
 def _cell(text: str) -> str:
@@ -81,12 +83,12 @@ FILES: Final[Mapping[Path, Callable[[], str]]] = {
     CHART / "README.md": readme,
     CHART / "files" / "declared.yaml": declared_file,
     HELM / "examples" / "strimzi.yaml": partial(
-        _example,
+        example,
         "Kafka by Strimzi: three brokers, every topic, and a user with its rights for whoever may come.",
         examples.strimzi,
     ),
     HELM / "examples" / "cloudnative-pg.yaml": partial(
-        _example,
+        example,
         "PostgreSQL by CloudNativePG: one cluster with a synchronous standby, a database and three roles a service.",
         examples.cloudnative_pg,
     ),

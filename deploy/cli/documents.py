@@ -19,6 +19,7 @@ from deploy.chart import files as chart
 from deploy.cli import access, codes, reference
 from deploy.cli.contracts import files
 from deploy.cli.errors import CommandError, ExitCode
+from deploy.compose import files as composed
 from deploy.composition import meaning_of, parts_of, settings_of
 from deploy.gateway import declared
 from deploy.local.environment import OWN
@@ -77,7 +78,7 @@ def regenerated(document: Path, sections: Mapping[str, Section]) -> str:
 
 def wanted() -> dict[Path, Section]:
     """Return what renders each document whole: those with generated parts, and those that are nothing else."""
-    whole = {declared.FILE: declared.text, **reference.FILES, **codes.FILES, **chart.FILES}
+    whole = {declared.FILE: declared.text, **reference.FILES, **codes.FILES, **chart.FILES, **composed.FILES}
     return {file: partial(regenerated, file, sections) for file, sections in documents().items()} | whole
 
 

@@ -109,6 +109,13 @@ def defined() -> list[Path]:
     return found
 
 
+def told(folder: Path, program: str, *arguments: str | Path) -> str:
+    """What a program of that environment says."""
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _run(_python(folder).with_name(program), *arguments)
+
+
 def _inputs(files: Sequence[Path]) -> list[Path]:
     return [SCRIPT, LOCK, *sorted(file for file in CHART.rglob("*") if file.is_file()), *files]
 
