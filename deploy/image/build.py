@@ -31,7 +31,7 @@ def build(folder: Path, cache: Path, *, commit: str = "HEAD", say: Callable[[str
         say(f"{len(packages)} packages of Debian")
         base = packed([*debian.entries(packages, cache), *_people()], at)
         say("the locked wheels")
-        installed = python.wheels(Path(scratch))
+        installed = python.wheels(Path(scratch), packages[0].architecture)
         wheels = packed(python.compiled(python.wheel_entries(installed)), at)
         say(f"our code at {full[:12]}")
         code = packed(python.compiled(python.code_entries(full)), at)

@@ -20,6 +20,8 @@ VERSION: Final = (3, 11)
 PACKAGES: Final = "usr/local/lib/python3.11/dist-packages"
 CODE: Final = "opt/cartwright"
 LOCK: Final = ROOT / "requirements" / "runtime.txt"
+_PLATFORMS: Final = {"amd64": "x86_64-manylinux_2_28", "arm64": "aarch64-manylinux_2_28"}
+"""Which wheels are taken, whatever C library this machine has: the image's is newer."""
 _UNCHECKED: Final = 0b01
 _PARTS: Final = ("services", "libs", "deploy")
 _LEFT_OUT: Final = ("deploy/local/fake_stripe/", "deploy/helm/", "deploy/image/", "deploy/compose/", "deploy/cli/bench/")
@@ -30,7 +32,7 @@ class PythonError(Exception):
     """The image's Python cannot be made here; the message says what to change."""
 
 
-def wheels(folder: Path) -> Path:
+def wheels(folder: Path, architecture: str) -> Path:
     """Install the locked wheels below a folder, as they are for the image: no script, no source to build."""
     uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
     if uv is None:
@@ -40,6 +42,7 @@ def wheels(folder: Path) -> Path:
     subprocess.run(
         (
             *(uv, "pip", "install", "--quiet", "--target", str(target), "--python-version", version),
+            *("--python-platform", _PLATFORMS[architecture]),
             *("--require-hashes", "--only-binary", ":all:", "--no-compile-bytecode", "--link-mode", "copy"),
             *("-r", str(LOCK)),
         ),

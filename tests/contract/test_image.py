@@ -15,6 +15,7 @@ from deploy.image.debian import LockError
 from deploy.image.layers import Entry, packed
 from deploy.image.python import VERSION
 
+pytestmark = pytest.mark.timeout(1_800)
 FILES = [
     Entry("b/two", content=b"2"),
     Entry("a", link="b/two"),
