@@ -96,6 +96,6 @@ def _bytecode(entry: Entry) -> bytes | None:
         code = compile(entry.content, f"/{entry.name}", "exec", dont_inherit=True, optimize=0)
     except (SyntaxError, ValueError):
         return None
-    # Read back once: what is written depends on how often a constant is referred to, and so on what was done before.
-    same = marshal.dumps(marshal.loads(marshal.dumps(code)))  # noqa: S302 - our own
+    # In the format without references: with them, what is written depends on how often a constant is held in this process.
+    same = marshal.dumps(code, 2)
     return MAGIC_NUMBER + _UNCHECKED.to_bytes(4, "little") + source_hash(entry.content) + same
