@@ -119,5 +119,5 @@ def _unpacked(built: Built, root: Path) -> tuple[dict[str, Any], Path]:
     manifest = _blob(built, built.digest)
     for layer in manifest["layers"]:
         with tarfile.open(built.folder / "blobs" / layer["digest"].replace(":", "/")) as tar:
-            tar.extractall(root, filter="fully_trusted")
+            tar.extractall(root)
     return manifest, root
