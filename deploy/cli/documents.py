@@ -1,14 +1,11 @@
 """The parts of the documents that are written from the code: state diagrams, tables of routes, events, topics and verbs.
 
 Such a part stands between `<!-- generated: NAME -->` and `<!-- /generated -->`. Everything else in a document is its
-author's. Beside them stands the file of the routes that customers reach (`deploy/gateway/routes.json`).
+author's. Beside them stand files that are written whole, such as the routes that customers reach (`deploy/gateway/routes.json`).
 `python -m deploy.cli.documents` writes the parts anew; with `--check` it only names what is out of date.
 """
 
-import ast
 import importlib
-import inspect
-import itertools
 import pkgutil
 import re
 import sys
@@ -18,10 +15,12 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from deploy.chart import files as chart
 from deploy.cli import access, codes, reference
 from deploy.cli.contracts import files
 from deploy.cli.errors import CommandError, ExitCode
-from deploy.composition import parts_of, settings_of
+from deploy.compose import files as composed
+from deploy.composition import meaning_of, parts_of, settings_of
 from deploy.gateway import declared
 from deploy.local.environment import OWN
 from deploy.local.ports import DEFAULT_PORTS
@@ -79,7 +78,7 @@ def regenerated(document: Path, sections: Mapping[str, Section]) -> str:
 
 def wanted() -> dict[Path, Section]:
     """Return what renders each document whole: those with generated parts, and those that are nothing else."""
-    whole = {declared.FILE: declared.text, **reference.FILES, **codes.FILES}
+    whole = {declared.FILE: declared.text, **reference.FILES, **codes.FILES, **chart.FILES, **composed.FILES}
     return {file: partial(regenerated, file, sections) for file, sections in documents().items()} | whole
 
 
@@ -225,7 +224,7 @@ def variables() -> str:
         default = settings.model_fields[name].default
         held = "required" if default is PydanticUndefined else f"`{default}`" if default else ""
         who = "services" if len(found) == len(SERVICES) else ", ".join(found)
-        rows.append((f"`{PREFIX}{name.upper()}`", who, held, _said_below(settings, name)))
+        rows.append((f"`{PREFIX}{name.upper()}`", who, held, meaning_of(settings, name)))
     return _table(("variable", "read by", "default", "meaning"), rows)
 
 
@@ -280,17 +279,6 @@ def _commands(command: Any, prefix: str) -> Iterator[tuple[str, str]]:
             yield from _commands(each, f"{prefix}{name} ")
         elif not each.hidden:
             yield f"{prefix}{name}", str(each.help).split("\n\n", maxsplit=1)[0]
-
-
-def _said_below(kind: type[Any], name: str) -> str:
-    """The docstring below a field, in the class that declares it."""
-    declaring = next(each for each in kind.__mro__ if name in inspect.get_annotations(each))
-    [body] = ast.parse(inspect.getsource(declaring)).body
-    assert isinstance(body, ast.ClassDef)
-    for field, said in itertools.pairwise(body.body):
-        if isinstance(field, ast.AnnAssign) and ast.unparse(field.target) == name and isinstance(said, ast.Expr):
-            return str(ast.literal_eval(said.value))
-    raise CommandError(f"{declaring.__module__}: {name} says nothing of itself; write a docstring below it")
 
 
 # --- Words --------------------------------------------------------------------------------------------------------

@@ -25,6 +25,9 @@ def config(
     services: Places = None,
     host: Annotated[str, typer.Option(help="Where it listens; `::` is everywhere.")] = "::",
     port: Annotated[int, typer.Option(help="Its port.")] = 8443,
+    watched_port: Annotated[
+        int, typer.Option(help="Answer `/ready` and `/stats/prometheus` there, to whoever reaches it; 0: nowhere.")
+    ] = 0,
     certificate: Annotated[Path | None, typer.Option(help="The certificate's chain (PEM).")] = None,
     key: Annotated[Path | None, typer.Option(help="Its key (PEM).")] = None,
     http3: Annotated[bool, typer.Option("--http3", help="Speak HTTP/3 too.")] = False,
@@ -43,6 +46,7 @@ def config(
         host=host,
         port=port,
         ops_port=DEFAULT_PORTS["gateway.ops"],
+        watched_port=watched_port,
         issuer=issuer,
         certificates=Certificates(certificate.resolve(), key.resolve()) if certificate and key else None,
         has_http3=http3,

@@ -11,6 +11,7 @@ from deploy.gateway.pages import FOLDERS
 from deploy.gateway.plan import Plan
 from deploy.gateway.routing import route_configuration
 from deploy.gateway.upstreams import clusters
+from deploy.gateway.watching import watched
 
 BOOTSTRAP: Final = "envoy.json"
 _ASKED: Final = (
@@ -51,7 +52,8 @@ def whole(files: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
         "listeners": [_untyped(each) for each in listeners],
     }
     bootstrap = {name: value for name, value in files[BOOTSTRAP].items() if name != "dynamic_resources"}
-    return {**bootstrap, "static_resources": found}
+    beside = bootstrap.get("static_resources", {})
+    return {**bootstrap, "static_resources": {name: [*each, *beside.get(name, ())] for name, each in found.items()}}
 
 
 def _without_places(found: dict[str, Any]) -> dict[str, Any]:
@@ -84,6 +86,7 @@ def _bootstrap(plan: Plan) -> dict[str, Any]:
             "cds_config": plan.file("clusters.json"),
         },
         "overload_manager": {"resource_monitors": [_most_connections(plan)]},
+        **({"static_resources": watched(plan)} if plan.watched_port else {}),
     }
 
 

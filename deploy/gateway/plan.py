@@ -57,6 +57,8 @@ class Plan:
     port: int
     ops_port: int
     """Where operators ask it, on the loopback alone."""
+    watched_port: int = 0
+    """Where whoever watches it from elsewhere asks whether it is ready and for its metrics, and nothing else. 0: nowhere."""
     issuer: str = ""
     """Whose tokens it knows; without one it leaves all of that to the services."""
     limits: Limits = field(default_factory=Limits)

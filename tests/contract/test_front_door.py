@@ -328,7 +328,7 @@ async def test_what_is_made_for_production_is_what_envoy_takes(tmp_path: Path) -
     assert envoy
     services = {service: [Upstream(f"{service}.example", 8080, 8280)] for service in SERVICES}
     plan = Plan(services, tmp_path, "::", 8443, 9901, certificates=certificates, has_http3=True, issuer="https://id.example")
-    made = configuration(replace(plan, limits=Limits(Rate(15, 30), Rate(333, 1))), committed())
+    made = configuration(replace(plan, limits=Limits(Rate(15, 30), Rate(333, 1)), watched_port=9902), committed())
     assert {each["type"] for each in made["clusters.json"]["resources"]} == {"STRICT_DNS"}
     assert await _taken(envoy, whole(made), tmp_path) == (0, True)
     broken = whole(made)

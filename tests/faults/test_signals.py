@@ -44,7 +44,7 @@ async def _watched(url: str) -> AsyncIterator[Backlog]:
         await asyncio.wait([watching])
 
 
-async def test_lag_is_what_is_not_committed_and_not_what_was_not_polled(toy: Toy) -> None:
+async def test_lag_is_what_is_not_committed_and_not_what_was_not_polled_and_nothing_once_it_is_anothers(toy: Toy) -> None:
     tenant, counter, place = uuid4(), uuid4(), partitions(toy)[0]
     async with toy.shell() as shell, toy.member(shell) as inbox, producer_at(toy) as producer:
         reporting = asyncio.create_task(inbox.report())
@@ -60,6 +60,15 @@ async def test_lag_is_what_is_not_committed_and_not_what_was_not_polled(toy: Toy
             await until(lambda: is_behind(WAITING))
         assert await applied(toy, tenant, 1 + WAITING) == 1 + WAITING
         await until(lambda: is_behind(0))
+
+        async def is_told_of(told: bool) -> bool:
+            mine = {"group": inbox.group, "topic": place.topic}
+            return told == any(mine.items() <= sample.labels.items() for metric in LAG.collect() for sample in metric.samples)
+
+        await until(lambda: is_told_of(True))
+        for member in inbox.members:
+            member._subscriber.consumer.unsubscribe()  # as after a rebalance: its partitions are another's now
+        await until(lambda: is_told_of(False))
         reporting.cancel()
 
 

@@ -26,6 +26,18 @@ def test_it_writes_the_files_and_says_how_to_begin(tmp_path: Path) -> None:
     assert {file.name: file.stat().st_ino for file in tmp_path.iterdir()} == before, "what is the same is not replaced"
 
 
+def test_it_is_watched_from_elsewhere_at_two_paths_and_only_when_it_is_to_be(tmp_path: Path) -> None:
+    assert _said(str(tmp_path), "--watched-port", "8281")[0] == 0
+    made = json.loads((tmp_path / "envoy.json").read_text())
+    [listener] = made["static_resources"]["listeners"]
+    [manager] = (each["typed_config"] for chain in listener["filter_chains"] for each in chain["filters"])
+    [host] = manager["route_config"]["virtual_hosts"]
+    assert {route["match"]["path"] for route in host["routes"]} == {"/ready", "/stats/prometheus"}
+    assert made["admin"]["address"]["socket_address"]["address"] == "127.0.0.1"
+    assert _said(str(tmp_path))[0] == 0
+    assert "static_resources" not in json.loads((tmp_path / "envoy.json").read_text())
+
+
 @pytest.mark.parametrize(
     "wrong",
     [("--service", "cart=10.0.0.7"), ("--service", "till=a:1:2"), ("--certificate", "a.pem"), ("--http3",)],

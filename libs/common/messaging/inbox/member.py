@@ -100,6 +100,8 @@ class Member:
         )
         self._told: dict[TopicPartition, int] = {}
         """How far Kafka was told that we have come."""
+        self._measured: set[TopicPartition] = set()
+        """The partitions whose lag is shown."""
         self._subscriber: Any = None
         self._kept_out: tuple[float, str] | None = None
         """When the broker last did not let us read, and its reason."""
@@ -242,10 +244,14 @@ class Member:
     async def _tell(self, consumer: Consumer) -> None:
         """How far we are, by what is committed here: what was polled and is not decided is behind us yet."""
         done = {partition: self._positions.done_with(partition, self._lanes.holds) for partition in consumer.assignment()}
+        for partition in self._measured - done.keys():  # another's now: what we last saw there would be believed for ever
+            LAG.remove(self.group, partition.topic, partition.partition)
+        self._measured &= done.keys()
         offsets = {partition: at for partition, at in done.items() if at is not None}
         for partition, at in offsets.items():
             behind = max(0, (consumer.highwater(partition) or at) - at)
             LAG.labels(self.group, partition.topic, partition.partition).set(behind)
+            self._measured.add(partition)
         news = {partition: at for partition, at in offsets.items() if self._told.get(partition) != at}
         try:
             async with asyncio.timeout(2):

@@ -1,0 +1,51 @@
+{{/* How things are called, and what is known of the services. */}}
+
+{{- define "cartwright.name" -}}
+{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 40 | trimSuffix "-" }}{{ else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 40 | trimSuffix "-" }}{{ end -}}
+{{- end }}
+
+{{- define "cartwright.declared" -}}
+{{ .Files.Get "files/declared.yaml" }}
+{{- end }}
+
+{{/* Labels by which things are chosen: they never change. */}}
+{{- define "cartwright.chosen" -}}
+app.kubernetes.io/name: {{ .root.Chart.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- with .service }}
+cartwright/service: {{ . }}
+{{- end }}
+{{- end }}
+
+{{- define "cartwright.labels" -}}
+{{ include "cartwright.chosen" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: cartwright
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{- define "cartwright.image" -}}
+{{- if .image.digest }}{{ .image.repository }}@{{ .image.digest }}{{ else }}{{ .image.repository }}:{{ .image.tag | default .root.Chart.AppVersion }}{{ end -}}
+{{- end }}
+
+{{- define "cartwright.secret" -}}
+{{- $service := index .root.Values.services .service -}}
+{{- $service.secret | default (printf "%s-%s" (include "cartwright.name" .root) .service) -}}
+{{- end }}
+
+{{- define "cartwright.ownerSecret" -}}
+{{- $service := index .root.Values.services .service -}}
+{{- $service.ownerSecret | default (printf "%s-%s-owner" (include "cartwright.name" .root) .service) -}}
+{{- end }}
+
+{{/* The keys of its Secret that a process is given, with spaces between: those it needs, and not one more. */}}
+{{- define "cartwright.keys" -}}
+{{- $secrets := .declared.secrets -}}
+{{- $keys := $secrets.required -}}
+{{- if eq .kind "worker" }}{{ $keys = concat $keys $secrets.worker }}{{ end -}}
+{{- if hasPrefix "SASL_" .root.Values.kafka.securityProtocol }}{{ $keys = concat $keys $secrets.sasl }}{{ end -}}
+{{- $keys = concat $keys (index .root.Values.services .service).alsoSecrets -}}
+{{- $keys | uniq | join " " -}}
+{{- end }}

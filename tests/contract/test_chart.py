@@ -1,0 +1,257 @@
+"""The chart, rendered by Helm: Kubernetes takes what comes out, every process has what it requires, and nobody has more."""
+
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy.chart.declared import connections, partitions_read
+from deploy.chart.files import CHART, HELM
+from deploy.composition import settings_of
+from deploy.local.state import ROOT
+from libs.common.settings import PREFIX
+from services import SERVICES
+from tests.contract.charts.asking import LEAST, MOST, VALUES, Manifest, asked, defined
+
+EXAMPLES = sorted((HELM / "examples").glob("*.yaml"))
+PROCESSES = [(service, kind) for service in SERVICES for kind in ("api", "worker")]
+GIVEN = {"least": LEAST, "most": MOST}
+EXTENDED = {"external-secrets.io/v1", "gateway.networking.k8s.io/v1", "keda.sh/v1alpha1", "monitoring.coreos.com/v1"}
+IN_EXAMPLES = {"kafka.strimzi.io/v1", "postgresql.cnpg.io/v1"}
+PROBES = {"startupProbe": "/startupz", "livenessProbe": "/livez", "readinessProbe": "/readyz"}
+WRONG = ROOT / "tests" / "contract" / "charts" / "wrong.yaml"
+"""What Kubernetes would not take."""
+
+
+@pytest.fixture(scope="module")
+def answer(request: pytest.FixtureRequest) -> Manifest:
+    return asked(request.config.cache.mkdir("chart"), [*EXAMPLES, WRONG])
+
+
+@pytest.fixture(params=GIVEN)
+def values(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def parts(answer: Manifest, values: str) -> list[Manifest]:
+    found = answer["rendered"][values]
+    assert isinstance(found, list), found
+    return found
+
+
+def _of(parts: list[Manifest], kind: str) -> dict[str, Manifest]:
+    return {part["metadata"]["name"]: part for part in parts if part["kind"] == kind}
+
+
+def _pods(parts: list[Manifest]) -> Iterator[tuple[str, Manifest]]:
+    for kind in ("Deployment", "Job"):
+        for name, part in _of(parts, kind).items():
+            yield name, part["spec"]["template"]["spec"]
+
+
+def _container(parts: list[Manifest], service: str, kind: str) -> Manifest:
+    found: Manifest = _of(parts, "Deployment")[f"cartwright-{service}-{kind}"]["spec"]["template"]["spec"]["containers"][0]
+    return found
+
+
+def _environment(container: Manifest) -> dict[str, str]:
+    """Its variables, the values of files in place of their names."""
+    found = {each["name"]: each["value"] for each in container["env"]}
+    return {name.removeprefix(PREFIX): value for name, value in found.items() if name.startswith(PREFIX)}
+
+
+def test_kubernetes_takes_what_helm_makes_of_the_chart_and_not_what_is_wrong(answer: Manifest) -> None:
+    [found] = answer["wrong"]
+    assert "Deployment wrong" in found
+    assert "'replica' was unexpected" in found
+    assert answer["lint"]["errors"] == []
+    assert {each.split()[0] for each in answer["unknown"]} == EXTENDED | IN_EXAMPLES
+
+
+@pytest.mark.long("fetches five Go modules that carry the definitions")
+def test_what_is_not_kubernetes_own_is_as_its_extensions_define_it(request: pytest.FixtureRequest) -> None:
+    """Not proven: Strimzi's. No registry has its definitions."""
+    found = asked(request.config.cache.mkdir("chart"), EXAMPLES, defined())
+    assert found["wrong"] == []
+    assert {each.split()[0] for each in found["unknown"]} == {"kafka.strimzi.io/v1"}
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("none", r"at '/issuer'.*|at '/kafka/bootstrapServers'"),
+        ("misspelt", r"additional properties 'isuer' not allowed"),
+        ("unknown setting", r"additional properties 'log_levels' not allowed"),
+        ("too many workers", r"at '/services/cart/worker/autoscaling/max': maximum: got 25, want 24"),
+    ],
+)
+def test_values_that_cannot_be_meant_are_refused(answer: Manifest, name: str, said: str) -> None:
+    refusal = answer["rendered"][name]
+    assert isinstance(refusal, str), f"{VALUES[name]} is taken"
+    assert re.search(said, refusal)
+
+
+@pytest.mark.parametrize(("service", "kind"), PROCESSES)
+def test_a_process_is_given_all_that_it_requires_and_nothing_that_it_does_not_know(
+    parts: list[Manifest], service: str, kind: str
+) -> None:
+    given = _environment(_container(parts, service, kind))
+    fields = settings_of(service).model_fields
+    required = {name.upper() for name, field in fields.items() if field.is_required()}
+    required |= {"OPS_PORT"} if kind == "api" else {"RELAY_DATABASE_URL"}
+    names = {name.removesuffix("_FILE") if name.removesuffix("_FILE").lower() in fields else name for name in given}
+    assert required - names == set()
+    assert {name.lower() for name in names} - fields.keys() == set()
+
+
+@pytest.mark.parametrize(("service", "kind"), PROCESSES)
+def test_every_secret_is_a_file_that_is_mounted_and_a_process_has_no_other(
+    parts: list[Manifest], service: str, kind: str
+) -> None:
+    pod = _of(parts, "Deployment")[f"cartwright-{service}-{kind}"]["spec"]["template"]["spec"]
+    [secrets] = [volume["secret"] for volume in pod["volumes"] if volume["name"] == "secrets"]
+    mounted = {f"/etc/cartwright/secrets/{item['path']}" for item in secrets["items"]}
+    named = {value for name, value in _environment(pod["containers"][0]).items() if name.endswith("_FILE")}
+    assert mounted == named
+    assert (f"/etc/cartwright/secrets/{'relay-database-url'}" in mounted) == (kind == "worker")
+
+
+def test_what_is_chosen_for_a_process_goes_before_what_is_chosen_for_its_service_and_for_all(answer: Manifest) -> None:
+    parts = answer["rendered"]["most"]
+    levels = {(service, kind): _environment(_container(parts, service, kind))["LOG_LEVEL"] for service, kind in PROCESSES}
+    assert levels[("cart", "worker")] == "error"
+    assert levels[("cart", "api")] == "warning"
+    assert levels[("payments", "api")] == "debug"
+    given = _environment(_container(parts, "checkout", "worker"))
+    assert (given["HTTP_CONNECTIONS"], given["INBOX_PARK_SHARE"]) == ("5000000", "0.25"), "as they were written"
+
+
+def test_every_pod_may_as_little_as_can_be(parts: list[Manifest]) -> None:
+    pods = dict(_pods(parts))
+    assert len(pods) == len(PROCESSES) + len(SERVICES) + 1
+    for name, pod in pods.items():
+        assert pod["automountServiceAccountToken"] is False, name
+        assert pod["enableServiceLinks"] is False, name
+        assert pod["securityContext"]["runAsNonRoot"] is True, name
+        for container in [*pod["containers"], *pod.get("initContainers", [])]:
+            security = container["securityContext"]
+            assert security["readOnlyRootFilesystem"] is True, name
+            assert security["capabilities"] == {"drop": ["ALL"]}, name
+            assert security["allowPrivilegeEscalation"] is False, name
+            assert security["seccompProfile"] == {"type": "RuntimeDefault"}, name
+            assert {"requests", "limits"} == container["resources"].keys(), name
+
+
+def test_a_process_has_longer_to_leave_than_it_takes_and_is_asked_how_it_is_where_operators_are(parts: list[Manifest]) -> None:
+    for service, kind in PROCESSES:
+        deployment = _of(parts, "Deployment")[f"cartwright-{service}-{kind}"]["spec"]["template"]["spec"]
+        container = deployment["containers"][0]
+        drain = int(_environment(container)["DRAIN_SECONDS"])
+        before = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+        assert deployment["terminationGracePeriodSeconds"] > before + drain + 10, "ten more, for what is put away"
+        assert {name: container[name]["httpGet"] for name in PROBES} == {
+            name: {"path": path, "port": "ops"} for name, path in PROBES.items()
+        }
+        port = "OPS_PORT" if kind == "api" else "HTTP_PORT"
+        assert {each["containerPort"] for each in container["ports"] if each["name"] == "ops"} == {
+            int(_environment(container)[port])
+        }
+
+
+def test_workers_are_scaled_by_the_lag_of_their_own_groups_up_to_their_partitions(answer: Manifest) -> None:
+    scaled = _of(answer["rendered"]["most"], "ScaledObject")
+    assert scaled.keys() == {f"cartwright-{service}-worker" for service in SERVICES}
+    for service in SERVICES:
+        spec = scaled[f"cartwright-{service}-worker"]["spec"]
+        assert spec["maxReplicaCount"] <= partitions_read(service)
+        query = spec["triggers"][0]["metadata"]["query"]
+        [group] = re.findall(r'group=~"([^"]+)"', query)
+        assert all(re.fullmatch(group, f"eu.{name}") for name in (service, f"{service}.timeline"))
+        assert not any(re.fullmatch(group, name) for name in (service, f"eux{service}", f"eu.{service}s"))
+    fixed = {name for name, each in _of(answer["rendered"]["least"], "Deployment").items() if "replicas" in each["spec"]}
+    assert fixed == {f"cartwright-{service}-worker" for service in SERVICES}, "whoever is scaled has no number beside that"
+
+
+def test_policies_let_through_what_the_matrix_has_and_nothing_else(parts: list[Manifest]) -> None:
+    policies = {name.removeprefix("cartwright-"): policy["spec"] for name, policy in _of(parts, "NetworkPolicy").items()}
+    asks = {
+        (who, target, rule["ports"][0]["port"])
+        for who, policy in policies.items()
+        for rule in policy.get("egress") or []
+        for peer in rule.get("to", [])
+        for target in _chosen(peer, policies)
+    }
+    answers = {
+        (_labels(peer)["app.kubernetes.io/component"], who, rule["ports"][0]["port"])
+        for who, policy in policies.items()
+        for rule in policy.get("ingress") or []
+        for peer in rule.get("from", [])
+        if _labels(peer)
+    }
+    assert asks == {edge for edge in _edges() if edge[0] in policies}
+    assert answers == {(_component(who), target, port) for who, target, port in asks}
+    assert policies["cartwright"]["podSelector"]["matchLabels"].keys() == {
+        "app.kubernetes.io/name",
+        "app.kubernetes.io/instance",
+    }, "what no other policy chooses may ask for names, and is asked by nobody"
+
+
+def _edges() -> Iterator[tuple[str, str, str]]:
+    """The matrix: who asks which kind of pod, at which of its ports."""
+    for who, places in connections().items():
+        for place in places:
+            component, _, port = place.partition(".")
+            for asking in _all_of(who):
+                if component in {*SERVICES, "api", "worker", "gateway"}:
+                    named = "customers" if place == "gateway" else port or component
+                    for target in [f"{component}-{port}"] if component in SERVICES else _all_of(component):
+                        yield asking, target, named
+
+
+def _all_of(component: str) -> list[str]:
+    return [f"{service}-{component}" for service in SERVICES] if component in {"api", "worker"} else [component]
+
+
+def _component(name: str) -> str:
+    return name.rpartition("-")[2]
+
+
+def _labels(peer: Manifest) -> Manifest:
+    found: Manifest = peer.get("podSelector", {}).get("matchLabels", {})
+    return found
+
+
+def _chosen(peer: Manifest, policies: Manifest) -> list[str]:
+    """The policies whose pods a peer chooses."""
+    wanted = _labels(peer).items()
+    return [name for name, each in policies.items() if wanted and wanted <= each["podSelector"]["matchLabels"].items()]
+
+
+def test_alerts_are_about_metrics_that_exist_and_name_a_page_that_does(answer: Manifest) -> None:
+    known = set(re.findall(r"`(cartwright_\w+)`", (ROOT / "docs" / "telemetry.md").read_text(encoding="utf-8")))
+    rules: list[Manifest] = [
+        rule
+        for part in _of(answer["rendered"]["most"], "PrometheusRule").values()
+        for group in part["spec"]["groups"]
+        for rule in group["rules"]
+    ]
+    assert rules
+    for rule in rules:
+        named = {name for name in re.findall(r"\bcartwright_\w+\b", rule["expr"]) if name != "cartwright_service"}
+        assert named
+        assert named <= known, rule["alert"]
+        assert (ROOT / rule["annotations"]["runbook"]).is_file(), rule["alert"]
+    assert "cartwright_inbox_lag" in known
+
+
+def test_the_values_file_says_what_each_value_is_for() -> None:
+    lines = (CHART / "values.yaml").read_text(encoding="utf-8").splitlines()
+    for before, line in pairwise(lines):
+        if re.match(r"\s*\w+:", line):
+            assert before.lstrip().startswith("# "), line
+    schema: Any = yaml.safe_load((CHART / "values.schema.json").read_text(encoding="utf-8"))
+    assert [name for name, each in schema["properties"].items() if not each.get("description")] == []
