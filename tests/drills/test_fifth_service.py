@@ -21,7 +21,7 @@ PLACES = ["deploy/topics.yaml", "libs/common/contracts/notifications.py", "servi
 """All that may be touched outside the service's own folder."""
 GENERATED = re.compile(
     r"docs/contracts/.*\.json|docs/(architecture|access)\.md|README\.md|services/\w+/README\.md"
-    r"|deploy/gateway/routes\.json|deploy/reference/pages/\w+\.json|deploy/helm/.*\.(md|yaml|json|sql)"
+    r"|deploy/gateway/routes\.json|deploy/reference/pages/\w+\.json|deploy/(helm|compose)/.*\.(md|yaml|json|sql|sh)"
 )
 NEW = {"mypy": ("services/notifications", "libs/common/contracts/notifications.py")}
 """Where a check need not look at everything once more: the rest is as it was."""
