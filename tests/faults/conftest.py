@@ -7,7 +7,7 @@ import pytest
 
 from tests.shared.fakes import Process, started
 from tests.shared.places import Place, Templates
-from tests.shared.till import PATIENT_SECONDS, Till, till_at
+from tests.shared.till import HASTY_SECONDS, Till, till_at
 from tests.shared.toy import Toy
 
 
@@ -30,13 +30,13 @@ def place(templates: Templates) -> Iterator[Place]:
 @pytest.fixture
 async def hasty_till(place: Place, provider: Process) -> AsyncIterator[Till]:
     """One that gives a call up soon, where many hang."""
-    async with till_at(place, provider.url) as till:
+    async with till_at(place, provider.url, call_seconds=HASTY_SECONDS) as till:
         yield till
 
 
 @pytest.fixture
 async def till(place: Place, provider: Process) -> AsyncIterator[Till]:
-    async with till_at(place, provider.url, call_seconds=PATIENT_SECONDS) as till:
+    async with till_at(place, provider.url) as till:
         yield till
 
 

@@ -18,7 +18,7 @@ from tests.shared.events import AMOUNT
 from tests.shared.fakes import Process, started
 from tests.shared.paying import wanted
 from tests.shared.places import Places
-from tests.shared.till import MISHAPS, Till, till_at
+from tests.shared.till import HASTY_SECONDS, MISHAPS, Till, till_at
 
 OVER = {"succeeded", "failed", "canceled"}
 
@@ -34,6 +34,13 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
 @pytest.fixture
 async def till(shared: Places, provider: Process) -> AsyncIterator[Till]:
     async with till_at(shared("payments"), provider.url) as till:
+        yield till
+
+
+@pytest.fixture
+async def hasty_till(shared: Places, provider: Process) -> AsyncIterator[Till]:
+    """One that gives a call up soon, where many hang."""
+    async with till_at(shared("payments"), provider.url, call_seconds=HASTY_SECONDS) as till:
         yield till
 
 
@@ -123,7 +130,8 @@ async def test_after_refunds_of_every_kind_and_disputes_won_and_lost_the_books_a
     assert Counter(each["state"] for each in listed) == {"won": 1, "lost": 1}
 
 
-async def test_whatever_a_third_of_the_calls_come_to_every_refund_is_made_once(till: Till) -> None:
+async def test_whatever_a_third_of_the_calls_come_to_every_refund_is_made_once(hasty_till: Till) -> None:
+    till = hasty_till
     payments = [await captured(till) for _ in range(10)]
     everywhere = {"path": "/v1/refunds*"}
     await till.faults(*({"match": everywhere, "fault": fault, "probability": 0.06, "seed": n} for n, fault in enumerate(MISHAPS)))

@@ -27,7 +27,7 @@ from tests.shared.callers import Person, message, problem
 from tests.shared.events import AMOUNT
 from tests.shared.fakes import started
 from tests.shared.places import Places
-from tests.shared.till import FINAL, MISHAPS, UNREADABLE, Till, till_at
+from tests.shared.till import FINAL, HASTY_SECONDS, MISHAPS, UNREADABLE, Till, till_at
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +40,13 @@ def stripe_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 async def till(shared: Places, stripe_url: str) -> AsyncIterator[Till]:
     async with till_at(shared("payments"), stripe_url) as till:
+        yield till
+
+
+@pytest.fixture
+async def hasty_till(shared: Places, stripe_url: str) -> AsyncIterator[Till]:
+    """One that gives a call up soon, where many hang."""
+    async with till_at(shared("payments"), stripe_url, call_seconds=HASTY_SECONDS) as till:
         yield till
 
 
@@ -58,7 +65,8 @@ async def test_an_order_is_paid_with_one_charge_one_attempt_and_books_that_balan
     assert [kind for kind, _ in await till.events(payment.id)] == ["payment.authorized", "payment.captured"]
 
 
-async def test_whatever_a_third_of_the_calls_come_to_every_payment_is_captured_once(till: Till) -> None:
+async def test_whatever_a_third_of_the_calls_come_to_every_payment_is_captured_once(hasty_till: Till) -> None:
+    till = hasty_till
     everywhere = {"path": "/v1/payment_intents*"}
     rules = [{"match": everywhere, "fault": fault, "probability": 0.06, "seed": n} for n, fault in enumerate(MISHAPS)]
     await till.faults(*rules)

@@ -23,7 +23,7 @@ from tests.shared.callers import problem
 from tests.shared.events import AMOUNT, payment_requested
 from tests.shared.fakes import Process, started
 from tests.shared.places import Places
-from tests.shared.till import PATIENT_SECONDS, UNREADABLE, Till, till_at
+from tests.shared.till import UNREADABLE, Till, till_at
 
 PART = 1_000
 
@@ -37,7 +37,7 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
 
 @pytest.fixture
 async def till(shared: Places, provider: Process) -> AsyncIterator[Till]:
-    async with till_at(shared("payments"), provider.url, call_seconds=PATIENT_SECONDS) as till:
+    async with till_at(shared("payments"), provider.url) as till:
         yield till
 
 
@@ -146,7 +146,7 @@ async def test_an_answer_that_cannot_be_kept_is_recorded_in_a_safe_form_and_hold
     shared: Places, provider: Process, answer: str
 ) -> None:
     told, state = ANSWERS[answer]
-    async with till_at(shared("payments"), provider.url, works=False, call_seconds=PATIENT_SECONDS) as till:
+    async with till_at(shared("payments"), provider.url, works=False) as till:
 
         async def gateway_of(tenant_id: UUID) -> Any:
             return Garbling(await till.gateways.of(tenant_id), told)
@@ -197,7 +197,7 @@ def recorded(payment_id: UUID, operation_id: UUID, outcome: Outcome) -> RecordOu
 async def test_a_process_whose_clock_is_ahead_of_the_databases_takes_up_what_nobody_has_and_carries_it_out(
     shared: Places, provider: Process
 ) -> None:
-    async with till_at(shared("payments"), provider.url, works=False, call_seconds=PATIENT_SECONDS) as till:
+    async with till_at(shared("payments"), provider.url, works=False) as till:
         asked = await till.request_many(3)
         await till.as_admin("UPDATE operation SET due_at = now() WHERE tenant_id = $1", till.tenant_id)
         executor = Executor(till.shell, till.gateways.of, clock=lambda: now() + timedelta(seconds=25))

@@ -40,9 +40,9 @@ from tests.shared.paying import balances
 from tests.shared.places import Place
 
 HASTY_SECONDS = 0.5
-"""For a call: what hangs is given up soon, so that the test need not wait."""
+"""For a call, where many hang: they are given up soon, so that the test need not wait."""
 PATIENT_SECONDS = 10.0
-"""The same where nothing hangs: however busy the machine, no answer is given up."""
+"""Everywhere else: however busy the machine, no answer is given up."""
 MISHAPS = ("reset_before", "reset_after", "500", "500_after", "hang", "409")
 UNREADABLE = {"match": {"method": "GET"}, "fault": "500", "times": 1}
 """So that an answer that was lost is not made good at once by reading."""
@@ -209,7 +209,7 @@ def _about_now() -> tuple[Any, Any]:
 
 @asynccontextmanager
 async def till_at(
-    place: Place, stripe_url: str, *, works: bool = True, call_seconds: float = HASTY_SECONDS
+    place: Place, stripe_url: str, *, works: bool = True, call_seconds: float = PATIENT_SECONDS
 ) -> AsyncIterator[Till]:
     """A till with a tenant of its own. Its edge's shell has no executor behind it in production; here one process is both.
 
@@ -236,7 +236,7 @@ MASTER_KEYS = MasterKeys(MasterKey(bytes(32)))
 
 @asynccontextmanager
 async def running(
-    shell: Shell, stripe_url: str, api_key: str | None = None, *, works: bool = True, call_seconds: float = HASTY_SECONDS
+    shell: Shell, stripe_url: str, api_key: str | None = None, *, works: bool = True, call_seconds: float = PATIENT_SECONDS
 ) -> AsyncIterator[tuple[Executor, Gateways]]:
     """A worker's part: calls for what is planned here, and for what nobody has any more."""
     gateways = Gateways(
