@@ -113,6 +113,7 @@ def test_a_drop_that_was_taken_away_and_comes_back_knows_nobody_of_before() -> N
     found, places = queue(opened(), 3)
     found = drop.admit(found, tea(1), 0, NOW + SECOND)
     found = drop.put(drop.take_away(found, NOW), TENANT, "tea", FAST, NOW + 2 * SECOND)
+    assert found.rated_at == NOW + 2 * SECOND, "the time while it was away lets nobody in"
     assert states(found, places, NOW + 2 * SECOND) == [None, None, None]
     found, [place] = queue(found, 1)
     assert place.number == 4
