@@ -21,7 +21,10 @@ from tests.shared.doors import DOORS, doors, is_believed, told
 from tests.shared.forging import Forger
 from tests.shared.market import Market
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.long("what it proves of one process is in tests/unit and tests/integration; this is all eight together"),
+]
 
 LISTS = {"identity": "/v1/clients", "cart": "/v1/products", "checkout": "/v1/orders", "payments": "/v1/payments"}
 

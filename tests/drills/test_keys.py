@@ -17,7 +17,10 @@ from deploy.cli.supply import supply
 from tests.shared.market import OFFERS, Market
 from tests.shared.verbs import cartwright
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.long("load at every door while keys rotate: two minutes; each step is in tests/integration/test_signing_keys.py"),
+]
 
 LISTS = {"cart": "/v1/products", "checkout": "/v1/orders", "payments": "/v1/payments"}
 ASKING = 16

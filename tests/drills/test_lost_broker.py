@@ -20,7 +20,10 @@ from deploy.local.stack import Stack
 from libs.common.messaging.reading import Consumer
 from tests.shared.market import OFFERS, Market
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.long("a broker of its own, lost with its disk: a minute; the reading of a lost log is in tests/faults"),
+]
 
 PATIENCE_SECONDS = 240
 SERVICES = ("cart", "checkout", "payments", "identity")

@@ -22,7 +22,12 @@ from services import SERVICES
 from tests.shared.market import Market
 from tests.shared.verbs import buy, cartwright
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.long(
+        "verbs against a whole deployment, one after the other; what they do is in tests/faults and tests/integration"
+    ),
+]
 
 
 def _stock(market: Market, sku: str, sequence: int, **content: Any) -> Fact:

@@ -14,7 +14,10 @@ from tests.shared.doors import DOORS, doors, is_believed, is_refused, told
 from tests.shared.machines import Machine
 from tests.shared.market import Market
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.long("every door of eight processes: two minutes; the rule is in tests/unit/common/test_revocations.py"),
+]
 
 BITES_SECONDS = 5.0
 

@@ -14,7 +14,10 @@ from tests.shared.doors import is_believed, is_refused, told
 from tests.shared.machines import Machine
 from tests.shared.market import Market, shop_at
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.long("a broker of its own, away: a minute; the rule is in tests/unit"),
+]
 
 PATIENCE_SECONDS = 120
 

@@ -20,7 +20,10 @@ from services import SERVICES
 from tests.shared.market import OFFERS, Market, shop_at
 from tests.shared.verbs import buy, cartwright, paid
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.long("eight processes at the end of a suspension; each route is in tests/integration/test_suspended_routes.py"),
+]
 
 SHOPPERS = 6
 SUSPENDED = (403, "tenant-suspended")

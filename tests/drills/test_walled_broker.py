@@ -29,7 +29,10 @@ from tests.shared.places import Templates
 
 EXAMPLE = re.compile(r"^```(?P<language>python|java|sh)\n(?P<body>.*?)^```$", re.DOTALL | re.MULTILINE)
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.long("a broker of its own; every cell of its wall is tried in tests/faults/test_broker_wall.py"),
+]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
