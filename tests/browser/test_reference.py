@@ -15,7 +15,10 @@ from tests.browser.staff import joined, signed_in
 from tests.browser.visits import barriers
 from tests.shared.market import Market
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.long("executes every request that the reference shows, some as four callers: two minutes"),
+]
 
 SHOWN = """all => all.map(each => [each.id, each.querySelector("pre code").textContent])"""
 NOT_UNDERSTOOD = {400, 405, 406, 408, 411, 413, 414, 415, 431, 501}
@@ -56,9 +59,9 @@ async def test_the_reference_tells_of_every_operation_and_each_request_that_it_s
     assert 0 < await page.locator("article:visible:has(pre)").count() < len(shown)
 
     callers = [
-        await market.shop.token(),
-        await market.shop.shopper("customer:reads").token(),
         await _token_of(await visit(), market, await joined(market, "Rea", "owner")),
+        await market.shop.shopper("customer:reads").token(),
+        await market.shop.token(),
         await operator(market.api).token(),
     ]
     few = asyncio.Semaphore(AT_ONCE)
