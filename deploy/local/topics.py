@@ -10,7 +10,8 @@ from deploy.local.state import ROOT
 
 Where = Literal["local", "production"]
 
-TOPICS_FILE: Final = ROOT / "deploy" / "topics.yaml"
+TOPICS: Final = Path("deploy") / "topics.yaml"
+TOPICS_FILE: Final = ROOT / TOPICS
 
 
 @dataclass(frozen=True, slots=True)

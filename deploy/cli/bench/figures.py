@@ -120,11 +120,16 @@ def percentile(values: Sequence[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
 
+def load_average() -> list[float]:
+    """How much there was to do lately, by the minute."""
+    return [round(load, 2) for load in os.getloadavg()]
+
+
 def machine() -> Mapping[str, Any]:
     """What it was measured on."""
     return {
         "cores": os.cpu_count(),
-        "load_average": [round(load, 2) for load in os.getloadavg()],
+        "load_average": load_average(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
     }

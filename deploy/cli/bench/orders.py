@@ -35,7 +35,7 @@ from deploy.cli.waiting import asked_again
 from deploy.local.description import StackDescription
 from deploy.local.stack import Stack
 from deploy.local.state import default_home
-from deploy.local.topics import declared_topics
+from deploy.local.topics import Topic, declared_topics
 from libs.common.http.server import calm_collector
 
 CURRENCY: Final = "GBP"
@@ -94,13 +94,16 @@ class Meter:
 class Market:
     """A stack of its own, and a shop in it."""
 
-    def __init__(self, admin_url: str, api: Api, shop: Shop, admin: asyncpg.Connection, log: AIOKafkaConsumer) -> None:
+    def __init__(
+        self, admin_url: str, api: Api, shop: Shop, admin: asyncpg.Connection, log: AIOKafkaConsumer, topics: Sequence[Topic]
+    ) -> None:
         """Borrow everything."""
         self.api = api
         self.shop = shop
         self.admin_url = admin_url
         self._admin = admin
         self._log = log
+        self._partitions = [TopicPartition(topic.name, part) for topic in topics for part in range(topic.partitions)]
 
     async def meter(self) -> Meter:
         """Read every counter."""
@@ -115,9 +118,7 @@ class Market:
         return sum(row["captured_count"] for row in rows if row["tenant_id"] == str(self.shop.tenant_id))
 
     async def _messages(self) -> int:
-        declared = declared_topics()
-        partitions = [TopicPartition(topic.name, part) for topic in declared for part in range(topic.partitions)]
-        return sum((await self._log.end_offsets(partitions)).values())
+        return sum((await self._log.end_offsets(self._partitions)).values())
 
 
 def anything() -> dict[str, int]:
@@ -270,15 +271,17 @@ async def open_market(clients: int, say: Callable[[str], None]) -> AsyncIterator
     shutil.rmtree(home, ignore_errors=True)
     async with (
         Stack.from_environment(home, say=say) as stack,
-        market_of(stack.description(), stack.admin_url, clients, say) as market,
+        market_of(stack.description(), stack.admin_url, declared_topics(), clients, say) as market,
     ):
         calm_collector()
         yield market
 
 
 @asynccontextmanager
-async def market_of(stack: StackDescription, admin_url: str, clients: int, say: Callable[[str], None]) -> AsyncIterator[Market]:
-    """A supplied shop in a stack that runs, warmed by some orders."""
+async def market_of(
+    stack: StackDescription, admin_url: str, topics: Sequence[Topic], clients: int, say: Callable[[str], None]
+) -> AsyncIterator[Market]:
+    """A supplied shop in a stack that runs on these topics, warmed by some orders."""
     async with AsyncExitStack() as opened:
         api = await opened.enter_async_context(connected(stack, connections=clients + 8))
         admin = await asyncpg.connect(admin_url)
@@ -290,7 +293,7 @@ async def market_of(stack: StackDescription, admin_url: str, clients: int, say: 
         offers = [Offer(f"BENCH-{number}", f"Product {number}", "bench", 100 + number, STOCK) for number in range(PRODUCTS)]
         await supply(shop, CURRENCY, [*offers, Offer("BENCH-HOT", "The hot one", "bench", 999, STOCK)], say)
         say(f"warming up with {WARM_ORDERS} orders")
-        market = Market(admin_url, api, shop, admin, log)
+        market = Market(admin_url, api, shop, admin, log, topics)
         await _warm_up(market)
         yield market
 

@@ -9,7 +9,6 @@ each pair is taken, and of those the median.
 """
 
 import asyncio
-import os
 import shutil
 import statistics
 import time
@@ -22,7 +21,7 @@ from typing import Any, Final
 
 import uvloop
 
-from deploy.cli.bench.figures import machine
+from deploy.cli.bench.figures import load_average, machine
 from deploy.cli.bench.orders import ARRIVALS_PER_SECOND, Market, Run, anything, arriving, closed, market_of, measured, place_order
 from deploy.cli.bench.report import print_figures
 from deploy.cli.bench.revision import commit_of, this_revision, unpacked
@@ -31,6 +30,7 @@ from deploy.cli.errors import CommandError, ExitCode
 from deploy.cli.output import print_json, progress
 from deploy.local.environment import refuse_unknown_variables
 from deploy.local.state import Home, default_home
+from deploy.local.topics import TOPICS, declared_topics
 from libs.common.http.server import calm_collector
 
 THIS: Final = "this"
@@ -86,10 +86,7 @@ def loads_of(clients: Sequence[int], seconds: float) -> list[Load]:
         return lambda market: closed(market, count, seconds, anything)
 
     loops = [Load(str(count), loop(count)) for count in clients]
-    return [
-        *loops,
-        Load(f"{ARRIVALS_PER_SECOND}_per_second", lambda market: arriving(market, ARRIVALS_PER_SECOND, seconds, anything)),
-    ]
+    return [*loops, Load(_AT_RATE, lambda market: arriving(market, ARRIVALS_PER_SECOND, seconds, anything))]
 
 
 def schedule(loads: Sequence[Load], turns: int) -> Iterator[tuple[Load, tuple[str, str]]]:
@@ -129,11 +126,11 @@ async def bench_versus(other: str, clients: Sequence[int], seconds: float, turns
     """All loads in turns, by both."""
     loads, pairs = loads_of(clients, seconds), dict[str, list[dict[str, Figures]]]()
     async with both(other, max(clients), say) as contenders:
-        before = _load_average()
+        before = load_average()
         for load, order in schedule(loads, turns):
             pair = {name: await _driven(contenders[name], load, say) for name in order}
             pairs.setdefault(load.name, []).append(pair)
-        after = _load_average()
+        after = load_average()
         revisions = {name: contender.side.revision.as_json() for name, contender in contenders.items()}
     by_load = {load: _told(turns) for load, turns in pairs.items()}
     return {
@@ -162,7 +159,9 @@ async def both(other: str, clients: int, say: Say) -> AsyncIterator[dict[str, Co
         for name, home in homes.items():
             side = Side(names[name], revisions[name], home)
             stack = await opened.enter_async_context(started(side, say))
-            market = await opened.enter_async_context(market_of(stack, side.admin_url, clients, partial(_of, names[name], say)))
+            topics = declared_topics(side.revision.folder / TOPICS)
+            told = partial(_of, names[name], say)
+            market = await opened.enter_async_context(market_of(stack, side.admin_url, topics, clients, told))
             contenders[name] = Contender(side, market)
             side.hold()
             opened.callback(side.release)
@@ -209,10 +208,6 @@ def _at(figures: Figures, path: Sequence[str]) -> float:
 
 def _of(name: str, say: Say, message: str) -> None:
     say(f"{name}: {message}")
-
-
-def _load_average() -> list[float]:
-    return [round(load, 2) for load in os.getloadavg()]
 
 
 def _emptied(home: Path) -> Path:
