@@ -62,10 +62,10 @@ function addressed(path, parameters) {
 
 const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
-function asked(path, verb, operation) {
-  const lines = [`curl -X ${verb.toUpperCase()} "$CARTWRIGHT${addressed(path, (operation.parameters ?? []).map(follow))}"`];
+function asked(path, verb, operation, parameters) {
+  const lines = [`curl -X ${verb.toUpperCase()} "$CARTWRIGHT${addressed(path, parameters)}"`];
   if ((operation.security ?? []).some((each) => "bearer" in each)) lines.push('-H "Authorization: Bearer $TOKEN"');
-  for (const parameter of (operation.parameters ?? []).map(follow)) {
+  for (const parameter of parameters) {
     if (parameter.in === "header" && parameter.required) lines.push(`-H "${parameter.name}: ${parameter.example ?? "text"}"`);
   }
   for (const [type, body] of Object.entries(operation.requestBody?.content ?? {})) {
@@ -110,7 +110,7 @@ function shown(path, verb, operation) {
     part("p", { class: "dim" }, permissions(operation)),
     rows.length ? table(["Parameter", "Where", ""], rows) : undefined,
     ...bodies,
-    asked(path, verb, operation),
+    asked(path, verb, operation, parameters),
     answers(operation),
   );
 }

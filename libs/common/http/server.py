@@ -183,7 +183,6 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._leaving = leaving
         self._leaves = asyncio.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
         self.left_at: float | None = None
 
     def leave(self) -> None:
@@ -194,12 +193,10 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Leave at once. A signal's handler by itself does not wake a loop that waits."""
         super().handle_exit(sig, frame)
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._leaves.set)
+        asyncio.get_running_loop().call_soon_threadsafe(self._leaves.set)
 
     async def main_loop(self) -> None:
         """Look up now and then, until it is time to leave."""
-        self._loop = asyncio.get_running_loop()
         while not await self.on_tick(0):
             with suppress(TimeoutError):
                 async with asyncio.timeout(TICK_SECONDS):
