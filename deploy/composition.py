@@ -4,9 +4,11 @@ import ast
 import inspect
 import itertools
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
     from libs.common.processes.parts import ServiceParts
     from libs.common.settings import Settings
 
@@ -21,6 +23,13 @@ def settings_of(service: str) -> "type[Settings]":
     """What it reads from its environment: the same as its parts say, without loading the rest of them."""
     settings: type[Settings] = import_module(f"services.{service}.settings").Settings
     return settings
+
+
+def is_secret(setting: "FieldInfo") -> bool:
+    """Tell whether a setting's value is told to nobody."""
+    from pydantic import SecretStr
+
+    return SecretStr in {setting.annotation, *get_args(setting.annotation)}
 
 
 def meaning_of(settings: "type[Settings]", name: str) -> str:

@@ -1,12 +1,11 @@
 """What the chart knows of the code: each service's processes, settings, secrets and consumers, and who connects to whom."""
 
 from collections.abc import Iterator
-from typing import Any, Final, get_args
+from typing import Any, Final
 
-from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from deploy.composition import parts_of, settings_of
+from deploy.composition import is_secret, parts_of, settings_of
 from deploy.local.ports import DEFAULT_PORTS
 from deploy.local.topics import TOPICS_FILE, declared_topics
 from services import SERVICES
@@ -59,11 +58,6 @@ def partitions_read(service: str) -> int:
     """So many workers of a service can have something to read, in production: more of them would only wait."""
     partitions = {topic.name: topic.partitions for topic in declared_topics(where="production")}
     return max(partitions[topic] for topic in _topics_read(service))
-
-
-def is_secret(field: FieldInfo) -> bool:
-    """Whether a setting's value is told to nobody."""
-    return SecretStr in {field.annotation, *get_args(field.annotation)}
 
 
 def _topics_read(service: str) -> Iterator[str]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from deploy.local.access import Acl, Operation, Pattern, Principal, Resource, declared_access
-from deploy.local.databases import LIMITS, ROLES
+from deploy.local.databases import ROLES, closing, closing_languages, limiting
 from deploy.local.topics import Topic, declared_topics
 from services import SERVICES
 
@@ -121,15 +121,9 @@ def _database(service: str) -> Manifest:
 
 def databases() -> str:
     """What no resource of CloudNativePG says of roles and databases: how long they may take, and who may come in."""
-    lines = []
+    lines: list[str] = []
     for service in SERVICES:
-        for role in ROLES[1:]:
-            lines += [f"ALTER ROLE {service}_{role} SET {name} = '{limit}';" for name, limit in LIMITS.items()]
-        lines += [
-            f"REVOKE ALL ON DATABASE {service} FROM PUBLIC;",
-            f"GRANT CONNECT ON DATABASE {service} TO {service}_app, {service}_relay;",
-            f"\\connect {service}",
-            f"GRANT USAGE ON LANGUAGE plpgsql TO {service}_owner;",
-            "REVOKE USAGE ON LANGUAGE plpgsql FROM PUBLIC;",
-        ]
+        bounds = [statement for role in ROLES[1:] for statement in limiting(f"{service}_{role}")]
+        lines += [f"{statement};" for statement in (*bounds, *closing(service, service))]
+        lines += [f"\\connect {service}", *(f"{statement};" for statement in closing_languages(service))]
     return "\n".join(lines)

@@ -4,12 +4,12 @@ import os
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 import typer
 
 from deploy.cli.errors import CommandError, ExitCode, verb
-from deploy.composition import parts_of, settings_of
+from deploy.composition import is_secret, parts_of, settings_of
 from services import SERVICES
 
 
@@ -62,15 +62,12 @@ def _environment(service: str) -> Iterator[str]:
 
     A secret's value is not told, only that there is one, and the file it is read from.
     """
-    from pydantic import SecretStr
-
     from libs.common.settings import PREFIX
 
     for name, field in settings_of(service).model_fields.items():
         variable = f"{PREFIX}{name.upper()}"
-        is_secret = SecretStr in {field.annotation, *get_args(field.annotation)}
         if variable in os.environ:
-            yield f"{variable}={'(secret)' if is_secret else shlex.quote(os.environ[variable])}"
+            yield f"{variable}={'(secret)' if is_secret(field) else shlex.quote(os.environ[variable])}"
         elif f"{variable}_FILE" in os.environ:
             yield f"{variable}_FILE={shlex.quote(os.environ[f'{variable}_FILE'])}"
         else:

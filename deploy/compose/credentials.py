@@ -12,10 +12,8 @@ from services import SERVICES
 
 def made(stripe_api_key: str) -> dict[str, str]:
     """Every secret by the name of its file, new each time."""
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from jwt.algorithms import ECAlgorithm
-
     from deploy.local.master_keys import random_key
+    from deploy.local.services import new_root_key
 
     passwords = {f"{service}_{role}": secrets.token_hex(32) for service in SERVICES for role in ROLES}
     urls = {
@@ -29,7 +27,7 @@ def made(stripe_api_key: str) -> dict[str, str]:
         "grafana-password": secrets.token_hex(16),
         "identity-master-key": random_key(),
         "payments-master-key": random_key(),
-        "identity-issuer-root-key": str(ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP256R1()))),
+        "identity-issuer-root-key": new_root_key(),
         "identity-platform-client-secret": secrets.token_urlsafe(32),
         "payments-stripe-api-key": stripe_api_key,
     }

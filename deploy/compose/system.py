@@ -10,6 +10,7 @@ IMAGE: Final = "${CARTWRIGHT_IMAGE:-cartwright:0.1.0}"
 KAFKA: Final = "apache/kafka:4.1.1"
 _NETWORKS: Final = "172.16.0.0/12,192.168.0.0/16"
 """Those that Docker makes: the gateway asks from there."""
+_ISSUER: Final = "${CARTWRIGHT_ISSUER:-http://localhost:8080}"
 _SECRETS: Final = "/run/secrets/"
 _READY: Final = {"postgres": {"condition": "service_healthy"}, "topics": {"condition": "service_completed_successfully"}}
 _SAFE: Final[dict[str, Any]] = {
@@ -60,7 +61,7 @@ def _process(service: str, kind: str, known: dict[str, Any]) -> dict[str, Any]:
     keys = [*secrets["required"], *(secrets["worker"] if kind == "worker" else [])]
     given = {
         "kafka_bootstrap_servers": "kafka:9092",
-        "issuer": "${CARTWRIGHT_ISSUER:-http://localhost:8080}",
+        "issuer": _ISSUER,
         "issuer_root_public_key": "${CARTWRIGHT_ISSUER_ROOT_PUBLIC_KEY:?python -m deploy.compose}",
         "jwks_url": "http://identity-api:8081/.well-known/jwks.json",
         "http_host": "0.0.0.0",  # noqa: S104 - within a container
@@ -71,10 +72,10 @@ def _process(service: str, kind: str, known: dict[str, Any]) -> dict[str, Any]:
         given |= {
             "ops_host": given["http_host"],
             "ops_port": str(ports["ops"]),
-            "trusted_proxies": "172.16.0.0/12,192.168.0.0/16",
+            "trusted_proxies": _NETWORKS,
         }
     if "console_urls" in known["given"]:
-        given["console_urls"] = "${CARTWRIGHT_ISSUER:-http://localhost:8080}/console/"
+        given["console_urls"] = f"{_ISSUER}/console/"
     files = {f"{_variable(key)}_FILE": f"{_SECRETS}{service}-{key}" for key in keys}
     after = _READY | {f"{service}-migrate": {"condition": "service_completed_successfully"}}
     return _SAFE | {
@@ -102,7 +103,7 @@ def _migration(service: str) -> dict[str, Any]:
 
 def _gateway(known: dict[str, Any]) -> dict[str, Any]:
     places = [f"--service={name}={name}-api:{known[name]['ports']['api']}:{known[name]['ports']['ops']}" for name in SERVICES]
-    asked = ["--host=0.0.0.0", "--port=8080", "--watched-port=8281", "--issuer=${CARTWRIGHT_ISSUER:-http://localhost:8080}"]
+    asked = ["--host=0.0.0.0", "--port=8080", "--watched-port=8281", f"--issuer={_ISSUER}"]
     made = {
         "image": IMAGE,
         "command": ["gateway", "config", "/made/gateway", *asked, *places],

@@ -8,6 +8,7 @@ from pathlib import Path
 from deploy.image import build, debian
 from deploy.image.debian import LockError
 from deploy.image.python import PythonError
+from deploy.local.errors import StackError
 from deploy.local.state import default_home
 
 
@@ -26,7 +27,7 @@ def main() -> int:
                 debian.lock(Path(scratch))
             return 0
         built = build.build(asked.folder, default_home() / "image", commit=asked.commit, say=_say)
-    except (LockError, PythonError) as error:
+    except (LockError, PythonError, StackError) as error:
         _say(str(error))
         return 3
     print(built.digest)  # noqa: T201 - what is asked for

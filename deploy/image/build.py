@@ -1,6 +1,5 @@
 """Builds the image: Debian's packages, the wheels and our code, a layer each, of which the last changes with every commit."""
 
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Final, NamedTuple
 
 from deploy.image import debian, oci, python, sbom
 from deploy.image.layers import Entry, packed
-from deploy.local.state import ROOT
+from deploy.local.clone import commit_of, git
 from libs.common.version import VERSION
 
 BILL: Final = "cartwright.cdx.json"
@@ -24,8 +23,8 @@ class Built(NamedTuple):
 
 def build(folder: Path, cache: Path, *, commit: str = "HEAD", say: Callable[[str], None] = print) -> Built:
     """Build it below the folder, with its bill of materials beside it. What was fetched is kept in the cache."""
-    full = _git("rev-parse", commit)
-    at = int(_git("show", "--no-patch", "--format=%ct", full))
+    full = commit_of(commit)
+    at = int(git("show", "--no-patch", "--format=%ct", full))
     packages = debian.locked()
     with tempfile.TemporaryDirectory() as scratch:
         say(f"{len(packages)} packages of Debian")
@@ -64,7 +63,3 @@ def _people() -> Iterator[Entry]:
     for name in ("proc", "sys", "dev", "run", "usr/sbin", "etc/cartwright/secrets", "etc/cartwright/kafka"):
         yield Entry(name, folder_mode=0o755)
     yield Entry("tmp", folder_mode=0o1777)
-
-
-def _git(*arguments: str) -> str:
-    return subprocess.run(("git", *arguments), cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()

@@ -1,11 +1,8 @@
 """Python's part of the image: the locked wheels, and our own code as a commit has it; both compiled beforehand."""
 
-import io
 import marshal
-import shutil
 import subprocess
 import sys
-import tarfile
 import warnings
 from collections.abc import Iterable, Iterator
 from importlib.util import MAGIC_NUMBER, source_hash
@@ -13,6 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from deploy.image.layers import Entry
+from deploy.local.clone import archive
+from deploy.local.environment import installer
 from deploy.local.state import ROOT
 
 VERSION: Final = (3, 11)
@@ -34,7 +33,7 @@ class PythonError(Exception):
 
 def wheels(folder: Path, architecture: str) -> Path:
     """Install the locked wheels below a folder, as they are for the image: no script, no source to build."""
-    uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
+    uv = installer()
     if uv is None:
         raise PythonError("uv installs the wheels: pip install uv")
     version = ".".join(map(str, VERSION))
@@ -65,10 +64,7 @@ def wheel_entries(target: Path) -> Iterator[Entry]:
 
 def code_entries(commit: str) -> Iterator[Entry]:
     """Our code as the commit has it, whatever lies in this folder."""
-    archive = subprocess.run(
-        ("git", "archive", "--format=tar", commit, *_PARTS), cwd=ROOT, check=True, capture_output=True
-    ).stdout
-    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+    with archive(commit, *_PARTS) as tar:
         for member in tar:
             if member.isfile() and not member.name.startswith(_LEFT_OUT):
                 taken = tar.extractfile(member)

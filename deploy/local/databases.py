@@ -118,6 +118,24 @@ async def close_server(admin_url: str) -> None:
         await connection.close()
 
 
+def limiting(role: str) -> list[str]:
+    """The statements that bound how long a role's sessions can hold anything."""
+    return [f"ALTER ROLE \"{role}\" SET {name} = '{limit}'" for name, limit in LIMITS.items()]
+
+
+def closing(database: str, service: str) -> list[str]:
+    """The statements that let nobody into a service's database but the service."""
+    return [
+        f'REVOKE ALL ON DATABASE "{database}" FROM PUBLIC',
+        f'GRANT CONNECT ON DATABASE "{database}" TO "{service}_app", "{service}_relay"',
+    ]
+
+
+def closing_languages(service: str) -> list[str]:
+    """The statements, given in its database, that let nobody but its owner write programs."""
+    return [f'GRANT USAGE ON LANGUAGE plpgsql TO "{service}_owner"', "REVOKE USAGE ON LANGUAGE plpgsql FROM PUBLIC"]
+
+
 async def _make_role(connection: "asyncpg.Connection", admin_url: str, role: str) -> None:
     if not await connection.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", role):
         await connection.execute(f'CREATE ROLE "{role}"')
@@ -127,8 +145,7 @@ async def _make_role(connection: "asyncpg.Connection", admin_url: str, role: str
         f"PASSWORD '{role_password(admin_url, role)}'"
     )
     if not role.endswith("_owner"):
-        for name, limit in LIMITS.items():
-            await connection.execute(f"ALTER ROLE \"{role}\" SET {name} = '{limit}'")
+        await connection.execute("; ".join(limiting(role)))
 
 
 async def _make_database(connection: "asyncpg.Connection", database: str, service: str) -> None:
@@ -136,8 +153,7 @@ async def _make_database(connection: "asyncpg.Connection", database: str, servic
         # An administrator who is no superuser must be a member of a role to give it a database.
         await connection.execute(f'GRANT "{service}_owner" TO CURRENT_USER')
         await connection.execute(f'CREATE DATABASE "{database}" OWNER "{service}_owner"')
-    await connection.execute(f'REVOKE ALL ON DATABASE "{database}" FROM PUBLIC')
-    await connection.execute(f'GRANT CONNECT ON DATABASE "{database}" TO "{service}_app", "{service}_relay"')
+    await connection.execute("; ".join(closing(database, service)))
 
 
 async def _close_languages(admin_url: str, database: str, service: str) -> None:
@@ -149,7 +165,6 @@ async def _close_languages(admin_url: str, database: str, service: str) -> None:
 
     connection = await asyncpg.connect(admin_url, database=database, timeout=10)
     try:
-        await connection.execute(f'GRANT USAGE ON LANGUAGE plpgsql TO "{service}_owner"')
-        await connection.execute("REVOKE USAGE ON LANGUAGE plpgsql FROM PUBLIC")
+        await connection.execute("; ".join(closing_languages(service)))
     finally:
         await connection.close()

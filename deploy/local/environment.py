@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -144,6 +145,11 @@ def child_environment(own: Mapping[str, str] | None = None) -> dict[str, str]:
 def python(*arguments: str) -> tuple[str, ...]:
     """Return the command that runs a module, whatever lies in the working directory (`-P`)."""
     return (sys.executable, "-P", "-m", *arguments)
+
+
+def installer() -> str | None:
+    """Where uv is, which installs packages: beside this Python, else wherever the shell finds it."""
+    return shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
 
 
 def variable(name: str) -> str | None:

@@ -1,7 +1,6 @@
 """Environments of their own for what is compared with, each made from its lock when first needed."""
 
 import hashlib
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from deploy.cli.errors import CommandError, ExitCode
+from deploy.local.environment import installer
 from deploy.local.state import ROOT
 
 _LOCK: Final = ROOT / "requirements" / "bench.txt"
@@ -31,7 +31,7 @@ def python_with(lock: Path, folder: Path, say: Callable[[str], None]) -> Path:
 
 
 def _install(lock: Path, folder: Path, python: Path) -> None:
-    uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
+    uv = installer()
     if uv is None:
         raise CommandError("this benchmark needs uv to install what it compares with: pip install uv", ExitCode.ENVIRONMENT)
     _run(uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder))

@@ -1,17 +1,16 @@
 """The code of a revision: this clone as it lies here, or another one of its history in a folder of its own."""
 
 import shutil
-import subprocess
 import sys
-import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
 from deploy.cli.bench.environment import python_with
 from deploy.cli.errors import CommandError, ExitCode
+from deploy.local import clone
+from deploy.local.clone import CloneError
 from deploy.local.state import ROOT
 
 _LOCK: Final = Path("requirements") / "local.txt"
@@ -35,21 +34,24 @@ class Revision:
 
 def this_revision() -> Revision:
     """What runs here. Raises CommandError outside of a clone."""
-    return Revision(commit_of("HEAD"), ROOT, Path(sys.executable), is_changed=bool(_git("status", "--porcelain")))
+    return Revision(commit_of("HEAD"), ROOT, Path(sys.executable), is_changed=bool(clone.git("status", "--porcelain")))
 
 
 def unpacked(commit: str, home: Path, say: Callable[[str], None]) -> Revision:
     """Lay the code of a commit into a state directory. It gets a Python of its own only if it is locked to other packages."""
     folder = home / "code"
     shutil.rmtree(folder, ignore_errors=True)
-    with tarfile.open(fileobj=BytesIO(_git("archive", "--format=tar", commit))) as archive:
-        archive.extractall(folder, filter="data")
+    with clone.archive(commit) as files:
+        files.extractall(folder, filter="data")
     return Revision(commit, folder, _python(folder / _LOCK, home, say))
 
 
 def commit_of(name: str) -> str:
     """Return the commit that a name stands for. Raises CommandError when it stands for none."""
-    return _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}", about=name).decode().strip()
+    try:
+        return clone.commit_of(name)
+    except CloneError as error:
+        raise CommandError(str(error), ExitCode.USAGE) from error
 
 
 def _python(lock: Path, home: Path, say: Callable[[str], None]) -> Path:
@@ -58,13 +60,3 @@ def _python(lock: Path, home: Path, say: Callable[[str], None]) -> Path:
     if lock.read_bytes() == (ROOT / _LOCK).read_bytes():
         return Path(sys.executable)
     return python_with(lock, home / "python", say)
-
-
-def _git(*command: str, about: str = "HEAD") -> bytes:
-    git = shutil.which("git")
-    if git is None:
-        raise CommandError("--vs needs git: install it", ExitCode.ENVIRONMENT)
-    done = subprocess.run([git, "-C", str(ROOT), *command], capture_output=True, check=False)  # noqa: S603 - our own command
-    if done.returncode:
-        raise CommandError(f"git knows no commit {about!r} in {ROOT}", ExitCode.USAGE)
-    return done.stdout
