@@ -3,6 +3,8 @@
 import io
 import subprocess
 import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from deploy.local.errors import StackError
@@ -20,9 +22,12 @@ def commit_of(name: str) -> str:
     return git(*_COMMIT, f"{name}^{{commit}}", about=name).decode().strip()
 
 
-def archive(commit: str, *folders: str) -> tarfile.TarFile:
+@contextmanager
+def archive(commit: str, *folders: str) -> Iterator[tarfile.TarFile]:
     """Open the files of a commit, or of some of its folders. Raises CloneError when there is no such commit."""
-    return tarfile.open(fileobj=io.BytesIO(git("archive", "--format=tar", commit, *folders, about=commit)))
+    with tarfile.open(fileobj=io.BytesIO(git("archive", "--format=tar", commit, *folders, about=commit))) as files:
+        files.extraction_filter = getattr(tarfile, "data_filter", None)  # Debian's Python 3.11 has none and wants none
+        yield files
 
 
 def git(*arguments: str, about: str = "HEAD") -> bytes:

@@ -110,7 +110,6 @@ async def deaths(place: Place, provider: Process, bootstrap_servers: str, tmp_pa
         yield Deaths(till, troupe, tmp_path / "passed.json", till.gateways.platform.api_key)
 
 
-@pytest.mark.long("a death at every step: two minutes; test_crash_points.py plays a sample of them in every run")
 @pytest.mark.timeout(3_600)
 async def test_whoever_dies_at_whatever_step_every_payment_ends_with_one_charge_and_books_that_balance(
     deaths: Deaths, request: pytest.FixtureRequest, bootstrap_servers: str

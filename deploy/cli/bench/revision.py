@@ -42,7 +42,7 @@ def unpacked(commit: str, home: Path, say: Callable[[str], None]) -> Revision:
     folder = home / "code"
     shutil.rmtree(folder, ignore_errors=True)
     with clone.archive(commit) as files:
-        files.extractall(folder, filter="data")
+        files.extractall(folder)
     return Revision(commit, folder, _python(folder / _LOCK, home, say))
 
 

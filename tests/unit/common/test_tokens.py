@@ -49,13 +49,14 @@ async def test_a_good_token_says_who_is_calling() -> None:
     assert (await verifier("checkout").verify(token())).subject == SUBJECT
 
 
-FORGERIES = FORGER.forgeries()
+FORGERIES = tuple(FORGER.forgeries())
 GOOD = token()
 
 
-@pytest.mark.parametrize("forgery", FORGERIES.values(), ids=list(FORGERIES))
-async def test_a_forgery_is_refused_with_what_is_wrong_and_leaves_nothing_behind(forgery: str) -> None:
+@pytest.mark.parametrize("wrong", FORGERIES)
+async def test_a_forgery_is_refused_with_what_is_wrong_and_leaves_nothing_behind(wrong: str) -> None:
     gate = verifier()
+    forgery = FORGER.forgeries()[wrong]  # of this moment: ten minutes into a run, "issued in the future" would be past
     for _ in range(2):
         with pytest.raises(UnauthenticatedError) as refusal:
             await gate.verify(forgery)
