@@ -14,6 +14,7 @@ from aiokafka.protocol.fetch import FetchRequest_v11
 from deploy.local.kafka.broker import EmbeddedKafka
 from deploy.local.topics import Topic, create_topics
 from libs.common.messaging.reading import Consumer
+from libs.common.messaging.reading.consumer import RESTING_MS
 from libs.common.messaging.reading.sessions import Part, SessionFetch
 from tests.shared.feeding import own_kafka
 
@@ -34,6 +35,8 @@ class Log:
         self.named: list[int] = []
         self.forgotten: set[Part] = set()
         self.given: Counter[Part] = Counter()
+        self.waits: list[tuple[int, int, bool]] = []
+        """Of each answer: how long, and for how many bytes, it might be waited with, and whether there was anything in it."""
         self._ask = consumer._sessions._ask
         consumer._sessions._ask = self._overhear
 
@@ -44,6 +47,7 @@ class Log:
             self.errors.append(answer.error_code)
             self.named.append(sum(len(parts) for _, parts in told.topics))
             self.forgotten.update((topic, part) for topic, parts in told.forgotten_topics_data for part in parts)
+            self.waits.append((told.max_wait_time, told.min_bytes, any(part[-1] for _, parts in answer.topics for part in parts)))
             self.given.update((topic, part[0]) for topic, parts in answer.topics for part in parts if part[-1])
         return answer
 
@@ -163,6 +167,23 @@ async def test_whoever_goes_back_reads_again_from_there(log: Log) -> None:
     log.consumer.seek(place, 1)
     log.read[place] = log.read[place][:1]
     await log.until_read()
+
+
+async def test_while_nothing_comes_a_fetch_rests_at_the_broker_and_the_first_record_ends_that(log: Log) -> None:
+    usual, resting = (500, 1), (RESTING_MS, 1)
+    await log.write(log.places[0])
+    await log.until_read()
+    assert {(wait, size) for wait, size, has_records in log.waits if has_records} == {usual}
+    while (*resting, False) not in log.waits:
+        await log.poll()
+    told = len(log.waits)
+    await log.write(log.places[5])
+    await log.until_read()
+    assert (*resting, True) in log.waits[told:], "it was answered while it rested"
+    log.waits.clear()
+    while not log.waits:
+        await log.poll()
+    assert tuple(log.waits[0][:2]) == usual, "whoever comes back may be in a hurry"
 
 
 @pytest.mark.long("a broker of its own; that the inbox reads on after one went away is in every build, in test_reading")

@@ -38,6 +38,7 @@ _SMALL: Final = {
     "log.segment.bytes": "268435456",
     "log.index.size.max.bytes": "2097152",
     "log.cleaner.dedupe.buffer.size": "8388608",
+    "metadata.max.idle.interval.ms": "0",
     "num.network.threads": "1",
     "num.io.threads": "2",
     "background.threads": "2",

@@ -30,6 +30,8 @@ class Hints:
         """Set when the outbox may have rows."""
         self.leaves = False
         """Whether this process has been told to leave, so that nobody may wait in it any more."""
+        self.hears = False
+        """Whether hints of other processes arrive."""
         self.relays = False
         """Whether this process publishes the outbox: then nobody else need be called for its rows."""
         self._url = url
@@ -122,6 +124,7 @@ class Hints:
         try:
             if self._listen:
                 await connection.add_listener(CHANNEL, self._received)
+            self.hears = self._listen
             self._wake_everyone()
             while True:
                 try:
@@ -136,6 +139,7 @@ class Hints:
                 for payload in self._payloads():
                     await connection.execute(f"SELECT pg_notify('{CHANNEL}', $1)", payload)
         finally:
+            self.hears = False
             connection.terminate()
 
     def _payloads(self) -> Iterator[str]:

@@ -1,11 +1,13 @@
 """A reconciliation from its request to its end, by its real handlers: one worker's at a time, and each break with its age."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from libs.common.errors import ConflictError, NotFoundError
 from services.payments.domain.money.ledger import Entry, EntryKind
@@ -31,6 +33,7 @@ from services.payments.handlers.reconciliation import (
     RequestReconciliation,
     TakeUpReconciliation,
 )
+from services.payments.jobs.reconciliation.side_by_side import REMAINDER, STRETCH, stretches
 from tests.unit.memory import NOW, TENANT, Memory
 from tests.unit.payments.money_back import captured
 
@@ -199,3 +202,18 @@ def test_what_was_exchanged_is_posted_in_both_currencies_and_the_fee_in_the_acco
     there, back = (EntryKind.EXCHANGE_OUT, EntryKind.EXCHANGE_IN) if comes else (EntryKind.EXCHANGE_IN, EntryKind.EXCHANGE_OUT)
     kept = {(each.kind, each.currency.upper(), abs(each.amount_minor)) for each in memory.all(Entry)}
     assert kept == {(there, "GBP", 100), (back, "USD", 130), (EntryKind.FEE, "USD", 7)}
+
+
+@given(
+    start=st.datetimes(min_value=datetime(2026, 1, 1), max_value=datetime(2027, 1, 1), timezones=st.just(UTC)),
+    length=st.timedeltas(min_value=timedelta(seconds=1), max_value=timedelta(days=9)),
+)
+def test_a_window_is_compared_without_a_gap_and_with_no_border_among_what_is_new(start: datetime, length: timedelta) -> None:
+    """What both sides made within a second may lie on either side of a border: each would seem to be missing at the other."""
+    end = start + length
+    pieces = stretches(start, end)
+    assert pieces[0][0] <= start
+    assert pieces[-1][1] > end
+    assert [piece[1] for piece in pieces[:-1]] == [piece[0] for piece in pieces[1:]]
+    assert all(piece[1] - piece[0] < STRETCH + REMAINDER for piece in pieces)
+    assert all(pieces[-1][1] - piece[1] >= REMAINDER for piece in pieces[:-1])

@@ -1,6 +1,7 @@
 """The one consumer that everything of ours reads with: what others write into a topic cannot stop, starve or fell it.
 
-aiokafka's own does not survive a batch that it cannot read, and unpacks whatever it is given. Three places are changed:
+aiokafka's own does not survive a batch that it cannot read, unpacks whatever it is given, and looks up five times a second
+when there is nothing. Three places are changed:
 
 - `AIOKafkaClient.send`, of this consumer's own client: a fetch goes out as what is new of it (`sessions.py`), and its answer is
   looked through (`batches.py`) as it comes in, while it still can be asked for again;
@@ -34,6 +35,9 @@ HELD_BYTES: Final = 33_554_432
 """What may be unpacked and not yet taken, of all partitions together, beside the one batch that is always let through."""
 FETCH_BYTES: Final = 8_388_608
 PARTITION_BYTES: Final = 1_048_576
+QUIET_SECONDS: Final = 2.0
+"""After so long without a record a fetch may rest at the broker: the first record that comes ends it."""
+RESTING_MS: Final = 2_000
 STUCK_SECONDS: Final = 15.0
 """So long Kafka is asked again before it is believed that it cannot read its own log: a disk may hesitate."""
 STUCK_PAUSE_SECONDS: Final = 0.5
@@ -66,6 +70,7 @@ class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
                 "max_partition_fetch_bytes": PARTITION_BYTES,
                 "isolation_level": "read_committed",
                 "check_crcs": False,  # it is done here
+                "consumer_timeout_ms": RESTING_MS,  # whatever there is to do for the fetcher also wakes it
             },
         )
         self._ask: Send = self._client.send
@@ -73,6 +78,7 @@ class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
         self._client.send = self._send
         self._learn_layout: Callable[[], Awaitable[None]] = self._client._md_synchronizer  # noqa: SLF001 - it has no word for it
         self._client._md_synchronizer = self._keep_learning  # noqa: SLF001
+        self._heard_at = time.monotonic()
         self._polls = 0
         self._served: dict[TopicPartition, int] = {}
         """With which poll each partition last gave something."""
@@ -142,10 +148,20 @@ class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
         """Ask a broker, and look through what it has fetched."""
         if not isinstance(request, FetchRequest):
             return await self._ask(node, request, **options)
+        self._let_rest(request)
         answer = await self._sessions.fetch(node, request, doubted=self._stuck)
         if answer.API_VERSION >= 5:
             await self._look_through(node, request, answer)
         return answer
+
+    def _let_rest(self, request: Any) -> None:
+        """Where nothing has come for a while, have the broker answer when there is something, and seldom before.
+
+        A fetch that rests is in the way of whatever else this consumer asks of that broker, a seek to begin with; so none does
+        while there is work.
+        """
+        if time.monotonic() - self._heard_at > QUIET_SECONDS:
+            request._min_bytes, request._max_wait_ms = 1, max(request._max_wait_ms, RESTING_MS)  # noqa: SLF001 - it has no words
 
     async def _look_through(self, node: int, request: Any, answer: Any) -> None:
         positions = {(topic, each[0]): each[1] for topic, parts in request.topics for each in parts}
@@ -177,6 +193,7 @@ class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
         if found.damage:
             found.batches = await self._noted(node, place, position, end, data, found.damage)
         self._held[place] = found.size
+        self._heard_at = time.monotonic()
         return (*part[:-1], Batches(found.batches))
 
     async def _noted(

@@ -26,8 +26,8 @@ from libs.common.pulse import PULSE
 from libs.common.telemetry import Counter, Gauge, Histogram
 from libs.common.telemetry.messages import chunk_span
 
-IDLE_POLL_SECONDS = 0.25
-"""Hints say what is new at once; this is for one that got lost."""
+IDLE_POLL_SECONDS, DEAF_POLL_SECONDS = 1.0, 0.1
+"""Hints say what is new at once; this is for one that got lost, and for when none arrive."""
 REST_SECONDS = 0.015
 """After a window the relay rests for as long as that took, at most so long. What is committed meanwhile goes out together:
 on a busy machine windows become fewer and fuller, here and for every consumer, and on an idle one there is hardly a rest."""
@@ -190,7 +190,8 @@ class Relay:
     async def _anything(self, cursor: Cursor) -> bool:
         """Wait for a hint, or a moment, and then look; answers whether there seems to be something to publish."""
         try:
-            async with asyncio.timeout(IDLE_POLL_SECONDS):  # 3.11's wait_for would swallow a cancellation now and then
+            seconds = IDLE_POLL_SECONDS if self._hints.hears else DEAF_POLL_SECONDS
+            async with asyncio.timeout(seconds):  # 3.11's wait_for would swallow a cancellation now and then
                 await self._hints.outbox.wait()
         except TimeoutError:
             if await cursor.something_new():

@@ -17,6 +17,8 @@ from services.payments.repository.reconciliation import Window
 
 STRETCH = timedelta(hours=12)
 """Compared at a time, with the ids of what was made in it in memory."""
+REMAINDER = timedelta(hours=1)
+"""Less than that is no stretch of its own. What both sides made just now, on either side of a border, would seem to be missing."""
 
 
 class SideBySide:
@@ -76,7 +78,8 @@ def stretches(start: datetime, end: datetime) -> Sequence[Window]:
     begin, last = span(start, end)
     pieces: list[Window] = []
     while begin < last:
-        pieces.append((begin, min(begin + STRETCH, last)))
+        until = begin + STRETCH
+        pieces.append((begin, until if last - until >= REMAINDER else last))
         begin = pieces[-1][1]
     return pieces
 
