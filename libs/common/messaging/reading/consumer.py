@@ -22,6 +22,7 @@ from uuid import UUID
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer import fetcher
+from aiokafka.errors import CommitFailedError
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.memory_records import MemoryRecords
 
@@ -94,6 +95,17 @@ class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
         self._polls += 1
         self._served |= dict.fromkeys(found, self._polls)
         return found
+
+    async def commit(self, offsets: Any = None) -> None:
+        """Commit. Raises CommitFailedError while the group is dividing its partitions anew.
+
+        The broker reads no further behind a request to join until that is answered, and what it then finds is of a time that is
+        over. aiokafka takes the refusal for an expulsion and joins as somebody else, so that all divide anew, and again find it.
+        """
+        coordinator = self._coordinator
+        if coordinator is not None and (coordinator._performed_join_prepare or coordinator._rejoin_needed_fut.done()):  # noqa: SLF001
+            raise CommitFailedError("the group divides its partitions anew")
+        await super().commit(offsets)
 
     def _line_up(self) -> None:
         """Who was served last comes last.
