@@ -18,7 +18,7 @@ from services.payments.repository.reconciliation import Window
 STRETCH = timedelta(hours=12)
 """Compared at a time, with the ids of what was made in it in memory."""
 REMAINDER = timedelta(hours=1)
-"""Less than that is no stretch of its own: what was made just now, by its second on either side of a border, seems to be missing."""
+"""Less than that is no stretch of its own: what was made just now, on either side of a border, seems to be missing."""
 
 
 class SideBySide:
