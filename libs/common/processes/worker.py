@@ -181,6 +181,7 @@ class _Work:
 
         async def let_in() -> str | None:
             refused = [f"{inbox.group}: {inbox.refused}" for inbox in self._inboxes if inbox.refused]
+            refused += [reason for work, reason in self.broker.denied.items() if work == "consume"]
             return f"the broker refuses: {'; '.join(refused)}" if refused else None
 
         async def revocations_ready() -> str | None:
@@ -252,6 +253,7 @@ async def _consume(kafka: KafkaBroker, broker: Broker) -> None:
             await kafka.stop()
             await asyncio.sleep(1)
         else:
+            broker.denied.pop("consume", None)
             return
 
 
