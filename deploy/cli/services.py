@@ -100,12 +100,19 @@ def migrate(
 def _migrate(service: str, owner_url: str) -> None:
     from deploy.local.environment import refuse_unknown_variables
     from libs.common import database
+    from libs.common.errors import UnavailableError
+    from libs.common.settings import BY_THE_TRANSACTION
 
     refuse_unknown_variables(service)
-    database.migrate(service, owner_url)
-    bootstrap = parts_of(service).bootstrap
-    if bootstrap is not None:
-        bootstrap()
+    if BY_THE_TRANSACTION in owner_url:
+        raise CommandError(f"a migration needs a session, and {BY_THE_TRANSACTION} has none: go past that pool", ExitCode.USAGE)
+    try:
+        database.migrate(service, owner_url)
+        bootstrap = parts_of(service).bootstrap
+        if bootstrap is not None:
+            bootstrap()
+    except UnavailableError as error:
+        raise CommandError(f"{service} is not migrated: {error}", ExitCode.ENVIRONMENT) from error
 
 
 def _migrate_local_stack(service: str | None) -> None:

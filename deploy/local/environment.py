@@ -100,6 +100,7 @@ class Wiring:
         """All that the stack decides for its processes, by variable; an empty one is not set at all."""
         return {
             "DATABASE_URL": self._database(service, "app"),
+            "SESSION_DATABASE_URL": "",  # there is nothing before the stack's own server
             "RELAY_DATABASE_URL": self._database(service, "relay") if kind == "worker" else "",
             "KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers,
             **(self.kafka_sasl.environment(service) if self.kafka_sasl else {}),

@@ -14,6 +14,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from libs.common.certificates import Roots
 
 PREFIX = "CARTWRIGHT_"
+BY_THE_TRANSACTION = "pooling=transaction"
+"""In a database's address: before it stands a pool that lends connections so."""
 
 Rate = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,6}/[1-9][0-9]{0,6}$")]
 """So many a second, and so many at once."""
@@ -92,10 +94,12 @@ class KafkaLogin(Reading):
 class Settings(KafkaLogin):
     """What every service process reads."""
 
+    session_database_url: SecretStr | None = None
+    """The same as `DATABASE_URL`, past a pool that lends by the transaction: one connection of a process listens there."""
     database_url: SecretStr
-    """The service's database as its app role."""
+    """The service's database as its app role. Its parameters are libpq's, and `pooling` ([operations](docs/operations.md))."""
     relay_database_url: SecretStr | None = None
-    """Workers: the same database as its relay role."""
+    """Workers: the same database as its relay role, not through a pool that lends by the transaction."""
     database_connections: Annotated[int, Field(ge=4, le=1_000)] | None = None
     """So many connections its pool opens at most; unless set, 12 of an API process and 8 of a worker."""
     database_waiting: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000
@@ -154,6 +158,24 @@ class Settings(KafkaLogin):
     """Workers: how long the message ids of other publishers are kept; an older delta is refused."""
     adopt_new_log: bool = False
     """Workers: read a log that is not the one they knew without being told to, instead of waiting for an operator."""
+
+    @field_validator("database_url", "relay_database_url", "session_database_url")
+    @classmethod
+    def _has_its_sessions(cls, value: SecretStr | None, others: ValidationInfo) -> SecretStr | None:
+        if value is None or BY_THE_TRANSACTION not in value.get_secret_value():
+            return value
+        if others.field_name != "database_url":
+            message = f"what is done there needs a session, and {BY_THE_TRANSACTION} has none: go past that pool"
+            raise ValueError(message)
+        if not others.data.get("session_database_url"):
+            message = f"with {BY_THE_TRANSACTION} nobody can listen: set {PREFIX}SESSION_DATABASE_URL too, past that pool"
+            raise ValueError(message)
+        return value
+
+    @property
+    def listening_url(self) -> str:
+        """Where a process listens for hints."""
+        return (self.session_database_url or self.database_url).get_secret_value()
 
     @field_validator("issuer_root_public_key")
     @classmethod

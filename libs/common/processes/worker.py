@@ -76,7 +76,7 @@ async def _run(parts: ServiceParts, settings: Settings) -> None:
             url, application=f"{parts.name}-worker", size=settings.database_connections or POOL_SIZE, least=0
         )
         stack.push_async_callback(database.close)
-        hints = Hints(url)
+        hints = Hints(settings.listening_url)
         await hints.start()
         stack.push_async_callback(hints.close)
         work = _Work(parts, settings, database, hints, settings.relay_database_url.get_secret_value())
