@@ -86,7 +86,7 @@ async def copied(folder: Path, url: str) -> None:
 
 
 @asynccontextmanager
-async def pgbouncer(server: Server, folder: Path, users: dict[str, str], *, mode: str) -> AsyncIterator[int]:
+async def pgbouncer(server_port: int, folder: Path, users: dict[str, str], *, mode: str) -> AsyncIterator[int]:
     """A pool before the server, with the settings that Debian's package comes with; yields its port."""
     program = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin")
     if program is None:
@@ -94,7 +94,7 @@ async def pgbouncer(server: Server, folder: Path, users: dict[str, str], *, mode
     port = spare_port()
     (folder / "users.txt").write_text("".join(f'"{name}" "{secret}"\n' for name, secret in users.items()))
     (folder / "pgbouncer.ini").write_text(
-        f"[databases]\n* = host={HOST} port={server.port}\n[pgbouncer]\n"
+        f"[databases]\n* = host={HOST} port={server_port}\n[pgbouncer]\n"
         f"listen_addr = {HOST}\nlisten_port = {port}\nunix_socket_dir =\nauth_type = scram-sha-256\n"
         f"auth_file = {folder / 'users.txt'}\npool_mode = {mode}\ndefault_pool_size = 20\nmax_client_conn = 200\n"
     )

@@ -53,7 +53,13 @@ async def opened(
     if pooling == "transaction":
         connect, options = None, options | UNPREPARED
     begins = settings if pooling == "none" else {name: settings[name] for name in AT_ONCE & settings.keys()}
-    connection: Connection = await (connect or asyncpg.connect)(plain, server_settings=dict(begins), **options)
+    try:
+        connection: Connection = await (connect or asyncpg.connect)(plain, server_settings=dict(begins), **options)
+    except asyncpg.ProtocolViolationError as error:
+        if "startup parameter" not in str(error):
+            raise
+        message = f"a pool stands before it: say pooling=session or pooling=transaction in the address, as it lends ({error})"
+        raise ValueError(message) from error
     later = {name: value for name, value in settings.items() if name not in begins}
     if pooling == "session" and later:
         try:
