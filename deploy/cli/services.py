@@ -100,18 +100,18 @@ def migrate(
 def _migrate(service: str, owner_url: str) -> None:
     from deploy.local.environment import refuse_unknown_variables
     from libs.common import database
+    from libs.common.addresses import AddressError, address
     from libs.common.errors import UnavailableError
-    from libs.common.settings import BY_THE_TRANSACTION
 
     refuse_unknown_variables(service)
-    if BY_THE_TRANSACTION in owner_url:
-        raise CommandError(f"a migration needs a session, and {BY_THE_TRANSACTION} has none: go past that pool", ExitCode.USAGE)
     try:
+        if address(owner_url)[1] == "transaction":
+            raise CommandError("a migration needs a session: go past a pool with pooling=transaction", ExitCode.USAGE)
         database.migrate(service, owner_url)
         bootstrap = parts_of(service).bootstrap
         if bootstrap is not None:
             bootstrap()
-    except UnavailableError as error:
+    except (UnavailableError, AddressError) as error:
         raise CommandError(f"{service} is not migrated: {error}", ExitCode.ENVIRONMENT) from error
 
 

@@ -32,6 +32,7 @@ _LEAD_SECONDS: Final = "10"
 """All who check tokens run on this machine, and hear of a key at once: nobody need wait ten minutes for it to sign."""
 OWN: Final[Mapping[str, tuple[str, str]]] = {
     "HOME": ("command line", "State directory; by default `.cartwright` in this clone."),
+    "PYTHON": ("command line", "The interpreter `.venv` is made with, 3.11 or newer; by default the fastest that is found."),
     "DEPLOYMENT": ("command line", "A file that describes another deployment than the stack here, for operators' verbs."),
     "POSTGRES_ADMIN_URL": ("command line", "Use this server; databases and roles are made there."),
     "GATEWAY_RATE_OF_STRANGERS": (

@@ -11,11 +11,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, FilePath, SecretStr, StringConstraints, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from libs.common.addresses import address
 from libs.common.certificates import Roots
 
 PREFIX = "CARTWRIGHT_"
-BY_THE_TRANSACTION = "pooling=transaction"
-"""In a database's address: before it stands a pool that lends connections so."""
 
 Rate = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,6}/[1-9][0-9]{0,6}$")]
 """So many a second, and so many at once."""
@@ -162,13 +161,13 @@ class Settings(KafkaLogin):
     @field_validator("database_url", "relay_database_url", "session_database_url")
     @classmethod
     def _has_its_sessions(cls, value: SecretStr | None, others: ValidationInfo) -> SecretStr | None:
-        if value is None or BY_THE_TRANSACTION not in value.get_secret_value():
+        if value is None or address(value.get_secret_value())[1] != "transaction":
             return value
         if others.field_name != "database_url":
-            message = f"what is done there needs a session, and {BY_THE_TRANSACTION} has none: go past that pool"
+            message = "what is done there needs a session, and with pooling=transaction there is none: go past that pool"
             raise ValueError(message)
         if not others.data.get("session_database_url"):
-            message = f"with {BY_THE_TRANSACTION} nobody can listen: set {PREFIX}SESSION_DATABASE_URL too, past that pool"
+            message = f"with pooling=transaction nobody can listen: set {PREFIX}SESSION_DATABASE_URL too, past that pool"
             raise ValueError(message)
         return value
 

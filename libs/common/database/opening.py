@@ -1,48 +1,21 @@
-"""How a connection is opened with an address as it is given: who is trusted, and what stands before the server.
-
-An address is what libpq takes: several servers, `target_session_attrs`, `sslmode` and its files. One parameter is ours,
-`pooling`: `session` or `transaction`, as the pool between us and the server (pgbouncer, for example) lends connections.
-Such a pool refuses settings that a connection begins with. For a session it lets us make them afterwards; for a transaction
-nothing may be left behind on a connection, so none are made, nothing is prepared, and what needs a session goes elsewhere.
-"""
+"""How a connection is opened with an address as it is given: who is trusted, and what stands before the server."""
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias, get_args
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from typing import Any, Final, TypeAlias
 
 import asyncpg
 
+from libs.common.addresses import address
 from libs.common.errors import UnavailableError
 
-Pooling = Literal["none", "session", "transaction"]
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
-FILES: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 UNPREPARED: Final = {"statement_cache_size": 0}
 UNCONNECTED = (OSError, TimeoutError, ValueError, asyncpg.PostgresError)
 """What an address comes to that leads nowhere, or is none. OpenSSL's errors are among them."""
 
 AT_ONCE: Final = frozenset({"application_name"})
 """Settings that a connection may begin with through every pool."""
-
-
-def address(url: str) -> tuple[str, Pooling]:
-    """The address as asyncpg takes it, and how it is pooled. Raises ValueError with a line that says what is wrong with it."""
-    parts = urlsplit(url)
-    asked = parse_qsl(parts.query, keep_blank_values=True)
-    for name, value in asked:
-        if name in FILES:
-            try:
-                Path(value).read_bytes()
-            except OSError as error:
-                raise ValueError(f"its {name} names {value}, which cannot be read: {error.strerror}") from error
-    if "pooling" not in dict(asked):
-        return url, "none"
-    pooling: Pooling = dict(asked)["pooling"]  # type: ignore[assignment]  # that is seen next
-    if pooling not in get_args(Pooling):
-        raise ValueError(f"its pooling is {pooling!r}, which is none of {', '.join(get_args(Pooling))}")
-    return parts._replace(query=urlencode([each for each in asked if each[0] != "pooling"])).geturl(), pooling
 
 
 async def opened(

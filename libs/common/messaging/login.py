@@ -22,6 +22,7 @@ REFUSALS: tuple[type[Exception], ...] = (
     kafka.ClusterAuthorizationFailedError,
     kafka.SaslAuthenticationFailed,
     kafka.UnsupportedSaslMechanismError,
+    kafka.IllegalSaslStateError,  # of a broker that asks nobody who he is
 )
 """The broker is there, and does not let us: no time heals it, somebody has to grant a right or correct a secret."""
 
