@@ -2,7 +2,7 @@
 
 import typer
 
-from deploy.cli import audits, benches, delegated, gateway, quality, services, stack, standings
+from deploy.cli import audits, benches, delegated, gateway, provision, quality, services, stack, standings
 from deploy.cli import parked as repairs
 
 app = typer.Typer(
@@ -55,6 +55,7 @@ front.command("config")(gateway.config)
 app.add_typer(bench, name="bench")
 app.command()(services.serve)
 app.command()(services.migrate)
+app.command()(provision.provision)
 
 audit.command("verify")(audits.audit_verify)
 keys.command("rotate")(delegated.keys_rotate)

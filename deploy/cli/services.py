@@ -100,12 +100,19 @@ def migrate(
 def _migrate(service: str, owner_url: str) -> None:
     from deploy.local.environment import refuse_unknown_variables
     from libs.common import database
+    from libs.common.addresses import AddressError, address
+    from libs.common.errors import UnavailableError
 
     refuse_unknown_variables(service)
-    database.migrate(service, owner_url)
-    bootstrap = parts_of(service).bootstrap
-    if bootstrap is not None:
-        bootstrap()
+    try:
+        if address(owner_url)[1] == "transaction":
+            raise CommandError("a migration needs a session: go past a pool with pooling=transaction", ExitCode.USAGE)
+        database.migrate(service, owner_url)
+        bootstrap = parts_of(service).bootstrap
+        if bootstrap is not None:
+            bootstrap()
+    except (UnavailableError, AddressError) as error:
+        raise CommandError(f"{service} is not migrated: {error}", ExitCode.ENVIRONMENT) from error
 
 
 def _migrate_local_stack(service: str | None) -> None:

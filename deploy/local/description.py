@@ -121,6 +121,6 @@ class StackDescription:
 
 
 def server_of(url: str) -> tuple[str | None, int | None]:
-    """Return host and port of a database's address."""
-    address = urlsplit(url)
+    """Return host and port of a database's address; of several, the first."""
+    address = urlsplit(f"//{urlsplit(url).netloc.rpartition('@')[2].partition(',')[0]}")
     return address.hostname, address.port or 5432

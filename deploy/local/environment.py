@@ -32,6 +32,7 @@ _LEAD_SECONDS: Final = "10"
 """All who check tokens run on this machine, and hear of a key at once: nobody need wait ten minutes for it to sign."""
 OWN: Final[Mapping[str, tuple[str, str]]] = {
     "HOME": ("command line", "State directory; by default `.cartwright` in this clone."),
+    "PYTHON": ("command line", "The interpreter `.venv` is made with, 3.11 or newer; by default the fastest that is found."),
     "DEPLOYMENT": ("command line", "A file that describes another deployment than the stack here, for operators' verbs."),
     "POSTGRES_ADMIN_URL": ("command line", "Use this server; databases and roles are made there."),
     "GATEWAY_RATE_OF_STRANGERS": (
@@ -100,6 +101,7 @@ class Wiring:
         """All that the stack decides for its processes, by variable; an empty one is not set at all."""
         return {
             "DATABASE_URL": self._database(service, "app"),
+            "SESSION_DATABASE_URL": "",  # there is nothing before the stack's own server
             "RELAY_DATABASE_URL": self._database(service, "relay") if kind == "worker" else "",
             "KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers,
             **(self.kafka_sasl.environment(service) if self.kafka_sasl else {}),

@@ -60,7 +60,7 @@ class EmbeddedPostgres:
         self._child = Child(
             "postgres",
             # The signal survives only when set after the change of user, hence the order.
-            [*_unprivileged(), *dying_with_parent("INT"), *in_full_slices(), *self._command(port)],
+            [*unprivileged(), *dying_with_parent("INT"), *in_full_slices(), *self._command(port)],
             environment={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"},
             log=home.log("postgres"),
             stop_signal=signal.SIGINT,  # "fast": open sessions are ended, the checkpoint is written
@@ -121,7 +121,7 @@ class EmbeddedPostgres:
             os.chown(draft, _NOBODY, _NOBODY)
             os.chown(password, _NOBODY, _NOBODY)
         process = await asyncio.create_subprocess_exec(
-            *_unprivileged(),
+            *unprivileged(),
             str(_binaries() / "initdb"),
             *("-D", str(draft), "-U", SUPERUSER, f"--pwfile={password}", "--auth=scram-sha-256", "--no-instructions"),
             *("--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8"),
@@ -162,7 +162,7 @@ def _binaries() -> Path:
 
 
 @functools.cache
-def _unprivileged() -> tuple[str, ...]:
+def unprivileged() -> tuple[str, ...]:
     """Return the command prefix under which root may run Postgres, which refuses to be root.
 
     In a user namespace the server is nobody in particular and yet owns root's files: no user is added and no
@@ -181,7 +181,7 @@ def _unprivileged() -> tuple[str, ...]:
 
 
 def _drops_to_nobody() -> bool:
-    return _unprivileged()[:1] == ("setpriv",)
+    return unprivileged()[:1] == ("setpriv",)
 
 
 def _lines(file: Path) -> list[str]:

@@ -107,6 +107,7 @@ class Stack:
             raise StackError("CARTWRIGHT_STRIPE_API_BASE is set without CARTWRIGHT_STRIPE_API_KEY: set both or neither")
         return cls(
             home,
+            topic_prefix=variable("TOPIC_PREFIX") or "",
             postgres_admin_url=variable("POSTGRES_ADMIN_URL"),
             kafka_bootstrap=variable("KAFKA_BOOTSTRAP_SERVERS"),
             stripe_api_base=base or (_REAL_STRIPE if key else None),

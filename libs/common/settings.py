@@ -4,12 +4,14 @@ Names that nobody reads are refused by the command line, which knows what every 
 """
 
 import os
+import ssl
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, StringConstraints, field_validator
+from pydantic import Field, FilePath, SecretStr, StringConstraints, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from libs.common.addresses import address
 from libs.common.certificates import Roots
 
 PREFIX = "CARTWRIGHT_"
@@ -22,31 +24,87 @@ class SettingsError(Exception):
     """The environment is not usable as it is; the message says what to change."""
 
 
-class Settings(BaseSettings):
-    """What every service process reads."""
+class Reading(BaseSettings):
+    """What is read of a process's environment."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
+    @classmethod
+    def read(cls) -> Self:
+        """Read the process's environment. Raises SettingsError with one line that says what is wrong."""
+        read_files()
+        try:
+            return cls()
+        except ValueError as error:
+            problems: list[Any] = getattr(error, "errors", list)()
+            names = ", ".join(f"{PREFIX}{str(problem['loc'][0]).upper()} ({problem['msg']})" for problem in problems)
+            message = f"set these environment variables: {names or error}"
+            raise SettingsError(message) from error
+
+
+class KafkaLogin(Reading):
+    """How whoever connects to Kafka proves who he is: services, and the command line on a cluster that is not ours."""
+
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """`PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`."""
+    kafka_ssl_cafile: FilePath | None = None
+    """The authority that signed the brokers' certificates; the system's, unless set."""
+    kafka_ssl_keyfile: FilePath | None = None
+    """The key of our own certificate, where it is not in the same file."""
+    kafka_ssl_certfile: FilePath | None = None
+    """Our own certificate, for brokers that know their clients by it. Read when the process starts."""
+    kafka_sasl_username: str | None = None
+    """User."""
+    kafka_sasl_password: SecretStr | None = None
+    """Password."""
+    kafka_sasl_tokenfile: FilePath | None = None
+    """For `OAUTHBEARER`: the file in which something else keeps a valid token. It is read at each log-in."""
+    kafka_sasl_mechanism: Annotated[
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"], Field(validate_default=True)
+    ] = "SCRAM-SHA-512"
+    """`PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512` or `OAUTHBEARER`."""
+
+    @field_validator("kafka_ssl_cafile", "kafka_ssl_certfile")
+    @classmethod
+    def _is_a_certificate(cls, value: Path | None, others: ValidationInfo) -> Path | None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        try:
+            if value and others.field_name == "kafka_ssl_cafile":
+                context.load_verify_locations(value)
+            elif value:
+                context.load_cert_chain(value, others.data.get("kafka_ssl_keyfile"))
+        except OSError as error:  # of which OpenSSL's are some
+            message = f"{value} holds no certificate that can be used: {getattr(error, 'reason', None) or error}"
+            raise ValueError(message) from error
+        return value
+
+    @field_validator("kafka_sasl_mechanism")
+    @classmethod
+    def _has_what_it_proves_it_with(cls, value: str, others: ValidationInfo) -> str:
+        known = others.data
+        needed = ["tokenfile"] if value == "OAUTHBEARER" else ["username", "password"]
+        missing = [f"{PREFIX}KAFKA_SASL_{name.upper()}" for name in needed if not known.get(f"kafka_sasl_{name}")]
+        if known.get("kafka_security_protocol", "").startswith("SASL") and missing:
+            message = f"{value} needs {' and '.join(missing)}"
+            raise ValueError(message)
+        return value
+
+
+class Settings(KafkaLogin):
+    """What every service process reads."""
+
+    session_database_url: SecretStr | None = None
+    """The same as `DATABASE_URL`, past a pool that lends by the transaction: one connection of a process listens there."""
     database_url: SecretStr
-    """The service's database as its app role."""
+    """The service's database as its app role. Its parameters are libpq's, and `pooling` ([operations](docs/operations.md))."""
     relay_database_url: SecretStr | None = None
-    """Workers: the same database as its relay role."""
+    """Workers: the same database as its relay role, not through a pool that lends by the transaction."""
     database_connections: Annotated[int, Field(ge=4, le=1_000)] | None = None
     """So many connections its pool opens at most; unless set, 12 of an API process and 8 of a worker."""
     database_waiting: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000
     """So many may wait for one of them; whoever comes then is answered 503 at once."""
     kafka_bootstrap_servers: str
-    """The broker; `up` starts none then."""
-    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    """`PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`."""
-    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
-    """`PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`."""
-    kafka_sasl_username: str | None = None
-    """User."""
-    kafka_sasl_password: SecretStr | None = None
-    """Password."""
-    kafka_ssl_cafile: Path | None = None
-    """The authority that signed the broker's certificate."""
+    """The broker, or several with commas between: one that answers is enough. `up` starts none then."""
     topic_prefix: str = ""
     """Stands before every topic and consumer group."""
     issuer: str
@@ -100,6 +158,24 @@ class Settings(BaseSettings):
     adopt_new_log: bool = False
     """Workers: read a log that is not the one they knew without being told to, instead of waiting for an operator."""
 
+    @field_validator("database_url", "relay_database_url", "session_database_url")
+    @classmethod
+    def _has_its_sessions(cls, value: SecretStr | None, others: ValidationInfo) -> SecretStr | None:
+        if value is None or address(value.get_secret_value())[1] != "transaction":
+            return value
+        if others.field_name != "database_url":
+            message = "what is done there needs a session, and with pooling=transaction there is none: go past that pool"
+            raise ValueError(message)
+        if not others.data.get("session_database_url"):
+            message = f"with pooling=transaction nobody can listen: set {PREFIX}SESSION_DATABASE_URL too, past that pool"
+            raise ValueError(message)
+        return value
+
+    @property
+    def listening_url(self) -> str:
+        """Where a process listens for hints."""
+        return (self.session_database_url or self.database_url).get_secret_value()
+
     @field_validator("issuer_root_public_key")
     @classmethod
     def _is_a_root(cls, value: str) -> str:
@@ -110,18 +186,6 @@ class Settings(BaseSettings):
     def roots(self) -> Roots:
         """Whose word on signing keys is believed."""
         return Roots(self.issuer, self.issuer_root_public_key)
-
-    @classmethod
-    def read(cls) -> Self:
-        """Read the process's environment. Raises SettingsError with one line that says what is wrong."""
-        read_files()
-        try:
-            return cls()
-        except ValueError as error:
-            problems: list[Any] = getattr(error, "errors", list)()
-            names = ", ".join(f"{PREFIX}{str(problem['loc'][0]).upper()} ({problem['msg']})" for problem in problems)
-            message = f"set these environment variables: {names or error}"
-            raise SettingsError(message) from error
 
 
 def read_files() -> None:

@@ -11,10 +11,12 @@ from uuid import uuid4
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
+from deploy.local.kafka.client import require_broker
+from deploy.local.ports import spare_port
 from deploy.local.topics import Topic, create_topics
 from libs.common.messaging.relay.loop import TOPIC_REFUSED
 from tests.faults.outbox import WAITING, Writer, all_published, connected, delivered, unpublished_age, until
-from tests.shared.toy import TOPIC, Toy, seeded
+from tests.shared.toy import TOPIC, Toy, command, seeded
 
 
 @pytest.fixture
@@ -156,3 +158,21 @@ async def test_a_topic_that_grew_is_published_to_no_more_for_its_keys_would_chan
             await until(refused)
     _, records = await delivered(toy)
     assert [record.key for record in records] == [f"{tenant}:a".encode()]
+
+
+async def test_of_several_brokers_that_are_named_one_that_answers_is_enough(
+    toy: Toy, admin_url: str, bootstrap_servers: str
+) -> None:
+    named = f"127.0.0.1:{spare_port()}, {bootstrap_servers},127.0.0.1:{spare_port()}"
+    await require_broker(named)
+    several, tenant, counter = Toy(admin_url, named, toy.prefix), uuid4(), uuid4()
+    await create_topics(named, [Topic("later.v1", "toy", partitions=1, replication=1, settings={})], toy.prefix)
+
+    async def consumed() -> bool:
+        return (await toy.totals([tenant]))["applied"] == 3
+
+    async with several.shell() as shell, several.relay("one"), several.member(shell):
+        for _ in range(3):
+            await shell.execute(command(tenant, counter))
+        await until(consumed)
+    assert await toy.totals([tenant]) == {"committed": 3, "applied": 3, "violations": 0}

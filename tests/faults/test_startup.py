@@ -89,7 +89,7 @@ def _through(url: str, port: int) -> str:
 
 @asynccontextmanager
 async def worker(
-    app_url: str, relay_url: str, servers: str, prefix: str
+    app_url: str, relay_url: str, servers: str, prefix: str, **more: str
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
     """The payments service's worker as it is served, and where it answers operators."""
     port = free_port()
@@ -107,6 +107,7 @@ async def worker(
         "STRIPE_API_KEY": "sk_test_nobody",
         "STRIPE_WEBHOOK_SECRET": "whsec_" + "t" * 32,
         "MASTER_KEY": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+        **more,
     }
     process = await asyncio.create_subprocess_exec(
         *python("deploy.cli", "serve", "payments", "worker"),
@@ -199,3 +200,32 @@ async def test_a_worker_told_to_leave_while_it_waits_leaves_and_one_with_a_wrong
     async with worker(wrong, wrong, bootstrap_servers, "") as (process, _):
         _, told = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
         assert (process.returncode, b"cannot connect with the given database URL" in told) == (3, True)
+
+
+async def test_a_worker_whom_the_broker_does_not_let_in_says_so_when_it_is_asked_whether_it_is_ready(
+    place: Place, bootstrap_servers: str, fresh_prefix: Callable[[str], str]
+) -> None:
+    # The broker of the tests asks nobody who he is, so whoever says it is turned away.
+    who = {"KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT", "KAFKA_SASL_USERNAME": "payments", "KAFKA_SASL_PASSWORD": "guessed"}
+    servers = (place.url("app"), place.url("relay"), bootstrap_servers, fresh_prefix("refused"))
+    async with worker(*servers, **who) as (_, url), aiohttp.ClientSession() as session:
+
+        async def told() -> bool:
+            _, missing = await _asked(session, f"{url}/readyz")
+            return any(each.startswith("the broker refuses: payments is not let in: ") for each in missing)
+
+        await _until(told)
+
+
+async def test_a_worker_whose_address_names_a_file_that_is_not_there_ends_with_one_line(
+    place: Place, bootstrap_servers: str, fresh_prefix: Callable[[str], str]
+) -> None:
+    url = f"{place.url('app')}?sslmode=verify-full&sslrootcert=/nowhere/ca.pem"
+    async with worker(url, place.url("relay"), bootstrap_servers, fresh_prefix("refused")) as (process, _):
+        assert process.stderr is not None
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            said = (await process.stderr.read()).decode()
+            assert await process.wait() == 3
+    [line] = said.splitlines()
+    assert line.startswith("cartwright: payments worker: set these environment variables: CARTWRIGHT_DATABASE_URL (")
+    assert line.endswith("its sslrootcert names /nowhere/ca.pem, which cannot be read: No such file or directory)")

@@ -37,9 +37,9 @@ class Process:
             self.child.stdout.close()
 
 
-def started(state: Path) -> Process:
+def started(state: Path, *options: str) -> Process:
     """Start a fake on a free port and wait for the line that names it."""
-    command = [sys.executable, "-m", "deploy.local.fake_stripe", "--port", "0", "--state", str(state)]
+    command = [sys.executable, "-m", "deploy.local.fake_stripe", "--port", "0", "--state", str(state), *options]
     child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     line = child.stdout.readline()

@@ -139,6 +139,10 @@ class Toy:
     def url(self, role: Any) -> str:
         return database_url(self.admin_url, SERVICE, role, self.prefix)
 
+    @property
+    def listening_url(self) -> str:
+        return self.url("app")
+
     async def as_admin(self) -> asyncpg.Connection:
         """Past every policy: what is parked shows itself to its tenants and the platform alone."""
         return await asyncpg.connect(f"{self.admin_url.rpartition('/')[0]}/{self.prefix}{SERVICE}")
@@ -175,7 +179,7 @@ class Toy:
     @asynccontextmanager
     async def shell(self) -> AsyncIterator[Shell]:
         database = await Database.connect(self.url("app"), application="toy", size=20)
-        hints = Hints(self.url("app"))
+        hints = Hints(self.listening_url)
         await hints.start()
         try:
             yield Shell(database, (COUNTERS, TALLIES), HANDLERS, service=SERVICE, hints=hints)
@@ -185,7 +189,7 @@ class Toy:
 
     @asynccontextmanager
     async def relay(self, name: str) -> AsyncIterator["asyncio.Task[None]"]:
-        hints = Hints(self.url("app"))
+        hints = Hints(self.listening_url)
         await hints.start()
         relay = Relay(self.url("relay"), database=SERVICE, broker=Broker(self.settings), hints=hints)
         relay._owner = name

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -141,14 +142,14 @@ def _shortened(name: str) -> str:
 
 
 def _tell_how_to_look_around(stack: StackDescription, client: Client, *, keep: bool) -> None:
-    orders = f"{stack.door('checkout')}/v1/orders"
+    orders, secret = f"{stack.door('checkout')}/v1/orders", shlex.quote(str(client.secret_file))
     print("\nLook around:" if keep else "\nLook around with ./cartwright up, then:")
     if stack.gateway_url:
         print(f"  gateway   {stack.gateway_url}")
     for name, service in stack.services.items():
         print(f"  {name:<9} {service.url}")
     print(
-        f"  TOKEN=$(curl -s {stack.door('identity')}/oauth/token -u {client.client_id}:$(cat {client.secret_file}) \\\n"
+        f"  TOKEN=$(curl -s {stack.door('identity')}/oauth/token -u {client.client_id}:$(cat {secret}) \\\n"
         "    -d grant_type=client_credentials | python3 -c 'import json, sys; print(json.load(sys.stdin)[\"access_token\"])')\n"
         f'  curl -s "{orders}?limit=1" -H "Authorization: Bearer $TOKEN"'
     )

@@ -2,37 +2,31 @@
 
 import asyncio
 import logging
-import ssl
 from typing import Any, Final
 
-from deploy.local.environment import variable
 from deploy.local.errors import StackError
-from deploy.local.principals import MECHANISM
 
 _POLL_SECONDS: Final = 0.05
 
 
 def client_options() -> dict[str, Any]:
     """Return the connection options for aiokafka that the user's variables ask for, for a cluster that is not ours."""
-    protocol = variable("KAFKA_SECURITY_PROTOCOL") or "PLAINTEXT"
-    options: dict[str, Any] = {"security_protocol": protocol}
-    if protocol.endswith("SSL"):
-        options["ssl_context"] = ssl.create_default_context(cafile=variable("KAFKA_SSL_CAFILE"))
-    if protocol.startswith("SASL"):
-        options |= {
-            "sasl_mechanism": variable("KAFKA_SASL_MECHANISM") or MECHANISM,
-            "sasl_plain_username": variable("KAFKA_SASL_USERNAME"),
-            "sasl_plain_password": variable("KAFKA_SASL_PASSWORD"),
-        }
-    return options
+    from libs.common.messaging.login import login  # aiokafka is loaded where it is needed
+    from libs.common.settings import KafkaLogin, SettingsError
+
+    try:
+        return login(KafkaLogin.read())
+    except SettingsError as error:
+        raise StackError(str(error)) from error
 
 
 async def ready(bootstrap_servers: str, *, seconds: float, **options: Any) -> None:
     """Return when the cluster answers with at least one broker; TimeoutError when it does not in time."""
-    host, _, port = bootstrap_servers.partition(",")[0].rpartition(":")
+    named = [each.strip().rpartition(":") for each in bootstrap_servers.split(",")]
+    places = [(host.strip("[]"), int(port)) for host, _, port in named]
     async with asyncio.timeout(seconds):
         # A bare connection first: it is far cheaper than a client, and refused for most of the start.
-        while not await _listening(host, int(port)):  # noqa: ASYNC110 - another process tells no event
+        while not any([await _listening(host, port) for host, port in places]):  # noqa: ASYNC110 - another process tells no event
             await asyncio.sleep(_POLL_SECONDS)
         while not await _serving(bootstrap_servers, options):  # noqa: ASYNC110 - as above
             await asyncio.sleep(_POLL_SECONDS)
@@ -63,8 +57,16 @@ async def _serving(bootstrap_servers: str, options: dict[str, Any]) -> bool:
 
 
 async def require_broker(bootstrap_servers: str) -> None:
-    """Check that the given cluster answers, for a stack that does not start its own."""
+    """Check that the given cluster answers, and lets us in, for a stack that does not start its own."""
+    from aiokafka.conn import collect_hosts
+
+    from libs.common.messaging.login import refused_at
+
+    options = client_options()
     try:
-        await ready(bootstrap_servers, seconds=10, **client_options())
+        await ready(bootstrap_servers, seconds=10, **options)
     except (TimeoutError, ValueError) as error:
+        for host, port, _ in collect_hosts(bootstrap_servers):
+            if options["security_protocol"] != "PLAINTEXT" and (reason := await refused_at(host, port, options)):
+                raise StackError(f"Kafka at {host}:{port} does not let us in: {reason}") from error
         raise StackError(f"no Kafka answers at {bootstrap_servers}: see CARTWRIGHT_KAFKA_BOOTSTRAP_SERVERS") from error

@@ -113,4 +113,11 @@ def cluster_properties(listeners: Listeners) -> dict[str, str]:
 def server_properties(data: Path, listeners: Listeners) -> str:
     """Return the configuration file of the embedded broker."""
     properties = cluster_properties(listeners) | _SMALL | {"log.dirs": str(data)}
-    return "".join(f"{name}={value}\n" for name, value in properties.items())
+    return "".join(f"{name}={_escaped(value)}\n" for name, value in properties.items())
+
+
+def _escaped(value: str) -> str:
+    """A value as Java reads a file of properties: in Latin-1, with all that is not ASCII written out in UTF-16."""
+    units = value.replace("\\", r"\\").encode("utf-16-be")
+    found = [int.from_bytes(units[at : at + 2]) for at in range(0, len(units), 2)]
+    return "".join(chr(unit) if unit < 128 else f"\\u{unit:04x}" for unit in found)

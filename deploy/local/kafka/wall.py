@@ -30,6 +30,18 @@ async def plan(admin: "KafkaAdmin", access: Access, prefix: str = "", *, anonymo
     return Plan(frozenset(wanted - found), frozenset(ours - wanted))
 
 
+async def provide_rights(options: Mapping[str, Any], access: Access, prefix: str = "", *, changes: bool) -> Plan:
+    """Have exactly these rights, and answer what was otherwise; unless there shall be `changes`, only answer."""
+    from deploy.local.kafka.admin import kafka_admin  # aiokafka is loaded where it is needed
+
+    async with kafka_admin(**options) as admin:
+        change = await plan(admin, access, prefix)
+        if changes:
+            await admin.revoke(change.surplus)
+            await admin.grant(change.missing)
+    return change
+
+
 async def raise_wall(
     options: Mapping[str, Any],
     access: Access,

@@ -11,6 +11,7 @@ Alembic's.
 
 from libs.common.database.connections import PLANNING, SHED, Database
 from libs.common.database.migrations import SERVICES, alembic_config, migrate, run_migrations
+from libs.common.database.opening import opened
 from libs.common.database.passing import (
     NEVER_PASSING,
     PASSING,
@@ -44,6 +45,7 @@ __all__ = [
     "fetch",
     "migrate",
     "never_passes",
+    "opened",
     "passes_by_itself",
     "poll",
     "run_migrations",

@@ -10,6 +10,7 @@ from uuid import UUID
 import asyncpg
 
 from libs.common.database import wire
+from libs.common.database.opening import UNCONNECTED, opened, unconnected
 from libs.common.database.wire import Connection
 from libs.common.errors import OverloadedError, UnavailableError
 from libs.common.telemetry import Counter
@@ -126,18 +127,19 @@ class Database:
         """
         limits = {"lock_timeout": "5s", "statement_timeout": "20s", "idle_in_transaction_session_timeout": "20s"}
         connect = partial(
-            wire.connect if rides else asyncpg.connect,
+            opened,
             url,
+            connect=wire.connect if rides else None,
             command_timeout=30,
-            server_settings={"application_name": application, **PLANNING, **limits},
+            settings={"application_name": application, **PLANNING, **limits},
             **PREPARED,
         )
         pool = Pool(connect, size, most_waiting)
         try:
             for connection in [await pool.take() for _ in range(least)]:
                 pool.give_back(connection)
-        except (OSError, TimeoutError, asyncpg.PostgresError) as error:
-            raise UnavailableError("database-unavailable", f"cannot connect with the given database URL: {error}") from error
+        except UNCONNECTED as error:
+            raise unconnected(error) from error
         return cls(pool)
 
     async def close(self) -> None:
@@ -170,7 +172,7 @@ class Database:
     async def _taken(self) -> Connection:
         try:
             return await self.pool.take()
-        except (OSError, TimeoutError, asyncpg.PostgresError) as error:
+        except UNCONNECTED as error:
             raise UnavailableError("database-unavailable", "the database does not answer; try again shortly") from error
 
 

@@ -35,6 +35,8 @@ def run_migrations(metadata: "MetaData") -> None:
     from sqlalchemy.ext.asyncio import create_async_engine
     from sqlalchemy.pool import NullPool
 
+    from libs.common.database.opening import UNCONNECTED, Connection, opened, unconnected
+
     def run(connection: Any) -> None:
         connection.execute(text("SET lock_timeout = '3s'"))
         context.configure(connection=connection, target_metadata=metadata, include_name=_not_the_kernel)
@@ -42,9 +44,15 @@ def run_migrations(metadata: "MetaData") -> None:
             context.run_migrations()
         connection.commit()
 
+    async def connect() -> Connection:
+        try:
+            return await opened(context.config.attributes["owner_url"], settings={"application_name": "migrate"})
+        except UNCONNECTED as error:
+            raise unconnected(error) from error
+
     async def main() -> None:
-        url = context.config.attributes["owner_url"].replace("postgresql://", "postgresql+asyncpg://", 1)
-        engine = create_async_engine(url, poolclass=NullPool)
+        # The driver reads the address itself: SQLAlchemy knows neither several servers nor how they are trusted.
+        engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
         async with engine.connect() as connection:
             await connection.run_sync(run)
         await engine.dispose()

@@ -1,7 +1,6 @@
 """How this process reaches Kafka: addresses, credentials, topic names, and the one right way to make each client."""
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -9,9 +8,10 @@ from uuid import UUID
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka import errors as kafka
-from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.conn import collect_hosts
 from aiokafka.errors import StaleMetadata
 
+from libs.common.messaging.login import REFUSALS, about, login, refused_at
 from libs.common.messaging.reading import Consumer, Unreadable, note_of
 from libs.common.telemetry import Counter
 
@@ -23,15 +23,6 @@ if TYPE_CHECKING:
 START_SECONDS = 10
 FOLLOW_MS = 10_000
 """How long a follower waits for news; they come at once, and nobody else is waited for."""
-
-REFUSALS: tuple[type[Exception], ...] = (
-    kafka.TopicAuthorizationFailedError,
-    kafka.GroupAuthorizationFailedError,
-    kafka.ClusterAuthorizationFailedError,
-    kafka.SaslAuthenticationFailed,
-    kafka.UnsupportedSaslMechanismError,
-)
-"""The broker is there, and does not let us: no time heals it, somebody has to grant a right or correct a secret."""
 
 DENIED = Counter("cartwright_broker_refused_total", "Times that the broker denied us what our work needs", ["what"])
 
@@ -49,6 +40,8 @@ class Broker:
     def __init__(self, settings: "Settings") -> None:
         self.bootstrap_servers = settings.kafka_bootstrap_servers
         self.prefix = settings.topic_prefix
+        self.denied: dict[str, str] = {}
+        """What the broker denied us when it was last asked, by the work that it was for."""
         self._partitions: dict[str, int] = {}
         self._settings = settings
 
@@ -57,20 +50,9 @@ class Broker:
         return self.prefix + name
 
     @property
-    def security(self) -> dict[str, Any]:
-        """The arguments of any aiokafka client that say how to prove who we are."""
-        settings = self._settings
-        arguments: dict[str, Any] = {"security_protocol": settings.kafka_security_protocol}
-        if settings.kafka_security_protocol.endswith("SSL"):
-            arguments["ssl_context"] = ssl.create_default_context(cafile=settings.kafka_ssl_cafile)
-        if settings.kafka_security_protocol.startswith("SASL"):
-            password = settings.kafka_sasl_password
-            arguments |= {
-                "sasl_mechanism": settings.kafka_sasl_mechanism,
-                "sasl_plain_username": settings.kafka_sasl_username,
-                "sasl_plain_password": password.get_secret_value() if password else None,
-            }
-        return arguments
+    def client(self) -> dict[str, Any]:
+        """The arguments of any aiokafka client that say where to connect, and how to prove who we are."""
+        return {"bootstrap_servers": self.bootstrap_servers, **login(self._settings)}
 
     async def producer(self) -> AIOKafkaProducer:
         """An idempotent producer that waits for every replica. One that failed is thrown away, never reused.
@@ -78,14 +60,13 @@ class Broker:
         Raises BrokerRefusedError when the broker does not know us, or lets us write nowhere.
         """
         producer = AIOKafkaProducer(
-            bootstrap_servers=self.bootstrap_servers,
             enable_idempotence=True,
             acks="all",
             linger_ms=0,
             max_batch_size=950_000,
             max_request_size=1_000_000,
             request_timeout_ms=10_000,
-            **self.security,
+            **self.client,
         )
         try:
             async with asyncio.timeout(START_SECONDS):
@@ -103,31 +84,28 @@ class Broker:
         A client that is not let in says only that it cannot connect. So it is tried once more, and heard why.
         """
         if isinstance(error, REFUSALS):
-            return f"{type(error).__name__.removesuffix('Error')} {_about(error)}".strip()
-        if not isinstance(error, kafka.KafkaConnectionError) or not self._settings.kafka_security_protocol.startswith("SASL"):
+            return f"{type(error).__name__.removesuffix('Error')} {about(error)}".strip()
+        if not isinstance(error, kafka.KafkaConnectionError) or self._settings.kafka_security_protocol == "PLAINTEXT":
             return None
         for host, port, _ in collect_hosts(self.bootstrap_servers):
-            try:
-                connection = await create_conn(host, port, request_timeout_ms=START_SECONDS * 1000, **self.security)
-            except REFUSALS as refused:
-                return f"{self._settings.kafka_sasl_username} is not let in: {_about(refused) or type(refused).__name__}"
-            except (kafka.KafkaError, OSError, TimeoutError):
-                continue
-            connection.close()
+            if reason := await refused_at(host, port, login(self._settings)):
+                return reason
         return None
 
     async def denies(self, error: BaseException, *, work: str, line: str, action: str) -> bool:
         """Whether this error comes from what the broker denies us; then that is counted, and told by a line of this name."""
         reason = await self.refusal(error)
         if reason is None:
+            self.denied.pop(work, None)
             return False
+        self.denied[work] = reason
         DENIED.labels(work).inc()
         log.error(line, reason=reason, action=action)
         return True
 
     def reader(self, *topics: str, **options: Any) -> Consumer:
         """A consumer without a group, which has yet to be started."""
-        return Consumer(*topics, bootstrap_servers=self.bootstrap_servers, enable_auto_commit=False, **options, **self.security)
+        return Consumer(*topics, enable_auto_commit=False, **options, **self.client)
 
     async def partition_count(self, producer: AIOKafkaProducer, topic: str) -> int:
         """How many partitions a topic has. Fixed before its first use: keys would move if it changed."""
@@ -176,8 +154,3 @@ def _report_unreadable(topic: str, partition: int, note: Unreadable) -> None:
 async def _demand_same(consumer: Consumer, known: Mapping[str, UUID | None]) -> None:
     if await consumer.topic_ids(known) != known:
         raise StaleMetadata("a topic was made anew")
-
-
-def _about(error: BaseException) -> str:
-    """What an error of the broker's is about: a topic, a group, or its own words."""
-    return " ".join(str(each) for each in error.args if each)

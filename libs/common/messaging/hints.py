@@ -8,9 +8,7 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
-import asyncpg
-
-from libs.common.database import WHATEVER_IT_SAYS, poll
+from libs.common.database import WHATEVER_IT_SAYS, opened, poll
 
 CHANNEL = "cartwright"
 COALESCE_SECONDS = 0.002
@@ -120,7 +118,7 @@ class Hints:
 
     async def _serve(self) -> None:
         """One connection's life. Whoever waits polls until there is the next."""
-        connection = await asyncpg.connect(self._url, server_settings={"synchronous_commit": "off", "application_name": "hints"})
+        connection = await opened(self._url, settings={"synchronous_commit": "off", "application_name": "hints"})
         try:
             if self._listen:
                 await connection.add_listener(CHANNEL, self._received)

@@ -68,7 +68,7 @@ async def _run(parts: ServiceParts, settings: Settings, ops_port: int) -> None:
             most_waiting=settings.database_waiting,
         )
         stack.push_async_callback(database.close)
-        hints = Hints(url)
+        hints = Hints(settings.listening_url)
         await hints.start()
         stack.push_async_callback(hints.close)
         shell, keys, revocations = parts.shell(database, hints, "api"), Keys(settings.jwks_url, settings.roots), Revocations()

@@ -7,10 +7,9 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 
-import asyncpg
 import structlog
 
-from libs.common.database import Connection
+from libs.common.database import Connection, opened
 from libs.common.revocations import Revocations
 from libs.common.settings import Settings
 from libs.common.telemetry import configure_logging
@@ -85,7 +84,7 @@ class DatabaseReady:
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
             settings = {"application_name": f"{self._application}-ready"}
-            self._connection = await asyncpg.connect(self._url, timeout=ANSWER_SECONDS, server_settings=settings)
+            self._connection = await opened(self._url, timeout=ANSWER_SECONDS, settings=settings)
         return self._connection
 
     def close(self) -> None:

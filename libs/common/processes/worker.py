@@ -76,7 +76,7 @@ async def _run(parts: ServiceParts, settings: Settings) -> None:
             url, application=f"{parts.name}-worker", size=settings.database_connections or POOL_SIZE, least=0
         )
         stack.push_async_callback(database.close)
-        hints = Hints(url)
+        hints = Hints(settings.listening_url)
         await hints.start()
         stack.push_async_callback(hints.close)
         work = _Work(parts, settings, database, hints, settings.relay_database_url.get_secret_value())
@@ -181,6 +181,7 @@ class _Work:
 
         async def let_in() -> str | None:
             refused = [f"{inbox.group}: {inbox.refused}" for inbox in self._inboxes if inbox.refused]
+            refused += [reason for work, reason in self.broker.denied.items() if work == "consume"]
             return f"the broker refuses: {'; '.join(refused)}" if refused else None
 
         async def revocations_ready() -> str | None:
@@ -252,6 +253,7 @@ async def _consume(kafka: KafkaBroker, broker: Broker) -> None:
             await kafka.stop()
             await asyncio.sleep(1)
         else:
+            broker.denied.pop("consume", None)
             return
 
 

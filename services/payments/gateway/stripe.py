@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
@@ -29,6 +28,7 @@ from services.payments.gateway.accounts import Credentials
 from services.payments.gateway.limits import Guard
 from services.payments.gateway.protocol import GatewayUnavailableError
 from services.payments.gateway.reading import is_live
+from services.payments.gateway.way import proxy_to, trusted
 
 if TYPE_CHECKING:
     from stripe.params import (
@@ -86,8 +86,8 @@ class Stripe:
         would pass for one that was sent.
         """
         if self._transport is None:
-            trusted = ssl.create_default_context(cafile=stripe.ca_bundle_path)
-            self._transport = stripe.AIOHTTPClient(timeout=self._timeout, connector=TCPConnector(limit=0, ssl=trusted))
+            connector = TCPConnector(limit=0, ssl=trusted(stripe.ca_bundle_path))
+            self._transport = stripe.AIOHTTPClient(self._timeout, connector=connector, proxy=proxy_to(self.api_base))
         return self._transport
 
     def default_limits(self, credentials: Credentials) -> Limits:

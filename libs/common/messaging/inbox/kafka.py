@@ -1,6 +1,6 @@
 """FastStream as the inbox uses it: a connection, a listener, and a parser that nothing can break."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -8,7 +8,6 @@ from aiokafka import TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import KafkaError
 from faststream.kafka import KafkaBroker, KafkaMessage
-from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
 from libs.common.messaging.broker import Broker
 from libs.common.messaging.envelope import KafkaRecord
@@ -16,20 +15,23 @@ from libs.common.messaging.reading import Consumer
 
 
 class _Kafka(KafkaBroker):
-    """FastStream's broker, whose subscribers read with our consumer."""
+    """FastStream's broker, whose subscribers read with our consumer, from where and as whom our other clients do."""
+
+    def __init__(self, ours: Broker, **options: Any) -> None:
+        super().__init__(ours.bootstrap_servers, **options)
+        self._ours = ours
 
     async def _connect(self) -> Callable[..., Consumer]:
         made = await super()._connect()
         config = self.config.broker_config
-        config.builder = partial(Consumer, **made.keywords)  # type: ignore[attr-defined]  # it is a partial, typed as less
+        config.builder = partial(Consumer, **made.keywords | self._ours.client)  # type: ignore[attr-defined]  # it is a partial, typed as less
         return config.builder
 
 
 def kafka_broker(broker: Broker) -> KafkaBroker:
     """FastStream's broker on our cluster. It never creates a topic, and publishes nothing: that is the relay's."""
     return _Kafka(
-        broker.bootstrap_servers,
-        security=_security(broker.security),
+        broker,
         logger=None,
         consumer_only=True,
         # There is nothing to inject, and looking for it costs two thread hand-overs a poll.
@@ -38,17 +40,6 @@ def kafka_broker(broker: Broker) -> KafkaBroker:
         graceful_timeout=15,
         allow_auto_create_topics=False,
     )
-
-
-def _security(arguments: Mapping[str, Any]) -> BaseSecurity:
-    """The same credentials in FastStream's words."""
-    context = arguments.get("ssl_context")
-    if not arguments["security_protocol"].startswith("SASL"):
-        return BaseSecurity(ssl_context=context)
-    mechanism = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}[
-        arguments["sasl_mechanism"]
-    ]
-    return mechanism(username=arguments["sasl_plain_username"], password=arguments["sasl_plain_password"], ssl_context=context)
 
 
 class Assignment(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types

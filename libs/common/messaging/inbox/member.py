@@ -21,12 +21,13 @@ from faststream.kafka import KafkaBroker
 
 from libs.common.database import Database
 from libs.common.messaging.batch import Applied, Batch
-from libs.common.messaging.broker import DENIED, REFUSALS
+from libs.common.messaging.broker import DENIED
 from libs.common.messaging.envelope import KafkaRecord, Reader
 from libs.common.messaging.inbox.kafka import Assignment, parse, records_of, tell_failed_polls
 from libs.common.messaging.inbox.lanes import LANES, Lanes
 from libs.common.messaging.inbox.positions import IDLE_SECONDS, Positions
 from libs.common.messaging.inbox.stored import StoredPositions
+from libs.common.messaging.login import REFUSALS
 from libs.common.messaging.ordering import Read
 from libs.common.messaging.reading import Consumer
 from libs.common.telemetry import Gauge

@@ -9,9 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-import asyncpg
-
-from libs.common.database import PLANNING, Connection
+from libs.common.database import PLANNING, Connection, opened
 from libs.common.messaging.relay.publisher import Refusal
 from libs.common.messaging.relay.window import CHUNK, FAIR, Window, beyond
 from libs.common.messaging.schema import KEEP_DECIDED
@@ -265,12 +263,12 @@ class Cursor:
 @asynccontextmanager
 async def connection(url: str, *, synchronous_commit: str, statement_seconds: int = 30) -> AsyncIterator[Connection]:
     """One of a relay's sessions, on a server that can be written to. It holds nothing open for long."""
-    opened = await asyncpg.connect(
+    session = await opened(
         url,
         timeout=10,
         command_timeout=statement_seconds + 5,
         target_session_attrs="read-write",
-        server_settings={
+        settings={
             "application_name": "relay",
             "enable_seqscan": "off",
             "synchronous_commit": synchronous_commit,
@@ -281,9 +279,9 @@ async def connection(url: str, *, synchronous_commit: str, statement_seconds: in
         },
     )
     try:
-        yield opened
+        yield session
     finally:
-        opened.terminate()
+        session.terminate()
 
 
 def _bounds(snapshot: str) -> tuple[str, list[str]]:

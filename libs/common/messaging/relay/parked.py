@@ -20,7 +20,7 @@ from uuid import UUID
 import asyncpg
 
 from libs.common.clock import rfc3339
-from libs.common.database import Connection
+from libs.common.database import Connection, opened
 from libs.common.errors import MalformedError, NotFoundError
 from libs.common.messaging.audit import Act, append
 from libs.common.messaging.headers import unpack
@@ -113,7 +113,7 @@ class OutboxParked:
     @asynccontextmanager
     async def _relay(self) -> AsyncIterator[Connection]:
         """Operators are rare: a connection each time, under the role that may see these rows."""
-        relay = await asyncpg.connect(self._url, timeout=5, command_timeout=10, server_settings={"application_name": "operator"})
+        relay = await opened(self._url, timeout=5, command_timeout=10, settings={"application_name": "operator"})
         try:
             yield relay
         finally:

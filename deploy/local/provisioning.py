@@ -1,0 +1,110 @@
+"""Makes what a deployment stands on, on servers that are there: databases and roles, topics, and rights at the broker."""
+
+from collections.abc import AsyncIterator, Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Literal, get_args
+
+from deploy.local import databases
+from deploy.local.access import declared_access
+from deploy.local.databases import ROLES, Role, database_url
+from deploy.local.environment import variable
+from deploy.local.errors import StackError
+from deploy.local.kafka.client import client_options
+from deploy.local.kafka.wall import provide_rights
+from deploy.local.topics import Topic, declared_topics, provide_topics
+from services import SERVICES
+
+Part = Literal["databases", "topics", "rights"]
+PARTS: Final[tuple[Part, ...]] = get_args(Part)
+
+_SECRETS: Final[dict[Role, tuple[str, str]]] = {
+    "app": ("", "database-url"),
+    "relay": ("", "relay-database-url"),
+    "owner": ("-owner", "owner-database-url"),
+}
+"""Where each role's address lies: what the chart calls the Secret, after the service's name, and the key in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be there."""
+
+    parts: Collection[Part] = PARTS
+    partitions: int | None = None
+    """Of every topic that is declared with more than one; as declared for production unless set."""
+    replication: int | None = None
+    min_in_sync: int | None = None
+    secrets: Path | None = None
+    """Where the roles' addresses are written."""
+
+    def topics(self) -> list[Topic]:
+        """The declared ones, as they are wanted here."""
+        return [self._wanted(topic) for topic in declared_topics(where="production")]
+
+    def _wanted(self, topic: Topic) -> Topic:
+        settings = dict(topic.settings)
+        if self.min_in_sync is not None:
+            settings["min.insync.replicas"] = str(self.min_in_sync)
+        partitions = topic.partitions if topic.partitions == 1 else self.partitions or topic.partitions
+        return replace(topic, partitions=partitions, replication=self.replication or topic.replication, settings=settings)
+
+
+async def provision(wanted: Wanted, *, changes: bool) -> AsyncIterator[str]:
+    """Yield what is lacking, a line each, and see to it; unless there shall be `changes`, only yield.
+
+    A line begins with `+` (made), `~` (changed), `-` (taken away) or `!` (not done: somebody else has to).
+    """
+    if "databases" in wanted.parts:
+        async for line in _of_databases(wanted, changes=changes):
+            yield line
+    if {"topics", "rights"} & {*wanted.parts}:
+        async for line in _of_the_broker(wanted, changes=changes):
+            yield line
+
+
+async def _of_databases(wanted: Wanted, *, changes: bool) -> AsyncIterator[str]:
+    admin_url = _required("POSTGRES_ADMIN_URL", "databases")
+    for service in SERVICES:
+        for step in await (databases.provision if changes else databases.plan)(admin_url, service):
+            yield f"+ {step}" if step.is_ours else f"! {step} (a superuser has to)"
+    for file, url in _addresses(wanted.secrets, admin_url):
+        if not file.exists() or file.read_text() != url:
+            yield f"+ {file}"
+            if changes:
+                _write(file, url)
+
+
+async def _of_the_broker(wanted: Wanted, *, changes: bool) -> AsyncIterator[str]:
+    broker: dict[str, Any] = {"bootstrap_servers": _required("KAFKA_BOOTSTRAP_SERVERS", "topics and rights"), **client_options()}
+    prefix = variable("TOPIC_PREFIX") or ""
+    if "topics" in wanted.parts:
+        for difference in await provide_topics(topics=wanted.topics(), prefix=prefix, changes=changes, **broker):
+            for line in difference.lines():
+                yield line
+    if "rights" in wanted.parts:
+        for line in (await provide_rights(broker, declared_access(), prefix, changes=changes)).lines():
+            yield line
+
+
+def _addresses(folder: Path | None, admin_url: str) -> list[tuple[Path, str]]:
+    if folder is None:
+        return []
+    return [
+        (folder / f"{service}{_SECRETS[role][0]}" / _SECRETS[role][1], database_url(admin_url, service, role))
+        for service in SERVICES
+        for role in ROLES
+    ]
+
+
+def _write(file: Path, content: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    file.touch(mode=0o600)
+    file.write_text(content)
+
+
+def _required(name: str, what: str) -> str:
+    value = variable(name)
+    if value is None:
+        raise StackError(f"set CARTWRIGHT_{name}, where {what} are to be; --only names what shall be seen to")
+    return value

@@ -1,0 +1,242 @@
+"""A broker that asks who comes, in each of the ways that others' brokers do: a real one, with TLS and all that it can ask for."""
+
+import base64
+import json
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+import pytest_asyncio
+
+from deploy.local.errors import StackError
+from deploy.local.infrastructure import BROKER_PORTS
+from deploy.local.kafka.admin import kafka_admin
+from deploy.local.kafka.client import ready, require_broker
+from deploy.local.kafka.cluster import java_environment, write_cluster
+from deploy.local.kafka.install import installed
+from deploy.local.kafka.listeners import ADMIN, Listeners, admin_options, sasl_listener
+from deploy.local.ports import HOST, choose_ports
+from deploy.local.processes import Child, dying_with_parent
+from deploy.local.state import Home
+from deploy.local.topics import Topic, create_topics
+from libs.common.messaging.broker import Broker, BrokerRefusedError
+from libs.common.messaging.inbox import kafka_broker
+from libs.common.settings import KafkaLogin, SettingsError
+from tests.shared.certificates import Authority, Certified
+
+if TYPE_CHECKING:
+    from faststream.kafka import KafkaMessage
+
+    from libs.common.settings import Settings
+
+TOPIC, USER, SECRET = "asked.v1", "cart", "known to cart and the broker"
+UNSECURED = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required"
+
+
+@dataclass(frozen=True, slots=True)
+class Doors(Listeners):
+    """Two listeners more, both with TLS: `ASKING` wants to be shown something, and `MUTUAL` a certificate."""
+
+    asking_port: int = 0
+    mutual_port: int = 0
+    files: Path = Path()
+
+    def properties(self) -> dict[str, str]:
+        own = Listeners.properties(self)
+        more = f",ASKING://{HOST}:{self.asking_port},MUTUAL://{HOST}:{self.mutual_port}"
+        module = "org.apache.kafka.common.security.plain.PlainLoginModule"
+        scram = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+        asking = "listener.name.asking"
+        return own | {
+            "listeners": own["listeners"] + more,
+            "advertised.listeners": own["advertised.listeners"] + more,
+            "listener.security.protocol.map": own["listener.security.protocol.map"] + ",ASKING:SASL_SSL,MUTUAL:SSL",
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.location": str(self.files / "broker.both.pem"),
+            "ssl.truststore.type": "PEM",
+            "ssl.truststore.location": str(self.files / "trusted.pem"),
+            "listener.name.mutual.ssl.client.auth": "required",
+            f"{asking}.sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER",
+            f"{asking}.plain.sasl.jaas.config": f'{module} required user_{USER}="{SECRET}";',
+            f"{asking}.scram-sha-256.sasl.jaas.config": scram,
+            f"{asking}.scram-sha-512.sasl.jaas.config": scram,
+            # Kafka's own judge of tokens without a signature: it looks at who it is and until when, as those with one do.
+            f"{asking}.oauthbearer.sasl.jaas.config": f"{UNSECURED};",
+            "allow.everyone.if.no.acl.found": "true",
+        }
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """The broker, and what is needed to be let in."""
+
+    doors: Doors
+    authority: Authority
+    other: Authority
+    member: Certified
+    stranger: Certified
+
+    def settings(self, door: str, **chosen: Any) -> dict[str, Any]:
+        protocol, port = {"asking": ("SASL_SSL", self.doors.asking_port), "mutual": ("SSL", self.doors.mutual_port)}[door]
+        return {
+            "kafka_bootstrap_servers": f"{HOST}:{port}",
+            "kafka_security_protocol": protocol,
+            "kafka_ssl_cafile": self.authority.file,
+            "topic_prefix": "",
+        } | chosen
+
+    def broker(self, door: str, **chosen: Any) -> Broker:
+        return Broker(cast("Settings", Asked(**self.settings(door, **chosen))))
+
+
+class Asked(KafkaLogin):
+    """What a broker reads of the settings."""
+
+    kafka_bootstrap_servers: str
+    topic_prefix: str
+
+
+def token(*, seconds: float) -> str:
+    """One that says who it is and until when, and is not signed."""
+    said: list[Mapping[str, object]] = [{"alg": "none"}, {"sub": USER, "iat": time.time() - 600, "exp": time.time() + seconds}]
+    return ".".join(base64.urlsafe_b64encode(json.dumps(each).encode()).rstrip(b"=").decode() for each in said) + "."
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def guarded(bootstrap_servers: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Guarded]:
+    """A broker of its own. That the shared one is there says that Java is."""
+    assert bootstrap_servers
+    folder = tmp_path_factory.mktemp("guarded")
+    home = Home(folder)
+    home.prepare()
+    authority, other = Authority(folder / "files", "trusted"), Authority(folder / "files", "other")
+    authority.certify("broker").together().rename(folder / "files" / "broker.both.pem")
+    ports = choose_ports([*BROKER_PORTS, "asking", "mutual"], {}, print, spread=True)
+    sasl = sasl_listener(home, ports["kafka.sasl"])
+    own = (ports["kafka"], ports["kafka.sasl"], ports["kafka.controller"], sasl.principals[ADMIN].secret(), "open")
+    doors = Doors(*own, asking_port=ports["asking"], mutual_port=ports["mutual"], files=folder / "files")  # type: ignore[arg-type]
+    kafka = installed()
+    command = [*dying_with_parent("TERM"), *kafka.broker(write_cluster(kafka, folder / "kafka", doors))]
+    child = Child("kafka", command, environment=java_environment(), log=home.log("kafka"))
+    await child.start()
+    try:
+        await ready(**admin_options(sasl), seconds=120)
+        await create_topics(topics=[Topic(TOPIC, USER, partitions=1, replication=1, settings={})], **admin_options(sasl))
+        async with kafka_admin(**admin_options(sasl)) as admin:
+            await admin.put_users({USER: SECRET})
+        yield Guarded(doors, authority, other, authority.certify("member"), other.certify("stranger"))
+    finally:
+        await child.kill()
+
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def _passes_through(broker: Broker) -> None:
+    """What is published so is read so, by a follower and by a consumer of ours."""
+    value = str(time.time_ns()).encode()
+    producer = await broker.producer()
+    await producer.send_and_wait(TOPIC, value, key=b"k")
+    await producer.stop()
+    followed = [record.value async for record in _until_the_end(broker)]
+    assert followed[-1] == value
+    kafka = kafka_broker(broker)
+    subscriber = kafka.subscriber(TOPIC, auto_offset_reset="earliest")
+    await kafka.start()
+    try:
+        read: list[bytes] = []
+        while not read or read[-1] != value:
+            message: KafkaMessage | None = await subscriber.get_one(timeout=120)
+            assert message is not None
+            read.append(message.body)
+    finally:
+        await kafka.stop()
+    assert read == followed
+
+
+async def _until_the_end(broker: Broker) -> AsyncIterator[Any]:
+    async for record in broker.follow([TOPIC]):
+        if record is None:
+            return
+        yield record
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512"])
+async def test_with_a_user_and_a_password_one_is_let_in(guarded: Guarded, mechanism: str) -> None:
+    who = {"kafka_sasl_username": USER, "kafka_sasl_password": SECRET, "kafka_sasl_mechanism": mechanism}
+    await _passes_through(guarded.broker("asking", **who))
+
+
+async def test_with_a_certificate_of_ones_own_one_is_let_in(guarded: Guarded) -> None:
+    own = {"kafka_ssl_certfile": guarded.member.certificate, "kafka_ssl_keyfile": guarded.member.key}
+    await _passes_through(guarded.broker("mutual", **own))
+
+
+async def test_a_token_is_read_again_at_each_log_in(guarded: Guarded, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("")
+    broker = guarded.broker("asking", kafka_sasl_mechanism="OAUTHBEARER", kafka_sasl_tokenfile=file)
+    for useless, reason in (("", "there is no token in"), (token(seconds=-60), "the token is not let in: .*invalid_token")):
+        file.write_text(useless)
+        with pytest.raises(BrokerRefusedError, match=reason):
+            await broker.producer()
+    file.write_text(token(seconds=3600) + "\n")
+    await _passes_through(broker)
+    file.unlink()
+    with pytest.raises(BrokerRefusedError, match=f"the token in {file} cannot be read"):
+        await broker.producer()
+
+
+REFUSED = {
+    "another password": ("asking", {"kafka_sasl_mechanism": "PLAIN", "kafka_sasl_password": "guessed"}, "cart is not let in: "),
+    "another user": ("asking", {"kafka_sasl_username": "nobody"}, "nobody is not let in: .*credentials"),
+    "a secret that the broker has for another mechanism": (
+        "asking",
+        {"kafka_sasl_mechanism": "SCRAM-SHA-256"},
+        "cart is not let in: .*SCRAM-SHA-256",
+    ),
+    "a broker that another authority certified": ("asking", {"kafka_ssl_cafile": "other"}, "TLS with .* fails: .*certificate"),
+    "no certificate": ("mutual", {}, "TLS with .* fails: .*certificate required"),
+    "a certificate of another authority": ("mutual", {"kafka_ssl_certfile": "stranger"}, "TLS with .* fails: .*certificate"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+async def test_who_is_not_let_in_is_told_why_and_not_that_the_broker_is_away(
+    guarded: Guarded, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    door, written, reason = REFUSED[case]
+    known = {"other": guarded.other.file, "stranger": guarded.stranger.certificate}
+    chosen: dict[str, Any] = {name: known.get(value, value) for name, value in written.items()}
+    if "kafka_ssl_certfile" in chosen:
+        chosen["kafka_ssl_keyfile"] = guarded.stranger.key
+    if door == "asking":
+        chosen = {"kafka_sasl_username": USER, "kafka_sasl_password": SECRET, **chosen}
+    with pytest.raises(BrokerRefusedError, match=reason):
+        await guarded.broker(door, **chosen).producer()
+    for name, value in guarded.settings(door, **chosen).items():
+        monkeypatch.setenv(f"CARTWRIGHT_{name.upper()}", str(value))
+    with pytest.raises(StackError, match=f"does not let us in: {reason}"):
+        await require_broker(guarded.settings(door)["kafka_bootstrap_servers"])
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"SECURITY_PROTOCOL": "SASL_SSL"}, "SCRAM-SHA-512 needs CARTWRIGHT_KAFKA_SASL_USERNAME and .*_PASSWORD"),
+        ({"SECURITY_PROTOCOL": "SASL_SSL", "SASL_MECHANISM": "OAUTHBEARER"}, "needs CARTWRIGHT_KAFKA_SASL_TOKENFILE"),
+        ({"SSL_CAFILE": "/nowhere"}, "KAFKA_SSL_CAFILE .*does not point to a file"),
+        ({"SSL_CAFILE": __file__}, "KAFKA_SSL_CAFILE .*holds no certificate that can be used"),
+        ({"SSL_CERTFILE": __file__}, "KAFKA_SSL_CERTFILE .*holds no certificate that can be used"),
+    ],
+)
+async def test_what_cannot_prove_anything_is_refused_as_the_process_starts(
+    given: dict[str, str], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(f"CARTWRIGHT_KAFKA_{name}", value)
+    with pytest.raises(SettingsError, match=told):
+        KafkaLogin.read()
