@@ -22,7 +22,21 @@ REFUSED = """async path => {
     const {call} = await import("/console/session.js");
     return call("POST", path, {json: {reason: "x"}, key: "k"}).then(() => null, error => [error.status, error.code]);
 }"""
-VIEWS = ("", "orders", "reviews", "payments", "parked", "reconciliations", "stock", "members", "roles", "keys", "audit", "me")
+VIEWS = (
+    "",
+    "orders",
+    "reviews",
+    "payments",
+    "parked",
+    "reconciliations",
+    "stock",
+    "promotions",
+    "members",
+    "roles",
+    "keys",
+    "audit",
+    "me",
+)
 
 
 @dataclass(frozen=True)

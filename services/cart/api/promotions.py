@@ -1,4 +1,4 @@
-"""HTTP in: coupons for shoppers, why a cart is given what it is, and the promotions behind it for a tenant's staff."""
+"""HTTP in: promotions for a tenant's staff, coupons for shoppers, and why a cart is given what it is."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -202,10 +202,41 @@ def _wanted(call: Call, code: str, body: PromotionBody) -> Promotion:
     )
 
 
+@ROUTES.put("/v1/promotions/{code}", response_model=PromotionModel, responses={201: {"model": PromotionModel}})
+@guard("promotions:write", sees=of_the_tenant)
+async def put_promotion(call: Caller, code: CodePath, body: PromotionBody) -> Response:
+    """Give a promotion (201), or give it on other terms (200). Carts that are being bought keep what they were given."""
+    promotion, is_new = await call.execute(handlers.PutPromotion(promotion=_wanted(call, code, body)))
+    return reply(201 if is_new else 200, promotion_model(promotion), ETag=f'"{promotion.version}"')
+
+
+@ROUTES.get("/v1/promotions", response_model=Page[PromotionModel])
+@guard("promotions:write")
+async def list_promotions(call: Caller, limit: Limit = 50, cursor: str | None = None) -> Response:
+    """The tenant's promotions, by code. Shoppers do not see them: codes are for those who were given one."""
+    return await listed(call, repository.PROMOTIONS, promotion_model, limit, cursor)
+
+
+@ROUTES.get("/v1/promotions/{code}", response_model=PromotionModel)
+@guard("promotions:write", sees=PROMOTION)
+async def read_promotion(call: Caller, code: CodePath) -> Response:
+    """One promotion, and how often it was used."""
+    promotion = await PROMOTION.of(call, code)
+    return reply(200, promotion_model(promotion), ETag=f'"{promotion.version}"')
+
+
+@ROUTES.delete("/v1/promotions/{code}", status_code=204)
+@guard("promotions:write", sees=of_the_tenant)
+async def delete_promotion(call: Caller, code: CodePath) -> Response:
+    """Give it no more. Carts that are being bought keep what they were given."""
+    await call.execute(handlers.RemovePromotion(code=code))
+    return reply(204, None)
+
+
 @ROUTES.put("/v1/carts/{cart_id}/coupons/{code}", response_model=CartModel)
 @guard("carts:write", sees=CART)
 async def put_coupon(call: Caller, cart_id: UUID, code: CodePath) -> Response:
-    """Enter a coupon, in whichever case. 422 `coupon-unknown`; one that does not apply yet stays; the explanation says why."""
+    """Enter a coupon, as written or in capitals. 422 `coupon-unknown`; one that does not apply stays, and is explained."""
     command = handlers.PutCoupon(cart_id=cart_id, caller=call.viewer, code=code, if_match=call.if_match())
     written: Written = await call.execute(command)
     return await fresh_reply(call, written.cart)
@@ -238,34 +269,3 @@ async def explain_cart(call: Caller, cart_id: UUID) -> Response:
         promotions=[considered_model(each) for each in considered],
     )
     return reply(200, answer)
-
-
-@ROUTES.put("/v1/promotions/{code}", response_model=PromotionModel, responses={201: {"model": PromotionModel}})
-@guard("promotions:write", sees=of_the_tenant)
-async def put_promotion(call: Caller, code: CodePath, body: PromotionBody) -> Response:
-    """Give a promotion (201), or give it on other terms (200). Carts that are being bought keep what they were given."""
-    promotion, is_new = await call.execute(handlers.PutPromotion(promotion=_wanted(call, code, body)))
-    return reply(201 if is_new else 200, promotion_model(promotion), ETag=f'"{promotion.version}"')
-
-
-@ROUTES.get("/v1/promotions", response_model=Page[PromotionModel])
-@guard("promotions:write")
-async def list_promotions(call: Caller, limit: Limit = 50, cursor: str | None = None) -> Response:
-    """The tenant's promotions, by code. Shoppers do not see them: codes are for those who were given one."""
-    return await listed(call, repository.PROMOTIONS, promotion_model, limit, cursor)
-
-
-@ROUTES.get("/v1/promotions/{code}", response_model=PromotionModel)
-@guard("promotions:write", sees=PROMOTION)
-async def read_promotion(call: Caller, code: CodePath) -> Response:
-    """One promotion, and how often it was used."""
-    promotion = await PROMOTION.of(call, code)
-    return reply(200, promotion_model(promotion), ETag=f'"{promotion.version}"')
-
-
-@ROUTES.delete("/v1/promotions/{code}", status_code=204)
-@guard("promotions:write", sees=of_the_tenant)
-async def delete_promotion(call: Caller, code: CodePath) -> Response:
-    """Give it no more. Carts that are being bought keep what they were given."""
-    await call.execute(handlers.RemovePromotion(code=code))
-    return reply(204, None)
