@@ -27,7 +27,7 @@ CLIENT_SCOPES: Final = (
     *("checkouts:read", "checkouts:write", "orders:read", "orders:write", "orders:refund"),
     *("payments:read", "payments:capture", "payments:void", "refunds:write", "disputes:read", "ledger:read"),
     *("provider-accounts:write", "settings:read", "settings:write", "webhooks:write", "sessions:issue"),
-    *("parked:read", "parked:repair", "drops:manage"),
+    *("parked:read", "parked:repair", "drops:manage", "promotions:write"),
 )
 """What a shop's backend needs. Managing members, roles and clients is for its people, resolving for operators."""
 

@@ -37,6 +37,8 @@ _LOOKS: Final = {
         "corners": "square",
     },
 }
+COUPON: Final = "WELCOME10"
+_TENTH: Final = {"name": "10 % off, to say hello", "kind": "percentage", "percent": "10", "requires_coupon": True}
 _LIGHTS: Final = (
     Offer("LAMP-OIL", "Oil lamp, brass", "lamps", 8_900, 100),
     Offer("LAMP-STORM", "Storm lantern", "lamps", 4_250, 100),
@@ -76,6 +78,7 @@ class Welcome:
             f"  docs      {self.gateway_url}/docs/",
             *(f"  {each.role:<9} {each.email}  {each.password}" for each in self.logins),
             f"  shopper   {self.shop_url}{self.shopper_link}   (signs in once)",
+            f"  coupon    {COUPON}   (in the shop's cart)",
         ]
 
 
@@ -85,11 +88,12 @@ async def prepare(stack: StackDescription, say: Callable[[str], None]) -> Welcom
         return None
     async with connected(stack) as api:
         teas, lamps = await asyncio.gather(onboarded(api, _TEAS), onboarded(api, _LAMPS))
-        _, _, logins, link = await asyncio.gather(
+        _, _, logins, link, _ = await asyncio.gather(
             _furnished(api, teas, offers(), say),
             _furnished(api, lamps, _LIGHTS, say),
             _logins(api, teas),
             _shopper_link(api, teas),
+            _promoted(api, teas),
         )
     return Welcome(stack.gateway_url, logins, link)
 
@@ -103,6 +107,15 @@ async def _furnished(api: Api, tenant: Onboarded, wares: Sequence[Offer], say: C
     if "storefront" not in found["settings"]:
         settings = {"storefront": _LOOKS[tenant.tenant["slug"]]}
         await api.call("identity", "PATCH", path, token=token, body={"settings": settings})
+
+
+async def _promoted(api: Api, tenant: Onboarded) -> None:
+    """A coupon to try, unless its tenant has promotions, or a client from before there were any."""
+    if "promotions:write" not in tenant.client.scopes:
+        return
+    token = await tenant.shop(api).token()
+    if not (await api.call("cart", "GET", "/v1/promotions?limit=1", token=token)).body["items"]:
+        await api.call("cart", "PUT", f"/v1/promotions/{COUPON}", token=token, body=_TENTH)
 
 
 async def _shopper_link(api: Api, tenant: Onboarded) -> str:

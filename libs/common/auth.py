@@ -37,6 +37,7 @@ PERMISSIONS = frozenset(
         "orders:refund",
         "stock:read",
         "drops:manage",
+        "promotions:write",
         "payments:read",
         "payments:capture",
         "payments:void",

@@ -1,6 +1,8 @@
 """Money is an integer of minor units beside a currency. Never a float."""
 
+from collections.abc import Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
+from fractions import Fraction
 
 MINOR_DIGITS = dict.fromkeys("BIF CLP DJF GNF JPY KMF KRW MGA PYG RWF VND VUV XAF XOF XPF".split(), 0) | dict.fromkeys(  # noqa: SIM905 - codes
     ["BHD", "JOD", "KWD", "OMR", "TND"],
@@ -48,3 +50,20 @@ def format_minor(amount_minor: int, currency: str) -> str:
     """Write minor units for a person: `1,234.50 GBP`."""
     digits = minor_digits(currency)
     return f"{Decimal(amount_minor).scaleb(-digits):,.{digits}f} {currency}"
+
+
+def apportion(amount: int, weights: Sequence[int]) -> list[int]:
+    """An amount over weights of which it is a part, each share within one of the exact one and none beyond its weight."""
+    if not amount:
+        return [0] * len(weights)
+    whole = sum(weights)
+    return spread([Fraction(amount * weight, whole) for weight in weights], amount)
+
+
+def spread(exact: Sequence[Fraction], total: int) -> list[int]:
+    """Whole numbers that add up to `total`, which is `exact` summed and rounded: the largest remainders are rounded up."""
+    floors = [each.numerator // each.denominator for each in exact]
+    by_remainder = sorted(range(len(exact)), key=lambda index: floors[index] - exact[index])
+    for index in by_remainder[: total - sum(floors)]:
+        floors[index] += 1
+    return floors

@@ -9,6 +9,7 @@ import pytest_asyncio
 from playwright.async_api import Page, expect
 
 from deploy.cli.publisher import Fact, publishing
+from tests.browser.buying import Buyer
 from tests.browser.conftest import Visit
 from tests.browser.staff import code_of, joined, pictured, signed_in, tabbed_to, to_identity
 from tests.browser.visits import barriers
@@ -22,7 +23,21 @@ REFUSED = """async path => {
     const {call} = await import("/console/session.js");
     return call("POST", path, {json: {reason: "x"}, key: "k"}).then(() => null, error => [error.status, error.code]);
 }"""
-VIEWS = ("", "orders", "reviews", "payments", "parked", "reconciliations", "stock", "members", "roles", "keys", "audit", "me")
+VIEWS = (
+    "",
+    "orders",
+    "reviews",
+    "payments",
+    "parked",
+    "reconciliations",
+    "stock",
+    "promotions",
+    "members",
+    "roles",
+    "keys",
+    "audit",
+    "me",
+)
 
 
 @dataclass(frozen=True)
@@ -265,3 +280,33 @@ async def test_an_operator_suspends_a_shop_and_opens_it_again(visit: Visit, day:
         await row.get_by_role("button", name=act).click()
         await dialog.get_by_role("button", name=act).click()
         await expect(row.get_by_text(comes_to, exact=True)).to_be_visible()
+
+
+async def test_what_an_owner_takes_off_is_taken_off_for_who_enters_its_code_until_it_is_ended(visit: Visit, day: Day) -> None:
+    page = await visit()
+    await signed_in(page, day.market, await joined(day.market, "Pru", "owner"))
+    await page.get_by_role("link", name="Promotions").click()
+    await page.get_by_role("button", name="New promotion").click()
+    dialog = page.get_by_role("dialog")
+    for label, value in (("Code", "FIFTH"), ("Name", "A fifth off"), ("So much", "20")):
+        await dialog.get_by_label(label, exact=True).fill(value)
+    await dialog.get_by_label("Only for who enters its code").check()
+    await dialog.get_by_role("button", name="Give it").click()
+    row = page.get_by_role("row").filter(has_text="FIFTH")
+    await expect(row).to_contain_text("20 %")
+
+    buyer = await (await Buyer(await visit()).look()).choose("Product 4", 5)
+    shop = buyer.page
+    await expect(shop.get_by_text("In stock")).to_be_visible()
+    for code, told in (("NONE", "There is no such coupon."), ("fifth", "£1.04 off")):
+        await shop.get_by_label("Coupon").fill(code)
+        await shop.get_by_role("button", name="Use it").click()
+        await expect(shop.locator("main").get_by_text(told).first).to_be_visible()
+    await expect(shop.locator(".totals")).to_contain_text("A fifth off")
+    assert await barriers(shop) == []
+
+    await row.get_by_role("button", name="End").click()
+    await dialog.get_by_role("button", name="End it").click()
+    await expect(page.get_by_text("Nothing is taken off at present.")).to_be_visible()
+    await shop.reload()
+    await expect(shop.get_by_text("There is no such promotion any more.")).to_be_visible()

@@ -51,6 +51,8 @@ PARTICULAR: Mapping[str, Mapping[str, str]] = {
     "inbox_parked": {"state": "'waiting'", "headers": "'[]'"},
     "inbox_source": {"state": "'paused'"},
     "outbox_parked": {"state": "'discarded'"},
+    "promotion": {"kind": "'percentage'", "basis_points": "1"},
+    "stock_hint": {"availability": "'unknown'"},
     "refund": {"state": "'succeeded'", "currency": "'GBP'", "lines": "'[]'"},
     "timeline_entry": {"kind": "'event'"},
     "timeline_entry_rebuild": {"kind": "'event'"},

@@ -45,7 +45,7 @@ OPERATOR = Person(PLATFORM, role=PLATFORM_OPERATOR)
 CHANGING = {"POST", "PUT", "PATCH", "DELETE"}
 
 UNAUDITED = {
-    "cart": {"CreateCart", "ClaimCart", "PutLines", "AddQuantity", "RemoveLines"},
+    "cart": {"CreateCart", "ClaimCart", "PutLines", "AddQuantity", "RemoveLines", "PutCoupon", "RemoveCoupon"},
     "checkout": {"StartCheckout", "ResumeCheckout", "JoinQueue"},
     "identity": {"StartSession", "RefreshSession", "TakeOver", "RevokeSession", "RevokeToken"}
     | {"IssueCode", "RedeemCode", "ReadStanding", "AskPasswordReset"},
@@ -55,7 +55,7 @@ UNAUDITED = {
 NO_ACTS = {
     "cart": {("POST", "/v1/carts"), ("POST", "/v1/carts/{cart_id}/claim"), ("PUT", "/v1/carts/{cart_id}")}
     | {(method, "/v1/carts/{cart_id}/lines") for method in ("PUT", "POST", "DELETE")}
-    | {(method, "/v1/carts/{cart_id}/lines/{sku}") for method in ("PUT", "DELETE")},
+    | {(method, f"/v1/carts/{{cart_id}}/{each}") for method in ("PUT", "DELETE") for each in ("lines/{sku}", "coupons/{code}")},
     "checkout": {("POST", "/v1/checkouts"), ("POST", "/v1/checkouts/{checkout_id}/resume")}
     | {("POST", "/v1/order-lookups"), ("POST", "/v1/drops/{sku}/places")},
     "identity": {("POST", "/v1/sessions"), ("DELETE", "/v1/sessions/current")}
@@ -113,10 +113,12 @@ class Walk:
         self.walked.add((method, route))
         return orjson.loads(done.content) if done.content else None
 
-    async def entries(self, request_id: str) -> list[Any]:
+    async def entries(self, of: str | UUID) -> list[Any]:
+        """Those of a request, or of a tenant."""
+        name = "tenant_id" if isinstance(of, UUID) else "request_id"
         admin = await self.place.as_admin()
         try:
-            return list(await admin.fetch("SELECT * FROM audit_entry WHERE request_id = $1 ORDER BY number", request_id))
+            return list(await admin.fetch(f"SELECT * FROM audit_entry WHERE {name} = $1 ORDER BY number", of))
         finally:
             await admin.close()
 
@@ -170,7 +172,9 @@ async def _edge(place: Place) -> AsyncIterator[tuple[Walk, UUID, Person]]:
 
 
 async def test_cart_is_walked(empty: Places) -> None:
-    async with _edge(empty("cart")) as (walk, tenant_id, _):
+    async with _edge(empty("cart")) as (walk, tenant_id, staff):
+        for method, body in (("PUT", {"name": WRITTEN, "kind": "percentage", "percent": "10"}), ("DELETE", None)):
+            await walk.act(staff, method, "/v1/promotions/spring", tenant_id, {"promotion", "offers"}, json=body)
         await walk.repair(tenant_id)
         await walk.done()
 
@@ -286,7 +290,7 @@ async def test_checkout_is_walked(empty: Places) -> None:
 async def _walk_orders(walk: Walk, shop: Shop) -> None:
     of, staff = shop.tenant_id, Person(shop.tenant_id, role=CLIENT, claims={"sid": str(uuid4())})
     paying, off, kept = await shop.paying(), await shop.ordered(is_captured=False), await shop.ordered()
-    assert await _of(walk, of) == [], "what shoppers and events do is not told"
+    assert await walk.entries(of) == [], "what shoppers and events do is not told"
     assert len(shop.statements) > 10
     assert not any("audit" in each for each in shop.statements), "and a purchase does not ask about it"
     await walk.act(staff, "POST", f"/v1/checkouts/{paying.id}/cancel", of, {"checkout"})
@@ -294,14 +298,6 @@ async def _walk_orders(walk: Walk, shop: Shop) -> None:
     order = f"/v1/orders/{kept.order_id}"
     await walk.act(staff, "POST", f"{order}/notes", of, {"note"}, json={"body": WRITTEN})
     await walk.act(staff, "POST", f"{order}/refunds", of, {"order", "refund"}, json={"amount_minor": 1, "reason": WRITTEN})
-
-
-async def _of(walk: Walk, tenant_id: UUID) -> list[Any]:
-    admin = await walk.place.as_admin()
-    try:
-        return list(await admin.fetch("SELECT * FROM audit_entry WHERE tenant_id = $1", tenant_id))
-    finally:
-        await admin.close()
 
 
 async def test_payments_is_walked(empty: Places, fake: str) -> None:

@@ -39,7 +39,8 @@ async def test_concurrent_commands_on_one_cart_lose_no_update(shared: Places) ->
         )
         assert sum(is_new for _, is_new in made) == 1
         add = AddQuantity(cart_id=cart_id, caller=caller, sku="tea", quantity=1)
-        carts = await asyncio.gather(*(shell.execute(message(add, tenant_id)) for _ in range(MANY)))
+        written = await asyncio.gather(*(shell.execute(message(add, tenant_id)) for _ in range(MANY)))
+    carts = [each.cart for each in written]
     assert sorted(cart.lines[0].quantity for cart in carts) == list(range(1, MANY + 1))
     assert sorted(cart.version for cart in carts) == list(range(2, MANY + 2))
 

@@ -13,8 +13,7 @@ from libs.common.decision import Viewer
 from libs.common.errors import CartwrightError, ConflictError, NotFoundError, RejectedError
 from libs.common.messaging.idempotency import Answer, Claim, Replayed
 from libs.common.messaging.shell import Shell
-from services.cart.domain import Cart
-from services.cart.handlers import AddQuantity, CreateCart
+from services.cart.handlers import AddQuantity, CreateCart, Written
 from tests.shared.callers import message, onboard, sell, shell_of
 from tests.shared.places import Place, Places
 
@@ -22,12 +21,13 @@ SHOPPER = uuid4()
 TWINS = 30
 
 
-def _remember(cart: Cart) -> Answer:
+def _remember(written: Written) -> Answer:
+    cart = written.cart
     return Answer(200, f"{cart.id} at {cart.version}: {cart.lines[0].quantity}".encode(), {"ETag": f'"{cart.version}"'})
 
 
-def _claim(tenant_id: UUID, key: str = "key", **changes: Any) -> Claim[Cart]:
-    claim: Claim[Cart] = Claim(tenant_id, str(SHOPPER), "POST /v1/carts/{cart_id}/lines", key, b"request", _remember)
+def _claim(tenant_id: UUID, key: str = "key", **changes: Any) -> Claim[Written]:
+    claim: Claim[Written] = Claim(tenant_id, str(SHOPPER), "POST /v1/carts/{cart_id}/lines", key, b"request", _remember)
     return replace(claim, **changes)
 
 
@@ -72,7 +72,7 @@ async def _keys(shell: Shell, tenant_id: UUID) -> int:
 async def test_of_many_twins_one_is_carried_out_and_all_get_its_answer(shell: Shell) -> None:
     tenant_id, cart_id = await _shop(shell)
     answers = await asyncio.gather(*(shell.execute(_add(tenant_id, cart_id), _claim(tenant_id)) for _ in range(TWINS)))
-    [first] = [answer for answer in answers if isinstance(answer, Cart)]
+    [first] = [answer for answer in answers if isinstance(answer, Written)]
     replayed = [answer.answer for answer in answers if isinstance(answer, Replayed)]
     assert len(replayed) == TWINS - 1
     assert all(answer == _remember(first) for answer in replayed)
@@ -100,7 +100,7 @@ async def test_the_key_belongs_to_its_tenant_its_subject_and_its_operation(shell
         shell.execute(_add(tenant_id, cart_id), _claim(tenant_id, operation="PUT /elsewhere", fingerprint=b"another")),
         shell.execute(_add(tenant_id, cart_id), _claim(tenant_id, "other key", fingerprint=b"another")),
     ]
-    assert all(isinstance(answer, Cart) for answer in await asyncio.gather(*independent))
+    assert all(isinstance(answer, Written) for answer in await asyncio.gather(*independent))
     assert (await _quantity(shell, tenant_id), await _quantity(shell, other_tenant)) == (4, 1)
 
 
@@ -114,7 +114,7 @@ async def test_a_command_that_failed_leaves_its_key_free_for_another_try(shell: 
         with pytest.raises(error):
             await shell.execute(command, _claim(tenant_id))
     assert await _keys(shell, tenant_id) == 0
-    assert isinstance(await shell.execute(_add(tenant_id, cart_id), _claim(tenant_id)), Cart)
+    assert isinstance(await shell.execute(_add(tenant_id, cart_id), _claim(tenant_id)), Written)
     assert await _keys(shell, tenant_id) == 1
 
 
@@ -139,7 +139,7 @@ async def test_a_twin_waits_for_the_first_and_replays_it_or_takes_its_place(plac
         assert not twin.done()
         await first.execute(ending)
         answer = await twin
-        assert answer == expected if expected else isinstance(answer, Cart)
+        assert answer == expected if expected else isinstance(answer, Written)
         assert await _quantity(shell, tenant_id) == (0 if expected else 1)
         await first.close()
 

@@ -9,8 +9,7 @@ import pytest
 from libs.common.decision import Viewer
 from libs.common.errors import NotFoundError
 from libs.common.messaging.shell import Failure, Shell
-from services.cart.domain import Cart
-from services.cart.handlers import AddQuantity, CreateCart
+from services.cart.handlers import AddQuantity, CreateCart, Written
 from services.cart.repository import CARTS
 from tests.shared.callers import message, onboard, sell, shell_of
 from tests.shared.places import Places
@@ -43,12 +42,12 @@ async def test_of_many_commands_each_is_carried_out_after_those_before_it_and_on
 
     made = message(CreateCart(cart_id=cart_id, caller=CALLER, currency=None), tenant_id)
     answers = await shell.execute_many([made, add(cart_id), add(uuid4()), add(cart_id)])
-    assert [type(answer) for answer in answers] == [tuple, Cart, Failure, Cart]
+    assert [type(answer) for answer in answers] == [tuple, Written, Failure, Written]
     assert isinstance(answers[2].error, NotFoundError)
     assert await _carts(shell, tenant_id) == {cart_id: 4}
     with pytest.raises(NotFoundError):
         await shell.execute(add(uuid4()))
-    assert [type(answer) for answer in await shell.execute_each([add(uuid4()), add(cart_id)])] == [Failure, Cart]
+    assert [type(answer) for answer in await shell.execute_each([add(uuid4()), add(cart_id)])] == [Failure, Written]
     assert await _carts(shell, tenant_id) == {cart_id: 6}
 
 

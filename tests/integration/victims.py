@@ -52,6 +52,7 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
     "PUT /v1/carts/{cart_id}/lines": {"lines": [{"sku": "tea", "quantity": 1}]},
     "PUT /v1/carts/{cart_id}/lines/{sku}": {"quantity": 1},
     "POST /v1/carts/{cart_id}/lines": {"sku": "tea", "quantity": 1},
+    "PUT /v1/promotions/{code}": {"name": "n", "kind": "percentage", "percent": "10", "requires_coupon": True},
     "POST /v1/checkouts": {"cart_id": "checkout_id", "payment": {"method": "pm_card_visa"}},
     "POST /v1/orders/{order_id}/refunds": {"amount_minor": 1, "reason": "r"},
     "POST /v1/orders/{order_id}/notes": {"body": "b"},
@@ -182,7 +183,10 @@ async def _cart(victim: Victim) -> dict[str, str]:
     cart_id = uuid4()
     made = await victim.client.put(f"/v1/carts/{cart_id}", headers=victim.shopper.authorization)
     assert made.status_code == 201
-    return {"cart_id": str(cart_id), "sku": "tea"}
+    shop, body = Person(victim.tenant_id, role=CLIENT).authorization, {**BODIES["PUT /v1/promotions/{code}"], "name": CANARY}
+    made = await victim.client.put("/v1/promotions/tenth", json=body, headers=shop)
+    assert made.status_code == 201
+    return {"cart_id": str(cart_id), "sku": "tea", "code": "tenth"}
 
 
 async def _checkout(victim: Victim) -> dict[str, str]:

@@ -25,7 +25,7 @@ class Area:
 
 
 AREAS = (
-    Area(("services/cart/domain.py", "services/cart/handlers.py"), ("tests/unit/cart",)),
+    Area(("services/cart/domain", "services/cart/handlers"), ("tests/unit/cart",)),
     Area(("services/checkout/domain", "services/checkout/handlers"), ("tests/unit/checkout", "tests/unit/joint")),
     Area(("services/identity/domain", "services/identity/handlers"), ("tests/unit/identity",)),
     Area(

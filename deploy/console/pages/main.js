@@ -11,6 +11,7 @@ const TENANT = [
   ["parked", "Parked messages", "parked:read", "repairs", "parked"],
   ["reconciliations", "Reconciliation", "ledger:read", "repairs", "reconciliations", "reconciliation"],
   ["stock", "Stock", "stock:read", "shop", "stock"],
+  ["promotions", "Promotions", "promotions:write", "promotions", "promotions"],
   ["members", "Members", "members:manage", "people", "members"],
   ["roles", "Roles", "members:manage", "people", "roles"],
   ["keys", "Keys and clients", "clients:manage", "people", "keys"],

@@ -1,8 +1,13 @@
 // The cart: one for all tabs, made when the first thing goes in.
 import { everything, kept, request } from "./api.js";
-import { announce, button, el, money, notice, show } from "./ui.js";
+import { announce, button, el, field, money, notice, oops, show } from "./ui.js";
 
-const HINTS = { available: "In stock", low: "Only a few left", unavailable: "Sold out" };
+const HINTS = {
+  in_stock: "In stock",
+  low_stock: "Only a few left",
+  backorder: "None here just now: it comes later",
+  out_of_stock: "Sold out",
+};
 
 export async function readCart(signal) {
   const id = kept.get("cart");
@@ -50,7 +55,9 @@ export function totals(of) {
     "dl",
     { class: "totals" },
     row("Goods", of.subtotal_minor),
-    of.discount_minor ? row("Discount", -of.discount_minor) : null,
+    of.discounts?.length
+      ? of.discounts.map((each) => row(each.promotion ? each.reason : "Rounded down", -each.amount_minor))
+      : of.discount_minor ? row("Discount", -of.discount_minor) : null,
     of.shipping_minor === undefined ? null : row("Shipping", of.shipping_minor),
     of.tax_minor ? row(of.tax_included ? "Tax, included" : "Tax", of.tax_minor) : null,
     row("Total", of.total_minor),
@@ -80,6 +87,41 @@ function lineOf(cart, line, again) {
   );
 }
 
+// What was entered stays until it is taken away, and says why nothing is given for it.
+async function coupons(cart, signal, again) {
+  const path = (code) => `/v1/carts/${cart.id}/coupons/${encodeURIComponent(code)}`;
+  const asked = cart.coupons.length ? (await request("GET", `/v1/carts/${cart.id}/explanation`, { signal })).body.promotions : [];
+  const entered = asked.filter((each) => each.coupon);
+  const rows = entered.map((each) =>
+    el(
+      "li",
+      { class: "line" },
+      el("strong", {}, each.coupon),
+      el("small", {}, each.applied ? `${money(each.amount_minor, cart.currency)} off` : each.detail),
+      button("Remove", async () => (await request("DELETE", path(each.coupon)).catch(gone), await again()), {
+        class: "plain",
+        "aria-label": `Remove the coupon ${each.coupon}`,
+      }),
+    ),
+  );
+  const use = el("button", {}, "Use it");
+  const form = el("form", { class: "row" }, field("Coupon", { name: "code", required: true, maxlength: "64", autocomplete: "off", autocapitalize: "characters" }), use);
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    use.disabled = true;
+    try {
+      await request("PUT", path(new FormData(form).get("code").trim()));
+      announce("The coupon is in your cart.");
+      await again();
+    } catch (error) {
+      oops(error);
+    } finally {
+      use.disabled = false;
+    }
+  });
+  return [rows.length ? el("ul", { class: "lines", id: "coupons" }, rows) : null, form];
+}
+
 export async function cartView(signal) {
   const cart = await count(signal);
   if (signal.aborted) return;
@@ -92,9 +134,12 @@ export async function cartView(signal) {
     return;
   }
   const again = () => cartView(signal);
+  const entered = await coupons(cart, signal, again);
+  if (signal.aborted) return;
   show(
     "Your cart",
     el("ul", { class: "lines" }, cart.lines.map((line) => lineOf(cart, line, again))),
+    entered,
     totals(cart),
     el("p", {}, el("a", { class: "act", href: "#/checkout" }, "Go to the checkout")),
   );

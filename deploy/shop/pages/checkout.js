@@ -72,7 +72,7 @@ export async function checkoutView(signal, shop) {
     field("E-mail", { name: "email", type: "email", required: true, autocomplete: "email", maxlength: "254", value: kept.get("email") ?? "" }),
     methods.length ? shipping(methods, shop) : null,
     el("fieldset", {}, el("legend", {}, "Test card"), CARDS.map(cardChoice)),
-    cart.lines.some((line) => line.price_was_minor !== undefined && line.price_was_minor !== null) ? newPrices() : null,
+    isDearer(cart) ? newPrices() : null,
     el("button", { class: "act", id: "pay" }, `Pay ${money(cart.total_minor, cart.currency)}${methods.length ? " and shipping" : ""}`),
     el("p", { class: "small" }, "Pressed once or ten times, it is one order. If the connection breaks, this page asks again by itself."),
   );
@@ -84,9 +84,11 @@ export async function checkoutView(signal, shop) {
   show("Checkout", form);
 }
 
+const isDearer = (cart) => [cart.discount_was_minor, ...cart.lines.map((line) => line.price_was_minor)].some((minor) => minor !== undefined && minor !== null);
+
 function newPrices() {
   const box = el("input", { type: "checkbox", name: "accept", value: "yes", required: true });
-  return el("label", { class: "choice" }, box, el("span", {}, "A price has changed since it went into the cart. I buy at what is shown here."));
+  return el("label", { class: "choice" }, box, el("span", {}, "What it costs has changed since it went into the cart. I buy at what is shown here."));
 }
 
 function cardChoice([method, name, what], index) {

@@ -75,6 +75,8 @@ export function field(label, given) {
 const WORDS = {
   "storefront-not-found": "There is no such shop, or it lets nobody in at the moment.",
   "product-unavailable": "This is not sold any more.",
+  "coupon-unknown": "There is no such coupon. Look at how it is written.",
+  "too-many-coupons": "That is one coupon too many. Take another away first.",
   "cart-frozen": "This cart is being paid for just now.",
   "tenant-suspended": "This shop is closed for the moment.",
   "too-many-declines": "Too many cards were refused. Wait a while before you try again.",

@@ -136,6 +136,17 @@ class CardTestingSuspected(Event):
     """The buyer. Absent: it is not about one."""
 
 
+Availability = Literal["in_stock", "low_stock", "backorder", "out_of_stock"]
+
+
+@event("checkout.v1", "stock.availability-changed", aggregate="sku")
+class StockAvailabilityChanged(Event):
+    """How a product is to be had, roughly: told when that becomes another, not with each sale. A hint, and no promise."""
+
+    sku: KeptSku
+    availability: Availability
+
+
 @event("checkout.v1", "tenant.provisioned", aggregate="tenant_id")
 class TenantProvisioned(Event):
     """The checkout service can serve this tenant."""

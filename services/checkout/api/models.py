@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, Va
 from libs.common.contracts.checkout import OrderLine
 from libs.common.contracts.external import NAMED, WRITTEN, Sku
 from libs.common.countries import COUNTRIES, needed_in
-from services.checkout.domain.quote import Address, Quote, QuoteLine, QuoteShipping
+from services.checkout.domain.quote import Address, Quote, QuotedDiscount, QuoteDiscount, QuoteLine, QuoteShipping
 
 SkuPath = Annotated[Sku, Path()]
 
@@ -97,6 +97,23 @@ class LineModel(BaseModel):
     tax_minor: int | None
 
 
+class LineDiscountModel(BaseModel):
+    """What a discount takes off one line."""
+
+    line_id: str
+    amount_minor: int
+
+
+class DiscountModel(BaseModel):
+    """An amount that is taken off."""
+
+    promotion: Annotated[str | None, Field(description="The promotion's code; absent of what is rounded down")]
+    coupon: Annotated[str | None, Field(description="The coupon that it is given for")]
+    amount_minor: int
+    lines: Annotated[list[LineDiscountModel], Field(description="Each line's part, together the amount; none: off the whole")]
+    reason: Annotated[str, Field(description="What the buyer is told of it")]
+
+
 class ShippingModel(BaseModel):
     """How the order is sent."""
 
@@ -109,6 +126,7 @@ class QuoteModel(BaseModel):
     """What the order costs, fixed."""
 
     lines: list[LineModel]
+    discounts: list[DiscountModel]
     subtotal_minor: int
     discount_minor: int
     shipping_minor: int
@@ -133,6 +151,19 @@ def line_model(line: QuoteLine | OrderLine) -> LineModel:
     )
 
 
+def discount_model(discount: QuotedDiscount) -> DiscountModel:
+    """A discount for an answer."""
+    if isinstance(discount, QuoteDiscount):
+        return DiscountModel(promotion=None, coupon=None, amount_minor=discount.amount_minor, lines=[], reason=discount.code)
+    return DiscountModel(
+        promotion=discount.code,
+        coupon=discount.coupon,
+        amount_minor=discount.amount_minor,
+        lines=[LineDiscountModel(line_id=each.line_id, amount_minor=each.amount_minor) for each in discount.lines],
+        reason=discount.reason,
+    )
+
+
 def shipping_model(shipping: QuoteShipping | None) -> ShippingModel | None:
     """How a quote is sent, for an answer."""
     return ShippingModel(code=shipping.code, name=shipping.name, tax_minor=shipping.tax_minor) if shipping else None
@@ -142,6 +173,7 @@ def quote_model(quote: Quote) -> QuoteModel:
     """A quote for an answer."""
     return QuoteModel(
         lines=[line_model(line) for line in quote.lines],
+        discounts=[discount_model(each) for each in quote.discounts],
         subtotal_minor=quote.subtotal_minor,
         discount_minor=quote.discount_minor,
         shipping_minor=quote.shipping_minor,

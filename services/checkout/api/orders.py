@@ -14,7 +14,16 @@ from libs.common.http.routes import Call, Caller, Facing, Routes, guard, reply, 
 from libs.common.http.seeing import Sight, code_for, listed
 from libs.common.messaging.idempotency import Answer, Replayed
 from services.checkout import handlers, repository
-from services.checkout.api.models import AddressModel, Body, Email, LineModel, address_model, line_model
+from services.checkout.api.models import (
+    AddressModel,
+    Body,
+    DiscountModel,
+    Email,
+    LineModel,
+    address_model,
+    discount_model,
+    line_model,
+)
 from services.checkout.domain.note import Note
 from services.checkout.domain.order import FulfilmentState, Order, OrderState, PaymentState
 from services.checkout.domain.refund import Refund, RefundState
@@ -60,6 +69,7 @@ class OrderModel(BaseModel):
     fulfilment_state: FulfilmentState
     currency: str
     lines: list[LineModel]
+    discounts: list[DiscountModel]
     subtotal_minor: int
     discount_minor: int
     shipping_minor: int
@@ -127,6 +137,7 @@ def order_model(order: Order, refunds: list[RefundModel] | None = None) -> Order
         fulfilment_state=order.fulfilment_state,
         currency=order.currency,
         lines=[line_model(line) for line in order.lines],
+        discounts=[discount_model(each) for each in order.discounts],
         subtotal_minor=order.subtotal_minor,
         discount_minor=order.discount_minor,
         shipping_minor=order.shipping_minor,

@@ -10,7 +10,7 @@ from uuid import UUID
 from libs.common.contracts.checkout import FailureReason, OrderCanceled, OrderConfirmed, OrderLine, OrderQuantity, Totals
 from libs.common.decision import Aggregate
 from libs.common.errors import ConflictError
-from services.checkout.domain.quote import Address
+from services.checkout.domain.quote import Address, QuotedDiscount
 from services.checkout.domain.stock import Allocation, Returned, returning
 
 
@@ -106,6 +106,8 @@ class Order(Aggregate):
     tax_included: bool = False
     """The tax is part of the prices: shown, and not added."""
     total_minor: int
+    discounts: tuple[QuotedDiscount, ...] = ()
+    """What the discount is made of; of an order from before that was written down, nothing is told."""
     quote_hash: str | None = None
     """The digest of the quote that became this order; none before there were any."""
     captured_minor: int = 0

@@ -7,12 +7,12 @@ from datetime import datetime
 
 import orjson
 
-from libs.common.contracts.cart import CartFrozen, FrozenLine
+from libs.common.contracts.cart import CartFrozen, Discount, FrozenLine
 from libs.common.contracts.checkout import OrderLine, Totals
 from libs.common.errors import ConflictError
-from libs.common.money import step_minor
+from libs.common.money import apportion, step_minor
 from services.checkout.domain.shipping import ShippingMethod
-from services.checkout.domain.tax import SHIPPING_CATEGORY, TaxRate, TaxRounding, TaxTable, apportion, taxes
+from services.checkout.domain.tax import SHIPPING_CATEGORY, TaxRate, TaxRounding, TaxTable, taxes
 
 MAX_TOTAL_MINOR = 9_000_000_000_000_000
 """What an event can say (`contracts.Minor`): a dearer order could be quoted, and never be paid."""
@@ -66,6 +66,28 @@ class QuoteDiscount:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LineShare:
+    """What a discount takes off one line."""
+
+    line_id: str
+    amount_minor: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QuotePromotion:
+    """An amount that a promotion takes off, and of which lines. A kind of its own, so that digests of earlier quotes stay."""
+
+    code: str
+    amount_minor: int
+    coupon: str | None = None
+    reason: str
+    lines: tuple[LineShare, ...]
+
+
+QuotedDiscount = QuotePromotion | QuoteDiscount
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class QuoteShipping:
     """How the order is sent, and the tax on that."""
 
@@ -90,7 +112,7 @@ class Quote:
     tax_minor: int
     total_minor: int
     tax_included: bool = False
-    discounts: tuple[QuoteDiscount, ...] = ()
+    discounts: tuple[QuotedDiscount, ...] = ()
     shipping: QuoteShipping | None = None
     country: str | None = None
     """Where it goes to, and so whose tax is owed."""
@@ -208,15 +230,32 @@ def may_be_free(frozen: CartFrozen) -> bool:
 
 
 def has_risen(frozen: CartFrozen) -> bool:
-    """Whether something costs more than when its buyer put it in the cart."""
-    return any(line.price_was_minor is not None and line.price_was_minor < line.unit_minor for line in frozen.lines)
+    """Whether something costs more than when its buyer put it in the cart, or less is taken off than they were told."""
+    has_lost = frozen.discount_was_minor is not None
+    return has_lost or any(line.price_was_minor is not None and line.price_was_minor < line.unit_minor for line in frozen.lines)
 
 
 def _basket(frozen: CartFrozen) -> _Basket:
     """The lines' amounts, and each line's share of the discount, which never takes more than there is."""
     totals = [line.unit_minor * line.quantity for line in frozen.lines]
-    discount = min(sum(totals), sum(each.amount_minor for each in frozen.discounts))
-    return _Basket(frozen.lines, totals, apportion(discount, totals), sum(totals), discount)
+    shares = _told_shares(frozen, totals)
+    left = [total - share for total, share in zip(totals, shares, strict=True)]
+    untold = min(sum(left), sum(each.amount_minor for each in frozen.discounts) - sum(shares))
+    shares = [share + part for share, part in zip(shares, apportion(untold, left), strict=True)]
+    return _Basket(frozen.lines, totals, shares, sum(totals), sum(shares))
+
+
+def _told_shares(frozen: CartFrozen, totals: Sequence[int]) -> list[int]:
+    """Each line's part of the discounts, as far as the cart says it. What does not add up is said of nothing."""
+    shares = [0] * len(totals)
+    for discount in frozen.discounts:
+        parts = {part.line - 1: part.amount_minor for part in discount.lines}
+        is_sound = sum(parts.values()) == discount.amount_minor and all(
+            place < len(totals) and shares[place] + amount <= totals[place] for place, amount in parts.items()
+        )
+        for place, amount in parts.items() if is_sound else ():
+            shares[place] += amount
+    return shares
 
 
 def _rounded(basket: _Basket, paid: Sequence[int], rounding: int) -> _Basket:
@@ -226,9 +265,17 @@ def _rounded(basket: _Basket, paid: Sequence[int], rounding: int) -> _Basket:
     return replace(basket, shares=shares, discount_minor=basket.discount_minor + rounding)
 
 
-def _discounts(frozen: CartFrozen, rounding: int) -> tuple[QuoteDiscount, ...]:
-    given = [QuoteDiscount(code=each.code, amount_minor=each.amount_minor) for each in frozen.discounts]
+def _discounts(frozen: CartFrozen, rounding: int) -> tuple[QuotedDiscount, ...]:
+    given = map(_discount, frozen.discounts)
     return tuple(each for each in (*given, QuoteDiscount(code=ROUNDING, amount_minor=rounding)) if each.amount_minor)
+
+
+def _discount(given: Discount) -> QuotedDiscount:
+    if given.promotion is None:
+        return QuoteDiscount(code=given.code, amount_minor=given.amount_minor)
+    lines = tuple(LineShare(line_id=str(part.line), amount_minor=part.amount_minor) for part in given.lines)
+    reason = given.reason or given.promotion
+    return QuotePromotion(code=given.promotion, amount_minor=given.amount_minor, coupon=given.coupon, reason=reason, lines=lines)
 
 
 def _shipping(frozen: CartFrozen, basket: _Basket, terms: Terms) -> int:

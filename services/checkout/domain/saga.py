@@ -377,7 +377,6 @@ def confirm(checkout: Checkout, priced: Quote, number: int, now: datetime) -> tu
     if checkout.state is S.RESERVED and not checkout.is_free:
         raise ConflictError("checkout-state", "money is owed for it and was not asked for", state=str(checkout.state))
     confirmed = replace(move(checkout, S.CONFIRMED), reason=None, action_required=False)
-    totals = priced.totals
     order = Order(
         tenant_id=checkout.tenant_id,
         id=checkout.order_id,
@@ -392,9 +391,10 @@ def confirm(checkout: Checkout, priced: Quote, number: int, now: datetime) -> tu
         lines=priced.order_lines,
         shipping_method=checkout.shipping_method,
         shipping_address=checkout.shipping_address,
+        discounts=priced.discounts,
         quote_hash=priced.digest,
         allocations=checkout.allocations,
         placed_at=now,
-        **asdict(totals),
+        **asdict(priced.totals),
     )
-    return confirmed, order, placed(order, totals)
+    return confirmed, order, placed(order, priced.totals)

@@ -5,12 +5,13 @@ being paid for, `owed` once it is an order. Goods that arrive go to the orders t
 they on hand. A product that is `untracked` has no books: everybody who wants some gets some.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import ClassVar
 
+from libs.common.contracts.checkout import Availability, StockAvailabilityChanged
 from libs.common.contracts.external import MAX_STEP, is_next
 from libs.common.decision import Aggregate
 from libs.common.errors import ConflictError, UnbelievableError
@@ -29,6 +30,10 @@ class StockPolicy(StrEnum):
     """It is promised, and owed once sold."""
     UNTRACKED = "untracked"
     """Nobody counts: a download, a voucher, a service."""
+
+
+LOW_COUNT = 5
+"""So many or fewer are few: a buyer who wants some had better not wait."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -294,6 +299,23 @@ def _some(allocations: Iterable[Allocation], quantity: int, already: int) -> lis
             found.append(replace(allocation, quantity=taken))
         already, quantity = already - skipped, quantity - taken
     return found
+
+
+def availability(stock: Stock) -> Availability:
+    """How it is to be had, roughly."""
+    if stock.policy is StockPolicy.UNTRACKED or stock.on_hand > LOW_COUNT:
+        return "in_stock"
+    if stock.on_hand:
+        return "low_stock"
+    return "backorder" if stock.policy is StockPolicy.BACKORDER else "out_of_stock"
+
+
+def news(before: Stock | None, after: Stock) -> Sequence[StockAvailabilityChanged]:
+    """What there is to tell of a change: nothing, unless it is to be had otherwise than before, or nobody was told yet."""
+    told = availability(after)
+    if before is not None and before.sequence and availability(before) == told:
+        return ()
+    return (StockAvailabilityChanged(sku=after.sku, availability=told),)
 
 
 def set_policy(stock: Stock, policy: StockPolicy) -> Stock:

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from libs.common.decision import Aggregate
 from libs.common.errors import NotFoundError, RejectedError
+from libs.common.money import spread
 
 ANY_CATEGORY = "*"
 """The rate of every category that has none of its own."""
@@ -78,20 +79,3 @@ def _exact(amount: int, rate: TaxRate | None, *, included: bool) -> Fraction:
         return Fraction()
     part = Fraction(rate.rate) / 100
     return amount * (part / (1 + part) if included else part)
-
-
-def apportion(amount: int, weights: Sequence[int]) -> list[int]:
-    """An amount over weights of which it is a part, each share within one of the exact one and none beyond its weight."""
-    if not amount:
-        return [0] * len(weights)
-    whole = sum(weights)
-    return spread([Fraction(amount * weight, whole) for weight in weights], amount)
-
-
-def spread(exact: Sequence[Fraction], total: int) -> list[int]:
-    """Whole numbers that add up to `total`, which is `exact` summed and rounded: the largest remainders are rounded up."""
-    floors = [each.numerator // each.denominator for each in exact]
-    by_remainder = sorted(range(len(exact)), key=lambda index: floors[index] - exact[index])
-    for index in by_remainder[: total - sum(floors)]:
-        floors[index] += 1
-    return floors

@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from libs.common.money import step_minor
+from libs.common.money import spread, step_minor
 from services.checkout.domain.order import Order
-from services.checkout.domain.tax import spread
 
 
 @dataclass(frozen=True, slots=True)

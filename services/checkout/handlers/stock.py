@@ -28,25 +28,30 @@ def _stocked(world: World, sku: str) -> Stock:
     return world.get(Stock, sku) or Stock(tenant_id=world.tenant_id, sku=sku)
 
 
+def _save(world: World, stock: Stock) -> Stock:
+    """Save it, and tell when it is to be had otherwise than before: that is rare, while sales are not."""
+    return world.save(stock, *domain.stock.news(world.get(Stock, stock.sku), stock))
+
+
 @HANDLERS.on(StockCounted, lambda m: [Ref(Stock, m.data.sku), tenant_ref(m)])
 def stock_counted(world: World, message: Message[StockCounted]) -> None:
     """Take a count."""
     fact = message.data
     physical_at = message.time if fact.basis == "physical" else None
-    world.save(domain.stock.count(_stocked(world, fact.sku), fact.location, fact.quantity, message.sequence, physical_at))
+    _save(world, domain.stock.count(_stocked(world, fact.sku), fact.location, fact.quantity, message.sequence, physical_at))
 
 
 @HANDLERS.on(StockAdjusted, lambda m: [Ref(Stock, m.data.sku), tenant_ref(m)], is_delta=True)
 def stock_adjusted(world: World, message: Message[StockAdjusted]) -> None:
     """Take an adjustment."""
     fact = message.data
-    world.save(domain.stock.adjust(_stocked(world, fact.sku), fact.location, fact.delta, message.sequence))
+    _save(world, domain.stock.adjust(_stocked(world, fact.sku), fact.location, fact.delta, message.sequence))
 
 
 @HANDLERS.on_discard(StockAdjusted, lambda m: [Ref(Stock, m.data.sku), tenant_ref(m)])
 def stock_adjustment_discarded(world: World, message: Message[StockAdjusted]) -> None:
     """An operator says that this one will never be applied: those behind it need not wait for it."""
-    world.save(domain.stock.skip(_stocked(world, message.data.sku), message.sequence))
+    _save(world, domain.stock.skip(_stocked(world, message.data.sku), message.sequence))
 
 
 @HANDLERS.on(PutStockPolicy, lambda m: [Ref(Stock, m.data.sku)])
@@ -54,7 +59,7 @@ def put_stock_policy(world: World, message: Message[PutStockPolicy]) -> Stock:
     """Answers the product's stock. Inventory need not have heard of it: nobody counts what is untracked."""
     known = world.get(Stock, message.data.sku)
     stock = domain.stock.set_policy(known or Stock(tenant_id=world.tenant_id, sku=message.data.sku), message.data.policy)
-    return stock if stock == known else world.save(stock)
+    return stock if stock == known else _save(world, stock)
 
 
 def reserve_all(world: World, wanted: Mapping[str, int]) -> list[Allocation] | None:
@@ -73,7 +78,7 @@ def reserve_all(world: World, wanted: Mapping[str, int]) -> list[Allocation] | N
             reserved.append(stock)
             allocations.extend(taken)
     for stock in reserved:
-        world.save(stock)
+        _save(world, stock)
     return allocations
 
 
@@ -91,7 +96,7 @@ def may_hold_all(world: World, wanted: Mapping[str, int], buyers: Iterable[str],
         if stock is None:
             continue  # there is none to hold
         swept = domain.stock.sweep(stock, world.now)
-        if not domain.stock.may_hold(swept if swept == stock else world.save(swept), quantity, buyers, bounds):
+        if not domain.stock.may_hold(swept if swept == stock else _save(world, swept), quantity, buyers, bounds):
             return False
     return True
 
@@ -99,7 +104,7 @@ def may_hold_all(world: World, wanted: Mapping[str, int], buyers: Iterable[str],
 def hold_all(world: World, holder: UUID, allocations: Iterable[Allocation], expires_at: datetime, buyers: Iterable[str]) -> None:
     """What was reserved just now is not being paid for yet."""
     for sku, held in _by_sku(allocations).items():
-        world.save(domain.stock.hold(_stock(world, sku), str(holder), held, expires_at, buyers))
+        _save(world, domain.stock.hold(_stock(world, sku), str(holder), held, expires_at, buyers))
 
 
 def keep_all(world: World, holder: UUID, allocations: Iterable[Allocation]) -> list[Allocation] | None:
@@ -111,7 +116,7 @@ def keep_all(world: World, holder: UUID, allocations: Iterable[Allocation]) -> l
         if stock is None:
             swept[sku] = sum(allocation.quantity for allocation in held)
         else:
-            world.save(stock)
+            _save(world, stock)
             kept.extend(held)
     again = reserve_all(world, swept)
     if again is None:
@@ -126,7 +131,7 @@ def give_up_all(world: World, holder: UUID, allocations: Iterable[Allocation]) -
         stock = _stock(world, sku)
         given_up = domain.stock.give_up(stock, str(holder))
         if given_up != stock:
-            world.save(given_up)
+            _save(world, given_up)
 
 
 def _by_sku(allocations: Iterable[Allocation]) -> dict[str, list[Allocation]]:
@@ -139,19 +144,19 @@ def _by_sku(allocations: Iterable[Allocation]) -> dict[str, list[Allocation]]:
 def release_all(world: World, allocations: Iterable[Allocation]) -> None:
     """What was held is free again."""
     for allocation in allocations:
-        world.save(domain.stock.release(_stock(world, allocation.sku), allocation))
+        _save(world, domain.stock.release(_stock(world, allocation.sku), allocation))
 
 
 def sell_all(world: World, allocations: Iterable[Allocation]) -> None:
     """What was held is sold."""
     for allocation in allocations:
-        world.save(domain.stock.sell(_stock(world, allocation.sku), allocation))
+        _save(world, domain.stock.sell(_stock(world, allocation.sku), allocation))
 
 
 def restock_all(world: World, goods: Iterable[Returned]) -> None:
     """What was sold is free again: of an order that is off, or for goods that came back (`stock.returning`)."""
     for back in goods:
-        world.save(domain.stock.restock(_stock(world, back.sku), back.location, back.quantity, back.unsent))
+        _save(world, domain.stock.restock(_stock(world, back.sku), back.location, back.quantity, back.unsent))
 
 
 def send_all(world: World, goods: Iterable[Allocation], at: datetime) -> None:
@@ -160,7 +165,7 @@ def send_all(world: World, goods: Iterable[Allocation], at: datetime) -> None:
         known = _stock(world, gone.sku)
         sent = domain.stock.send(known, gone.location, gone.quantity, at)
         if sent != known:
-            world.save(sent)
+            _save(world, sent)
 
 
 def _stock(world: World, sku: str) -> Stock:

@@ -9,7 +9,9 @@ from services.checkout.domain.timeline import entry_of
 TIMELINE = Handlers()
 """A table of its own: the saga's consumer group reacts to other events, and each group reads at its own pace."""
 
-NOT_OF_AN_ORDER: Final = frozenset({"tenant.provisioned", "card-testing.suspected"})
+NOT_OF_AN_ORDER: Final = frozenset(
+    {"tenant.provisioned", "card-testing.suspected", "stock.availability-changed", "promotion.changed", "promotion.removed"}
+)
 
 
 def write_down(world: World, message: Message[Any]) -> None:

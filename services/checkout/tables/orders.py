@@ -31,6 +31,7 @@ ORDER = aggregate(
     *required(JSONB, "lines"),
     *required(BigInteger, "subtotal_minor", "discount_minor", "shipping_minor", "tax_minor", "total_minor"),
     *required(Boolean, "tax_included", default="false"),
+    *required(JSONB, "discounts", default="[]"),
     *optional(Text, "shipping_method"),
     *optional(JSONB, "shipping_address"),
     *optional(Text, "quote_hash"),

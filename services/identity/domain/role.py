@@ -24,6 +24,7 @@ _ADMIN |= {
     "checkouts:write",
     "orders:write",
     "drops:manage",
+    "promotions:write",
     "settings:read",
     "settings:write",
     "webhooks:write",

@@ -16,7 +16,7 @@ from libs.common.decision import Viewer
 from libs.common.errors import CartwrightError, ConflictError, NotFoundError, NotYetError, RejectedError, StaleError
 from services.cart import domain
 from services.cart.domain import TRANSITIONS, Cart, CartState, Product
-from services.cart.handlers import HANDLERS, AddQuantity, CreateCart, PutLines, RemoveLines
+from services.cart.handlers import HANDLERS, AddQuantity, CreateCart, PutLines, RemoveLines, Written
 from tests.shared.events import order_confirmed, tenant_updated
 from tests.unit.memory import NOW, TENANT, Memory
 
@@ -39,9 +39,8 @@ def shop(**prices: int) -> Memory:
 
 
 def put(memory: Memory, caller: Viewer = SHOPPER, *, if_match: int | None = None, **quantities: int) -> Cart:
-    cart: Cart
-    cart, _ = memory.execute(PutLines(cart_id=CART, caller=caller, quantities=quantities, if_match=if_match))
-    return cart
+    written: Written = memory.execute(PutLines(cart_id=CART, caller=caller, quantities=quantities, if_match=if_match))
+    return written.cart
 
 
 def freeze(memory: Memory, subject_id: UUID = SHOPPER.subject_id, checkout_id: UUID = CHECKOUT) -> None:
@@ -127,7 +126,7 @@ def test_a_line_keeps_the_price_of_its_moment_until_it_is_put_again() -> None:
         ("tea", 1, 300, 300),
         ("gin", 2, 1_000, 2_000),
     ]
-    cart = memory.execute(AddQuantity(cart_id=CART, caller=SHOPPER, sku="gin", quantity=5))
+    cart = memory.execute(AddQuantity(cart_id=CART, caller=SHOPPER, sku="gin", quantity=5)).cart
     assert cart.total_minor == 7_300
 
 

@@ -230,5 +230,5 @@ def test_a_cart_of_before_there_was_a_limit_may_be_as_large_as_one_that_is_fille
     cart = shop.memory.get(Cart, CART)
     size = domain.told_bytes(cart.lines)
     for most, why in ((size, None), (size - 1, "cart-unavailable")):
-        monkeypatch.setattr(domain, "MAX_TOLD_BYTES", most)
+        monkeypatch.setattr(domain.cart, "MAX_TOLD_BYTES", most)
         assert domain.freeze_refusal(cart, SHOPPER.subject_id, unavailable=False) == why

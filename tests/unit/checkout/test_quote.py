@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from libs.common.contracts.cart import CartFrozen, Discount
 from libs.common.errors import NotFoundError, RejectedError
+from libs.common.money import apportion
 from services.checkout.domain import shipping, tax
 from services.checkout.domain.quote import MAX_TOTAL_MINOR, Address, Quote, Terms, UnquotableError, quote
 from services.checkout.domain.shipping import ShippingKind, ShippingMethod, ShippingRate
@@ -104,7 +105,7 @@ def test_an_apportioned_amount_loses_nothing_takes_nothing_twice_and_is_fair_to_
     weights: list[int], data: st.DataObject
 ) -> None:
     amount = data.draw(st.integers(0, sum(weights)))
-    shares = tax.apportion(amount, weights)
+    shares = apportion(amount, weights)
     assert sum(shares) == amount
     for share, weight in zip(shares, weights, strict=True):
         assert 0 <= share <= weight

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from libs.common import contracts
 from libs.common.clock import PLATFORM
-from libs.common.contracts import EVENTS, EXTERNAL_TOPICS, OTHERS, Event, external, fulfilment
-from libs.common.contracts.cart import CartReopened
+from libs.common.contracts import EVENTS, EXTERNAL_TOPICS, OTHERS, Event, KeptSku, external, fulfilment
+from libs.common.contracts.cart import CartReopened, PromotionCode
 from libs.common.contracts.catalog import PriceChanged, ProductPublished
 from libs.common.contracts.currencies import KNOWN_CURRENCIES
 from libs.common.messaging.envelope import IGNORED, MAX_EVENT_BYTES, EventTooLargeError, Invalid, Reader, Received
@@ -59,6 +59,8 @@ def test_every_event_of_the_language_has_one_publisher() -> None:
 
 LINES = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=64)
 MARKED: dict[Any, st.SearchStrategy[Any]] = {
+    KeptSku: LINES,
+    PromotionCode: LINES,
     external.Sku: LINES.map(partial(unicodedata.normalize, "NFC")).filter(external.is_sku),
     external.Line: LINES,
     external.Name: LINES,
@@ -273,7 +275,7 @@ FORBIDDEN = re.compile(
     r"(first|last|full|given|family|shopper|customer|buyer)_?name",
     re.IGNORECASE,
 )
-NAMES_OF_PRODUCTS = {"ProductPublished.name", "FrozenLine.name", "OrderLine.name"}
+NAMES_OF_THINGS = {"ProductPublished.name", "FrozenLine.name", "OrderLine.name", "PromotionChanged.name"}
 FREE_FORM = {"TenantUpdated.settings", "SigningKeyUpdated.jwk"}
 """The only members whose own members no class names; identity's tests look into both."""
 
@@ -293,7 +295,7 @@ def test_no_event_has_a_place_for_a_secret_or_for_who_somebody_is() -> None:
     members = {name: hint for event in LANGUAGE for name, hint in _members(event)}
     assert len(members) > 60
     assert [name for name in members if FORBIDDEN.search(name.partition(".")[2])] == []
-    assert {name for name in members if name.endswith(".name")} == NAMES_OF_PRODUCTS
+    assert {name for name in members if name.endswith(".name")} == NAMES_OF_THINGS
     assert {name for name, hint in members.items() if hint is Any or typing.get_origin(hint) is dict} == FREE_FORM
 
 
