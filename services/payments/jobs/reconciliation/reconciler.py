@@ -14,7 +14,7 @@ import structlog
 
 from libs.common.clock import new_id, now
 from libs.common.database import WHATEVER_IT_SAYS, poll
-from libs.common.errors import ConflictError
+from libs.common.errors import ConflictError, ErasedError
 from libs.common.messaging.shell import Shell
 from libs.common.telemetry import Counter, Gauge
 from services.payments.domain.reconciliation.comparison import BreakKind
@@ -105,6 +105,8 @@ class Reconciler:
                 taken += [run] if run is not None else []
             except ConflictError as error:
                 log.info("reconciliation.elsewhere", tenant_id=str(tenant_id), reason=str(error), action="another worker has it")
+            except ErasedError:
+                log.info("reconciliation.erased", tenant_id=str(tenant_id), action="none: its tenant is being taken out")
         await self._carry_out(taken)
         return bool(due)
 
@@ -150,7 +152,7 @@ class Reconciler:
             why = f"{type(error).__name__}: {error}"
             bound.warning("reconciliation.interrupted", error=why, action="tried again later, from its beginning")
             RUNS.labels("interrupted").inc()
-            with suppress(ConflictError):  # somebody else has it by now
+            with suppress(ConflictError, ErasedError):  # somebody else has it by now, or nobody ever will
                 await self._tell(run.tenant_id, InterruptReconciliation(reconciliation_id=run.id, tries=run.tries, why=why))
 
     async def _tell(self, tenant_id: UUID, command: Any) -> Any:
