@@ -218,6 +218,24 @@ async def test_what_an_account_has_is_read_once_for_all_its_tenants_and_what_is_
     assert ((await broken.last_run()).state, await broken.breaks()) == (RunState.REQUESTED, [])
 
 
+@pytest.mark.parametrize("already_taken_up", [False, True])
+async def test_a_tenant_that_is_being_erased_is_passed_over_and_others_are_reconciled(bank: Bank, already_taken_up: bool) -> None:
+    neighbour = replace(bank, tenant_id=await onboard(bank.shell))
+    for each in (bank, neighbour):
+        await each.pay(1)
+    seal = f"INSERT INTO erasure (tenant_id) VALUES ('{bank.tenant_id}')"
+
+    async def gateway_of(tenant_id: UUID) -> Any:
+        if already_taken_up and tenant_id == bank.tenant_id:
+            await bank.as_admin(seal)
+        return bank.gateway
+
+    if not already_taken_up:
+        await bank.as_admin(seal)
+    assert await Reconciler(bank.shell, gateway_of).run_one()
+    assert (await neighbour.last_run()).state is RunState.FINISHED
+
+
 async def test_of_several_workers_one_reconciles_a_tenant_and_one_that_lost_its_lease_records_nothing(bank: Bank) -> None:
     await bank.pay(1)
     reconcilers = [Reconciler(bank.shell, bank.gateway_of) for _ in range(5)]
