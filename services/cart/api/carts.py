@@ -47,10 +47,7 @@ async def _shown(connection: Connection, call: Call, carts: Sequence[Cart]) -> l
     availability = {sku: hint.availability for sku, hint in around.hints.items()}
     at = now()
     return [
-        Shown(domain.discounted(domain.repriced(cart, around.products, at), around.promotions, at), availability)
-        if cart.state is CartState.OPEN
-        else Shown(cart)
-        for cart in carts
+        Shown(_at_this_moment(cart, around, at), availability) if cart.state is CartState.OPEN else Shown(cart) for cart in carts
     ]
 
 
@@ -60,7 +57,11 @@ async def shown_with(connection: Connection, call: Call, cart: Cart) -> tuple[Ca
     if cart.state is not CartState.OPEN:
         return cart, (), at
     around = await repository.surroundings(connection, call.tenant_id, [cart])
-    return domain.discounted(domain.repriced(cart, around.products, at), around.promotions, at), around.promotions, at
+    return _at_this_moment(cart, around, at), around.promotions, at
+
+
+def _at_this_moment(cart: Cart, around: repository.Surroundings, at: datetime) -> Cart:
+    return domain.discounted(domain.repriced(cart, around.products, at), around.promotions, at)
 
 
 def _tag(stored: Cart, shown: Shown) -> str:

@@ -1,6 +1,6 @@
 """What checkouts do with carts: freeze them, give them back, and make orders of them."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 from uuid import UUID
 
@@ -50,29 +50,21 @@ def freeze_cart(world: World, message: Message[CheckoutRequested]) -> None:
         return
     opened, given_back = domain.release(priced)
     if given_back:
-        _uncount(world, priced)
+        _count(world, priced, domain.promotion.give_back)
     promotions = offered(world, opened)
     given = domain.discounted(opened, promotions, world.now)
     until = domain.valid_until(given, products.values(), promotions)
     frozen, event = domain.freeze(given, request.checkout_id, attempt, until)
-    _count(world, frozen)
+    _count(world, frozen, domain.promotion.take)
     world.save(frozen, *given_back, event)
 
 
-def _count(world: World, cart: Cart) -> None:
-    """Count the cart as a use of each promotion with a limit that it was given."""
+def _count(world: World, cart: Cart, change: Callable[[Promotion], Promotion]) -> None:
+    """Count the cart as one use more, or one less, of each promotion with a limit that it was given."""
     for each in cart.discounts:
         promotion = readable(world, Promotion, each.promotion) if each.is_counted else None
         if promotion is not None:
-            world.save(domain.promotion.take(promotion))
-
-
-def _uncount(world: World, cart: Cart) -> None:
-    """Count it no more: it was given back."""
-    for each in cart.discounts:
-        promotion = readable(world, Promotion, each.promotion) if each.is_counted else None
-        if promotion is not None:
-            world.save(domain.promotion.give_back(promotion))
+            world.save(change(promotion))
 
 
 def _refuse(world: World, request: CheckoutRequested, reason: FreezeRefusal) -> None:
@@ -101,8 +93,14 @@ def _cart_of_checkout(message: Message[Any]) -> list[Ref]:
 def _counted(world: World, message: Message[Any]) -> Iterable[Ref]:
     """The promotions that the cart counts for, should it be given back."""
     cart = readable(world, Cart, message.data.cart_id)
-    is_its = cart is not None and cart.state is CartState.FROZEN and cart.checkout_id == message.data.checkout_id
-    return [Ref(Promotion, each.promotion) for each in cart.discounts if each.is_counted] if cart and is_its else []
+    if cart is None or not _is_with(cart, message.data.checkout_id):
+        return []
+    return [Ref(Promotion, each.promotion) for each in cart.discounts if each.is_counted]
+
+
+def _is_with(cart: Cart, checkout_id: UUID) -> bool:
+    """Whether this checkout has it now."""
+    return cart.state is CartState.FROZEN and cart.checkout_id == checkout_id
 
 
 @HANDLERS.on(CheckoutFailed, _cart_of_checkout, _counted)
@@ -125,8 +123,8 @@ def reopen_expired_cart(world: World, message: Message[CheckoutExpired]) -> None
 
 def _reopen(world: World, cart_id: UUID, checkout_id: UUID) -> None:
     cart = world.get(Cart, cart_id)
-    if cart is not None and cart.state is CartState.FROZEN and cart.checkout_id == checkout_id:
-        _uncount(world, cart)
+    if cart is not None and _is_with(cart, checkout_id):
+        _count(world, cart, domain.promotion.give_back)
         world.save(*domain.reopen(cart, checkout_id))
 
 

@@ -66,8 +66,8 @@ def promotion_refs(world: World, cart: Cart | None, *, counting: bool = False) -
         return ()
     offers = readable(world, Offers, world.tenant_id)
     limited = offers.limited if offers and counting else ()
-    was_given = [each.promotion for each in cart.discounts if each.is_counted and cart.state is CartState.FROZEN]
-    given = was_given if counting else []
+    is_counted_for = counting and cart.state is CartState.FROZEN
+    given = [each.promotion for each in cart.discounts if each.is_counted] if is_counted_for else []
     codes = [*(offers.automatic if offers else ()), *cart.coupons, *given]
     return [Ref(Promotion, code, shared=code not in limited and code not in given) for code in dict.fromkeys(codes)]
 
