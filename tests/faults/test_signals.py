@@ -72,6 +72,24 @@ async def test_lag_is_what_is_not_committed_and_not_what_was_not_polled_and_noth
         reporting.cancel()
 
 
+async def test_partitions_that_go_to_another_while_their_logs_are_compared_are_passed_over(toy: Toy) -> None:
+    tenant, counter, place = uuid4(), uuid4(), partitions(toy)[0]
+    async with toy.shell() as shell, toy.member(shell) as inbox, producer_at(toy) as producer:
+        await send(producer, place, [bump(tenant, counter)])
+        assert await applied(toy, tenant, 1) == 1
+        [reading] = [member for member in inbox.members if place in member._positions.stored]
+        consumer = reading._subscriber.consumer
+        asked = consumer.logs
+
+        async def logs(topics: Any) -> Any:
+            found = await asked(topics)
+            consumer.unsubscribe()
+            return found
+
+        consumer.logs = logs
+        assert await reading._positions.changed() == []
+
+
 async def test_the_age_of_what_is_not_published_is_so_on_a_standby_and_grows_where_nobody_can_tell(toy: Toy) -> None:
     async def is_zero(backlog: Backlog) -> bool:
         return backlog.age() == 0

@@ -128,11 +128,15 @@ class Positions:
         if consumer is None or not held:
             return []
         logs, seen = await consumer.logs({partition.topic for partition in held}), self._in_database.seen
+        still_ours = consumer.assignment()
         return [
             partition
             for partition in held
-            if logs.get(partition) != seen.get(partition)
-            or (consumer.highwater(partition) or self.stored.get(partition, 0)) < self.stored.get(partition, 0)
+            if partition in still_ours
+            and (
+                logs.get(partition) != seen.get(partition)
+                or (consumer.highwater(partition) or self.stored.get(partition, 0)) < self.stored.get(partition, 0)
+            )
         ]
 
     def is_behind(self, partition: TopicPartition, first: int) -> bool:
