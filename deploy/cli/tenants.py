@@ -49,6 +49,7 @@ class Wish:
     admin_email: str
     currency: str
     country: str
+    scopes: tuple[str, ...] = CLIENT_SCOPES
 
     @classmethod
     def of(
@@ -59,11 +60,12 @@ class Wish:
         admin: str | None = None,
         currency: str = "GBP",
         country: str = "GB",
+        scopes: tuple[str, ...] = CLIENT_SCOPES,
     ) -> "Wish":
         """Fill in the defaults. Raises CommandError on a slug that could not name a file."""
         if not _SLUG.fullmatch(slug):
             raise CommandError(f"{slug!r} is no slug: use lower-case letters, digits and hyphens", ExitCode.USAGE)
-        return cls(slug, name or slug, admin or f"admin@{slug}.test", currency, country)
+        return cls(slug, name or slug, admin or f"admin@{slug}.test", currency, country, scopes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +163,7 @@ async def onboarded(api: Api, wish: Wish) -> Onboarded:
     async with _alone(api.stack, wish.slug):
         tenant_id, owner = await _made(api, token, wish)
         tenant = await _provisioned(api, token, tenant_id)
-        client = await _client(api, token, _Record(api.stack.home, wish.slug), tenant)
+        client = await _client(api, token, _Record(api.stack.home, wish.slug), tenant, wish.scopes)
     ready = tenant.get("ready") or dict.fromkeys(api.stack.services, tenant["status"] == "active")
     return Onboarded(tenant, client, ready, owner)
 
@@ -246,31 +248,32 @@ class _Record:
             return None
         return Client(kept["client_id"], self.secret_file, tuple(kept["scopes"]))
 
-    def write(self, tenant_id: str, client_id: str, secret: str) -> Client:
+    def write(self, tenant_id: str, client_id: str, secret: str, scopes: tuple[str, ...]) -> Client:
         """Keep the secret first: a record without one is worth nothing."""
-        client = Client(client_id, self.secret_file, CLIENT_SCOPES)
+        client = Client(client_id, self.secret_file, scopes)
         kept = {"tenant_id": tenant_id, "client_id": client_id, "scopes": client.scopes}
         write_private(self.secret_file, secret)
         write_private(self._file, jsonlib.dumps(kept) + "\n")
         return client
 
 
-async def _client(api: Api, operator: TokenSource, record: _Record, tenant: dict[str, Any]) -> Client:
+async def _client(
+    api: Api, operator: TokenSource, record: _Record, tenant: dict[str, Any], scopes: tuple[str, ...]
+) -> Client:
     tenant_id = tenant["tenant_id"]
     known = record.read(tenant_id)
     # Of a tenant that is not admitted no client is: that its secret is refused then says nothing of the secret.
     if known and (tenant["status"] not in _ADMITTED or await _is_accepted(api, known)):
         return known
-    scopes = list(CLIENT_SCOPES)
-    body = {"name": "shop backend", "scopes": scopes, "tenant_id": tenant_id}
-    key = f"onboard-client:{tenant_id}:{_digest(scopes)}"
+    body = {"name": "shop backend", "scopes": list(scopes), "tenant_id": tenant_id}
+    key = f"onboard-client:{tenant_id}:{_digest(list(scopes))}"
     try:
         made = await _new_client(api, operator, body, key)
     except RefusedError as error:
         if error.status != _CONFLICT or "client_id" not in error.problem:
             raise
         made = await _new_secret(api, operator, str(error.problem["client_id"]), body)
-    return record.write(tenant_id, made["client_id"], made["client_secret"])
+    return record.write(tenant_id, made["client_id"], made["client_secret"], scopes)
 
 
 async def _new_client(api: Api, operator: TokenSource, body: object, key: str) -> dict[str, Any]:

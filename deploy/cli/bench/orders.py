@@ -46,6 +46,8 @@ PRODUCTS: Final = 500
 STOCK: Final = 1_000_000
 ARRIVALS_PER_SECOND: Final = 20
 WARM_ORDERS: Final = 400
+_SCOPES: Final = ("carts:write", "checkouts:write", "orders:read", "products:read", "stock:read", "payments:read", "sessions:issue")
+"""What a till needs, and every revision that may be measured grants."""
 _CAPTURE_PATIENCE_SECONDS: Final = 60
 _CAPTURE_POLL_SECONDS: Final = 0.02
 _LOAD: Final = "load generator"
@@ -289,7 +291,7 @@ async def market_of(
         log = AIOKafkaConsumer(**client_arguments(stack), metadata_max_age_ms=_UNASKED_MS)
         await log.start()
         opened.push_async_callback(log.stop)
-        shop = (await onboarded(api, Wish.of("bench", currency=CURRENCY))).shop(api)
+        shop = (await onboarded(api, Wish.of("bench", currency=CURRENCY, scopes=_SCOPES))).shop(api)
         offers = [Offer(f"BENCH-{number}", f"Product {number}", "bench", 100 + number, STOCK) for number in range(PRODUCTS)]
         await supply(shop, CURRENCY, [*offers, Offer("BENCH-HOT", "The hot one", "bench", 999, STOCK)], say)
         say(f"warming up with {WARM_ORDERS} orders")
