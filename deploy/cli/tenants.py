@@ -257,9 +257,7 @@ class _Record:
         return client
 
 
-async def _client(
-    api: Api, operator: TokenSource, record: _Record, tenant: dict[str, Any], scopes: tuple[str, ...]
-) -> Client:
+async def _client(api: Api, operator: TokenSource, record: _Record, tenant: dict[str, Any], scopes: tuple[str, ...]) -> Client:
     tenant_id = tenant["tenant_id"]
     known = record.read(tenant_id)
     # Of a tenant that is not admitted no client is: that its secret is refused then says nothing of the secret.

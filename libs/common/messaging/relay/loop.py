@@ -13,6 +13,7 @@ import asyncpg
 import structlog
 from aiokafka.errors import KafkaError
 
+from libs.common.addresses import address
 from libs.common.database import TRANSIENT, Connection
 from libs.common.messaging.broker import DENIED, Broker, BrokerRefusedError
 from libs.common.messaging.headers import traceparent_of
@@ -133,6 +134,8 @@ class Relay:
                 return self._large
 
             cursor = Cursor(durable, lazy, self._owner)
+            if address(self._url)[1] != "transaction":
+                await cursor.be_known()
             await _stand_by(cursor)
             await self._recognise(cursor)
             HOLDS_LEASE.set(1)
