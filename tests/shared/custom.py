@@ -58,9 +58,10 @@ class Custom:
     async def goes_on(self) -> None:
         """Everybody has bought something that set out after now."""
         enough = len(self.checkouts) + 3 * BUYERS
-        await self._market.until(lambda: self._bought(enough), PATIENCE_SECONDS)
+        await self._market.until(lambda: self.bought(enough), PATIENCE_SECONDS)
 
-    async def _bought(self, count: int) -> bool:
+    async def bought(self, count: int) -> bool:
+        """Whether so many purchases are over."""
         return len(self.checkouts) >= count
 
     async def _buys(self, buyer: int) -> None:
