@@ -19,10 +19,8 @@ async def database_server(say: Callable[[str], None]) -> AsyncIterator[str]:
     if given := variable("POSTGRES_ADMIN_URL"):
         yield given
     elif home.holder():
-        running = (
-            ReplicatedPostgres(home, remembered) if STANDBY in remembered else EmbeddedPostgres(home, remembered["postgres"])
-        )
-        yield running.admin_url
+        of_cluster = (home.path / STANDBY).exists()
+        yield (ReplicatedPostgres(home, remembered) if of_cluster else EmbeddedPostgres(home, remembered["postgres"])).admin_url
     else:
         with home.hold():
             server = EmbeddedPostgres(home, choose_ports(["postgres"], remembered, say)["postgres"])
