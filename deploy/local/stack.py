@@ -267,6 +267,7 @@ class Stack:
             or secret("stripe-webhook-secret", lambda: f"whsec_{secrets.token_hex(16)}"),
             stripe_connect_client_id=variable("STRIPE_CONNECT_CLIENT_ID") or ("" if self._stripe_api_base else "ca_local"),
             console_urls=gateway.consoles(self._ports["gateway"]) if self._envoy else "",
+            shop_urls=gateway.shops(self._ports["gateway"]) if self._envoy else "",
             platform_secret_file=self.home.secret_file("platform-client"),
             database_prefix=self._prefixes[0],
             topic_prefix=self._prefixes[1],

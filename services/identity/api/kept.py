@@ -15,6 +15,7 @@ from libs.common.http.routes import Call, reply
 from services.identity.api.issuer import Issuer, TokenAnswer
 from services.identity.domain.session import LIFETIME
 
+ANSWER: Final = "answer"
 COOKIE: Final = "cookie"
 Kept = Literal["answer", "cookie"]
 PATH: Final = "/oauth/token"
@@ -37,7 +38,7 @@ def read(call: Call, tenant_id: UUID) -> str | None:
 
 
 def bounds_at(address: str) -> str:
-    """What the browser is told of a cookie of ours. Over TLS it is sent over nothing else; a trial on one's own machine has none."""
+    """What the browser is told of a cookie of ours: over TLS also that it goes over nothing else."""
     secure = "; Secure" if address.startswith("https://") else ""
     return f"Path={PATH}; Max-Age={int(LIFETIME.total_seconds())}; HttpOnly; SameSite=Strict{secure}"
 

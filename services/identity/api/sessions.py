@@ -41,7 +41,7 @@ class NewSession(BaseModel):
     shopper_ref: Annotated[str, Field(min_length=1, max_length=255)] | None = None
     guest: bool = False
     guest_refresh_token: Annotated[str, Field(min_length=1, max_length=255)] | None = None
-    refresh_token_in: kept.Kept = "answer"
+    refresh_token_in: kept.Kept = kept.ANSWER
 
 
 async def _client(call: Caller) -> Principal | None:
