@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from libs.common.messaging.gathering import Gathering
 from libs.common.processes.parts import Kept, Process, ServiceParts
 from services.checkout import consumers, handlers, repository, tables
+from services.checkout.domain.returning import origins_of
 from services.checkout.domain.saga import Checkout
 from services.checkout.handlers.checkouts import Terms
 from services.checkout.repository.drops import Rooms
@@ -16,7 +17,8 @@ from services.checkout.settings import Settings
 async def context(process: Process) -> AsyncIterator[tuple[Terms, Rooms, Gathering]]:
     """What every checkout is begun with, what is known of drops, and who arrives at them."""
     settings: Settings = process.settings
-    yield Terms(settings.checkout_ttl_seconds, settings.own_origins), Rooms(), Gathering(process.shell)
+    origins = origins_of((settings.issuer, *settings.shop_urls.split()))
+    yield Terms(settings.checkout_ttl_seconds, origins), Rooms(), Gathering(process.shell)
 
 
 PARTS = ServiceParts(

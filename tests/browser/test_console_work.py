@@ -310,7 +310,7 @@ async def test_a_client_that_an_owner_makes_comes_in_until_it_is_removed(visit: 
 
 async def _token_of(page: Page, client_id: str, secret: str) -> list[Any]:
     """What the token endpoint says to a machine."""
-    form = {"grant_type": "client_credentials", "client_id": client_id, "client_secret": secret}
+    form: dict[str, str | float | bool] = {"grant_type": "client_credentials", "client_id": client_id, "client_secret": secret}
     answer = await page.context.request.post("/oauth/token", form=form)
     told = await answer.json()
     return [answer.status, told.get("scope", told.get("error"))]

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 from uuid import uuid4
 
 import aiohttp
@@ -216,32 +216,6 @@ async def test_a_payer_who_is_to_prove_themselves_is_asked_to_by_the_issuer_of_a
     confirmed = await gateway.confirm_intent("confirm-proof", created.intent_id, "pm_card_threeDSecureOptional")
     assert isinstance(confirmed, Succeeded)
     assert confirmed.status is IntentStatus.NEEDS_ACTION
-
-
-async def test_a_payer_whose_issuer_wants_to_see_them_is_led_to_its_page_and_back_to_the_shops(
-    wire: Wire, gateway: StripeGateway
-) -> None:
-    card, back = "pm_card_threeDSecureRequired", "https://shop.test/paid?of=1#/c/7"
-    common: dict[str, Any] = {"amount_minor": 1250, "currency": "GBP", "method": card, "capture": "manual", "metadata": {}}
-    created = await gateway.create_intent("there", **common)
-    assert isinstance(created, Succeeded)
-    confirmed = await gateway.confirm_intent("confirm-there", created.intent_id, card, return_url=back)
-    assert wire.last.pairs["return_url"] == back
-    assert isinstance(confirmed, Succeeded)
-    assert confirmed.status is IntentStatus.NEEDS_ACTION
-    assert confirmed.action_url is not None
-    form = {"outcome": "succeed"}
-    async with (
-        aiohttp.ClientSession() as browser,
-        browser.post(confirmed.action_url, data=form, allow_redirects=False) as left,
-    ):
-        assert left.status == 303
-        at = urlsplit(left.headers["Location"])
-    assert (at.scheme, at.netloc, at.path, at.fragment) == ("https", "shop.test", "/paid", "/c/7")
-    assert dict(parse_qsl(at.query))["redirect_status"] == "succeeded"
-    paid = await gateway.retrieve_intent(created.intent_id)
-    assert isinstance(paid, Succeeded)
-    assert paid.status is IntentStatus.AUTHORIZED
 
 
 async def test_a_refund_names_its_payment_and_a_reason_only_if_it_is_one_of_stripes(wire: Wire, gateway: StripeGateway) -> None:
