@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from deploy.local import readiness
+from deploy.local.copies import Copies
 from deploy.local.description import ServiceAddress, StackDescription
 from deploy.local.environment import PLATFORM_CLIENT_ID
 from deploy.local.errors import StackError
@@ -57,19 +59,19 @@ async def observe(home: Home) -> StackDescription:
     return replace(stack, state="running" if whole and set(answers) <= {readiness.OK} else "degraded")
 
 
-async def mend(home: Home) -> StackDescription:
-    """Have the running `up` start what has died, and return when all is well again."""
-    stack = await observe(home)
-    holder = home.holder()
-    if stack.state == "running" or holder is None:
+async def mend(home: Home, copies: Copies = MappingProxyType({})) -> StackDescription:
+    """Have the running `up` start what has died, and have so many processes of each kind; return when all is so."""
+    stack, holder = await observe(home), home.holder()
+    if holder is None or (stack.state == "running" and _has(stack, copies)):
         return stack
+    home.want_copies({**home.wanted_copies(), **copies})
     before = home.read().get("failure")
     os.kill(holder, signal.SIGUSR1)
     end = time.monotonic() + _START_SECONDS
     while time.monotonic() < end and home.holder() == holder:
         await asyncio.sleep(_POLL_SECONDS)
         stack = await observe(home)
-        if stack.state == "running":
+        if stack.state == "running" and _has(stack, copies):
             return stack
         failure = home.read().get("failure")
         if failure and failure != before:
@@ -77,10 +79,16 @@ async def mend(home: Home) -> StackDescription:
     raise StackError(f"the stack in {home.path} does not recover: see ./cartwright logs, then down and up")
 
 
-async def join(home: Home, faults: object, *, repair: bool, say: Callable[[str], None]) -> StackDescription:
-    """Return the running stack, repaired if that is wanted, with these faults if any."""
+def _has(stack: StackDescription, copies: Copies) -> bool:
+    counts = {f"{name}.api": len(each.api) for name, each in stack.services.items()}
+    counts |= {f"{name}.worker": len(each.workers) for name, each in stack.services.items()}
+    return all(counts[kind] == count for kind, count in copies.items())
+
+
+async def join(home: Home, faults: object, copies: Copies, *, repair: bool, say: Callable[[str], None]) -> StackDescription:
+    """Return the running stack, repaired if that is wanted, with these faults and so many processes, if that is said."""
     await _settled(home, lambda _: None)
-    stack = await (mend(home) if repair else observe(home))
+    stack = await (mend(home, copies) if repair or copies else observe(home))
     if faults is not None and stack.stripe_api_base:
         await put_faults(stack.stripe_api_base, faults)
     if stack.state == "degraded":
