@@ -4,6 +4,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+import pytest
 
 from libs.common.contracts import cart, checkout, payments
 from services.identity.api.kept import bounds_at
@@ -11,6 +12,7 @@ from tests.integration.browsing import Browser, claims
 from tests.shared.callers import message
 
 PATH = "/oauth/token"
+ASKED = {"grant_type": "refresh_token", "refresh_token_in": "cookie"}
 BOUNDS = [f"Path={PATH}", "Max-Age=2592000", "HttpOnly", "SameSite=Strict"]
 
 
@@ -23,8 +25,7 @@ async def _begun(browser: Browser) -> httpx.Response:
 
 
 async def _renewed(browser: Browser, **changes: Any) -> httpx.Response:
-    asked = {"grant_type": "refresh_token", "refresh_token_in": "cookie", "tenant_id": str(browser.tenant_id)}
-    return await browser.client.post(PATH, data={**asked, **changes})
+    return await browser.client.post(PATH, data={**ASKED, "tenant_id": str(browser.tenant_id), **changes})
 
 
 def _cookie(answer: httpx.Response) -> str:
@@ -57,6 +58,31 @@ async def test_who_comes_back_with_the_cookie_is_the_same_guest_and_each_is_good
     stolen = await browser.client.post(PATH, data={"grant_type": "refresh_token", "refresh_token": first})
     assert (stolen.status_code, stolen.json()["error"]) == (400, "invalid_grant"), "used long ago: the session is over"
     assert (await _renewed(browser)).status_code == 400
+
+
+ELSEWHERE: tuple[dict[str, str], ...] = (
+    {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Origin": "https://evil.test"},
+    {"Sec-Fetch-Site": "same-site", "Origin": "https://blog.shop.test"},
+    {"Sec-Fetch-Site": "none"},
+    {"Origin": "https://evil.test"},
+    {"Origin": "null"},
+)
+
+
+@pytest.mark.parametrize("headers", ELSEWHERE)
+async def test_no_page_from_elsewhere_makes_a_browser_keep_a_session_of_its_choice(
+    browser: Browser, headers: dict[str, str]
+) -> None:
+    planted = _cookie(await _begun(browser))
+    whose = {"tenant_id": str(browser.tenant_id)}
+    begun = await browser.client.post("/v1/sessions", headers=headers, json={**whose, "refresh_token_in": "cookie"})
+    taken = await browser.client.post(PATH, headers=headers, data={**ASKED, **whose, "refresh_token": planted})
+    for refused, status in ((begun, 422), (taken, 400)):
+        assert refused.status_code == status, refused.text
+        assert "set-cookie" not in refused.headers
+    here = {"Sec-Fetch-Site": "same-origin", "Origin": str(browser.client.base_url).rstrip("/")}
+    for ours in (here, {"Origin": here["Origin"]}):
+        assert (await browser.client.post(PATH, headers=ours, data={**ASKED, **whose})).status_code == 200
 
 
 async def test_a_cookie_is_of_its_shop_and_of_no_machine_or_application(browser: Browser) -> None:

@@ -6,11 +6,13 @@ answer of ours lets it ask for one (origins.py): it takes the token in the answe
 
 from http.cookies import CookieError, SimpleCookie
 from typing import Final, Literal
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from fastapi import Response
 from pydantic import BaseModel
 
+from libs.common.errors import RejectedError
 from libs.common.http.routes import Call, reply
 from services.identity.api.issuer import Issuer, TokenAnswer
 from services.identity.domain.session import LIFETIME
@@ -25,6 +27,19 @@ PATH: Final = "/oauth/token"
 def name_of(tenant_id: UUID) -> str:
     """One for each shop: a browser may be at several."""
     return f"cartwright-{tenant_id.hex}"
+
+
+def demand_page_here(call: Call) -> None:
+    """Raise RejectedError if a browser asks for a page from elsewhere: one could make somebody a shopper who is somebody else.
+
+    By what browsers say and pages cannot (Fetch Metadata; over plain HTTP, to other hosts, `Origin` alone). Programs say nothing.
+    """
+    site, origin = (call.request.headers.get(name) for name in ("sec-fetch-site", "origin"))
+    is_here = (
+        site == "same-origin" if site is not None else origin is None or urlsplit(origin).netloc == call.request.headers["host"]
+    )
+    if not is_here:
+        raise RejectedError("invalid-request", "a cookie is for pages at this address; take the refresh token in the answer")
 
 
 def read(call: Call, tenant_id: UUID) -> str | None:

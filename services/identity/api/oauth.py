@@ -184,6 +184,7 @@ async def _refresh_token(call: Call, form: Form) -> TokenAnswer | Response:
 
 async def _kept(call: Call, form: Form) -> Response:
     """The same of the token in the browser's cookie, and the next one put there; a given one is put there instead."""
+    kept.demand_page_here(call)
     said = form.demand("tenant_id")
     tenant_id = UUID(said) if CANONICAL_UUID.fullmatch(said) else PLATFORM
     token = form.get("refresh_token") or kept.read(call, tenant_id)

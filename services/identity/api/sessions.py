@@ -82,6 +82,8 @@ def _taking_over(begun: handlers.StartSession, tenant_id: UUID, token: str, issu
 
 async def _start(call: Call, principal: Principal | None, body: NewSession) -> Response:
     tenant_id, subject_id, is_guest = _shopper(principal, body)
+    if body.refresh_token_in == kept.COOKIE:
+        kept.demand_page_here(call)
     rates = call.service.rates
     rates.demand_not_made_up(tenant_id, call.address)
     issuer, session_id = call.service.shared(Issuer), new_id()
