@@ -1,5 +1,6 @@
 """The version before and this one, side by side while people buy: forth on the schema of this one, and back again."""
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -26,6 +27,8 @@ pytestmark = [
 
 BEFORE = "565dadb"
 """What is taken for the version before while there is no tag."""
+READY_SECONDS = 5
+"""The chart's `minReadySeconds`: a gateway learns of who is new before the next one leaves."""
 TWICE = {f"{service}.{kind}": 2 for service in SERVICES for kind in ("api", "worker")}
 
 
@@ -55,6 +58,8 @@ async def _replaced(stack: Stack, name: str, revision: Revision) -> None:
     child.command = [str(revision.python) if word == python else word for word in child.command]
     child.environment["PYTHONPATH"] = str(revision.folder)
     await stack.start_process(name)
+    if ".api" in name:
+        await asyncio.sleep(READY_SECONDS)
 
 
 def child_python(part: HttpProcess) -> str:

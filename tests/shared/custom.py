@@ -58,9 +58,10 @@ class Custom:
     async def goes_on(self) -> None:
         """Everybody has bought something that set out after now."""
         enough = len(self.checkouts) + 3 * BUYERS
-        await self._market.until(lambda: self._bought(enough), PATIENCE_SECONDS)
+        await self._market.until(lambda: self.bought(enough), PATIENCE_SECONDS)
 
-    async def _bought(self, count: int) -> bool:
+    async def bought(self, count: int) -> bool:
+        """Whether so many purchases are over."""
         return len(self.checkouts) >= count
 
     async def _buys(self, buyer: int) -> None:
@@ -81,6 +82,7 @@ class Custom:
         assert {checkout["id"]: [checkout["total_minor"]] for checkout in self.checkouts} == dict(money.captured)
         charges = await self._market.all_charges()
         assert [len(charges[checkout_id]) for checkout_id in ids] == [1] * len(ids)
+        print(f"{self._name}: {len(ids)} purchases")
 
 
 def shop_of(market: Market, api: Api) -> Shop:
