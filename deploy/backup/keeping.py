@@ -44,6 +44,7 @@ class Wanted:
     """Between one base backup and the next."""
     keep: timedelta
     """So far back every moment can be gone back to."""
+    look_seconds: float = LOOK_SECONDS
 
 
 class Keeper:
@@ -69,7 +70,7 @@ class Keeper:
                 while not leave.is_set():
                     await self._look_or_say_why_not()
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(leave.wait(), LOOK_SECONDS)
+                        await asyncio.wait_for(leave.wait(), self._wanted.look_seconds)
                 await self._look_or_say_why_not(bases=False)
             finally:
                 await self._end()
@@ -116,7 +117,7 @@ class Keeper:
         await asyncio.to_thread(self._store_log)
         if is_here:
             self._reached = max(self._reached, where.at - _UNFLUSHED)
-            self._store.note_reached(self._series, self._reached)
+            self._store.note_reached(self._series, self._reached, where.segment)
             self._told = ""
         elif where.at - self._reached > BEHIND:
             self._say_once(f"what is stored is behind: it reaches until {self._reached:%F %T} UTC; see {self._log}")
@@ -150,7 +151,7 @@ class Keeper:
     async def _is_here(self, connection: "asyncpg.Connection", lsn: str) -> bool:
         with suppress(TimeoutError):
             async with asyncio.timeout(_RECEIVE_SECONDS):
-                while not await is_received(connection, lsn):
+                while not await is_received(connection, lsn):  # noqa: ASYNC110 - the server calls nobody for that
                     await asyncio.sleep(_POLL_SECONDS)
                 return True
         return False

@@ -8,16 +8,18 @@ from deploy.local.master_keys import random_key
 from deploy.local.state import Home
 from libs.common.sealing import MasterKey, MasterKeys
 
-SECRET: Final = "backup-key"
+KEY_FILE: Final = "backup-key"
 
 
 def backup_keys(home: Home, *, make: bool) -> MasterKeys:
     """The user's own, or the one in the state directory; `make` makes one where there is none. Raises BackupError."""
     current = _read("BACKUP_KEY")
-    if current is None and (make or home.secret_file(SECRET).exists()):
-        current = _decoded(str(home.secret_file(SECRET)), home.secret(SECRET, random_key))
+    if current is None and (make or home.secret_file(KEY_FILE).exists()):
+        current = _decoded(str(home.secret_file(KEY_FILE)), home.secret(KEY_FILE, random_key))
     if current is None:
-        raise BackupError(f"there is no backup key: set CARTWRIGHT_BACKUP_KEY_FILE, or put it back at {home.secret_file(SECRET)}")
+        raise BackupError(
+            f"there is no backup key: set CARTWRIGHT_BACKUP_KEY_FILE, or put it back at {home.secret_file(KEY_FILE)}"
+        )
     return MasterKeys(current, _read("PREVIOUS_BACKUP_KEY"))
 
 

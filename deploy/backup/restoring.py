@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -69,12 +69,7 @@ def planned(store: Store, to: datetime | None) -> Plan:
     if reached is None or reached < base.ended_at or (to is not None and reached < to):
         until = _shown(max(reached, base.ended_at)) if reached else "nowhere"
         raise BackupError(f"what is stored of that history reaches until {until}: --to latest is as far as that")
-    there = {*store.segments(base.series)}
-    segments = tuple(_needed(store, base, there, to))
-    last = max(name.removesuffix(PARTIAL) for name in there | {base.first_segment})
-    if not segments or (to is None or not _suffices(store, base, segments[-1], to)) and segments[-1].removesuffix(PARTIAL) < last:
-        missing = following(segments[-1], base.segment_bytes) if segments else base.first_segment
-        raise BackupError(f"the log has a gap: {store.folder / segment_file(base.series, missing)} is missing")
+    segments = _needed(store, base, to)
     return Plan(to=to, base=base, segments=segments, reached=reached)
 
 
@@ -84,11 +79,7 @@ async def restore(store: Store, home: Home, plan: Plan, say: Callable[[str], Non
         raise BackupError(f"it is a backup of PostgreSQL {plan.base.server_version}, and only {MAJOR} can be recovered here")
     begun = time.monotonic()
     draft = into or home.path / "postgres.restoring"
-    if into and into.exists() and any(into.iterdir()):
-        raise BackupError(f"{into} is not empty")
-    if not into:
-        shutil.rmtree(draft, ignore_errors=True)  # of an attempt that was interrupted
-    require_disk(draft.parent)
+    _make_room(draft, is_new=into is not None)
     try:
         await asyncio.to_thread(_lay_out, store, plan, draft, say)
         last_commit = await _recover(store, home, plan, draft, say)
@@ -110,12 +101,18 @@ def replaced_ones(home: Home) -> list[Path]:
     return sorted(home.path.glob(f"{REPLACED}*"))
 
 
-def _needed(store: Store, base: Base, there: set[str], to: datetime | None) -> Iterator[str]:
-    """The log from the base backup on, as far as it takes to have the moment in it."""
+def _needed(store: Store, base: Base, to: datetime | None) -> tuple[str, ...]:
+    """The log from the base backup on, as far as it takes to have the moment in it. Raises BackupError where it has a gap."""
+    there, found = {*store.segments(base.series)}, list[str]()
     for name in run_from(base.first_segment, there, base.segment_bytes):
-        yield name
+        found.append(name)
         if to is not None and _suffices(store, base, name, to):
-            return
+            return tuple(found)
+    plain = [name.removesuffix(PARTIAL) for name in found]
+    if not plain or plain[-1] < max(store.last_segment(base.series), *(name.removesuffix(PARTIAL) for name in there)):
+        missing = following(plain[-1], base.segment_bytes) if plain else base.first_segment
+        raise BackupError(f"the log has a gap: {store.folder / segment_file(base.series, missing)} is missing")
+    return tuple(found)
 
 
 def _suffices(store: Store, base: Base, name: str, to: datetime) -> bool:
@@ -123,11 +120,18 @@ def _suffices(store: Store, base: Base, name: str, to: datetime) -> bool:
     return store.vault.at(segment_file(base.series, name)) >= to
 
 
+def _make_room(draft: Path, *, is_new: bool) -> None:
+    if is_new and draft.exists() and any(draft.iterdir()):
+        raise BackupError(f"{draft} is not empty")
+    shutil.rmtree(draft, ignore_errors=True)  # of an attempt that was interrupted
+    draft.mkdir(mode=0o700, parents=True)
+    require_disk(draft)
+
+
 def _lay_out(store: Store, plan: Plan, draft: Path, say: Callable[[str], None]) -> None:
-    draft.mkdir(mode=0o700, parents=True, exist_ok=True)
     pieces = store.vault.opened(base_file(plan.base))
     try:
-        with tarfile.open(fileobj=Reading(pieces), mode="r|") as archive:  # type: ignore[call-overload]
+        with tarfile.open(fileobj=Reading(pieces), mode="r|") as archive:
             archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Debian's Python 3.11 has none
             for member in archive:
                 member.uid, member.gid = os.geteuid(), os.getegid()  # whoever it belonged to where it came from
@@ -149,8 +153,8 @@ def _lay_out(store: Store, plan: Plan, draft: Path, say: Callable[[str], None]) 
 
 def _verify(draft: Path) -> None:
     """Hold every file to the list of checksums that the server made."""
-    command = [str(program("pg_verifybackup")), "--no-parse-wal", "--exit-on-error", "--quiet", str(draft)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    options = ("--no-parse-wal", "--exit-on-error", "--quiet")
+    done = subprocess.run((program("pg_verifybackup"), *options, draft), capture_output=True, text=True, check=False)
     if done.returncode:
         raise BackupError(f"the base backup is not what was copied: {(done.stderr or done.stdout).strip().splitlines()[0]}")
 
@@ -185,9 +189,7 @@ async def _run_once(home: Home, data: Path, settings: dict[str, str]) -> str:
     """Start a server on these files until it has recovered, and stop it; answers what it logged."""
     log = home.log("restore")
     log.unlink(missing_ok=True)
-    server = EmbeddedPostgres(
-        home, spare_port(), name="restore", data=data, settings=settings, start_seconds=_RECOVERY_SECONDS
-    )
+    server = EmbeddedPostgres(home, spare_port(), name="restore", data=data, settings=settings, start_seconds=_RECOVERY_SECONDS)
     try:
         await server.start()
     finally:

@@ -1,9 +1,9 @@
 """Where backups lie: a folder a history of the cluster, and in it base backups, the log, and how far that reaches.
 
-    SERIES/base/NAME.tar    what `pg_basebackup` gave
-    SERIES/base/NAME.json   what is known of it; without this it was never finished
-    SERIES/wal/SEGMENT      the log, and `SEGMENT.partial` as far as it was written
-    SERIES/reached          until when all that was committed is here
+SERIES/base/NAME.tar    what `pg_basebackup` gave
+SERIES/base/NAME.json   what is known of it; without this it was never finished
+SERIES/wal/SEGMENT      the log, and `SEGMENT.partial` as far as it was written
+SERIES/reached          until when all that was committed is here
 """
 
 import fcntl
@@ -47,13 +47,16 @@ class Store:
 
     def reached(self, series: str) -> datetime | None:
         """Until when all that was committed in a history is here."""
-        if not (self.folder / series / _REACHED).exists():
-            return None
-        return datetime.fromisoformat(self.vault.read_json(f"{series}/{_REACHED}")["until"])
+        told = self._reached(series)
+        return datetime.fromisoformat(told["until"]) if told else None
 
-    def note_reached(self, series: str, until: datetime) -> None:
-        """All that was committed until then is here."""
-        self.vault.write_json(f"{series}/{_REACHED}", {"until": until.isoformat()}, until)
+    def last_segment(self, series: str) -> str:
+        """Where that moment's last word is; empty when nothing was reached."""
+        return self._reached(series).get("segment", "")
+
+    def note_reached(self, series: str, until: datetime, segment: str) -> None:
+        """All that was committed until then is here, and lies in this segment or before it."""
+        self.vault.write_json(f"{series}/{_REACHED}", {"until": until.isoformat(), "segment": segment}, until)
 
     def note_base(self, base: Base) -> None:
         """A base backup is whole."""
@@ -110,6 +113,10 @@ class Store:
         for archive in self.folder.glob("*/base/*.tar"):
             if not archive.with_suffix(".json").exists():
                 archive.unlink()
+
+    def _reached(self, series: str) -> dict[str, str]:
+        is_there = (self.folder / series / _REACHED).exists()
+        return self.vault.read_json(f"{series}/{_REACHED}") if is_there else {}
 
     def _base(self, series: str, name: str) -> Base:
         told = self.vault.read_json(f"{series}/base/{name}.json")

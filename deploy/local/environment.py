@@ -37,7 +37,7 @@ OWN: Final[Mapping[str, tuple[str, str]]] = {
     "POSTGRES_ADMIN_URL": ("command line", "Use this server; databases and roles are made there."),
     "BACKUP_KEY": (
         "command line",
-        "What backups are sealed with: the base64 of 32 random bytes; unless set one is made, in the state directory's `secrets`.",
+        "What backups are sealed with: the base64 of 32 random bytes; unless set one is made in the state directory.",
     ),
     "PREVIOUS_BACKUP_KEY": ("command line", "The one before it, for backups that were sealed with that."),
     "GATEWAY_RATE_OF_STRANGERS": (
