@@ -23,7 +23,8 @@ from deploy.backup.segments import PARTIAL, Base, base_for, following, run_from
 from deploy.backup.store import Store, base_file, segment_file
 from deploy.local.errors import ProcessError
 from deploy.local.ports import spare_port
-from deploy.local.postgres import EmbeddedPostgres, program
+from deploy.local.postgres import EmbeddedPostgres, binaries
+from deploy.local.replicated import PRIMARY, SERVERS
 from deploy.local.state import Home, require_disk
 
 MAJOR: Final = 18
@@ -89,7 +90,7 @@ async def restore(store: Store, home: Home, plan: Plan, say: Callable[[str], Non
     replaced = None if into else _take_its_place(home, draft)
     return Restored(
         base=plan.base,
-        data=into or home.path / "postgres",
+        data=into or home.path / SERVERS[0],
         last_commit=last_commit,
         seconds=time.monotonic() - begun,
         replaced=replaced,
@@ -141,6 +142,7 @@ def _lay_out(store: Store, plan: Plan, draft: Path, say: Callable[[str], None]) 
     for _ in pieces:  # to its end, where it is known that nothing was cut off
         pass
     _verify(draft)
+    _stand_alone(draft)
     say(f"the base backup that ended at {_shown(plan.base.ended_at)} is laid out and verified")
     for name in plan.segments:
         file = draft / "pg_wal" / name.removesuffix(PARTIAL)
@@ -151,10 +153,17 @@ def _lay_out(store: Store, plan: Plan, draft: Path, say: Callable[[str], None]) 
     say(f"{len(plan.segments)} segments of the log are beside it")
 
 
+def _stand_alone(draft: Path) -> None:
+    """Have it wait for no standby, and follow nobody: who stood beside it does not know it."""
+    written = draft / "postgresql.auto.conf"
+    lines = written.read_text().splitlines(keepends=True)
+    written.write_text("".join(line for line in lines if not line.startswith(("synchronous_standby_names", "primary_"))))
+
+
 def _verify(draft: Path) -> None:
     """Hold every file to the list of checksums that the server made."""
     options = ("--no-parse-wal", "--exit-on-error", "--quiet")
-    done = subprocess.run((program("pg_verifybackup"), *options, draft), capture_output=True, text=True, check=False)
+    done = subprocess.run((binaries() / "pg_verifybackup", *options, draft), capture_output=True, text=True, check=False)
     if done.returncode:
         raise BackupError(f"the base backup is not what was copied: {(done.stderr or done.stdout).strip().splitlines()[0]}")
 
@@ -213,11 +222,14 @@ def _in_one_line(home: Home, error: ProcessError) -> BackupError:
 
 
 def _take_its_place(home: Home, draft: Path) -> Path | None:
-    data = home.path / "postgres"
-    replaced = home.path / f"{REPLACED}{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}" if data.exists() else None
+    """All of what was there goes aside: of a cluster its standby too, and the word which of them is the primary."""
+    present = [home.path / name for name in (*SERVERS, PRIMARY) if (home.path / name).exists()]
+    replaced = home.path / f"{REPLACED}{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}" if present else None
     if replaced:
-        data.rename(replaced)
-    draft.rename(data)
+        replaced.mkdir(mode=0o700)
+        for each in present:
+            each.rename(replaced / each.name)
+    draft.rename(home.path / SERVERS[0])
     return replaced
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from deploy.local.postgres import program
+from deploy.local.postgres import binaries
 from deploy.local.processes import dying_with_parent
 
 if TYPE_CHECKING:
@@ -79,5 +79,5 @@ def client(name: str, url: str, *arguments: str) -> tuple[list[str], Mapping[str
     environment = {each: os.environ[each] for each in _INHERITED if each in os.environ} | {"LC_ALL": "C.UTF-8"}
     if password:
         environment["PGPASSWORD"] = unquote(password)
-    command = [*dying_with_parent("INT"), str(program(name)), f"--dbname={bare}", "--no-password", *arguments]
+    command = [*dying_with_parent("INT"), str(binaries() / name), f"--dbname={bare}", "--no-password", *arguments]
     return command, environment

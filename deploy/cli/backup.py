@@ -108,15 +108,10 @@ def _store(folder: Path | None, *, makes_key: bool) -> "tuple[Home, Store]":
 
 def _found(home: "Home") -> "Callable[[], str | None]":
     """Where the administrator connects, whenever asked; None while no stack runs."""
+    from deploy.local.database_server import running_server
     from deploy.local.environment import variable
-    from deploy.local.postgres import EmbeddedPostgres
 
-    def find() -> str | None:
-        given = variable("POSTGRES_ADMIN_URL")
-        port = home.read().get("ports", {}).get("postgres")
-        return given or (EmbeddedPostgres(home, port).admin_url if port and home.holder() else None)
-
-    return find
+    return lambda: variable("POSTGRES_ADMIN_URL") or running_server(home)
 
 
 async def _keep(home: "Home", store: "Store", wanted: "Wanted", say: "Callable[[str], None]", *, once: bool) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from deploy.local.description import StackDescription
     from deploy.local.state import Home
 
-Kind = Literal["embedded", "containers"]
+Kind = Literal["embedded", "containers", "cluster"]
 Access = Literal["open", "publishers", "closed"]
 
 
@@ -28,6 +28,9 @@ def up(
     supervise: Annotated[bool, typer.Option("--supervise", help="Restart what crashes.")] = False,
     faults: Annotated[Path | None, typer.Option(help="Faults for the fake Stripe, as JSON.")] = None,
     kind: Annotated[Kind, typer.Option("--stack", help="How Postgres and Kafka are run.")] = "embedded",
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="The same as --stack cluster: PostgreSQL with a standby, three brokers.")
+    ] = False,
     access: Annotated[
         Access | None,
         typer.Option("--broker", help="What Kafka lets those do who have no credentials.", show_default="publishers"),
@@ -56,6 +59,7 @@ def up(
     from deploy.local.supervisor import BEHIND
 
     refuse_unknown_variables()
+    kind = "cluster" if cluster else kind
     home, plan, wanted = Home(default_home()), _read_faults(faults), _wanted_access(access, open_broker=open_broker)
     greeting, copies = _Greeting(is_bare=bare, opens=opens), _copies(workers, apis)
     if home.holder() and not behind:
@@ -81,6 +85,20 @@ def down(*, purge: Annotated[bool, typer.Option("--purge", help="Delete its stat
     say("the stack is stopped" if stopped else "no stack was running")
     if purge and home.purge():
         say(f"{home.path} is deleted")
+
+
+@verb
+def failover() -> int:
+    """Have PostgreSQL's standby take over from its primary, which is dead or ends for it.
+
+    Of a stack that `up --cluster` runs; the old primary then follows the new one. On Kubernetes the database's operator does it.
+    """
+    from deploy.local.sessions import fail_over
+    from deploy.local.state import Home, default_home
+
+    stack = asyncio.run(fail_over(Home(default_home()), progress()))
+    _show(stack)
+    return ExitCode.DONE if stack.state == "running" else ExitCode.NOT_SO
 
 
 @verb

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from deploy.local.environment import variable
 from deploy.local.ports import choose_ports
 from deploy.local.postgres import EmbeddedPostgres
+from deploy.local.replicated import STANDBY, ReplicatedPostgres
 from deploy.local.state import Home, default_home
 
 
@@ -17,8 +18,8 @@ async def database_server(say: Callable[[str], None]) -> AsyncIterator[str]:
     remembered = home.read().get("ports", {})
     if given := variable("POSTGRES_ADMIN_URL"):
         yield given
-    elif home.holder():
-        yield EmbeddedPostgres(home, remembered["postgres"]).admin_url
+    elif running := running_server(home):
+        yield running
     else:
         with home.hold():
             server = EmbeddedPostgres(home, choose_ports(["postgres"], remembered, say)["postgres"])
@@ -27,3 +28,11 @@ async def database_server(say: Callable[[str], None]) -> AsyncIterator[str]:
                 yield server.admin_url
             finally:
                 await server.stop()
+
+
+def running_server(home: Home) -> str | None:
+    """Where the administrator of the running stack's own server connects; None while no stack runs, or none has its port yet."""
+    ports = home.read().get("ports", {})
+    if home.holder() is None or "postgres" not in ports:
+        return None
+    return (ReplicatedPostgres(home, ports) if STANDBY in ports else EmbeddedPostgres(home, ports["postgres"])).admin_url

@@ -16,7 +16,8 @@ from deploy.local.copies import Copies
 from deploy.local.description import ServiceAddress, StackDescription
 from deploy.local.environment import PLATFORM_CLIENT_ID
 from deploy.local.errors import StackError
-from deploy.local.orphans import end_orphans
+from deploy.local.orphans import birth, end_orphans
+from deploy.local.replicated import STANDBY, ReplicatedPostgres
 from deploy.local.services import put_faults
 from deploy.local.stack import Stack
 from deploy.local.state import Home, default_home
@@ -94,6 +95,19 @@ async def join(home: Home, faults: object, copies: Copies, *, repair: bool, say:
     if stack.state == "degraded":
         say("something does not run or is not ready: ./cartwright up --detach repairs it")
     return stack
+
+
+async def fail_over(home: Home, say: Callable[[str], None]) -> StackDescription:
+    """Have the running cluster's standby take over from a primary that is dead, or dies for it; return when that one follows."""
+    recorded = home.read()
+    if home.holder() is None or STANDBY not in recorded.get("ports", {}):
+        raise StackError("no stack with a standby is running: ./cartwright up --cluster --detach starts one")
+    pid, born = recorded["processes"].get("postgres", (0, None))
+    while pid and birth(pid) == born is not None:
+        os.kill(pid, signal.SIGKILL)
+        await asyncio.sleep(_POLL_SECONDS)
+    await ReplicatedPostgres(home, recorded["ports"], say=say).take_over()
+    return await mend(home)
 
 
 def shut_down(home: Home) -> bool:

@@ -20,7 +20,7 @@ from deploy.local.description import ServiceAddress, StackDescription, server_of
 from deploy.local.environment import BOOTSTRAPPED, PLATFORM_CLIENT_ID, Wiring, refuse_unknown_variables, variable
 from deploy.local.errors import ProcessError, StackError
 from deploy.local.gateway import Gateway
-from deploy.local.infrastructure import BROKER_PORTS, Infrastructure, Kind
+from deploy.local.infrastructure import Infrastructure, Kind, ports_needed
 from deploy.local.kafka.listeners import BrokerAccess
 from deploy.local.kafka.wall import raise_wall
 from deploy.local.orphans import birth, end_orphans
@@ -36,7 +36,7 @@ from deploy.local.services import (
     service_process,
 )
 from deploy.local.state import Home
-from deploy.local.topics import create_topics, declared_topics
+from deploy.local.topics import Where, create_topics, declared_topics
 from deploy.local.wiring import wired
 from services import SERVICES
 
@@ -272,10 +272,7 @@ class Stack:
 
     def _ports_needed(self) -> list[str]:
         names = ports_of(processes(self._services, self._copies))
-        if not self._given["postgres_admin_url"]:
-            names.append("postgres")
-        if not self._given["kafka_bootstrap"]:
-            names += BROKER_PORTS
+        names += ports_needed(self._kind, **self._given)
         names += gateway.PORTS if self._envoy else ()
         return names if self._stripe_api_base else [*names, "stripe"]
 
@@ -329,7 +326,8 @@ class Stack:
         infrastructure = self._infrastructure
         assert infrastructure
         admin, sasl, prefix = infrastructure.broker_admin(), infrastructure.sasl, self._prefixes[1]
-        await create_topics(topics=declared_topics(), prefix=prefix, **admin)
+        where: Where = "production" if self._kind == "cluster" else "local"
+        await create_topics(topics=declared_topics(where=where), prefix=prefix, **admin)
         if sasl:
             users, anonymous = {name: each.secret() for name, each in sasl.principals.items()}, self._access == "publishers"
             await raise_wall(admin, declared_access(), users=users, prefix=prefix, anonymous=anonymous)

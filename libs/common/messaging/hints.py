@@ -13,7 +13,7 @@ from libs.common.messaging.peers import Peers
 
 CHANNEL = "cartwright"
 COALESCE_SECONDS = 0.002
-RECONNECT_SECONDS = 1.0
+RECONNECT_SECONDS = 0.5
 KEEP_SECONDS = 5.0
 """So often the connection is used, lest nobody notice that it broke."""
 OUTBOX = "*"

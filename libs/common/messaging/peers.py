@@ -20,10 +20,10 @@ from libs.common.telemetry import Counter
 
 LOCK_CLASS: Final = 0x63617274
 """The first half of our locks' keys; the second is the worker's number."""
-LOOK_SECONDS: Final = 0.5
+LOOK_SECONDS: Final = 0.25
 """So often a worker looks that is not alone. One that is alone looks when it has nothing else to say."""
-MISSED_SECONDS: Final = 1.25
-"""So long a worker is missed before it is dead: a connection that broke is back after a second."""
+MISSED_SECONDS: Final = 0.75
+"""So long a worker is missed before it is dead: a connection that broke is back after half a second."""
 SETTLED_SECONDS: Final = 5.0
 """After its own connection was new for so long, a worker believes what it misses: a server that starts has lost everybody's."""
 

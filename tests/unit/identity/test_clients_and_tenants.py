@@ -156,7 +156,9 @@ def test_a_tenant_goes_these_ways_and_no_others() -> None:
 def test_what_was_said_once_and_is_forgotten_stands_and_the_next_word_is_news() -> None:
     known = replace(SHOP, status=S.ACTIVE, version=3, settings={"capture": "on-shipment"})
     for version in (1, 3):
-        assert tenant.recall(known, replace(tenant.updated(known), version=version, status="closing")) == known, "it is known here"
+        assert tenant.recall(known, replace(tenant.updated(known), version=version, status="closing")) == known, (
+            "it is known here"
+        )
     recalled = tenant.recall(known, replace(tenant.updated(known), version=7, status="suspended", settings={}))
     assert (recalled.status, recalled.version, recalled.settings, recalled.name) == (S.SUSPENDED, 7, {}, known.name)
     assert tenant.updated(recalled).version == 8
