@@ -35,4 +35,5 @@ def running_server(home: Home) -> str | None:
     ports = home.read().get("ports", {})
     if home.holder() is None or "postgres" not in ports:
         return None
-    return (ReplicatedPostgres(home, ports) if STANDBY in ports else EmbeddedPostgres(home, ports["postgres"])).admin_url
+    of_cluster = (home.path / STANDBY).exists()
+    return (ReplicatedPostgres(home, ports) if of_cluster else EmbeddedPostgres(home, ports["postgres"])).admin_url

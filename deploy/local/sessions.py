@@ -100,7 +100,7 @@ async def join(home: Home, faults: object, copies: Copies, *, repair: bool, say:
 async def fail_over(home: Home, say: Callable[[str], None]) -> StackDescription:
     """Have the running cluster's standby take over from a primary that is dead, or dies for it; return when that one follows."""
     recorded = home.read()
-    if home.holder() is None or STANDBY not in recorded.get("ports", {}):
+    if home.holder() is None or not (home.path / STANDBY).exists():
         raise StackError("no stack with a standby is running: ./cartwright up --cluster --detach starts one")
     pid, born = recorded["processes"].get("postgres", (0, None))
     while pid and birth(pid) == born is not None:

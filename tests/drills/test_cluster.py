@@ -55,9 +55,7 @@ async def test_the_primary_is_killed_and_its_standby_promoted_twenty_times_and_n
             await market.stack.heal()
     await custom.was_served_once_each()
     await _numbers_have_no_gaps_and_stock_is_conserved(market)
-    print(
-        f"{len(custom.checkouts)} orders; somebody was served {min(pauses):.1f} to {max(pauses):.1f} s after each of {FAILOVERS}"
-    )
+    print(f"{len(custom.checkouts)} orders; the next was confirmed {min(pauses):.1f} to {max(pauses):.1f} s after each kill")
 
 
 async def test_each_broker_is_killed_in_turn_and_people_go_on_buying(market: Market) -> None:
@@ -74,7 +72,7 @@ async def test_each_broker_is_killed_in_turn_and_people_go_on_buying(market: Mar
     await _numbers_have_no_gaps_and_stock_is_conserved(market)
 
 
-async def test_with_two_brokers_of_three_away_nothing_is_confirmed_that_one_alone_has_and_all_is_afterwards(
+async def test_nothing_is_confirmed_while_two_brokers_of_three_are_away_and_all_of_it_is_afterwards(
     market: Market,
 ) -> None:
     brokers = market.stack._parts["kafka"]
