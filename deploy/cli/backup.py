@@ -69,6 +69,11 @@ def restore(
     delete_replaced: Annotated[
         bool, typer.Option("--delete-replaced", help="Delete the databases that restored ones took the place of.")
     ] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Say what others know and the running stack's databases do not; 1 when there is any.")
+    ] = False,
+    tenant: Annotated[str | None, typer.Option(metavar="SLUG", help="With --report: one tenant; all of them by default.")] = None,
+    days: Annotated[int, typer.Option(min=1, max=400, help="With --report: how far to look back at the provider.")] = 8,
     json: Json = False,
 ) -> int:
     """Put the databases back as they were at a moment.
@@ -79,8 +84,12 @@ def restore(
     from deploy.local.environment import refuse_unknown_variables
 
     refuse_unknown_variables()
-    if (to is not None) + delete_replaced != 1:
-        raise CommandError("say either --to TIME or --delete-replaced", ExitCode.USAGE)
+    if (to is not None) + delete_replaced + report != 1:
+        raise CommandError("say one of --to TIME, --report and --delete-replaced", ExitCode.USAGE)
+    if report:
+        from deploy.cli import restored
+
+        return restored.report(tenant=tenant, days=days, json=json)
     if delete_replaced:
         return _delete_replaced(json=json)
     told = asyncio.run(_restored(_moment(to or ""), folder, into.expanduser().resolve() if into else None, progress()))
