@@ -63,12 +63,15 @@ def planned(store: Store, to: datetime | None) -> Plan:
     bases = store.bases()
     if not bases:
         raise BackupError(f"there is no backup in {store.folder}")
-    base = base_for(bases, to)
+    usable = [base for base in bases if to is not None or _is_whole(store, base)]
+    base = base_for(usable, to)
+    if not usable:
+        raise BackupError(f"no backup in {store.folder} has its log up to its end")
     if base is None:
         raise BackupError(f"there is no way back to before the oldest backup, which ended at {_shown(bases[0].ended_at)}")
     reached = store.reached(base.series)
-    if reached is None or reached < base.ended_at or (to is not None and reached < to):
-        until = _shown(max(reached, base.ended_at)) if reached else "nowhere"
+    if reached is None or (to is not None and reached < to):
+        until = _shown(reached) if reached else "nowhere"
         raise BackupError(f"what is stored of that history reaches until {until}: --to latest is as far as that")
     segments = _needed(store, base, to)
     return Plan(to=to, base=base, segments=segments, reached=reached)
@@ -83,7 +86,7 @@ async def restore(store: Store, home: Home, plan: Plan, say: Callable[[str], Non
     _make_room(draft, is_new=into is not None)
     try:
         await asyncio.to_thread(_lay_out, store, plan, draft, say)
-        last_commit = await _recover(store, home, plan, draft, say)
+        last_commit = await _recover(store, home, plan, draft, say, is_ours=into is None)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
@@ -100,6 +103,12 @@ async def restore(store: Store, home: Home, plan: Plan, say: Callable[[str], Non
 def replaced_ones(home: Home) -> list[Path]:
     """The clusters that a restored one has taken the place of, and that nobody has deleted yet."""
     return sorted(home.path.glob(f"{REPLACED}*"))
+
+
+def _is_whole(store: Store, base: Base) -> bool:
+    """Whether its log reaches to its end: without that it is half of a copy."""
+    reached = store.reached(base.series)
+    return reached is not None and reached >= base.ended_at
 
 
 def _needed(store: Store, base: Base, to: datetime | None) -> tuple[str, ...]:
@@ -168,7 +177,7 @@ def _verify(draft: Path) -> None:
         raise BackupError(f"the base backup is not what was copied: {(done.stderr or done.stdout).strip().splitlines()[0]}")
 
 
-async def _recover(store: Store, home: Home, plan: Plan, draft: Path, say: Callable[[str], None]) -> str | None:
+async def _recover(store: Store, home: Home, plan: Plan, draft: Path, say: Callable[[str], None], *, is_ours: bool) -> str | None:
     """Have a server read the log up to the moment, end the history there and begin another; answers the last commit's time."""
     later = _later_timelines(store, plan.base, draft)
     (draft / "recovery.signal").touch(mode=0o600)
@@ -179,31 +188,49 @@ async def _recover(store: Store, home: Home, plan: Plan, draft: Path, say: Calla
     }
     target = {"recovery_target_time": plan.to.isoformat(), "recovery_target_action": "promote"} if plan.to else {}
     try:
-        said = await _run_once(home, draft, {**settings, **target})
+        said = await _run_once(home, draft, {**settings, **target}, is_ours=is_ours)
     except ProcessError as error:
         if _NOT_REACHED not in error.log_tail:
             raise _in_one_line(home, error) from error
         # Nothing was committed after that moment: all there is, is how it was.
         try:
-            said = await _run_once(home, draft, settings)
+            said = await _run_once(home, draft, settings, is_ours=is_ours)
         except ProcessError as again:
             raise _in_one_line(home, again) from again
+    if (draft / "recovery.signal").exists():
+        raise BackupError(f"PostgreSQL did not come to the end of its recovery; see {home.log('restore')}")
     for each in (*later, *(draft / name for name in ("backup_label.old", "backup_manifest"))):
         each.unlink(missing_ok=True)
     say("it is recovered")
     return next(iter(_LAST_COMMIT.findall(said)[-1:]), None)
 
 
-async def _run_once(home: Home, data: Path, settings: dict[str, str]) -> str:
-    """Start a server on these files until it has recovered, and stop it; answers what it logged."""
+async def _run_once(home: Home, data: Path, settings: dict[str, str], *, is_ours: bool) -> str:
+    """Start a server on these files until it has recovered, and stop it; answers what it logged.
+
+    Raises BackupError when it is to be ours, and does not let us in.
+    """
     log = home.log("restore")
     log.unlink(missing_ok=True)
     server = EmbeddedPostgres(home, spare_port(), name="restore", data=data, settings=settings, start_seconds=_RECOVERY_SECONDS)
     try:
         await server.start()
+        if is_ours:
+            await _demand_ours(home, server.admin_url)
     finally:
         await server.stop()
     return log.read_text(errors="replace")
+
+
+async def _demand_ours(home: Home, admin_url: str) -> None:
+    """A backup of another server, or of ours with another password, would take the place of what can be opened."""
+    import asyncpg
+
+    try:
+        await (await asyncpg.connect(admin_url, timeout=10)).close()
+    except asyncpg.InvalidPasswordError as error:
+        secret = home.secret_file("postgres-admin")
+        raise BackupError(f"it is a backup of another server, or {secret} is not the one it had: put that back") from error
 
 
 def _later_timelines(store: Store, base: Base, draft: Path) -> list[Path]:

@@ -20,7 +20,7 @@ _LOST: Final = "lost"
 _INHERITED: Final = ("PATH", "HOME", "TMPDIR")
 
 _POSITION: Final = """SELECT clock_timestamp() AS at, (SELECT system_identifier FROM pg_control_system())::text AS cluster,
-    pg_current_wal_flush_lsn()::text AS flushed, pg_walfile_name(pg_current_wal_flush_lsn()) AS segment,
+    pg_current_wal_flush_lsn()::text AS flushed, pg_walfile_name(pg_current_wal_flush_lsn() - 1) AS segment,
     (SELECT setting::bigint FROM pg_settings WHERE name = 'wal_segment_size') AS segment_bytes,
     (SELECT wal_status FROM pg_replication_slots WHERE slot_name = $1) AS slot"""
 _RECEIVED: Final = """SELECT EXISTS (SELECT FROM pg_replication_slots s JOIN pg_stat_replication r ON r.pid = s.active_pid
@@ -37,6 +37,7 @@ class Position:
     flushed: str
     """Up to here everything is on its disk."""
     segment: str
+    """Where the last byte before that lies: of the next segment there may be none yet."""
     segment_bytes: int
     slot: str | None
     server_version: int

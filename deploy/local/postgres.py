@@ -186,13 +186,14 @@ class EmbeddedPostgres:
             raise StackError(f"{program} failed for {self.data}:\n{output.decode(errors='replace').strip()}")
 
     async def _became_ready(self) -> bool:
-        """Wait for the postmaster's own word; False when it ended instead."""
+        """Wait for the postmaster's own word; False when it ended instead. One that recovers and is no standby says so too."""
+        wanted = _READY if self.is_standby else {"ready"}
         for _ in range(int(self._start_seconds / _POLL_SECONDS)):
             if self._child.pid is None:
                 return False
             lines = _lines(self.data / "postmaster.pid")
             # A crashed server's file still says ready: the pid in its first line must be this one's.
-            if len(lines) > _READY_LINE and lines[0] == str(self._child.pid) and lines[_READY_LINE].strip() in _READY:
+            if len(lines) > _READY_LINE and lines[0] == str(self._child.pid) and lines[_READY_LINE].strip() in wanted:
                 return True
             await asyncio.sleep(_POLL_SECONDS)
         raise StackError(f"postgres was not ready after {self._start_seconds:.0f} s; see {self._child.log}")

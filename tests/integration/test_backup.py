@@ -89,7 +89,7 @@ async def _kept(cluster: Cluster) -> AsyncIterator[Callable[[datetime], Awaitabl
         async with asyncio.timeout(120):
             while not keeping.done():
                 bases = cluster.store.bases()
-                if len(bases) > begun and (cluster.store.reached(bases[-1].series) or at) > at:
+                if len(bases) > begun and (cluster.store.reached(bases[-1].series) or at) > max(at, bases[-1].ended_at):
                     return
                 await asyncio.sleep(0.05)
         await keeping
@@ -135,6 +135,12 @@ async def test_any_moment_comes_back_and_what_cannot_come_back_changes_nothing(c
     archive.write_bytes(whole)
     await cluster.server.start()
     assert (await cluster.notes(), replaced_ones(cluster.home)) == (["0", "1", "2", "3"], []), "it goes on as if nobody had asked"
+
+    password = cluster.home.secret("postgres-admin")
+    cluster.home.replace_secret("postgres-admin", "another")
+    with pytest.raises(BackupError, match="of another server"):
+        await cluster.restored(first)
+    cluster.home.replace_secret("postgres-admin", password)
 
     assert await cluster.restored(first) == ["0", "1"]
     assert len(replaced_ones(cluster.home)) == 1, "what it took the place of is still there"
