@@ -31,7 +31,6 @@ class Gap:
 class Known:
     """An order as the databases have it now."""
 
-    number: int
     is_canceled: bool
     refund_ids: frozenset[UUID] | None = None
     """None: nobody asked, because the topics know of no refund of it."""

@@ -146,7 +146,6 @@ async def _gaps(shop: Shop, facts: Facts) -> list[Gap]:
 async def _known(shop: Shop, order: Mapping[str, Any], *, asks: bool) -> Known:
     refunds = (await shop.order(order["id"]))["refunds"] if asks else None
     return Known(
-        number=order["number"],
         is_canceled=order["state"] == "canceled",
         refund_ids=None if refunds is None else frozenset(UUID(each["id"]) for each in refunds),
     )
