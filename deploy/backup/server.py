@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from deploy.backup.errors import BackupError
 from deploy.local.postgres import binaries
 from deploy.local.processes import dying_with_parent
 
@@ -23,8 +24,8 @@ _POSITION: Final = """SELECT clock_timestamp() AS at, (SELECT system_identifier 
     pg_current_wal_flush_lsn()::text AS flushed, pg_walfile_name(pg_current_wal_flush_lsn() - 1) AS segment,
     (SELECT setting::bigint FROM pg_settings WHERE name = 'wal_segment_size') AS segment_bytes,
     (SELECT wal_status FROM pg_replication_slots WHERE slot_name = $1) AS slot"""
-_RECEIVED: Final = """SELECT EXISTS (SELECT FROM pg_replication_slots s JOIN pg_stat_replication r ON r.pid = s.active_pid
-    WHERE s.slot_name = $1 AND r.write_lsn >= $2::text::pg_lsn)"""
+_RECEIVED: Final = """SELECT r.state IS NULL AS is_hidden, r.write_lsn >= $2::text::pg_lsn AS is_here
+    FROM pg_replication_slots s JOIN pg_stat_replication r ON r.pid = s.active_pid WHERE s.slot_name = $1"""
 _TIMELINE_DIGITS: Final = 8
 
 
@@ -67,8 +68,11 @@ async def keep_log(connection: "asyncpg.Connection", where: Position) -> None:
 
 
 async def is_received(connection: "asyncpg.Connection", lsn: str) -> bool:
-    """Whether whoever fetches the log has written it up to there."""
-    return bool(await connection.fetchval(_RECEIVED, SLOT, lsn))
+    """Whether whoever fetches the log has written it up to there. Raises BackupError where nobody lets us see."""
+    row = await connection.fetchrow(_RECEIVED, SLOT, lsn)
+    if row and row["is_hidden"]:
+        raise BackupError("the server does not say how far its log was fetched: the user needs pg_monitor beside REPLICATION")
+    return bool(row and row["is_here"])
 
 
 def client(name: str, url: str, *arguments: str) -> tuple[list[str], Mapping[str, str]]:

@@ -40,8 +40,8 @@ def backup(
 ) -> int:
     """Keep sealed backups of the four databases, until Ctrl-C.
 
-    They are the running stack's, or those of CARTWRIGHT_POSTGRES_ADMIN_URL, whose user needs REPLICATION. A base backup now and
-    then, and the log as it is written: what is stored is never a minute behind.
+    They are the running stack's, or those of CARTWRIGHT_POSTGRES_ADMIN_URL, whose user needs REPLICATION and pg_monitor. A base
+    backup now and then, and the log as it is written: what is stored is never a minute behind.
     """
     from deploy.backup.keeping import Wanted
     from deploy.local.environment import refuse_unknown_variables

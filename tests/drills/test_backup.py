@@ -209,4 +209,5 @@ async def test_a_random_second_comes_back_every_gap_is_told_the_erased_stay_eras
             assert {each["order_id"] for each in more} <= await _order_ids(market)
             await _reaches(market, folder, datetime.now(UTC), bases=2)
     lost, seconds = len(sold - here), said.told["seconds"]
-    print(f"RTO {rto:.1f} s, of them {seconds} s for the databases; {len(sold)} sold, {lost} lost by going back to {to}")
+    told = f"RTO {rto:.1f} s, of them {seconds} s for the databases; {len(sold)} sold, {lost} lost by going back to {to}"
+    print(told, file=sys.stderr)

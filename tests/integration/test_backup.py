@@ -18,6 +18,7 @@ from deploy.local.postgres import EmbeddedPostgres
 from deploy.local.state import Home
 from libs.common.sealing import MasterKey, MasterKeys
 
+REPLICATOR = "replicator"
 WANTED = Wanted(every=timedelta(hours=1), keep=timedelta(days=1), look_seconds=0.2)
 KEYS, OTHER_KEYS = (MasterKeys(MasterKey(bytes([number]) * 32)) for number in (1, 2))
 
@@ -33,7 +34,19 @@ class Cluster:
         self.said: list[str] = []
 
     def keeper(self) -> Keeper:
-        return Keeper(self.store, self.home, lambda: self.server.admin_url, WANTED, self.said.append)
+        """By a role that may replicate and watch, and nothing else."""
+        url = self.server.admin_url
+        login = f"{REPLICATOR}:{self.home.secret('postgres-admin')}"
+        return Keeper(self.store, self.home, lambda: f"postgresql://{login}@{url.rpartition('@')[2]}", WANTED, self.said.append)
+
+    async def start(self) -> None:
+        await self.server.start()
+        connection = await asyncpg.connect(self.server.admin_url)
+        try:
+            password = self.home.secret("postgres-admin")
+            await connection.execute(f"CREATE ROLE {REPLICATOR} LOGIN REPLICATION IN ROLE pg_monitor PASSWORD '{password}'")
+        finally:
+            await connection.close()
 
     async def write(self, note: str) -> datetime:
         """Commit a row; answers a moment after that, and before the next."""
@@ -73,7 +86,7 @@ class Cluster:
 @pytest.fixture
 async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
     cluster = Cluster(tmp_path)
-    await cluster.server.start()
+    await cluster.start()
     yield cluster
     await cluster.server.stop()
 
@@ -101,7 +114,7 @@ async def _kept(cluster: Cluster) -> AsyncIterator[Callable[[datetime], Awaitabl
         await keeping
 
 
-async def test_any_moment_comes_back_and_what_cannot_come_back_changes_nothing(cluster: Cluster) -> None:
+async def test_any_moment_comes_back_and_what_cannot_come_back_changes_nothing(cluster: Cluster, tmp_path: Path) -> None:
     store = cluster.store
     early = await cluster.write("0")
     async with _kept(cluster) as until:
@@ -144,6 +157,13 @@ async def test_any_moment_comes_back_and_what_cannot_come_back_changes_nothing(c
 
     assert await cluster.restored(first) == ["0", "1"]
     assert len(replaced_ones(cluster.home)) == 1, "what it took the place of is still there"
+
+    await cluster.server.stop()
+    await restore(store, cluster.home, planned(store, None), cluster.said.append, tmp_path / "elsewhere")
+    assert len(replaced_ones(cluster.home)) == 1
+    cluster.server = EmbeddedPostgres(cluster.home, spare_port(), data=tmp_path / "elsewhere")
+    await cluster.server.start()
+    assert await cluster.notes() == ["0", "1", "2", "3"], "for a server that is run elsewhere"
 
 
 @pytest.mark.long("three histories of one cluster: half a minute; the second begins in the drill too")
