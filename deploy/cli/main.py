@@ -2,7 +2,7 @@
 
 import typer
 
-from deploy.cli import audits, benches, delegated, gateway, provision, quality, services, stack, standings
+from deploy.cli import audits, backup, benches, delegated, gateway, provision, quality, services, stack, standings
 from deploy.cli import parked as repairs
 
 app = typer.Typer(
@@ -48,6 +48,8 @@ payments.add_typer(unknown, name="unknown")
 app.command()(delegated.timeline)
 app.command()(delegated.invariants)
 app.command()(delegated.reconcile)
+app.command()(backup.backup)
+app.command()(backup.restore)
 app.command("test")(quality.run_tests)
 app.command()(quality.check)
 app.command()(quality.fmt)

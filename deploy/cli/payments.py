@@ -28,13 +28,13 @@ def reconcile(*, tenant: str | None, days: int, grace_seconds: int, json: bool) 
 
     async def run(api: Api, token: TokenSource) -> list[dict[str, Any]]:
         reports = []
-        for tenant_id, slug in (await _tenants(api, token, tenant)).items():
+        for tenant_id, slug in (await tenants_of(api, token, tenant)).items():
             say(f"reconciling {slug}")
-            reports.append({"slug": slug, **await _reconciled(api, token, tenant_id, days, grace_seconds)})
+            reports.append({"slug": slug, **await reconciled(api, token, tenant_id, days, grace_seconds)})
         return reports
 
     reports = _with_operator(say, run)
-    is_whole = all(report["state"] == _FINISHED and not _lasting(report) for report in reports)
+    is_whole = all(report["state"] == _FINISHED and not lasting(report) for report in reports)
     if json:
         print_json({"tenants": reports, "reconciled": is_whole})
     for report in () if json else reports:
@@ -46,7 +46,7 @@ def list_unknown(*, tenant: str | None, json: bool) -> int:
     """Print the outcomes that nobody knows."""
 
     async def run(api: Api, token: TokenSource) -> list[dict[str, Any]]:
-        slugs = await _tenants(api, token, tenant)
+        slugs = await tenants_of(api, token, tenant)
         filters = {"tenant_id": next(iter(slugs))} if tenant else {}
         found = [item async for item in _every_unknown(api, token, filters)]
         return [{"slug": slugs.get(item["tenant_id"], ""), **item} for item in found]
@@ -70,7 +70,7 @@ def list_reviews(*, tenant: str | None, json: bool) -> int:
     """Print what waits for a person, and what may be done about each."""
 
     async def run(api: Api, token: TokenSource) -> list[dict[str, Any]]:
-        slugs = await _tenants(api, token, tenant)
+        slugs = await tenants_of(api, token, tenant)
         filters = {"tenant_id": next(iter(slugs))} if tenant else {}
         everything = api.everything("payments", "/ops/reviews", await token.token(), filters)
         return [{"slug": slugs.get(item["tenant_id"], ""), **item} async for item in everything]
@@ -112,7 +112,7 @@ def close_break(*, break_id: str, tenant: str, reason: str, json: bool) -> int:
     """Close a break that nobody can mend; 1 when it is closed, or there is no such break."""
 
     async def run(api: Api, token: TokenSource) -> dict[str, Any]:
-        [tenant_id] = await _tenants(api, token, tenant)
+        [tenant_id] = await tenants_of(api, token, tenant)
         path, body = f"/ops/breaks/{break_id}/close", {"tenant_id": tenant_id, "reason": reason}
         closed: dict[str, Any] = (await api.call("payments", "POST", path, token=await token.token(), body=body)).body
         return closed
@@ -141,7 +141,7 @@ def _with_operator(say: Say, run: Callable[[Api, TokenSource], Awaitable[Any]]) 
     return asyncio.run(main())
 
 
-async def _tenants(api: Api, token: TokenSource, slug: str | None) -> Mapping[str, str]:
+async def tenants_of(api: Api, token: TokenSource, slug: str | None) -> Mapping[str, str]:
     """The slugs of the tenants by their ids: of the one that is asked for, or of all."""
     everyone = api.everything("identity", "/v1/tenants", await token.token())
     slugs = {each["tenant_id"]: each["slug"] async for each in everyone if slug in (None, each["slug"])}
@@ -150,7 +150,7 @@ async def _tenants(api: Api, token: TokenSource, slug: str | None) -> Mapping[st
     return slugs
 
 
-async def _reconciled(api: Api, token: TokenSource, tenant_id: str, days: int, grace_seconds: int) -> dict[str, Any]:
+async def reconciled(api: Api, token: TokenSource, tenant_id: str, days: int, grace_seconds: int) -> dict[str, Any]:
     """Have one tenant reconciled, after whatever run is under way, and wait for the end of it."""
     body = {"tenant_id": tenant_id, "days": days, "grace_seconds": grace_seconds}
     path = ""
@@ -197,7 +197,8 @@ async def _tenant_of(api: Api, token: TokenSource, payment_id: str) -> str:
 # --- Telling ------------------------------------------------------------------------------------------------------
 
 
-def _lasting(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+def lasting(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The breaks that nobody could repair."""
     return [each for each in report["breaks"] if each["state"] == _OPEN]
 
 

@@ -18,9 +18,8 @@ async def database_server(say: Callable[[str], None]) -> AsyncIterator[str]:
     remembered = home.read().get("ports", {})
     if given := variable("POSTGRES_ADMIN_URL"):
         yield given
-    elif home.holder():
-        of_cluster = (home.path / STANDBY).exists()
-        yield (ReplicatedPostgres(home, remembered) if of_cluster else EmbeddedPostgres(home, remembered["postgres"])).admin_url
+    elif running := running_server(home):
+        yield running
     else:
         with home.hold():
             server = EmbeddedPostgres(home, choose_ports(["postgres"], remembered, say)["postgres"])
@@ -29,3 +28,12 @@ async def database_server(say: Callable[[str], None]) -> AsyncIterator[str]:
                 yield server.admin_url
             finally:
                 await server.stop()
+
+
+def running_server(home: Home) -> str | None:
+    """Where the administrator of the running stack's own server connects; None while no stack runs, or none has its port yet."""
+    ports = home.read().get("ports", {})
+    if home.holder() is None or "postgres" not in ports:
+        return None
+    of_cluster = (home.path / STANDBY).exists()
+    return (ReplicatedPostgres(home, ports) if of_cluster else EmbeddedPostgres(home, ports["postgres"])).admin_url

@@ -35,6 +35,11 @@ OWN: Final[Mapping[str, tuple[str, str]]] = {
     "PYTHON": ("command line", "The interpreter `.venv` is made with, 3.11 or newer; by default the fastest that is found."),
     "DEPLOYMENT": ("command line", "A file that describes another deployment than the stack here, for operators' verbs."),
     "POSTGRES_ADMIN_URL": ("command line", "Use this server; databases and roles are made there."),
+    "BACKUP_KEY": (
+        "command line",
+        "What backups are sealed with: the base64 of 32 random bytes; unless set one is made in the state directory.",
+    ),
+    "PREVIOUS_BACKUP_KEY": ("command line", "The one before it, for backups that were sealed with that."),
     "GATEWAY_RATE_OF_STRANGERS": (
         "command line",
         "So many a second, and so many at once, one address may ask of each route that needs no token; `200/2000` unless set.",

@@ -12,8 +12,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from deploy.local.errors import StackError
@@ -29,6 +30,8 @@ _SETTINGS: Final = {
     "max_connections": "300",
     # Replicas and backups work as in production; nothing here decodes logically.
     "wal_level": "replica",
+    # What a backup that never comes back has not fetched is given up before the disk is full of it.
+    "max_slot_wal_keep_size": "4GB",
     "shared_buffers": "256MB",
     # Checkpoints by time rather than by volume, and hot queue tables vacuumed before they bloat.
     "max_wal_size": "2GB",
@@ -52,16 +55,30 @@ _NOBODY: Final = 65534
 class EmbeddedPostgres:
     """One PostgreSQL server whose files lie in the state directory."""
 
-    def __init__(self, home: Home, port: int, *, name: str = "postgres", on_exit: Callable[[Child], None] | None = None) -> None:
-        """Describe the server, one of several with a name of its own; nothing is touched before `start`."""
+    def __init__(
+        self,
+        home: Home,
+        port: int,
+        *,
+        name: str = "postgres",
+        on_exit: Callable[[Child], None] | None = None,
+        data: Path | None = None,
+        settings: Mapping[str, str] = MappingProxyType({}),
+        start_seconds: float = _START_SECONDS,
+    ) -> None:
+        """Describe the server, one of several with a name of its own; nothing is touched before `start`.
+
+        One that recovers has settings besides, more time to become ready, and perhaps its files elsewhere.
+        """
         self.port = port
         self._home = home
-        self.data = home.path / name
+        self.data = data or home.path / name
+        self._settings, self._start_seconds = {"port": str(port), **_SETTINGS, **settings}, start_seconds
         self._password = home.secret("postgres-admin")
         self._child = Child(
             name,
             # The signal survives only when set after the change of user, hence the order.
-            [*unprivileged(), *dying_with_parent("INT"), *in_full_slices(), *self._command(port)],
+            [*unprivileged(), *dying_with_parent("INT"), *in_full_slices(), *self._command()],
             environment={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"},
             log=home.log(name),
             stop_signal=signal.SIGINT,  # "fast": open sessions are ended, the checkpoint is written
@@ -92,6 +109,8 @@ class EmbeddedPostgres:
         """Initialize the files if there are none, start the server and return when it accepts connections."""
         if _drops_to_nobody():
             self._home.let_pass(_NOBODY)
+            if self.data.exists() and self.data.stat().st_uid != _NOBODY:  # laid out by root
+                self._hand_over(self.data, *self.data.rglob("*"))
         if not (self.data / "PG_VERSION").exists():
             await self._initialize()
         for attempt in range(20):
@@ -125,9 +144,8 @@ class EmbeddedPostgres:
         shutil.rmtree(self.data, ignore_errors=True)
         draft.rename(self.data)
 
-    def _command(self, port: int) -> list[str]:
-        settings = {"port": str(port), **_SETTINGS}
-        options = [argument for name, value in settings.items() for argument in ("-c", f"{name}={value}")]
+    def _command(self) -> list[str]:
+        options = [argument for name, value in self._settings.items() for argument in ("-c", f"{name}={value}")]
         return [str(binaries() / "postgres"), "-D", str(self.data), *options]
 
     async def _initialize(self) -> None:
@@ -168,16 +186,17 @@ class EmbeddedPostgres:
             raise StackError(f"{program} failed for {self.data}:\n{output.decode(errors='replace').strip()}")
 
     async def _became_ready(self) -> bool:
-        """Wait for the postmaster's own word; False when it ended instead."""
-        for _ in range(int(_START_SECONDS / _POLL_SECONDS)):
+        """Wait for the postmaster's own word; False when it ended instead. One that recovers and is no standby says so too."""
+        wanted = _READY if self.is_standby else {"ready"}
+        for _ in range(int(self._start_seconds / _POLL_SECONDS)):
             if self._child.pid is None:
                 return False
             lines = _lines(self.data / "postmaster.pid")
             # A crashed server's file still says ready: the pid in its first line must be this one's.
-            if len(lines) > _READY_LINE and lines[0] == str(self._child.pid) and lines[_READY_LINE].strip() in _READY:
+            if len(lines) > _READY_LINE and lines[0] == str(self._child.pid) and lines[_READY_LINE].strip() in wanted:
                 return True
             await asyncio.sleep(_POLL_SECONDS)
-        raise StackError(f"postgres was not ready after {_START_SECONDS} s; see {self._child.log}")
+        raise StackError(f"postgres was not ready after {self._start_seconds:.0f} s; see {self._child.log}")
 
 
 @functools.cache

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 STANDBY: Final = "postgres-2"
 SERVERS: Final = ("postgres", STANDBY)
-_FOLLOWS: Final = "SELECT EXISTS (SELECT FROM pg_stat_replication WHERE state = 'streaming')"
+PRIMARY: Final = "postgres.primary"
+"""The file that says which of them is."""
+# By name: who else takes the log, such as a backup, is no standby, and no commit waits for it.
+_FOLLOWS: Final = """SELECT EXISTS (SELECT FROM pg_stat_replication
+    WHERE state = 'streaming' AND application_name IN ('postgres', 'postgres-2'))"""
+_WAITS: Final = """ALTER SYSTEM SET synchronous_standby_names = 'FIRST 1 ("postgres", "postgres-2")'"""
 _PATIENCE_SECONDS: Final = 30
 _POLL_SECONDS: Final = 0.05
 
@@ -37,7 +42,7 @@ class ReplicatedPostgres:
         on_exit: Callable[[Child], None] | None = None,
     ) -> None:
         """Describe both; a file says which of them is the primary."""
-        self._say, self._file = say, home.path / "postgres.primary"
+        self._say, self._file = say, home.path / PRIMARY
         self._servers = {name: EmbeddedPostgres(home, ports[name], name=name, on_exit=on_exit) for name in SERVERS}
 
     @property
@@ -111,7 +116,7 @@ class ReplicatedPostgres:
                     raise StackError(
                         f"the standby on {HOST}:{standby.port} does not follow: see ./cartwright logs {standby.data.name}"
                     )
-            await session.execute("ALTER SYSTEM SET synchronous_standby_names = 'FIRST 1 (*)'")
+            await session.execute(_WAITS)
             await session.execute("SELECT pg_reload_conf()")
         self._say(f"postgres has a standby on {HOST}:{standby.port}")
 

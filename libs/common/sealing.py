@@ -51,11 +51,19 @@ class DataKey:
 
     def seal(self, secret: str, column: str) -> bytes:
         """The secret, for this column of this row alone."""
-        return _encrypt(self._cipher, secret.encode(), f"{self._place}/{column}")
+        return self.seal_bytes(secret.encode(), column)
 
     def open(self, sealed: bytes, column: str) -> str:
         """What `seal` sealed. Raises SealError anywhere else."""
-        return _decrypt(self._cipher, sealed, f"{self._place}/{column}").decode()
+        return self.open_bytes(sealed, column).decode()
+
+    def seal_bytes(self, plain: bytes, column: str) -> bytes:
+        """The same for what is no text."""
+        return _encrypt(self._cipher, plain, f"{self._place}/{column}")
+
+    def open_bytes(self, sealed: bytes, column: str) -> bytes:
+        """What `seal_bytes` sealed. Raises SealError anywhere else."""
+        return _decrypt(self._cipher, sealed, f"{self._place}/{column}")
 
 
 @dataclass(frozen=True, slots=True)

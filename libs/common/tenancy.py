@@ -71,11 +71,17 @@ def project_tenant(
     """Keep the newest state of a tenant, and say that this service can serve it.
 
     One that is being erased is so here once some services have nothing of it any more, and nothing is under way in some: until
-    then they may still ask something of this one, which meanwhile is settling it. Of one that is erased nothing is kept.
+    then they may still ask something of this one, which meanwhile is settling it. Of one that is erased nothing is kept: where
+    something is, this database was restored to before that, and it goes again.
     """
     update = message.data
     known = world.get(Tenant, update.tenant_id)
-    if update.status == ERASED or (known is not None and known.tenant_version >= update.version):
+    if known is not None and known.tenant_version >= update.version:
+        return
+    if update.status == ERASED:
+        if known is not None:
+            again = replace(known, status=ERASING, tenant_version=update.version)
+            world.save(again, provisioned(update.tenant_id, update.version))
         return
     is_its_turn = {*erased_after} <= {*update.erased_by} and {*once_settled} <= {*update.settled_by}
     facts: dict[str, Any] = {

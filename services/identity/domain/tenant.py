@@ -10,7 +10,7 @@ from uuid import UUID
 
 from libs.common.contracts.identity import TenantUpdated
 from libs.common.decision import Aggregate
-from libs.common.errors import ConflictError, NotFoundError
+from libs.common.errors import ConflictError, NotFoundError, NotYetError
 from libs.common.standings import shut
 from services import SERVICES
 
@@ -140,6 +140,29 @@ def settle(tenant: Tenant | None, to: TenantStatus) -> tuple[Tenant, TenantUpdat
         return tenant, None
     settled = replace(move(tenant, to), told_version=tenant.version + 1, acknowledged=())
     return settled, updated(settled)
+
+
+def recall(tenant: Tenant, told: TenantUpdated) -> Tenant:
+    """Take what was said of a tenant once and is not known any more, as a database does that was restored to before that.
+
+    All others have heard it, so it stands; what is said next is news to them. One that was erased is to be erased again.
+    """
+    if told.version <= tenant.version:
+        return tenant
+    status = TenantStatus(told.status)
+    return replace(
+        tenant,
+        version=told.version,
+        status=TenantStatus.ERASING if status is TenantStatus.ERASED else status,
+        settings=tenant.settings if status is TenantStatus.ERASED else told.settings,
+        settled_by=tuple(told.settled_by) if status is TenantStatus.ERASING else tenant.settled_by,
+    )
+
+
+def demand_recalled(tenant: Tenant, version: int) -> None:
+    """Raise NotYetError when somebody speaks of a version that was told once and is not known here: it is about to be read."""
+    if tenant.status not in (TenantStatus.ERASING, TenantStatus.ERASED) and version > tenant.version:
+        raise NotYetError("tenant-version-not-known", f"it is at version {tenant.version} here, and was at {version} once")
 
 
 def note_acknowledged(tenant: Tenant, service: str, version: int) -> Tenant:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from libs.common.contracts.identity import TenantUpdated
 from libs.common.contracts.payments import TenantSettled
 from libs.common.decision import Message, Ref, World, present
 from libs.common.errors import NotFoundError
@@ -70,7 +71,17 @@ def _leaving(world: World, message: Message[Any]) -> Tenant:
     tenant = world.get(Tenant, message.data.tenant_id)
     if tenant is None:
         raise NotFoundError("tenant-not-found", f"{message.source} speaks of a tenant that was never made")
+    domain.tenant.demand_recalled(tenant, message.data.tenant_version)
     return tenant
+
+
+@HANDLERS.on(TenantUpdated, _tenant_of)
+def recall(world: World, message: Message[TenantUpdated]) -> None:
+    """What this service has said itself. It is news only to a database that was restored: others have gone on from there."""
+    tenant = world.get(Tenant, message.data.tenant_id)
+    recalled = domain.tenant.recall(tenant, message.data) if tenant is not None else None
+    if recalled is not None and recalled != tenant:
+        world.save(recalled)
 
 
 @HANDLERS.on(TenantSettled, _tenant_of)

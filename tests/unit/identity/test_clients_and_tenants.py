@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.common.clock import PLATFORM
-from libs.common.errors import CartwrightError, ConflictError, NotFoundError
+from libs.common.errors import CartwrightError, ConflictError, NotFoundError, NotYetError
 from services import SERVICES
 from services.identity.domain import client, tenant
 from services.identity.domain.client import MAX_SECRETS, Client, Secret
@@ -151,6 +151,23 @@ def test_a_tenant_goes_these_ways_and_no_others() -> None:
             else:
                 with pytest.raises(ConflictError, match="tenant-status"):
                     tenant.move(replace(SHOP, status=start), to)
+
+
+def test_what_was_said_once_and_is_forgotten_stands_and_the_next_word_is_news() -> None:
+    known = replace(SHOP, status=S.ACTIVE, version=3, settings={"capture": "on-shipment"})
+    for version in (1, 3):
+        assert tenant.recall(known, replace(tenant.updated(known), version=version, status="closing")) == known, (
+            "it is known here"
+        )
+    recalled = tenant.recall(known, replace(tenant.updated(known), version=7, status="suspended", settings={}))
+    assert (recalled.status, recalled.version, recalled.settings, recalled.name) == (S.SUSPENDED, 7, {}, known.name)
+    assert tenant.updated(recalled).version == 8
+    erased = tenant.recall(known, replace(tenant.updated(known), version=9, status="erased", slug="", currency="XXX"))
+    assert (erased.status, erased.slug, erased.currency) == (S.ERASING, known.slug, known.currency), "there is something to erase"
+    tenant.demand_recalled(erased, 99)
+    tenant.demand_recalled(known, 3)
+    with pytest.raises(NotYetError):
+        tenant.demand_recalled(known, 4)
 
 
 def test_a_tenant_is_buried_once_every_service_has_said_its_word_and_what_is_left_says_nothing_of_it() -> None:
