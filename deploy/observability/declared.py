@@ -13,7 +13,10 @@ _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _DURATION: Final = re.compile(r"(?P<count>\d+)(?P<unit>[smhd])")
 
 Example = dict[str, list[Any]]
-"""Series, and what each says when all is well and when it is not: a value, nothing, how it grows in a minute (`+300`), or the time."""
+"""Series, and what each says when all is well and when it is not.
+
+A value, nothing, how it grows in a minute (`+300`), or the time.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,9 @@ def declared() -> Declared:
     known = yaml.safe_load(FILE.read_text(encoding="utf-8"))
     burns = [Burn(**each) for each in known["burns"]]
     objectives = [Objective(name=name, **each) for name, each in known["objectives"].items()]
-    symptoms = [Symptom(**{"lasting" if key == "for" else key: value for key, value in each.items()}) for each in known["symptoms"]]
+    symptoms = [
+        Symptom(**{"lasting" if key == "for" else key: value for key, value in each.items()}) for each in known["symptoms"]
+    ]
     for objective in objectives:
         for burn in burns:
             if burn.times * objective.budget >= 1:

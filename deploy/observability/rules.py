@@ -40,6 +40,9 @@ class Pace:
         return paced.replace("$limit", f"{self.seconds(limit):g}") if limit else paced
 
 
+AS_DECLARED: Final = Pace()
+
+
 def groups(declared: Declared, pace: Pace) -> list[dict[str, Any]]:
     """All rules. What an alert reads is in its own group, whose rules are looked at one after another."""
     of_objectives = [

@@ -1,5 +1,6 @@
 """The alerts, by Prometheus' own tool: each is silent while all is well, fires when it is not, ends, and leads to a page."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import yaml
 
 from deploy.local.state import ROOT
+from deploy.observability import dashboards
 from deploy.observability.declared import declared
 from deploy.observability.files import RULES
 from tests.contract.alerts.cases import Case, burning, moments, symptoms
@@ -35,9 +37,15 @@ def _tested(promtool: Path, folder: Path, cases: list[Case]) -> None:
     assert told.stdout.count("SUCCESS") == len(cases)
 
 
-def test_prometheus_takes_the_rules(promtool: Path) -> None:
-    told = subprocess.run([str(promtool), "check", "rules", str(RULES)], capture_output=True, text=True, check=False)
+def test_prometheus_takes_the_rules_and_every_expression_of_a_dashboard(promtool: Path, tmp_path: Path) -> None:
+    panels = [panel for file in dashboards.files() for panel in json.loads(file.read_text(encoding="utf-8"))["panels"]]
+    shown = [target["expr"].replace("$__rate_interval", "1m") for panel in panels for target in panel.get("targets", ())]
+    assert len(shown) > len(dashboards.files())
+    rules = [{"record": f"shown:{number}", "expr": expression} for number, expression in enumerate(shown)]
+    (file := tmp_path / "shown.yaml").write_text(yaml.safe_dump({"groups": [{"name": "shown", "rules": rules}]}))
+    told = subprocess.run([str(promtool), "check", "rules", str(RULES), str(file)], capture_output=True, text=True, check=False)
     assert told.returncode == 0, told.stdout + told.stderr
+    assert f"SUCCESS: {len(shown)} rules found" in told.stdout
 
 
 def test_a_budget_that_burns_too_fast_is_told_by_each_pair_of_windows_and_one_that_does_not_is_not(

@@ -1,4 +1,4 @@
-"""Debian's Prometheus and its promtool: those that are installed, or else the two programs of the package, and nothing around them."""
+"""Debian's Prometheus and its promtool: those that are installed, or else the two programs of the package alone."""
 
 import fcntl
 import shutil

@@ -1,7 +1,7 @@
 """Unit tests for promtool, made of what is declared: every alert is silent while all is well, fires when it is not, and ends."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from deploy.observability.declared import Burn, Declared, Objective, Symptom, seconds_of
@@ -12,13 +12,16 @@ _LABEL: Final = re.compile(r'(\w+)(=~|=|!=|!~)"([^"]*)"')
 
 Case = dict[str, Any]
 """One file for `promtool test rules`."""
+Span = tuple[float | None, int]
+"""What a series says, and for how many steps."""
 
 
 def burning(declared: Declared, burn: Burn, rules: str) -> Case:
-    """Of all objectives, one after another in series of their own: what is beyond a burn rate fires, what is below it does not."""
+    """Of all objectives, side by side: what is beyond a burn rate fires, what is below it does not."""
     step = int(seconds_of(burn.short)) // STEPS
     long = int(seconds_of(burn.long)) // step
-    series, checks = {}, []
+    series: dict[str, str] = {}
+    checks: list[Case] = []
     for objective in declared.objectives:
         series |= _shares(objective, burn, long) if not objective.bad_while else _times(objective, long)
         where = {"alertname": objective.alert, "severity": burn.severity, "window": burn.long}
@@ -41,16 +44,15 @@ def _shares(objective: Objective, burn: Burn, long: int) -> Mapping[str, str]:
 
 def _times(objective: Objective, long: int) -> Mapping[str, str]:
     """Well, then not for as long as the long window, then well again."""
-    return {
-        name: _levels([(well, long + 1), (ill, long), (well, 2 * STEPS)]) for name, (well, ill) in objective.example.items()
-    }
+    return {name: _levels([(well, long + 1), (ill, long), (well, 2 * STEPS)]) for name, (well, ill) in objective.example.items()}
 
 
 def moments(declared: Declared, burn: Burn, rules: str) -> Case:
-    """What was bad for a moment is below the rate over the long window, and nobody is told; but where that is a burn by itself."""
+    """What was bad for a moment is below the rate over the long window, and nobody is told; unless that is a burn by itself."""
     step = int(seconds_of(burn.short)) // STEPS
     long = int(seconds_of(burn.long)) // step
-    series, checks = {}, []
+    series: dict[str, str] = {}
+    checks: list[Case] = []
     for objective in declared.objectives:
         if objective.bad_while and 1.5 / long < burn.times * objective.budget:
             spans = [(long, 0), (1, 1), (STEPS, 0)]
@@ -99,7 +101,7 @@ def _rising(symptom: Symptom, parts: list[int], step: int) -> Mapping[str, str]:
     well, ill, _well = parts
     name, _, matchers = symptom.rises.partition("{")
     labels = {key: value for key, kind, value in _LABEL.findall(matchers) if kind == "="} | symptom.labels
-    says = {
+    says: dict[str, list[Span]] = {
         "before": [(3, well), (4, ill + well)],
         "first": [(None, well), (1, ill + well)],
         "begun": [(None, well), (1, ill + well)],
@@ -111,7 +113,7 @@ def _rising(symptom: Symptom, parts: list[int], step: int) -> Mapping[str, str]:
     for who, since in heard.items():
         began = (since if who == "begun" else -10_000) * step
         for series, value in (("up", 1), ("process_start_time_seconds", began)):
-            spans = [(None, since), (value, sum(parts) - since)] if since else [(value, sum(parts))]
+            spans: list[Span] = [(None, since), (value, sum(parts) - since)] if since else [(value, sum(parts))]
             found[_series(series, where[who])] = _levels(spans)
     return found
 
@@ -127,7 +129,7 @@ def _told(values: list[Any], parts: list[int], step: int) -> str:
     return _growth([(float(value) * step / 60, count) for value, count in spans]) if isinstance(well, str) else _levels(spans)
 
 
-def _levels(spans: list[tuple[float | None, int]]) -> str:
+def _levels(spans: Sequence[Span]) -> str:
     return " ".join(f"_x{count}" if value is None else f"{value:g}+0x{count - 1}" for value, count in spans)
 
 
