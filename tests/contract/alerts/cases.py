@@ -114,7 +114,7 @@ def _rising(symptom: Symptom, parts: list[int], step: int) -> Mapping[str, str]:
         began = (since if who == "begun" else -10_000) * step
         for series, value in (("up", 1), ("process_start_time_seconds", began)):
             spans: list[Span] = [(None, since), (value, sum(parts) - since)] if since else [(value, sum(parts))]
-            found[_series(series, where[who])] = _levels(spans)
+            found[_series(series, {"instance": where[who]["instance"]})] = _levels(spans)
     return found
 
 
