@@ -84,6 +84,12 @@ class Declared:
     told_otherwise: dict[str, str]
     """Runbooks that no figure leads to."""
 
+    @property
+    def pages(self) -> dict[str, str]:
+        """The runbook of each alert."""
+        burning = {each.alert: each.runbook for each in self.objectives}
+        return burning | {each.alert: each.runbook for each in self.symptoms}
+
 
 @cache
 def declared() -> Declared:

@@ -1,8 +1,25 @@
-"""Prometheus beside a stack: whom it asks there."""
+"""Prometheus beside a stack: whom it asks there, by which rules, and what it tells."""
 
-from deploy.local.ports import HOST
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import yaml
+
+from deploy.local.ports import HOST, spare_port
+from deploy.local.processes import Child, dying_with_parent
 from deploy.local.stack import Stack
-from deploy.observability.scraping import INSTANCES
+from deploy.observability.files import rules_file
+from deploy.observability.rules import Pace
+from deploy.observability.scraping import INSTANCES, prometheus
+
+_INTERVAL: Final = "500ms"
+_PATIENCE_SECONDS: Final = 180
 
 
 def places(stack: Stack) -> dict[str, str]:
@@ -11,3 +28,47 @@ def places(stack: Stack) -> dict[str, str]:
     if stack.description().gateway_url:
         ports["gateway"] = "gateway.ops"
     return {name: f"{HOST}:{stack._ports[port]}" for name, port in ports.items()}
+
+
+@dataclass(frozen=True)
+class Watch:
+    """A Prometheus that runs."""
+
+    url: str
+    session: aiohttp.ClientSession
+
+    async def firing(self) -> list[dict[str, Any]]:
+        """The alerts that fire at this moment."""
+        async with self.session.get(f"{self.url}/api/v1/alerts") as answer:
+            told: dict[str, Any] = await answer.json()
+        return [each for each in told["data"]["alerts"] if each["state"] == "firing"]
+
+    async def until(self, alert: str, *, fires: bool, seconds: float = _PATIENCE_SECONDS) -> list[dict[str, Any]]:
+        """Return when it fires, with how; or when it does not any more."""
+        found: list[dict[str, Any]] = []
+        try:
+            async with asyncio.timeout(seconds):
+                while bool(found := [each for each in await self.firing() if each["labels"]["alertname"] == alert]) != fires:
+                    await asyncio.sleep(0.2)
+        except TimeoutError:
+            raise AssertionError(f"{alert} {'does not fire' if fires else f'still fires: {found}'}") from None
+        return found
+
+
+@asynccontextmanager
+async def watched(program: Path, folder: Path, targets: Mapping[str, str], pace: Pace) -> AsyncIterator[Watch]:
+    """Run it with the rules at this pace."""
+    rules, port = folder / "rules.yaml", spare_port()
+    rules.write_text(rules_file(pace), encoding="utf-8")
+    config = prometheus(targets, rules=str(rules), interval=_INTERVAL, timeout=_INTERVAL)
+    (folder / "prometheus.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    told = ["--config.file", folder / "prometheus.yaml", "--storage.tsdb.path", folder / "data", "--log.level", "warn"]
+    command = [*dying_with_parent("KILL"), program, *told, "--web.listen-address", f"{HOST}:{port}"]
+    child = Child("prometheus", list(map(str, command)), environment={"PATH": os.defpath}, log=folder / "prometheus.log")
+    await child.start()
+    try:
+        await child.until_ready(f"http://{HOST}:{port}/-/ready", seconds=120)
+        async with aiohttp.ClientSession() as session:
+            yield Watch(f"http://{HOST}:{port}", session)
+    finally:
+        await child.stop()
