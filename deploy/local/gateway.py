@@ -53,6 +53,8 @@ class Gateway:
     ) -> None:
         """Describe it; its files are written when it starts."""
         self._folder, self._ports, self._issuer = home.path / "gateway", ports, issuer
+        self.apis: Mapping[str, Sequence[tuple[int, int]]] = {}
+        """Each service's ports, customers' and operators', where it has others than its first."""
         options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]
         self._child = Child(
             "gateway",
@@ -72,10 +74,10 @@ class Gateway:
         """Whether it runs."""
         return self.pid is not None
 
-    def configure(self, apis: Mapping[str, Sequence[tuple[int, int]]] | None = None) -> None:
-        """Write its files, which it takes up while it runs. `apis`: each service's ports, where it has others than its own."""
+    def configure(self) -> None:
+        """Write its files, which it takes up while it runs."""
         plan = Plan(
-            services={service: self._upstreams(service, apis or {}) for service in SERVICES},
+            services={service: self._upstreams(service) for service in SERVICES},
             folder=self._folder,
             host=HOST,
             port=self._ports["gateway"],
@@ -106,9 +108,9 @@ class Gateway:
         """End it as a crash would."""
         await self._child.kill()
 
-    def _upstreams(self, service: str, apis: Mapping[str, Sequence[tuple[int, int]]]) -> list[Upstream]:
+    def _upstreams(self, service: str) -> list[Upstream]:
         own = [(self._ports[f"{service}.api"], self._ports[f"{service}.ops"])]
-        return [Upstream(HOST, port, ops_port) for port, ops_port in apis.get(service, own)]
+        return [Upstream(HOST, port, ops_port) for port, ops_port in self.apis.get(service, own)]
 
 
 def _limits() -> Limits:
