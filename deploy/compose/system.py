@@ -158,6 +158,12 @@ def _beside() -> dict[str, Any]:
             "volumes": ["./topics.sh:/topics.sh:ro"],
             "depends_on": {"kafka": {"condition": "service_healthy"}},
         },
+        **_watchers(),
+    }
+
+
+def _watchers() -> dict[str, Any]:
+    return {
         "prometheus": {
             "image": "prom/prometheus:v3.7.3",
             "volumes": [

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -43,16 +44,29 @@ class Watch:
             told: dict[str, Any] = await answer.json()
         return [each for each in told["data"]["alerts"] if each["state"] == "firing"]
 
-    async def until(self, alert: str, *, fires: bool, seconds: float = _PATIENCE_SECONDS) -> list[dict[str, Any]]:
-        """Return when it fires, with how; or when it does not any more."""
-        found: list[dict[str, Any]] = []
-        try:
-            async with asyncio.timeout(seconds):
-                while bool(found := [each for each in await self.firing() if each["labels"]["alertname"] == alert]) != fires:
-                    await asyncio.sleep(0.2)
-        except TimeoutError:
-            raise AssertionError(f"{alert} {'does not fire' if fires else f'still fires: {found}'}") from None
-        return found
+    async def has_fired(self, alert: str, seconds: float) -> bool:
+        """Whether it did at any moment of the last seconds: some are over while the next thing is still asked."""
+        history = f'ALERTS{{alertname="{alert}",alertstate="firing"}}[{max(1, round(seconds))}s]'
+        async with self.session.get(f"{self.url}/api/v1/query", params={"query": history}) as answer:
+            told: dict[str, Any] = await answer.json()
+        return bool(told["data"]["result"])
+
+    async def until_fired(self, alert: str, since: float) -> list[dict[str, Any]]:
+        """Return when it fires, with how, or if it has since then (`time.monotonic`)."""
+        end = time.monotonic() + _PATIENCE_SECONDS
+        while time.monotonic() < end:
+            found = [each for each in await self.firing() if each["labels"]["alertname"] == alert]
+            if found or await self.has_fired(alert, time.monotonic() - since):
+                return found
+            await asyncio.sleep(0.2)
+        raise AssertionError(f"{alert} does not fire")
+
+    async def until_quiet(self, alert: str) -> None:
+        """Return when it does not fire."""
+        end = time.monotonic() + _PATIENCE_SECONDS
+        while found := [each for each in await self.firing() if each["labels"]["alertname"] == alert]:
+            assert time.monotonic() < end, f"still fires: {found}"
+            await asyncio.sleep(0.2)
 
 
 @asynccontextmanager

@@ -5,10 +5,12 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.admin.records_to_delete import RecordsToDelete
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from deploy.cli.publisher import Fact
 from deploy.local.access import Acl, Operation, Pattern, Permission, Resource, declared_access
@@ -16,6 +18,7 @@ from deploy.local.kafka.admin import kafka_admin
 from deploy.local.kafka.listeners import admin_options
 from deploy.local.kafka.wall import raise_wall
 from deploy.local.topics import create_topics, declared_topics
+from libs.common.certificates import public_jwk
 from tests.drills.alerts.scene import Blanks, Scene, situation
 
 _STACK: Final = {"./cartwright down": "it ends the stack", "./cartwright up": "as above"}
@@ -66,12 +69,15 @@ async def _somebody_announces_keys(scene: Scene) -> AsyncIterator[Blanks]:
     async with AIOKafkaProducer(**_options(scene)) as producer:
 
         async def lie() -> None:
-            for value in (genuine.value.replace(b'"certificate":"', b'"certificate":"x'), b"{"):
-                await producer.send_and_wait("signing-key.v1", value, key=genuine.key, headers=list(genuine.headers))
+            jwk = public_jwk(ec.generate_private_key(ec.SECP256R1()).public_key())
+            said = orjson.loads(genuine.value)
+            other = said["kid"].encode(), jwk["kid"].encode()
+            headers = [(name, text.replace(*other)) for name, text in genuine.headers]
+            for value in (orjson.dumps({**said, "kid": jwk["kid"], "jwk": jwk, "certificate": None}), b"{"):
+                await producer.send_and_wait("signing-key.v1", value, key=genuine.key.replace(*other), headers=headers)
 
         async with scene.again_and_again(lie, pause=0.5):
             yield {}
-        await producer.send_and_wait("signing-key.v1", genuine.value, key=genuine.key, headers=list(genuine.headers))
 
 
 @situation("", "CartwrightEventsSetAside")
