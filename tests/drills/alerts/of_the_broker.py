@@ -6,13 +6,11 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import orjson
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.admin.records_to_delete import RecordsToDelete
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from deploy.cli.publisher import Fact
 from deploy.local.access import Acl, Operation, Pattern, Permission, Resource, declared_access
 from deploy.local.kafka.admin import kafka_admin
 from deploy.local.kafka.listeners import admin_options
@@ -22,7 +20,8 @@ from libs.common.certificates import public_jwk
 from tests.drills.alerts.scene import Blanks, Scene, situation
 
 _STACK: Final = {"./cartwright down": "it ends the stack", "./cartwright up": "as above"}
-_TABLE: Final = "payment"
+REFUSING: Final = """CREATE FUNCTION wrong() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'wrong'; END $$;
+CREATE TRIGGER wrong BEFORE INSERT ON payment FOR EACH ROW EXECUTE FUNCTION wrong()"""
 
 
 def _options(scene: Scene) -> dict[str, Any]:
@@ -96,41 +95,15 @@ async def _limited(scene: Scene, size: int) -> None:
         await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, "cart.v1", configs=change)])
 
 
-@situation("", "CartwrightRecordsMissed")
-async def _records_are_gone_before_they_are_read(scene: Scene) -> AsyncIterator[Blanks]:
-    price = {"currency": "GBP", "unit_minor": 901}
-    async with scene.stopped("cart.worker"):
-        tenant = scene.market.shop.tenant_id
-        await scene.publish(
-            *(Fact("catalog.v1", "price.changed", "/test/gone", tenant, f"GONE-{number}", 1, price) for number in range(50))
-        )
-        async with AIOKafkaConsumer(**_options(scene)) as consumer:
-            partitions = [
-                TopicPartition("catalog.v1", number)
-                for number in consumer.partitions_for_topic("catalog.v1") or await _partitions(consumer)
-            ]
-            ends = await consumer.end_offsets(partitions)
-        async with _admin(scene) as admin:
-            await admin.delete_records({partition: RecordsToDelete(before_offset=end) for partition, end in ends.items()})
-    yield {}
-
-
-async def _partitions(consumer: AIOKafkaConsumer) -> set[int]:
-    await consumer._client.force_metadata_update()
-    await consumer.topics()
-    found: set[int] = consumer.partitions_for_topic("catalog.v1")
-    return found
-
-
 @situation("halted-consumer", "CartwrightConsumerHalted")
-async def _a_migration_is_missing(scene: Scene) -> AsyncIterator[Blanks]:
+async def _a_deploy_is_wrong(scene: Scene) -> AsyncIterator[Blanks]:
     async with scene.database("payments") as database:
-        await database.execute(f"ALTER TABLE {_TABLE} RENAME TO {_TABLE}_away")
+        await database.execute(REFUSING)
         try:
             await asyncio.gather(*(scene.begun(f"halted-{number}") for number in range(40)))
             yield {}
         finally:
-            await database.execute(f"ALTER TABLE {_TABLE}_away RENAME TO {_TABLE}")
+            await database.execute("DROP TRIGGER wrong ON payment; DROP FUNCTION wrong()")
 
 
 @situation("lost-log", "CartwrightLogReplaced")
