@@ -32,7 +32,6 @@ UNFIRED: Final = {
     "CartwrightTooBusy": "a thousand requests must wait for a connection",
     "CartwrightDatabaseRestored": "tests/drills/test_restored_database.py makes the situation",
     "CartwrightBatchesUnreadable": "tests/faults/test_reading.py makes the situation, of a consumer alone",
-    "CartwrightRecordsMissed": "tests/faults/test_lost_log.py makes the situation, of a consumer alone",
     "CartwrightErasureWaits": "a day is six minutes here",
 }
 """What is not broken here, and what is known of it instead."""

@@ -9,8 +9,10 @@ import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.admin.records_to_delete import RecordsToDelete
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from deploy.cli.publisher import Fact
 from deploy.local.access import Acl, Operation, Pattern, Permission, Resource, declared_access
 from deploy.local.kafka.admin import kafka_admin
 from deploy.local.kafka.listeners import admin_options
@@ -93,6 +95,24 @@ async def _limited(scene: Scene, size: int) -> None:
     async with _admin(scene) as admin:
         change: Mapping[str, str] = {"max.message.bytes": str(size)}
         await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, "cart.v1", configs=change)])
+
+
+@situation("", "CartwrightRecordsMissed")
+async def _records_are_gone_before_they_are_read(scene: Scene) -> AsyncIterator[Blanks]:
+    tenant, price = scene.market.shop.tenant_id, {"currency": "GBP", "unit_minor": 901}
+
+    def priced(sku: str, sequence: int) -> Fact:
+        return Fact("catalog.v1", "price.changed", "/test/gone", tenant, sku, sequence, price)
+
+    skus = [f"GONE-{number}" for number in range(50)]
+    async with scene.stopped("cart.worker"):
+        await scene.publish(*(priced(sku, 1) for sku in skus))
+        async with AIOKafkaConsumer("catalog.v1", **_options(scene)) as consumer:
+            ends = await consumer.end_offsets(consumer.assignment())
+        async with _admin(scene) as admin:
+            await admin.delete_records({partition: RecordsToDelete(before_offset=end) for partition, end in ends.items() if end})
+        await scene.publish(*(priced(sku, 2) for sku in skus))
+    yield {}
 
 
 @situation("halted-consumer", "CartwrightConsumerHalted")
