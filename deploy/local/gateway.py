@@ -40,6 +40,11 @@ def consoles(port: int) -> str:
     return f"http://{HOST}:{port}/console/ http://localhost:{port}/console/"
 
 
+def shops(port: int) -> str:
+    """Where the shop is, likewise."""
+    return f"http://{HOST}:{port}/ http://localhost:{port}/"
+
+
 class Gateway:
     """One Envoy before the services of a stack."""
 

@@ -35,6 +35,7 @@ def wired(
         or secret("stripe-webhook-secret", lambda: f"whsec_{secrets.token_hex(16)}"),
         stripe_connect_client_id=variable("STRIPE_CONNECT_CLIENT_ID") or ("" if stripe_api_base else "ca_local"),
         console_urls=gateway.consoles(ports["gateway"]) if has_gateway else "",
+        shop_urls=gateway.shops(ports["gateway"]) if has_gateway else "",
         platform_secret_file=home.secret_file("platform-client"),
         database_prefix=prefixes[0],
         topic_prefix=prefixes[1],

@@ -82,6 +82,7 @@ class Custom:
         assert {checkout["id"]: [checkout["total_minor"]] for checkout in self.checkouts} == dict(money.captured)
         charges = await self._market.all_charges()
         assert [len(charges[checkout_id]) for checkout_id in ids] == [1] * len(ids)
+        print(f"{self._name}: {len(ids)} purchases")
 
 
 def shop_of(market: Market, api: Api) -> Shop:

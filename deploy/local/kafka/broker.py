@@ -15,7 +15,7 @@ from deploy.local.ports import HOST
 from deploy.local.processes import Child, dying_with_parent, in_full_slices
 from deploy.local.state import Home
 
-_START_SECONDS: Final = 60
+_START_SECONDS: Final = 180
 _POLL_SECONDS: Final = 0.05
 
 
