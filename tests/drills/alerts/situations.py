@@ -19,6 +19,41 @@ LADDER_ENDS: Final = """UPDATE operation SET unknown_count = 7, due_at = now() +
 WHERE payment_id = $1 AND state = 'unknown'"""
 
 
+# --- Invariants ---------------------------------------------------------------------------------------------------
+
+
+@situation(
+    "broken-invariants",
+    "CartwrightInvariantBroken",
+    "CartwrightInvariantsHold",
+    not_run={"--watch": "it has no end; the drill's own watcher is it"},
+)
+async def _a_purchase_is_charged_twice(scene: Scene) -> AsyncIterator[Blanks]:
+    bought, stack = await paid(scene.market, "twice"), scene.market.api.stack
+    form = {
+        "amount": "202",
+        "currency": "gbp",
+        "payment_method": "pm_card_visa",
+        "confirm": "true",
+        "metadata[tenant_id]": str(scene.market.shop.tenant_id),
+        "metadata[checkout_id]": bought["id"],
+        "payment_method_types[]": "card",
+    }
+    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {stack.stripe_api_key}"}) as session:
+        async with session.post(f"{stack.stripe_api_base}/v1/payment_intents", data=form) as answer:
+            charge = await answer.json()
+        yield {"acme": "alerts-fired", "ORDER": bought["order_id"]}
+        async with session.post(f"{stack.stripe_api_base}/v1/refunds", data={"payment_intent": charge["id"]}) as answer:
+            assert answer.status == 200, await answer.text()
+
+
+@situation("", "CartwrightNobodyLooks")
+async def _the_watcher_dies(scene: Scene) -> AsyncIterator[Blanks]:
+    await scene.looks.kill()
+    yield {}
+    await scene.looks.start()
+
+
 # --- Requests -----------------------------------------------------------------------------------------------------
 
 
@@ -178,7 +213,6 @@ async def _a_queue_does_not_move(scene: Scene) -> AsyncIterator[Blanks]:
     "unknown-outcomes",
     "CartwrightPaymentsKnown",
     "CartwrightCheckoutLatency",
-    "CartwrightWebhooksLate",
 )
 async def _the_provider_swallows_its_answers(scene: Scene) -> AsyncIterator[Blanks]:
     gone = (
@@ -262,6 +296,13 @@ async def _a_difference_waits_for_a_person(scene: Scene) -> AsyncIterator[Blanks
             assert (await scene.verb("payments", "breaks", "close", each["id"], *reason)).code == 0
 
 
+@situation("", "CartwrightWebhooksLate")
+async def _what_webhooks_are_about_cannot_be_read(scene: Scene) -> AsyncIterator[Blanks]:
+    async with scene.faults({"match": {"method": "GET"}, "fault": "500"}):
+        await scene.begun("unread", wait=10)
+        yield {}
+
+
 @situation("webhooks", "CartwrightWebhooksRefused")
 async def _somebody_signs_webhooks_with_another_secret(scene: Scene) -> AsyncIterator[Blanks]:
     address = scene.market.api.stack.services["payments"].url
@@ -273,38 +314,3 @@ async def _somebody_signs_webhooks_with_another_secret(scene: Scene) -> AsyncIte
 
         async with scene.again_and_again(ask, pause=0.5):
             yield {}
-
-
-# --- Invariants ---------------------------------------------------------------------------------------------------
-
-
-@situation(
-    "broken-invariants",
-    "CartwrightInvariantBroken",
-    "CartwrightInvariantsHold",
-    not_run={"--watch": "it has no end; the drill's own watcher is it"},
-)
-async def _a_purchase_is_charged_twice(scene: Scene) -> AsyncIterator[Blanks]:
-    bought, stack = await paid(scene.market, "twice"), scene.market.api.stack
-    form = {
-        "amount": "202",
-        "currency": "gbp",
-        "payment_method": "pm_card_visa",
-        "confirm": "true",
-        "metadata[tenant_id]": str(scene.market.shop.tenant_id),
-        "metadata[checkout_id]": bought["id"],
-        "payment_method_types[]": "card",
-    }
-    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {stack.stripe_api_key}"}) as session:
-        async with session.post(f"{stack.stripe_api_base}/v1/payment_intents", data=form) as answer:
-            charge = await answer.json()
-        yield {"acme": "alerts-fired", "ORDER": bought["order_id"]}
-        async with session.post(f"{stack.stripe_api_base}/v1/refunds", data={"payment_intent": charge["id"]}) as answer:
-            assert answer.status == 200, await answer.text()
-
-
-@situation("", "CartwrightNobodyLooks")
-async def _the_watcher_dies(scene: Scene) -> AsyncIterator[Blanks]:
-    await scene.looks.kill()
-    yield {}
-    await scene.looks.start()
