@@ -19,7 +19,7 @@ from deploy.observability.files import rules_file
 from deploy.observability.rules import Pace
 from deploy.observability.scraping import INSTANCES, prometheus
 
-_INTERVAL: Final = "500ms"
+_INTERVAL: Final = "1s"
 _PATIENCE_SECONDS: Final = 180
 _LONGEST_LADDER_SECONDS: Final = 600
 """What was tried in vain a few times is tried again after minutes."""
