@@ -1,7 +1,8 @@
 """The version before and this one, side by side while people buy: forth on the schema of this one, and back again."""
 
 import asyncio
-import sys
+import re
+import subprocess
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from deploy.local.clone import CloneError
 from deploy.local.copies import processes
 from deploy.local.services import HttpProcess
 from deploy.local.stack import Stack
+from libs.common.settings import PREFIX
 from services import SERVICES
 from tests.shared.custom import Blunt, Custom, shop_of
 from tests.shared.market import Market, market_in, standing
@@ -49,40 +51,57 @@ def _before(home: Path) -> Revision:
     return unpacked(commit, home, print)
 
 
-async def _replaced(stack: Stack, name: str, revision: Revision) -> None:
-    """Have one process leave, and start it again from this code."""
-    await stack.stop_process(name)
-    part = stack._parts[name]
-    assert isinstance(part, HttpProcess)
-    child, python = part._child, child_python(part)
-    child.command = [str(revision.python) if word == python else word for word in child.command]
-    child.environment["PYTHONPATH"] = str(revision.folder)
-    await stack.start_process(name)
-    if ".api" in name:
-        await asyncio.sleep(READY_SECONDS)
+class Rollout:
+    """Replaces processes of a stack one by one, each version with the variables that it knows."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._full: dict[str, dict[str, str]] = {}
+
+    async def to(self, name: str, revision: Revision) -> None:
+        """Have one process leave, and start it again from this code."""
+        await self._stack.stop_process(name)
+        part = self._stack._parts[name]
+        assert isinstance(part, HttpProcess)
+        child, (service, kind, *_) = part._child, name.split(".")
+        full = self._full.setdefault(name, child.environment)
+        known = await _variables(revision, full, service, kind)
+        child.environment = {each: value for each, value in full.items() if each in known or not each.startswith(PREFIX)}
+        child.environment["PYTHONPATH"] = str(revision.folder)
+        child.command[child.command.index("-P") - 1] = str(revision.python)
+        await self._stack.start_process(name)
+        if kind == "api":
+            await asyncio.sleep(READY_SECONDS)
 
 
-def child_python(part: HttpProcess) -> str:
-    """Which interpreter a process is run by: the word before `-P`."""
-    command = part._child.command
-    return command[command.index("-P") - 1]
+async def _variables(revision: Revision, environment: dict[str, str], service: str, kind: str) -> set[str]:
+    """What a process of this version reads, by its own word."""
+    bare = {name: value for name, value in environment.items() if not name.startswith(PREFIX)}
+    asking = await asyncio.create_subprocess_exec(
+        *(str(revision.python), "-P", "-m", "deploy.cli", "serve", service, kind, "--print-environment"),
+        env=bare | {"PYTHONPATH": str(revision.folder)},
+        stdout=subprocess.PIPE,
+    )
+    told, _ = await asking.communicate()
+    assert asking.returncode == 0
+    return set(re.findall(rf"{PREFIX}\w+", told.decode()))
 
 
 async def test_versions_follow_each_other_process_by_process_and_whoever_asks_once_is_answered(
     market: Market, tmp_path: Path
 ) -> None:
     before, here = _before(tmp_path), this_revision()
-    assert sys.executable == str(here.python)
     await market.stack.scale(TWICE)
+    rollout = Rollout(market.stack)
     for name in processes(SERVICES, TWICE):
-        await _replaced(market.stack, name, before)
+        await rollout.to(name, before)
     api = Blunt(market)
     custom = Custom(market, shop_of(market, api), "rolling")
     async with custom.comes():
         await custom.goes_on()
         for revision in (here, before):
             for name in processes(SERVICES, TWICE):
-                await _replaced(market.stack, name, revision)
+                await rollout.to(name, revision)
             await custom.goes_on()
     await custom.was_served_once_each()
     assert api.lost == [], "who asks once has been answered"
