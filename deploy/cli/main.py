@@ -30,6 +30,7 @@ bench = typer.Typer(help="Figures of the kernel on this machine.", no_args_is_he
 app.command()(stack.up)
 app.command()(stack.down)
 app.command()(stack.status)
+app.command()(stack.failover)
 app.command()(stack.logs)
 app.command()(delegated.demo)
 app.command()(delegated.replay)

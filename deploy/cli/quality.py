@@ -19,6 +19,7 @@ CHECKS: Final = {
     "sizes": ("deploy.cli.sizes",),
     "documents": ("deploy.cli.documents", "--check"),
     "contracts": ("deploy.cli.contracts", "--check"),
+    "migrations": ("deploy.cli.migrations",),
 }
 
 

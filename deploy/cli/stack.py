@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from deploy.local.description import StackDescription
     from deploy.local.state import Home
 
-Kind = Literal["embedded", "containers"]
+Kind = Literal["embedded", "containers", "cluster"]
 Access = Literal["open", "publishers", "closed"]
 
 
@@ -28,32 +28,47 @@ def up(
     supervise: Annotated[bool, typer.Option("--supervise", help="Restart what crashes.")] = False,
     faults: Annotated[Path | None, typer.Option(help="Faults for the fake Stripe, as JSON.")] = None,
     kind: Annotated[Kind, typer.Option("--stack", help="How Postgres and Kafka are run.")] = "embedded",
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="The same as --stack cluster: PostgreSQL with a standby, three brokers.")
+    ] = False,
     access: Annotated[
         Access | None,
         typer.Option("--broker", help="What Kafka lets those do who have no credentials.", show_default="publishers"),
     ] = None,
     open_broker: Annotated[bool, typer.Option("--open-broker", help="The same as --broker open: everything.")] = False,
     bare: Annotated[bool, typer.Option("--bare", help="Make no shops and log-ins to try it with.")] = False,
+    workers: Annotated[
+        list[str] | None,
+        typer.Option("--workers", metavar="SERVICE=COUNT", help="So many of its workers, such as checkout=3."),
+    ] = None,
+    apis: Annotated[
+        list[str] | None,
+        typer.Option("--apis", metavar="SERVICE=COUNT", help="So many of its APIs; the gateway balances them."),
+    ] = None,
     opens: Annotated[bool, typer.Option("--open", help="Open the shop in a browser.")] = False,
     behind: Annotated[bool, typer.Option("--behind", hidden=True)] = False,
 ) -> int:
     """Start the stack, and stay until Ctrl-C.
 
-    With --detach, return when it is ready. A running stack is found; --detach restarts what has died in it. It ends with
-    addresses and log-ins to try it with, unless it is bare, or the databases are on a server of your own.
+    With --detach, return when it is ready. A running stack is found; --detach restarts what has died in it, --workers and
+    --apis have it run so many from now on. It ends with addresses and log-ins to try it with, unless it is bare, or the
+    databases are on a server of your own.
     """
     from deploy.local.environment import refuse_unknown_variables
     from deploy.local.state import Home, default_home
     from deploy.local.supervisor import BEHIND
 
     refuse_unknown_variables()
+    kind = "cluster" if cluster else kind
     home, plan, wanted = Home(default_home()), _read_faults(faults), _wanted_access(access, open_broker=open_broker)
-    greeting = _Greeting(is_bare=bare, opens=opens)
+    greeting, copies = _Greeting(is_bare=bare, opens=opens), _copies(workers, apis)
     if home.holder() and not behind:
-        return _join_running(home, plan, wanted, repair=detach, greeting=greeting)
+        return _join_running(home, plan, copies, wanted, repair=detach, greeting=greeting)
     if not detach:
-        return _stay(home, kind, wanted or "publishers", plan, supervise=supervise, greeting=None if behind else greeting)
+        stack = _Wanted(kind, wanted or "publishers", copies, supervises=supervise)
+        return _stay(home, stack, plan, greeting=None if behind else greeting)
     options = [*BEHIND, "--stack", kind, *(["--supervise"] if supervise else []), *(["--broker", wanted] if wanted else [])]
+    options += [*_repeated("--workers", workers), *_repeated("--apis", apis)]
     if faults:
         options += ["--faults", str(faults.resolve())]
     return _go_behind(home, options, greeting)
@@ -70,6 +85,20 @@ def down(*, purge: Annotated[bool, typer.Option("--purge", help="Delete its stat
     say("the stack is stopped" if stopped else "no stack was running")
     if purge and home.purge():
         say(f"{home.path} is deleted")
+
+
+@verb
+def failover() -> int:
+    """Have PostgreSQL's standby take over from its primary, which is dead or ends for it.
+
+    Of a stack that `up --cluster` runs; the old primary then follows the new one. On Kubernetes the database's operator does it.
+    """
+    from deploy.local.sessions import fail_over
+    from deploy.local.state import Home, default_home
+
+    stack = asyncio.run(fail_over(Home(default_home()), progress()))
+    _show(stack)
+    return ExitCode.DONE if stack.state == "running" else ExitCode.NOT_SO
 
 
 @verb
@@ -132,11 +161,37 @@ class _Greeting:
             welcome.opened(stack)
 
 
-def _stay(home: "Home", kind: Kind, access: Access, faults: object, *, supervise: bool, greeting: _Greeting | None) -> int:
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """How a stack is to be run."""
+
+    kind: Kind
+    access: Access
+    copies: dict[str, int]
+    supervises: bool
+
+
+def _copies(workers: list[str] | None, apis: list[str] | None) -> dict[str, int]:
+    from deploy.local.copies import asked
+    from deploy.local.errors import StackError
+
+    try:
+        return asked("worker", workers or ()) | asked("api", apis or ())
+    except StackError as error:
+        raise CommandError(str(error), ExitCode.USAGE) from error
+
+
+def _repeated(option: str, values: list[str] | None) -> list[str]:
+    return [word for value in values or () for word in (option, value)]
+
+
+def _stay(home: "Home", wanted: _Wanted, faults: object, *, greeting: _Greeting | None) -> int:
     from deploy.local.stack import Stack
     from deploy.local.supervisor import run_until_told
 
-    stack = Stack.from_environment(home.path, kind=kind, access=access, supervise=supervise, say=progress())
+    stack = Stack.from_environment(
+        home.path, copies=wanted.copies, kind=wanted.kind, access=wanted.access, supervise=wanted.supervises, say=progress()
+    )
 
     async def greet(greeting: _Greeting, description: "StackDescription") -> None:
         _show(description)
@@ -169,7 +224,9 @@ async def _greet(stack: "Awaitable[StackDescription]", greeting: _Greeting) -> N
     await greeting.give(seen)
 
 
-def _join_running(home: "Home", faults: object, wanted: Access | None, *, repair: bool, greeting: _Greeting) -> int:
+def _join_running(
+    home: "Home", faults: object, copies: dict[str, int], wanted: Access | None, *, repair: bool, greeting: _Greeting
+) -> int:
     from deploy.local import sessions
 
     has = asyncio.run(sessions.observe(home)).kafka_access
@@ -177,7 +234,7 @@ def _join_running(home: "Home", faults: object, wanted: Access | None, *, repair
         raise CommandError(f"the stack is running with --broker {has}: ./cartwright down stops it", ExitCode.NOT_SO)
 
     progress()("the stack is running already")
-    asyncio.run(_greet(sessions.join(home, faults, repair=repair, say=progress()), greeting))
+    asyncio.run(_greet(sessions.join(home, faults, copies, repair=repair, say=progress()), greeting))
     return ExitCode.DONE
 
 

@@ -266,7 +266,7 @@ async def _client(api: Api, operator: TokenSource, record: _Record, tenant: dict
     tenant_id = tenant["tenant_id"]
     known = record.read(tenant_id)
     # Of a tenant that is not admitted no client is: that its secret is refused then says nothing of the secret.
-    if known and (tenant["status"] not in _ADMITTED or await _is_accepted(api, known)):
+    if known and {*scopes} <= {*known.scopes} and (tenant["status"] not in _ADMITTED or await _is_accepted(api, known)):
         return known
     body = {"name": "shop backend", "scopes": list(scopes), "tenant_id": tenant_id}
     key = f"onboard-client:{tenant_id}:{_digest(list(scopes))}"

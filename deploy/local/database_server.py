@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from deploy.local.environment import variable
 from deploy.local.ports import choose_ports
 from deploy.local.postgres import EmbeddedPostgres
+from deploy.local.replicated import STANDBY, ReplicatedPostgres
 from deploy.local.state import Home, default_home
 
 
@@ -18,7 +19,8 @@ async def database_server(say: Callable[[str], None]) -> AsyncIterator[str]:
     if given := variable("POSTGRES_ADMIN_URL"):
         yield given
     elif home.holder():
-        yield EmbeddedPostgres(home, remembered["postgres"]).admin_url
+        of_cluster = (home.path / STANDBY).exists()
+        yield (ReplicatedPostgres(home, remembered) if of_cluster else EmbeddedPostgres(home, remembered["postgres"])).admin_url
     else:
         with home.hold():
             server = EmbeddedPostgres(home, choose_ports(["postgres"], remembered, say)["postgres"])

@@ -76,6 +76,7 @@ class Wiring:
     database_prefix: str = ""
     stripe_connect_client_id: str = ""
     console_urls: str = ""
+    shop_urls: str = ""
     topic_prefix: str = ""
     gateway_address: str = ""
     """Where the gateway asks from; what it says of a caller's address is believed."""
@@ -117,6 +118,7 @@ class Wiring:
             "TRUSTED_PROXIES": variable("TRUSTED_PROXIES") or (f"{self.gateway_address}/32" if self.gateway_address else ""),
             "SIGNING_KEY_LEAD_SECONDS": variable("SIGNING_KEY_LEAD_SECONDS") or _LEAD_SECONDS,
             "CONSOLE_URLS": variable("CONSOLE_URLS") or self.console_urls,
+            "SHOP_URLS": variable("SHOP_URLS") or self.shop_urls,
             "SHOWS_INVITATIONS": variable("SHOWS_INVITATIONS") or "true",
             "STRIPE_API_BASE": self.stripe_api_base,
             "STRIPE_API_KEY": self.stripe_api_key,

@@ -40,6 +40,11 @@ def consoles(port: int) -> str:
     return f"http://{HOST}:{port}/console/ http://localhost:{port}/console/"
 
 
+def shops(port: int) -> str:
+    """Where the shop is, likewise."""
+    return f"http://{HOST}:{port}/ http://localhost:{port}/"
+
+
 class Gateway:
     """One Envoy before the services of a stack."""
 
@@ -53,6 +58,8 @@ class Gateway:
     ) -> None:
         """Describe it; its files are written when it starts."""
         self._folder, self._ports, self._issuer = home.path / "gateway", ports, issuer
+        self.apis: Mapping[str, Sequence[tuple[int, int]]] = {}
+        """Each service's ports, customers' and operators', where it has others than its first."""
         options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]
         self._child = Child(
             "gateway",
@@ -72,10 +79,10 @@ class Gateway:
         """Whether it runs."""
         return self.pid is not None
 
-    def configure(self, apis: Mapping[str, Sequence[tuple[int, int]]] | None = None) -> None:
-        """Write its files, which it takes up while it runs. `apis`: each service's ports, where it has others than its own."""
+    def configure(self) -> None:
+        """Write its files, which it takes up while it runs."""
         plan = Plan(
-            services={service: self._upstreams(service, apis or {}) for service in SERVICES},
+            services={service: self._upstreams(service) for service in SERVICES},
             folder=self._folder,
             host=HOST,
             port=self._ports["gateway"],
@@ -106,9 +113,9 @@ class Gateway:
         """End it as a crash would."""
         await self._child.kill()
 
-    def _upstreams(self, service: str, apis: Mapping[str, Sequence[tuple[int, int]]]) -> list[Upstream]:
+    def _upstreams(self, service: str) -> list[Upstream]:
         own = [(self._ports[f"{service}.api"], self._ports[f"{service}.ops"])]
-        return [Upstream(HOST, port, ops_port) for port, ops_port in apis.get(service, own)]
+        return [Upstream(HOST, port, ops_port) for port, ops_port in self.apis.get(service, own)]
 
 
 def _limits() -> Limits:

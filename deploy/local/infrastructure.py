@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, Literal
 
 from deploy.local.databases import close_server
+from deploy.local.errors import StackError
 from deploy.local.kafka.client import client_options, require_broker
 from deploy.local.kafka.listeners import BrokerAccess, admin_options
 from deploy.local.parts import Broker, Database, Part
@@ -11,10 +12,22 @@ from deploy.local.principals import SaslListener
 from deploy.local.processes import Child, in_parallel
 from deploy.local.state import Home
 
-Kind = Literal["embedded", "containers"]
+Kind = Literal["embedded", "containers", "cluster"]
+"""A cluster is embedded too: of a PostgreSQL with a synchronous standby, and three brokers."""
 
-BROKER_PORTS: Final = ("kafka", "kafka.sasl", "kafka.controller")
+_LISTENERS: Final = ("", ".sasl", ".controller")
+BROKER_PORTS: Final = tuple(f"kafka{listener}" for listener in _LISTENERS)
 PORTS: Final = ("postgres", *BROKER_PORTS)
+_MORE_SERVERS: Final = ("postgres-2",)
+_MORE_BROKERS: Final = tuple(f"kafka-{node}{listener}" for node in (2, 3) for listener in _LISTENERS)
+
+
+def ports_needed(kind: Kind, *, postgres_admin_url: str | None, kafka_bootstrap: str | None) -> list[str]:
+    """Name what is listened on, by what is not given."""
+    more = kind == "cluster"
+    servers = () if postgres_admin_url else ("postgres", *(_MORE_SERVERS if more else ()))
+    brokers = () if kafka_bootstrap else (*BROKER_PORTS, *(_MORE_BROKERS if more else ()))
+    return [*servers, *brokers]
 
 
 class Infrastructure:
@@ -37,7 +50,7 @@ class Infrastructure:
         self._database: Database | None = None
         self._broker: Broker | None = None
         if not postgres_admin_url:
-            self._database = _database(kind, home, ports, on_exit)
+            self._database = _database(kind, home, ports, say, on_exit)
         if not kafka_bootstrap:
             self._broker = _broker(kind, home, ports, access, say, on_exit)
 
@@ -94,11 +107,19 @@ class Infrastructure:
             await self._database.stop()
 
 
-def _database(kind: Kind, home: Home, ports: dict[str, int], on_exit: Callable[[Child], None] | None) -> Database:
+def _database(
+    kind: Kind, home: Home, ports: dict[str, int], say: Callable[[str], None], on_exit: Callable[[Child], None] | None
+) -> Database:
     if kind == "containers":
         from deploy.local.containers import PostgresInContainer
 
         return PostgresInContainer(ports["postgres"], home.secret("postgres-admin"))
+    if kind == "cluster":
+        from deploy.local.replicated import ReplicatedPostgres
+
+        return ReplicatedPostgres(home, ports, say=say, on_exit=on_exit)
+    if (home.path / _MORE_SERVERS[0]).exists():  # which of the two is the newer one, only the pair knows
+        raise StackError(f"what lies in {home.path} is a cluster's: ./cartwright up --cluster, or down --purge first")
     from deploy.local.postgres import EmbeddedPostgres
 
     return EmbeddedPostgres(home, ports["postgres"], on_exit=on_exit)
@@ -116,6 +137,10 @@ def _broker(
         from deploy.local.containers import KafkaInContainer
 
         return KafkaInContainer(home, ports, access)
+    if kind == "cluster":
+        from deploy.local.kafka.brokers import KafkaCluster
+
+        return KafkaCluster(home, ports, access=access, say=say, on_exit=on_exit)
     from deploy.local.kafka.broker import EmbeddedKafka
 
     return EmbeddedKafka(home, ports, access=access, say=say, on_exit=on_exit)

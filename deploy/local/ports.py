@@ -33,13 +33,13 @@ _SPARE: Final = range(20_000, 32_000)
 def choose_ports(
     names: Iterable[str], remembered: dict[str, int], say: Callable[[str], None], *, spread: bool = False
 ) -> dict[str, int]:
-    """Return a free port for each name: the remembered one, else its default, else any.
+    """Return a free port for each name: the remembered one, else its default if it has one, else any.
 
     `spread` leaves the defaults alone, for stacks that several tests start at once.
     """
     chosen: dict[str, int] = {}
     for name in names:
-        wanted = remembered.get(name) or (spare_port() if spread else DEFAULT_PORTS[name])
+        wanted = remembered.get(name) or (spare_port() if spread else DEFAULT_PORTS.get(name) or spare_port())
         port = wanted if is_free(wanted) else spare_port()
         if port != wanted:
             say(f"port {wanted} is taken: {name} listens on {port} instead")

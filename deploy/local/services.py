@@ -1,6 +1,6 @@
 """The processes of ours that a stack runs: each service's `api` and `worker`, their migrations, the fake Stripe."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -9,12 +9,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
 from deploy.local import readiness
+from deploy.local.copies import operator_port
 from deploy.local.environment import Wiring, child_environment, migration_environment, python
 from deploy.local.errors import StackError
 from deploy.local.ports import HOST
 from deploy.local.processes import Child, dying_with_parent, in_full_slices
 from deploy.local.state import Home
-from services import SERVICES
 
 _TOLD_EVENTS: Final = (
     *("payment_intent.amount_capturable_updated", "payment_intent.canceled", "payment_intent.payment_failed"),
@@ -54,35 +54,21 @@ class HttpProcess:
         await self._child.kill()
 
 
-def service_processes(
-    home: Home,
-    wiring: Wiring,
-    ports: dict[str, int],
-    on_exit: Callable[[Child], None] | None,
-    services: Sequence[str] = SERVICES,
-) -> dict[str, HttpProcess]:
-    """Return every service's two processes by name (`cart.api`, `cart.worker`, …)."""
-    processes: dict[str, HttpProcess] = {}
-    for service in services:
-        for kind in ("api", "worker"):
-            name = f"{service}.{kind}"
-            child = Child(
-                name,
-                # Killed outright if `up` is: they are made to survive exactly that.
-                [*dying_with_parent("KILL"), *python("deploy.cli", "serve", service, kind)],
-                environment=wiring.serving(service, kind, ports[name], ports[f"{service}.ops"]),
-                log=home.log(name),
-                on_exit=on_exit,
-                secrets=partial(wiring.secrets, service),
-            )
-            processes[name] = HttpProcess(child, f"{address(ports[operator_port(name)])}/startupz")
-    return processes
-
-
-def operator_port(process: str) -> str:
-    """Which port answers operators of a process: a worker's only one, or the one beside an API's."""
-    service, _, kind = process.partition(".")
-    return f"{service}.ops" if kind == "api" else process
+def service_process(
+    name: str, home: Home, wiring: Wiring, ports: Mapping[str, int], on_exit: Callable[[Child], None] | None
+) -> HttpProcess:
+    """Return one of a service's processes (`cart.api`, `cart.worker`, `cart.worker.2`, …)."""
+    service, kind, *_ = name.split(".")
+    child = Child(
+        name,
+        # Killed outright if `up` is: they are made to survive exactly that.
+        [*dying_with_parent("KILL"), *python("deploy.cli", "serve", service, kind)],
+        environment=wiring.serving(service, kind, ports[name], ports[operator_port(name)]),  # type: ignore[arg-type]
+        log=home.log(name),
+        on_exit=on_exit,
+        secrets=partial(wiring.secrets, service),
+    )
+    return HttpProcess(child, f"{address(ports[operator_port(name)])}/startupz")
 
 
 def fake_stripe(home: Home, port: int, on_exit: Callable[[Child], None] | None) -> HttpProcess:

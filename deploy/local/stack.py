@@ -5,25 +5,24 @@ Used as `async with Stack(home) as stack:`, then `stack.description().url("cart"
 """
 
 import asyncio
-import secrets
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Final, Self
 
 from deploy.local import gateway
 from deploy.local.access import declared_access
+from deploy.local.copies import KINDS, Copies, named, operator_port, ports_of, processes
 from deploy.local.databases import database_url, is_newest, provision
 from deploy.local.description import ServiceAddress, StackDescription, server_of
 from deploy.local.environment import BOOTSTRAPPED, PLATFORM_CLIENT_ID, Wiring, refuse_unknown_variables, variable
 from deploy.local.errors import ProcessError, StackError
 from deploy.local.gateway import Gateway
-from deploy.local.infrastructure import BROKER_PORTS, Infrastructure, Kind
+from deploy.local.infrastructure import Infrastructure, Kind, ports_needed
 from deploy.local.kafka.listeners import BrokerAccess
 from deploy.local.kafka.wall import raise_wall
-from deploy.local.master_keys import MasterKeyFiles
 from deploy.local.orphans import birth, end_orphans
 from deploy.local.parts import Part
 from deploy.local.ports import choose_ports
@@ -33,13 +32,12 @@ from deploy.local.services import (
     fake_stripe,
     have_payments_told,
     migrate_in_child,
-    new_root_key,
-    operator_port,
     put_faults,
-    service_processes,
+    service_process,
 )
 from deploy.local.state import Home
-from deploy.local.topics import create_topics, declared_topics
+from deploy.local.topics import Where, create_topics, declared_topics
+from deploy.local.wiring import wired
 from services import SERVICES
 
 _REAL_STRIPE: Final = "https://api.stripe.com"
@@ -60,6 +58,7 @@ class Stack:
         stripe_api_base: str | None = None,
         stripe_api_key: str | None = None,
         services: Sequence[str] = SERVICES,
+        copies: Copies = MappingProxyType({}),
         kind: Kind = "embedded",
         access: BrokerAccess = "publishers",
         supervise: bool = False,
@@ -68,9 +67,8 @@ class Stack:
         """Describe a stack; nothing is touched before `start`.
 
         A given address means that nothing is started for that part. `access` is what a broker that is started lets those do
-        who have no credentials. `supervise` restarts what crashes; `say` is told
-        about progress, moved ports and crashes. With a `database_prefix` the ports are random from the start, since
-        several such stacks start at once.
+        who have no credentials. `supervise` restarts what crashes; `say` is told about progress, moved ports and crashes.
+        With a `database_prefix` the ports are random from the start, since several such stacks start at once.
         """
         self.home = Home(home)
         self._prefixes = (database_prefix, topic_prefix)
@@ -78,6 +76,7 @@ class Stack:
         self._stripe_api_base, self._stripe_api_key = stripe_api_base, stripe_api_key
         self._access: BrokerAccess = access
         self._services, self._kind, self._supervise, self._say = tuple(services), kind, supervise, say
+        self._copies = dict(copies)
         self._infrastructure: Infrastructure | None = None
         self._wiring: Wiring | None = None
         self._ports: dict[str, int] = {}
@@ -85,6 +84,7 @@ class Stack:
         self._held = ExitStack()
         self._is_whole = set(SERVICES) <= {*services}
         self._envoy = gateway.program() if self._is_whole else None
+        self._gateway: Gateway | None = None
         self._phase = "stopped"
         self._revivals: set[asyncio.Task[None]] = set()
         self._starting: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -95,6 +95,7 @@ class Stack:
         cls,
         home: Path,
         *,
+        copies: Copies = MappingProxyType({}),
         kind: Kind = "embedded",
         access: BrokerAccess = "publishers",
         supervise: bool = False,
@@ -112,6 +113,7 @@ class Stack:
             kafka_bootstrap=variable("KAFKA_BOOTSTRAP_SERVERS"),
             stripe_api_base=base or (_REAL_STRIPE if key else None),
             stripe_api_key=key,
+            copies=copies,
             kind=kind,
             access=access,
             supervise=supervise,
@@ -131,6 +133,7 @@ class Stack:
         """Start every part and return when all are ready; on failure nothing is left running."""
         self.home.prepare()
         self._held.enter_context(self.home.hold())
+        self.home.want_copies(self._copies)
         try:
             if left := end_orphans(self.home):
                 self._say(f"ended what an earlier run had left: {', '.join(left)}")
@@ -157,13 +160,29 @@ class Stack:
         self._held.close()
 
     async def heal(self) -> None:
-        """Start what has died again, on the same ports."""
+        """Start what has died again, on the same ports, and have as many processes as was asked for."""
         for name in ("postgres", "kafka", "stripe"):
             if name in self._parts:
                 await self._start_if_dead(name)
         await in_parallel(*(self._start_if_dead(name) for name in self._service_names()))
         if "gateway" in self._parts:
             await self._start_if_dead("gateway")
+        await self.scale(self.home.wanted_copies())
+
+    async def scale(self, copies: Copies) -> None:
+        """Have so many processes of each kind that is named, as balanced as they are: nobody is told to leave who is called."""
+        before = {*processes(self._services, self._copies)}
+        self._copies |= copies
+        after = [*processes(self._services, self._copies)]
+        new, surplus = [name for name in after if name not in before], before - {*after}
+        self._ports |= choose_ports(ports_of(new), self._ports, self._say)
+        self._describe_processes(new)
+        await in_parallel(*(self._start_and_say(name) for name in new))
+        if self._gateway:
+            self._gateway.configure()
+        gone = {name: self._parts.pop(name) for name in surplus}
+        await in_parallel(*(part.stop() for part in gone.values()))
+        self.home.record(ports=self._ports, copies=self._copies)
         self._record()
 
     async def start_process(self, name: str) -> None:
@@ -232,47 +251,30 @@ class Stack:
         self._infrastructure = Infrastructure(
             self.home, self._ports, kind=self._kind, access=self._access, say=self._say, on_exit=self._exited, **self._given
         )
-        self._wiring = self._wire(self._infrastructure)
+        self._wiring = wired(
+            self.home,
+            self._infrastructure,
+            self._ports,
+            self._prefixes,
+            (self._stripe_api_base, self._stripe_api_key),
+            has_gateway=self._envoy is not None,
+        )
         self._parts = dict(self._infrastructure.parts())
         if self._stripe_api_base is None:
             self._parts["stripe"] = fake_stripe(self.home, self._ports["stripe"], self._exited)
         if self._envoy:
-            self._parts["gateway"] = Gateway(self.home, self._ports, self._envoy, self._wiring.issuer, self._exited)
+            self._gateway = Gateway(self.home, self._ports, self._envoy, self._wiring.issuer, self._exited)
+            self._parts["gateway"] = self._gateway
         elif self._is_whole:
             self._say("there is no Envoy for this platform: customers reach each service at its own address")
         own = not variable("MASTER_KEY")
         self.home.record(ports=self._ports, processes={}, topic_prefix=self._prefixes[1], own_master_key=own)
 
     def _ports_needed(self) -> list[str]:
-        names = [f"{service}.{kind}" for service in self._services for kind in ("api", "ops", "worker")]
-        if not self._given["postgres_admin_url"]:
-            names.append("postgres")
-        if not self._given["kafka_bootstrap"]:
-            names += BROKER_PORTS
+        names = ports_of(processes(self._services, self._copies))
+        names += ports_needed(self._kind, **self._given)
         names += gateway.PORTS if self._envoy else ()
         return names if self._stripe_api_base else [*names, "stripe"]
-
-    def _wire(self, infrastructure: Infrastructure) -> Wiring:
-        secret = self.home.secret
-        secret("platform-client")
-        return Wiring(
-            admin_url=infrastructure.admin_url,
-            bootstrap_servers=infrastructure.bootstrap_servers,
-            issuer=variable("ISSUER") or address(self._ports.get("identity.api", 0)),
-            issuer_root_key=variable("ISSUER_ROOT_KEY") or secret("issuer-root-key", new_root_key),
-            master_keys=MasterKeyFiles(self.home).environment,
-            stripe_api_base=self._stripe_api_base or address(self._ports["stripe"]),
-            stripe_api_key=self._stripe_api_key or secret("stripe-api-key", lambda: f"sk_test_{secrets.token_hex(16)}"),
-            stripe_webhook_secret=variable("STRIPE_WEBHOOK_SECRET")
-            or secret("stripe-webhook-secret", lambda: f"whsec_{secrets.token_hex(16)}"),
-            stripe_connect_client_id=variable("STRIPE_CONNECT_CLIENT_ID") or ("" if self._stripe_api_base else "ca_local"),
-            console_urls=gateway.consoles(self._ports["gateway"]) if self._envoy else "",
-            platform_secret_file=self.home.secret_file("platform-client"),
-            database_prefix=self._prefixes[0],
-            topic_prefix=self._prefixes[1],
-            gateway_address=gateway.SOURCE if self._envoy else "",
-            kafka_sasl=infrastructure.sasl,
-        )
 
     async def _start_parts(self) -> None:
         assert self._infrastructure
@@ -295,9 +297,14 @@ class Stack:
     async def _describe_services(self) -> None:
         """Describe the services' processes, in a thread: their settings are loaded while the servers start."""
         assert self._wiring
-        wiring, ports = self._wiring, self._ports
-        processes = await asyncio.to_thread(service_processes, self.home, wiring, ports, self._exited, self._services)
-        self._parts |= processes
+        await asyncio.to_thread(self._describe_processes, [*processes(self._services, self._copies)])
+
+    def _describe_processes(self, names: Sequence[str]) -> None:
+        assert self._wiring
+        for name in names:
+            self._parts[name] = service_process(name, self.home, self._wiring, self._ports, self._exited)
+        if self._gateway:
+            self._gateway.apis = {service: self._doors(service) for service in self._services}
 
     async def _start_databases(self, infrastructure: Infrastructure) -> None:
         await infrastructure.start_database()
@@ -319,7 +326,8 @@ class Stack:
         infrastructure = self._infrastructure
         assert infrastructure
         admin, sasl, prefix = infrastructure.broker_admin(), infrastructure.sasl, self._prefixes[1]
-        await create_topics(topics=declared_topics(), prefix=prefix, **admin)
+        where: Where = "production" if self._kind == "cluster" else "local"
+        await create_topics(topics=declared_topics(where=where), prefix=prefix, **admin)
         if sasl:
             users, anonymous = {name: each.secret() for name, each in sasl.principals.items()}, self._access == "publishers"
             await raise_wall(admin, declared_access(), users=users, prefix=prefix, anonymous=anonymous)
@@ -343,13 +351,16 @@ class Stack:
         return [name for name in self._parts if "." in name]
 
     def _address(self, service: str, pids: dict[str, int]) -> ServiceAddress:
-        api, worker = f"{service}.api", f"{service}.worker"
+        apis, workers = (named(service, kind, self._copies) for kind in KINDS)
         return ServiceAddress(
-            url=address(self._ports[api]),
-            api=(pids[api],) if api in pids else (),
-            workers=(pids[worker],) if worker in pids else (),
-            ops=tuple(address(self._ports[operator_port(each)]) for each in (api, worker)),
+            url=address(self._ports[apis[0]]),
+            api=tuple(pids[each] for each in apis if each in pids),
+            workers=tuple(pids[each] for each in workers if each in pids),
+            ops=tuple(address(self._ports[operator_port(each)]) for each in (*apis, *workers)),
         )
+
+    def _doors(self, service: str) -> list[tuple[int, int]]:
+        return [(self._ports[api], self._ports[operator_port(api)]) for api in named(service, "api", self._copies)]
 
     def _exited(self, child: Child) -> None:
         self._record()

@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Final
@@ -119,6 +119,18 @@ class Home:
     def record(self, **changes: object) -> None:
         """Replace some members of `state.json`; a reader sees the old file or the new one."""
         _write_whole(self.path / "state.json", json.dumps(self.read() | changes, indent=2) + "\n", mode=0o600)
+
+    def want_copies(self, copies: Mapping[str, int]) -> None:
+        """Ask whoever runs this stack for so many processes of these kinds; it is told by a signal to look."""
+        _write_whole(self.path / "copies.json", json.dumps(copies), mode=0o600)
+
+    def wanted_copies(self) -> dict[str, int]:
+        """Return what was last asked for."""
+        try:
+            wanted: dict[str, int] = json.loads((self.path / "copies.json").read_text())
+        except FileNotFoundError:
+            return {}
+        return wanted
 
     @contextmanager
     def hold(self) -> Iterator[None]:

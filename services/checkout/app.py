@@ -6,16 +6,19 @@ from contextlib import asynccontextmanager
 from libs.common.messaging.gathering import Gathering
 from libs.common.processes.parts import Kept, Process, ServiceParts
 from services.checkout import consumers, handlers, repository, tables
+from services.checkout.domain.returning import origins_of
 from services.checkout.domain.saga import Checkout
-from services.checkout.handlers.checkouts import Lifetime
+from services.checkout.handlers.checkouts import Terms
 from services.checkout.repository.drops import Rooms
 from services.checkout.settings import Settings
 
 
 @asynccontextmanager
-async def context(process: Process) -> AsyncIterator[tuple[Lifetime, Rooms, Gathering]]:
+async def context(process: Process) -> AsyncIterator[tuple[Terms, Rooms, Gathering]]:
     """What every checkout is begun with, what is known of drops, and who arrives at them."""
-    yield Lifetime(process.settings.checkout_ttl_seconds), Rooms(), Gathering(process.shell)
+    settings: Settings = process.settings
+    origins = origins_of((settings.issuer, *settings.shop_urls.split()))
+    yield Terms(settings.checkout_ttl_seconds, origins), Rooms(), Gathering(process.shell)
 
 
 PARTS = ServiceParts(

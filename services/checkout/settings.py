@@ -8,3 +8,5 @@ class Settings(Common):
 
     checkout_ttl_seconds: int = 900
     """How long a checkout may take before it is given up."""
+    shop_urls: str = ""
+    """Where the shop's pages are, with spaces between several, beside the issuer's address: banks may lead buyers back there."""

@@ -1,6 +1,7 @@
 """Buying in the shop, in a real browser: whatever a buyer does there it is one order and one charge, and the page says so."""
 
 import asyncio
+import re
 from typing import Literal
 
 import pytest
@@ -63,6 +64,32 @@ async def test_a_shopper_comes_in_by_a_link_and_brings_the_guests_cart_along(mar
     assert order["subject_id"] == str(subject_id)
     await buyer.page.get_by_role("link", name="Orders").click()
     await expect(buyer.page.get_by_role("link", name=f"Order {order['number']}")).to_be_visible()
+
+
+async def test_a_guest_stays_who_they_are_over_a_reload_and_no_script_finds_what_lets_them_in(
+    visit: Visit, market: Market, books: Books
+) -> None:
+    buyer = await (await Buyer(await visit()).look()).choose("Product 0")
+    page = buyer.page
+    await (await buyer.go_to_checkout()).pay()
+    order = await books.have_one_more(await buyer.thanked())
+    await (await buyer.look()).choose("Product 2")
+    await page.reload()
+    await expect(page.locator("#basket")).to_have_text("Cart (1)")
+    await page.goto(f"/?shop=market#/o/{order['id']}")
+    await expect(page.get_by_role("heading", name=f"Order {order['number']}")).to_be_visible()
+    seen = await page.evaluate("() => JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])")
+    assert not re.search(r"rt_[0-9a-f]{32}|eyJ\w+\.", seen), "a token lies where scripts read"
+    [cookie] = await page.context.cookies(f"{page.url.partition('?')[0]}oauth/token")
+    assert cookie["value"].startswith("rt_")
+    assert (cookie["httpOnly"], cookie["sameSite"], cookie["path"]) == (True, "Strict", "/oauth/token")
+    for link in ("#/in/rt_forged", (await sign_in_link(market, "customer:stays"))[0]):
+        await page.goto(f"/?shop=market{link}")
+        name = "Not signed in" if "forged" in link else "Welcome to"
+        await expect(page.get_by_role("heading", name=name)).to_be_visible()
+        await expect(page.locator("#basket")).to_have_text("Cart (1)")
+    await page.reload()
+    await expect(page.locator("#you")).to_have_text("Signed in")
 
 
 async def test_a_declined_card_is_told_and_another_buys_the_same_cart_once(visit: Visit, books: Books) -> None:

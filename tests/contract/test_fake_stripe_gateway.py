@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from urllib.parse import parse_qsl, urlsplit
 from uuid import uuid4
 
+import aiohttp
 import pytest
 
 from services.payments.domain.provider.outcome import Declined, IntentStatus, Outcome, Rejected, Succeeded, Throttled, Unknown
@@ -117,3 +119,24 @@ async def test_nobody_listening_is_unknown_and_never_raised() -> None:
     gateway = StripeGateway("sk_test_x", "http://127.0.0.1:9", timeout_seconds=1)
     assert isinstance(await gateway.retrieve_intent("pi_1"), Unknown)
     await gateway.close()
+
+
+async def test_a_payer_whose_issuer_wants_to_see_them_is_led_to_its_page_and_back_to_the_shops(
+    gateway: StripeGateway, account: Account
+) -> None:
+    card, back = "pm_card_threeDSecureRequired", "https://shop.test/paid?of=1#/c/7"
+    intent = await announced(gateway, account, card)
+    confirmed = await gateway.confirm_intent("there", intent, card, return_url=back)
+    assert isinstance(confirmed, Succeeded)
+    assert confirmed.status is IntentStatus.NEEDS_ACTION
+    assert confirmed.action_url is not None
+    form = {"outcome": "succeed"}
+    async with aiohttp.ClientSession() as browser, browser.post(confirmed.action_url, data=form, allow_redirects=False) as left:
+        assert left.status == 303
+        at = urlsplit(left.headers["Location"])
+    assert (at.scheme, at.netloc, at.path, at.fragment) == ("https", "shop.test", "/paid", "/c/7")
+    told = dict(parse_qsl(at.query))
+    assert (told["of"], told["redirect_status"], told["payment_intent"]) == ("1", "succeeded", intent)
+    paid = await gateway.retrieve_intent(intent)
+    assert isinstance(paid, Succeeded)
+    assert paid.status is IntentStatus.AUTHORIZED

@@ -18,6 +18,7 @@ from aiokafka.errors import TopicAuthorizationFailedError
 
 from deploy.cli.errors import CommandError, ExitCode
 from deploy.cli.publisher import Fact, client_arguments, publishing
+from deploy.cli.tenants import Wish, onboarded
 from deploy.local.access import Acl, Operation, Pattern, Permission, Resource, declared_access
 from deploy.local.kafka.admin import kafka_admin
 from deploy.local.kafka.install import installed
@@ -93,7 +94,8 @@ async def test_what_no_system_outside_may_say_is_refused_in_one_line(walled: Mar
 async def test_the_examples_for_other_teams_put_a_product_on_sale(walled: Market, tmp_path: Path) -> None:
     """The blocks of docs/integrating.md, each as the program that it is, with nothing but what the page says they take."""
     page = (ROOT / "docs" / "integrating.md").read_text(encoding="utf-8")
-    examples = {each["language"]: each["body"] for each in EXAMPLE.finditer(page)}
+    programs = page.partition("## Promotions")[0]
+    examples = {each["language"]: each["body"] for each in EXAMPLE.finditer(programs)}
     sasl = walled.stack.description().kafka_sasl
     assert sasl
 
@@ -136,6 +138,25 @@ async def test_the_examples_for_other_teams_put_a_product_on_sale(walled: Market
     (tmp_path / "cartwright").chmod(0o700)
     await run("sh", "publisher-catalog", "sh", "-eu")
     await walled.until(lambda: costs(990))
+    [promotion] = [each["body"] for each in EXAMPLE.finditer(page) if "/v1/promotions/" in each["body"]]
+    await _gives_a_fifth_off(walled, promotion)
+
+
+async def _gives_a_fifth_off(market: Market, example: str) -> None:
+    """Run what the page says of promotions, twice over, and have somebody enter the coupon."""
+    gateway = market.stack.description().gateway_url
+    assert gateway, "the gateway's address is the only one that the example takes"
+    client = (await onboarded(market.api, Wish.of("walled"))).client
+    given = os.environ | {"CARTWRIGHT": gateway, "CLIENT_ID": client.client_id, "CLIENT_SECRET": client.secret()}
+    for _ in range(2):
+        process = await asyncio.create_subprocess_exec("sh", "-euc", example, env=given, stdout=asyncio.subprocess.PIPE)
+        said = orjson.loads((await process.communicate())[0])
+        assert (process.returncode, said["code"], said["percent"], said["skus"]) == (0, "TEA-TIME", "20", ["TEA-POT"])
+    shopper = market.shop.shopper("customer:promoted")
+    cart_id = await market.cart(shopper, {"TEA-POT": 2})
+    path = f"/v1/carts/{cart_id}/coupons/tea-time"
+    entered = (await market.api.call("cart", "PUT", path, token=await shopper.token())).body
+    assert [(each["coupon"], each["amount_minor"]) for each in entered["discounts"]] == [("TEA-TIME", 396)]
 
 
 async def _said(*command: str) -> str:

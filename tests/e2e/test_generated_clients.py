@@ -131,7 +131,16 @@ async def test_what_the_guide_for_a_shop_says_buys(market: Market, tmp_path: Pat
     if node is None:
         pytest.skip("not proven: the code of the guide for a shop (there is no node)")
     (tmp_path / "shop.mjs").write_text(await _as_guided(market, "start-shop.html"), encoding="utf-8")
-    assert "confirmed" in await asyncio.to_thread(_run, node, tmp_path / "shop.mjs")
+    said = await asyncio.to_thread(_run, node, tmp_path / "shop.mjs")
+    assert "coupon-unknown" in said
+    assert "confirmed" in said
+    shop = (await onboarded(market.api, Wish.of("generated-clients"))).shop(market.api)
+    tenth = {"name": "A tenth off", "kind": "percentage", "percent": "10", "requires_coupon": True}
+    await market.api.call("cart", "PUT", "/v1/promotions/WELCOME10", token=await shop.token(), body=tenth)
+    said = await asyncio.to_thread(_run, node, tmp_path / "shop.mjs")
+    assert "WELCOME10 applies" in said
+    assert "A tenth off: " in said
+    assert "confirmed" in said
 
 
 async def test_what_the_guide_for_an_integrator_says_gives_money_back(market: Market, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from deploy.local.topics import Topic, create_topics
 from libs.common.messaging.reading import Consumer
 
 PARTITIONS = 6
+SESSION_MS = 1_200_000
+"""Longer than a test has time: nobody is given up by the broker."""
 QUICK_SECONDS, SLOW_SECONDS = 0.2, 3.0
 """So late may a member hear that partitions are divided anew, while those who have heard wait for it."""
 
@@ -19,12 +21,13 @@ QUICK_SECONDS, SLOW_SECONDS = 0.2, 3.0
 class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
     """Counts how often it was given partitions."""
 
-    def __init__(self, bootstrap_servers: str, topic: str, heartbeat_seconds: float = SLOW_SECONDS) -> None:
+    def __init__(self, bootstrap_servers: str, topic: str, heartbeat_seconds: float = SLOW_SECONDS, name: str = "toy") -> None:
         self.consumer = Consumer(
             bootstrap_servers=bootstrap_servers,
             group_id=topic,
+            client_id=name,
             enable_auto_commit=False,
-            session_timeout_ms=60_000,
+            session_timeout_ms=SESSION_MS,
             heartbeat_interval_ms=int(heartbeat_seconds * 1_000),
         )
         self.consumer.subscribe([topic], listener=self)
@@ -81,3 +84,22 @@ async def test_whoever_joins_has_the_partitions_divided_once_though_a_member_com
                 await member.until_it_has(PARTITIONS // 3)
             await asyncio.sleep(2 * SLOW_SECONDS)
         assert [member.given for member in members] == [[PARTITIONS // 3]] * 3
+
+
+async def test_whoever_is_found_dead_is_expelled_and_its_partitions_are_those_of_the_living(
+    bootstrap_servers: str, fresh_prefix: Callable[[str], str]
+) -> None:
+    topic = fresh_prefix("expelling")
+    await create_topics(bootstrap_servers, [Topic(topic, "toy", PARTITIONS, 1, {})])
+    async with AsyncExitStack() as stack:
+        first, second, dead = members = [Member(bootstrap_servers, topic, name=name) for name in ("first", "second", "dead")]
+        for member in members:
+            stack.push_async_callback(member.consumer.stop)
+            await member.consumer.start()
+        for member in members:
+            await member.until_it_has(PARTITIONS // 3)
+        await dead.consumer._coordinator._stop_heartbeat_task()  # and no word of leaving
+        await first.consumer.expel(["nobody"])
+        await asyncio.gather(first.consumer.expel(["dead"]), second.consumer.expel(["dead"]))
+        for member in (first, second):
+            await member.until_it_has(PARTITIONS // 2)

@@ -134,8 +134,8 @@ class Garbling:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.gateway, name)
 
-    async def confirm_intent(self, key: str, intent_id: str, method: str) -> Outcome:
-        return self.answer if method == ODD else await self.gateway.confirm_intent(key, intent_id, method)
+    async def confirm_intent(self, key: str, intent_id: str, method: str, *, return_url: str | None = None) -> Outcome:
+        return self.answer if method == ODD else await self.gateway.confirm_intent(key, intent_id, method, return_url=return_url)
 
     async def retrieve_intent(self, _: str) -> Outcome:
         return self.answer

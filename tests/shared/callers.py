@@ -32,7 +32,7 @@ from libs.common.messaging.repairs import ParkedMessages
 from libs.common.messaging.shell import Shell
 from libs.common.processes.api import PublicApi, api_app
 from libs.common.shared import Shared
-from services.checkout.handlers.checkouts import Lifetime
+from services.checkout.handlers.checkouts import Terms
 from services.checkout.repository.drops import Rooms
 from services.identity.api.desk import Desk
 from tests.shared.events import stock_counted, tenant_updated
@@ -50,7 +50,7 @@ OPERATED = (OPERATORS, "/livez", "/startupz", "/readyz", "/metrics")
 """Where the paths begin that no public port answers on."""
 
 SHARED: Mapping[str, Callable[[Shell], object]] = {
-    "checkout": lambda shell: (Lifetime(900), Rooms(), Gathering(shell)),
+    "checkout": lambda shell: (Terms(900, frozenset()), Rooms(), Gathering(shell)),
     "identity": lambda _: Desk(b"m" * 32, shows_tokens=True),
 }
 """What the processes of a service share; payments is given its own by whoever tries it."""

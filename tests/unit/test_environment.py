@@ -10,7 +10,7 @@ from jwt.algorithms import ECAlgorithm
 
 from deploy.local.environment import Wiring, known_names, refuse_unknown_variables
 from deploy.local.errors import StackError
-from deploy.local.gateway import consoles
+from deploy.local.gateway import consoles, shops
 from deploy.local.master_keys import SEALED_WITH, MasterKeyFiles
 from deploy.local.state import Home
 from services import SERVICES
@@ -81,6 +81,14 @@ def test_where_the_console_is_is_told_to_identity_unless_the_user_says_otherwise
     assert given == dict.fromkeys(SERVICES) | {"identity": places}
     environment.setenv("CARTWRIGHT_CONSOLE_URLS", "https://shop.test/console/")
     assert _ours(wiring.serving("identity", "api", 1, 2))["CONSOLE_URLS"] == "https://shop.test/console/"
+
+
+def test_where_the_shop_is_is_told_to_checkout_unless_the_user_says_otherwise(environment: pytest.MonkeyPatch) -> None:
+    wiring = replace(WIRING, shop_urls=shops(8080))
+    given = {service: _ours(wiring.serving(service, "api", 1, 2)).get("SHOP_URLS") for service in SERVICES}
+    assert given == dict.fromkeys(SERVICES) | {"checkout": "http://127.0.0.1:8080/ http://localhost:8080/"}
+    environment.setenv("CARTWRIGHT_SHOP_URLS", "https://shop.test/")
+    assert _ours(wiring.serving("checkout", "api", 1, 2))["SHOP_URLS"] == "https://shop.test/"
 
 
 @pytest.mark.parametrize(

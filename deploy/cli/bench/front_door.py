@@ -48,13 +48,13 @@ class Line:
 
 
 class Lines:
-    """Some connections to one address; whoever asks takes a free one."""
+    """Some connections to one address; whoever asks takes the one that rested longest, lest it be closed for that."""
 
     def __init__(self, url: str, path: str, token: str) -> None:
         parts = urlsplit(url)
         self._host, self._port = parts.hostname, parts.port
         self._request = f"GET {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
-        self._free: asyncio.LifoQueue[Line] = asyncio.LifoQueue()
+        self._free: asyncio.Queue[Line] = asyncio.Queue()
         self.took_ms: list[float] = []
 
     @asynccontextmanager

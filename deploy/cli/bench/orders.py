@@ -47,13 +47,8 @@ STOCK: Final = 1_000_000
 ARRIVALS_PER_SECOND: Final = 20
 WARM_ORDERS: Final = 400
 _SCOPES: Final = (
-    "carts:write",
-    "checkouts:write",
-    "orders:read",
-    "products:read",
-    "stock:read",
-    "payments:read",
-    "sessions:issue",
+    *("carts:write", "checkouts:write", "orders:read", "products:read", "stock:read", "payments:read"),
+    *("sessions:issue", "drops:manage"),
 )
 """What a till needs, and every revision that may be measured grants."""
 _CAPTURE_PATIENCE_SECONDS: Final = 60

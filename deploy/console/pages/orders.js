@@ -132,7 +132,7 @@ function paid(payment, again) {
     payment.state === "authorized" && h("div", { class: "row" },
       may("payments:capture") && act("Take the money?", `Takes all that is held, ${of(payment.authorized_minor)}, from the buyer's card. It goes back by a refund alone.`, "Capture", "capture"),
       may("payments:void") && act("Let the money go?", "Lets go of what is held. The order has no money then, and what it does without is checkout's to decide; to call the order off, cancel it instead.", "Void", "void", true)),
-    payment.state === "unknown" && h("p", null, "Nobody knows what came of the last call. ", h("a", { href: "#/reviews" }, "See what may be done"), "."),
+    payment.state === "unknown" && h("p", null, "Nobody knows what came of the last call. ", h("a", { href: "#/payments?state=unknown" }, "See what may be done"), "."),
   ];
 }
 

@@ -105,7 +105,7 @@ const grantable = () => [...current().scope].sort().map((each) => [each, each]);
 
 async function editRole(role, again) {
   const content = [
-    role ? "" : field("Name", input("name", { required: true, pattern: "[a-z][a-z0-9-]{0,62}", maxlength: 63 }), "Small letters, digits and hyphens"),
+    role ? "" : field("Name", input("name", { required: true, pattern: "[a-z][a-z0-9\\-]{0,62}", maxlength: 63 }), "Small letters, digits and hyphens"),
     field("What for", input("description", { maxlength: 200, value: role?.description ?? "" })),
     boxes("permissions", "It may", grantable(), role?.permissions),
   ];

@@ -25,7 +25,7 @@ async function onboard(again) {
   const done = await ask({
     title: "A new tenant", label: "Onboard", effect: "Every service makes room for it, and its owner is invited.",
     content: [
-      field("Short name", input("slug", { required: true, pattern: "[a-z0-9][a-z0-9-]{1,62}" }), "Small letters, digits and hyphens; it stays"),
+      field("Short name", input("slug", { required: true, pattern: "[a-z0-9][a-z0-9\\-]{1,62}" }), "Small letters, digits and hyphens; it stays"),
       field("Name", input("name", { required: true, maxlength: 200 })),
       field("Owner's e-mail", input("email", { required: true, type: "email" })),
       field("Currency", input("currency", { required: true, pattern: "[A-Z]{3}", value: "GBP" })),
@@ -59,7 +59,7 @@ export async function tenants({ query, again }) {
   ], (cursor) => get("/v1/tenants", { slug, cursor }), slug ? "No tenant is called so." : "There is no tenant.");
   return [
     h("div", { class: "row top" }, h("h1", null, "Tenants"), h("button", { type: "button", class: "main", onclick: () => onboard(again) }, "New tenant …")),
-    h("section", null, h("form", { class: "row", role: "search", onsubmit: search }, field("Short name", input("slug", { value: slug, pattern: "[a-z0-9][a-z0-9-]{1,62}" })), h("button", { type: "submit" }, "Find"))),
+    h("section", null, h("form", { class: "row", role: "search", onsubmit: search }, field("Short name", input("slug", { value: slug, pattern: "[a-z0-9][a-z0-9\\-]{1,62}" })), h("button", { type: "submit" }, "Find"))),
     h("section", null, list),
     h("p", { class: "quiet" }, "Operators' own doors (", h("code", null, "/ops"), ": parked messages of nobody's, signing keys, unknown outcomes of any tenant) stand on the services' inner ports, where no gateway leads. They are opened on the command line."),
   ];

@@ -147,7 +147,22 @@ export async function reviews({ query, again }) {
 
 const STATES = ["unknown", "authorizing", "requires_action", "authorized", "capturing", "captured", "voiding", "voided", "declined", "expired"];
 
-export async function payments({ query }) {
+// What a person may say of an outcome that nobody knows; the words of what follows are those of GET /v1/reviews.
+const VERDICTS = [["read-again", "Read it again: the provider is read at once, and it ends as stands there"],
+  ["did-not-happen", "It did not happen: counts if the provider does not contradict; nothing is sent again, and what was asked is declined, refused or failed"]];
+
+async function resolve(payment, again) {
+  const way = ([value, text], index) => h("label", { class: "plain" }, h("input", { type: "radio", name: "verdict", value, checked: index === 0 }), text);
+  const done = await ask({
+    title: "What came of this payment?", label: "Have it looked into",
+    effect: "The provider is read before anything counts, and nothing is ever sent to it anew on somebody's word.",
+    content: [h("fieldset", null, h("legend", null, "You say"), VERDICTS.map(way)), field("Why", input("reason", { required: true, maxlength: 500 }), "It stands in the audit trail.")],
+    act: (form, key) => call("POST", `/v1/payments/${payment.id}/resolve`, { json: { verdict: form.get("verdict"), reason: form.get("reason") }, key }),
+  });
+  if (done) { say("Looked into as asked. What comes of it shows here."); again(); }
+}
+
+export async function payments({ query, again }) {
   const state = query.get("state") ?? "unknown";
   const chosen = select("state", [...STATES.map((each) => [each, words(each)]), ["", "any"]], state);
   chosen.addEventListener("change", () => { location.hash = `#/payments?state=${chosen.value}`; });
@@ -158,6 +173,8 @@ export async function payments({ query }) {
     ["Amount", (each) => money(each.amount_minor, each.currency), "number"],
     ["Taken", (each) => money(each.captured_minor, each.currency), "number"],
     ["Order", (each) => (each.order_id ? h("a", { href: `#/orders/${each.order_id}` }, "order") : "none yet")],
+    ["", (each) => may("payments:resolve") && each.state === "unknown"
+      && h("button", { type: "button", onclick: () => resolve(each, again) }, "Look into it …")],
   ], (cursor) => get("/v1/payments", { state, cursor }), state === "unknown" ? "Of every payment it is known what came of it." : "There is none.");
   return [
     h("h1", null, "Payments"),

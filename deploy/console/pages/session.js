@@ -22,7 +22,8 @@ export class Problem extends Error {
   }
 }
 
-// Without cookies, of which there are none; and so the browser asks nobody for a password of its own when one was wrong.
+// Without cookies: what a shop at this address keeps is nothing of the console's. And so the browser asks nobody for a password
+// of its own when one was wrong.
 async function sent(path, options) {
   try {
     return await fetch(path, { cache: "no-store", credentials: "omit", ...options });

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 from typing import TYPE_CHECKING
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -29,7 +29,6 @@ button {{ font: inherit; padding: .7rem 1rem; margin: 0 .5rem .5rem 0 }}</style>
 <button name="outcome" value="fail">Fail authentication</button>
 </form></body></html>
 """
-_HERE = frozenset({"127.0.0.1", "localhost", "::1"})
 _DONE = "<!doctype html><title>Authentication</title><p>Authentication {outcome}. You can close this page.</p>"
 
 
@@ -48,7 +47,7 @@ def routes(fake: Fake) -> list[Route]:
             return HTMLResponse(_PAGE.format(what=what))
         passed = dict(pairs_of(await request.body())).get("outcome") == "succeed"
         authenticate(fake, account, intent, passed=passed)
-        return _back(account.intents.get(intent.id), intent, passed=passed, or_to=request.query_params.get("return_url", ""))
+        return _back(account.intents.get(intent.id), intent, passed=passed)
 
     return [Route("/redirect/authenticate/{id}", challenge, methods=["GET", "POST"])]
 
@@ -68,14 +67,9 @@ def authenticate(fake: Fake, account: Account, intent: Intent, *, passed: bool) 
     fake.books.record(account, intents.authenticate(intent, passed=passed, occasion=occasion), None, at=now)
 
 
-def _back(after: Intent, before: Intent, *, passed: bool, or_to: str) -> Response:
-    """Lead the buyer back to where the confirmation said, as Stripe does.
-
-    A server that confirms without a way back leaves it to Stripe.js to close the bank's frame. Nothing of Stripe's script runs
-    here; in its place a page on this machine may say in the link where it waits.
-    """
-    challenge = before.challenge
-    back = (challenge.return_url if challenge else None) or (or_to if urlsplit(or_to).hostname in _HERE else None)
+def _back(after: Intent, before: Intent, *, passed: bool) -> Response:
+    """Lead the buyer back to where the confirmation said, as Stripe does; without a way back, Stripe.js would close a frame."""
+    back = before.challenge.return_url if before.challenge else None
     if back is None:
         return HTMLResponse(_DONE.format(outcome="succeeded" if passed else "failed"))
     paid = after.status not in {Status.REQUIRES_PAYMENT_METHOD, Status.REQUIRES_ACTION}

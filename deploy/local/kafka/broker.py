@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Final
 
 from deploy.local.errors import ProcessError
@@ -13,7 +15,7 @@ from deploy.local.ports import HOST
 from deploy.local.processes import Child, dying_with_parent, in_full_slices
 from deploy.local.state import Home
 
-_START_SECONDS: Final = 60
+_START_SECONDS: Final = 180
 _POLL_SECONDS: Final = 0.05
 
 
@@ -28,8 +30,12 @@ class EmbeddedKafka:
         access: BrokerAccess,
         say: Callable[[str], None] = lambda _: None,
         on_exit: Callable[[Child], None] | None = None,
+        name: str = "kafka",
+        node: int = 1,
+        voters: Mapping[int, int] = MappingProxyType({}),
     ) -> None:
-        """Describe the broker; nothing but the secrets is made before `start`."""
+        """Describe the broker, by itself or one of several `voters`; nothing but the secrets is made before `start`."""
+        self._name, self._node, self._voters = name, node, voters
         self.sasl = sasl_listener(home, ports["kafka.sasl"])
         self._home, self._ports, self._access, self._say, self._on_exit = home, ports, access, say, on_exit
         self._child: Child | None = None
@@ -52,12 +58,13 @@ class EmbeddedKafka:
     async def start(self) -> None:
         """Start the broker, installing Kafka on first use, and return when it serves requests."""
         kafka = await asyncio.to_thread(installed, self._say)
-        configuration = write_cluster(kafka, self._home.path / "kafka", listeners(self._home, self._ports, self._access))
+        listening = replace(listeners(self._home, self._ports, self._access), node=self._node, voters=self._voters)
+        configuration = write_cluster(kafka, self._home.path / self._name, listening)
         self._child = Child(
-            "kafka",
+            self._name,
             [*dying_with_parent("TERM"), *in_full_slices(), *kafka.broker(configuration)],
             environment=java_environment(),
-            log=self._home.log("kafka"),
+            log=self._home.log(self._name),
             on_exit=self._on_exit,
         )
         await self._child.start()
@@ -82,6 +89,6 @@ class EmbeddedKafka:
                 await asyncio.wait({answering}, timeout=_POLL_SECONDS)
             await answering
         except TimeoutError:
-            raise ProcessError("kafka", f"was not ready after {_START_SECONDS} s", broker.log_tail()) from None
+            raise ProcessError(self._name, f"was not ready after {_START_SECONDS} s", broker.log_tail()) from None
         finally:
             answering.cancel()

@@ -1,11 +1,13 @@
-"""How a broker is run: Java's command line on an installation, and the files of a cluster of one."""
+"""How a broker is run: Java's command line on an installation, and the files of a node."""
 
+import base64
 import functools
 import importlib.util
 import os
 import shutil
 from pathlib import Path
 from typing import Final, NamedTuple
+from uuid import uuid4
 
 from deploy.local.errors import StackError
 from deploy.local.kafka.listeners import Listeners
@@ -21,13 +23,21 @@ _LONGEST_TRANSACTION_MS: Final = 60_000
 
 _CLUSTER: Final = {
     "process.roles": "broker,controller",
-    "node.id": "1",
     "auto.create.topics.enable": "false",
     "group.initial.rebalance.delay.ms": "0",
     "offsets.topic.replication.factor": "1",
     "transaction.state.log.replication.factor": "1",
     "transaction.state.log.min.isr": "1",
     "transaction.max.timeout.ms": str(_LONGEST_TRANSACTION_MS),
+}
+
+_SEVERAL: Final = {
+    "offsets.topic.replication.factor": "3",
+    "transaction.state.log.replication.factor": "3",
+    "transaction.state.log.min.isr": "2",
+    "share.coordinator.state.topic.replication.factor": "3",
+    "share.coordinator.state.topic.min.isr": "2",
+    "min.insync.replicas": "2",
 }
 
 _SMALL: Final = {
@@ -99,10 +109,18 @@ def write_cluster(kafka: Installation, folder: Path, listeners: Listeners) -> Pa
         draft = folder / "data.new"
         shutil.rmtree(draft, ignore_errors=True)
         shutil.copytree(kafka.format, draft)
+        _claim(draft / "meta.properties", listeners.node)
         draft.rename(data)
     configuration = folder / "server.properties"
     configuration.write_text(server_properties(data, listeners))
     return configuration
+
+
+def _claim(meta: Path, node: int) -> None:
+    """Have a copied log directory be this node's own."""
+    lines = [line for line in meta.read_text().splitlines() if not line.startswith(("node.id=", "directory.id="))]
+    own = base64.urlsafe_b64encode(uuid4().bytes).decode().rstrip("=").replace("-", "A", 1)
+    meta.write_text("\n".join([*lines, f"node.id={node}", f"directory.id={own}", ""]))
 
 
 def cluster_properties(listeners: Listeners) -> dict[str, str]:
@@ -112,7 +130,8 @@ def cluster_properties(listeners: Listeners) -> dict[str, str]:
 
 def server_properties(data: Path, listeners: Listeners) -> str:
     """Return the configuration file of the embedded broker."""
-    properties = cluster_properties(listeners) | _SMALL | {"log.dirs": str(data)}
+    several = _SEVERAL if len(listeners.voters) > 1 else {}
+    properties = cluster_properties(listeners) | _SMALL | several | {"log.dirs": str(data)}
     return "".join(f"{name}={_escaped(value)}\n" for name, value in properties.items())
 
 

@@ -5,7 +5,7 @@ nobody does, so whoever comes is ANONYMOUS, and has the few rights of such; it i
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -32,6 +32,9 @@ class Listeners:
     access: BrokerAccess
     bind: str = HOST
     """Where it listens; clients are told to come to the loopback."""
+    node: int = 1
+    voters: Mapping[int, int] = field(default_factory=dict)
+    """Every node's controller port, where there are several."""
 
     def properties(self) -> dict[str, str]:
         """Return everything about listeners, and about who is let in."""
@@ -39,15 +42,16 @@ class Listeners:
         inside = [f"PLAINTEXT://{self.bind}:{self.port}"] if anonymous else []
         outside = [f"PLAINTEXT://{HOST}:{self.port}"] if anonymous else []
         admins = [ADMIN, ANONYMOUS] if self.access == "open" else [ADMIN]
-        plain = _plain(self.admin_secret)
+        plain, voters = _plain(self.admin_secret), self.voters or {self.node: self.controller_port}
         return {
+            "node.id": str(self.node),
             "listeners": ",".join(
                 [*inside, f"SASL://{self.bind}:{self.sasl_port}", f"CONTROLLER://{self.bind}:{self.controller_port}"]
             ),
             "advertised.listeners": ",".join([*outside, f"SASL://{HOST}:{self.sasl_port}"]),
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT,CONTROLLER:SASL_PLAINTEXT",
             "controller.listener.names": "CONTROLLER",
-            "controller.quorum.voters": f"1@{HOST}:{self.controller_port}",
+            "controller.quorum.voters": ",".join(f"{node}@{HOST}:{port}" for node, port in voters.items()),
             "inter.broker.listener.name": "SASL",
             "sasl.mechanism.inter.broker.protocol": "PLAIN",
             "sasl.mechanism.controller.protocol": "PLAIN",

@@ -6,10 +6,12 @@ const FIRST_PAUSE_MS = 400;
 const LONGEST_PAUSE_MS = 6000;
 const PATIENCE_MS = 20000;
 const BUSY = new Set([429, 502, 503, 504]);
+const WANTED = ["cart", "paying", "after", "email"];
 
 export const slug = new URLSearchParams(location.search).get("shop") ?? "";
 
-// Kept for all tabs of this shop: the cart's id, what is being paid, and the session's refresh token (see ADR 0040).
+// Kept for all tabs of this shop: the cart's id, what is being paid, and that somebody came in. No token is: the access token
+// is in this module's memory, and the refresh token in a cookie that is the token endpoint's alone (see ADR 0040).
 export const kept = {
   get: (name) => JSON.parse(localStorage.getItem(`shop:${slug}:${name}`)),
   set: (name, value) => localStorage.setItem(`shop:${slug}:${name}`, JSON.stringify(value)),
@@ -45,38 +47,48 @@ function alone(act) {
 }
 
 async function renewed() {
-  const refresh = kept.get("session");
-  if (refresh) {
+  if (kept.get("in")) {
     try {
-      const form = new URLSearchParams({ grant_type: "refresh_token", refresh_token: refresh });
-      return take((await send("POST", "/oauth/token", { form })).body);
+      return await refreshed();
     } catch (error) {
       if (error.status !== 400) throw error;
       forget();
     }
   }
-  return take((await send("POST", "/v1/sessions", { body: { tenant_id: shop.tenant_id } })).body);
+  const body = { tenant_id: shop.tenant_id, refresh_token_in: "cookie" };
+  return take((await send("POST", "/v1/sessions", { body })).body);
+}
+
+// Of the token in the cookie, or of one that takes its place there.
+async function refreshed(given = {}) {
+  const asked = { grant_type: "refresh_token", refresh_token_in: "cookie", tenant_id: shop.tenant_id };
+  return take((await send("POST", "/oauth/token", { form: new URLSearchParams({ ...asked, ...given }) })).body);
 }
 
 function take(granted) {
-  kept.set("session", granted.refresh_token);
+  kept.set("in", true);
   access = granted.access_token;
   renewAt = Date.now() + granted.expires_in * 800;
   return access;
 }
 
 export function forget() {
-  kept.drop("session", "cart", "paying", "after", "email");
+  kept.drop("in", ...WANTED);
   access = "";
   renewAt = 0;
 }
 
-// Comes in by a link that the shop's own server made for somebody it knows.
+// Comes in by a link that the shop's own server made for somebody it knows; not by one that is good no more.
 export async function comeIn(refresh) {
-  forget();
-  kept.set("session", refresh);
-  await token();
+  try {
+    await alone(() => refreshed({ refresh_token: refresh }));
+  } catch (error) {
+    if (error.status !== 400) throw error;
+    return false;
+  }
+  kept.drop(...WANTED);
   kept.set("changed", Date.now());
+  return true;
 }
 
 export async function leave() {

@@ -1,5 +1,5 @@
 // Buying: what is asked for, one request that may be repeated for ever, and the truth about how far it is.
-import { everything, follow, kept, Refused, request } from "./api.js";
+import { everything, follow, kept, Refused, request, slug } from "./api.js";
 import { count, readCart, totals, underWay } from "./cart.js";
 import { announce, button, el, field, money, notice, pause, show, words } from "./ui.js";
 
@@ -129,8 +129,13 @@ function shipping(methods, shop) {
   ];
 }
 
+// Should the bank want to see its customer, it leads back to where this very purchase is shown.
+function payBy(method) {
+  return { method, return_url: `${location.origin}${location.pathname}?shop=${encodeURIComponent(slug)}#/c/{checkout_id}` };
+}
+
 function wishOf(cart, form) {
-  const body = { cart_id: cart.id, email: form.get("email").trim(), payment: { method: form.get("method") } };
+  const body = { cart_id: cart.id, email: form.get("email").trim(), payment: payBy(form.get("method")) };
   kept.set("email", body.email);
   if (form.get("accept")) body.accept_price_changes = true;
   if (form.get("shipping_method")) {
@@ -266,10 +271,8 @@ function bank(payment, url, slow) {
     return [notice("unsure", el("p", {}, text))];
   }
   if (url) {
-    const href = new URL(url);
-    href.searchParams.set("return_url", location.href);
     return [
-      notice("good", el("p", {}, "Your bank wants to be sure that it is you. Nothing is paid until you have confirmed."), el("p", {}, el("a", { class: "act", href: href.href }, "Continue to your bank"))),
+      notice("good", el("p", {}, "Your bank wants to be sure that it is you. Nothing is paid until you have confirmed."), el("p", {}, el("a", { class: "act", href: url }, "Continue to your bank"))),
     ];
   }
   return [el("p", {}, slow ? "The bank is taking its time. Nothing is decided yet; this page goes on by itself." : "Your bank is being asked.")];
@@ -311,7 +314,7 @@ function accept(checkout) {
   const method = CARDS[0][0];
   const buy = async () => {
     await settledCart(new AbortController().signal);
-    begin({ cart_id: checkout.cart_id, email: kept.get("email") ?? undefined, payment: { method }, accept_price_changes: true });
+    begin({ cart_id: checkout.cart_id, email: kept.get("email") ?? undefined, payment: payBy(method), accept_price_changes: true });
   };
   return el("p", {}, button(`Buy for ${money(checkout.quote.total_minor, checkout.currency)} with ${CARDS[0][1]}`, buy));
 }

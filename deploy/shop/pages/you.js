@@ -1,5 +1,5 @@
 // Who somebody is here: a guest, or somebody whom the shop knows.
-import { comeIn, forget, leave, request } from "./api.js";
+import { comeIn, leave, request } from "./api.js";
 import { carry, count, readCart } from "./cart.js";
 import { button, el, field, show } from "./ui.js";
 
@@ -39,16 +39,11 @@ export async function inView(signal, token) {
   history.replaceState(null, "", "#/in/");
   const cart = await readCart().catch(() => null);
   const lines = cart?.state === "open" ? cart.lines : [];
-  try {
-    await comeIn(token);
-  } catch (error) {
-    forget();
-    throw error;
-  }
-  if ((await greet()).guest) {
+  if (!(await comeIn(token))) {
     show("Not signed in", el("p", {}, "This link is not good any more. Ask the shop for another."), el("p", {}, el("a", { href: "#/" }, "Go on as a guest")));
     return;
   }
+  await greet();
   await carry(lines);
   await count();
   if (!signal.aborted) location.replace("#/");

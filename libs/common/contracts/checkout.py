@@ -54,6 +54,8 @@ class PaymentRequested(Event):
     """`client`: the payer confirms in their own browser, and `method` is empty. Absent: we confirm with `method`."""
     challenge: Text | None = None
     """`any`: cards were refused lately, so the issuer is to ask whoever pays for proof, if it can. Absent: as it sees fit."""
+    return_url: Text | None = None
+    """The shop's page that the issuer's leads its buyer back to. Absent: none, which asks of that page what a frame would."""
 
 
 @event("checkout.v1", "payment.void-requested", aggregate="checkout_id", or_by="payment_id")

@@ -1,7 +1,7 @@
 """Pages of other hosts that may ask us (CORS): those that a tenant names in its settings, for that tenant alone.
 
-Never `*`, and never with cookies: we have none. A browser asks first, without a token (preflight); that is answered for whoever
-any tenant names. Whether it may read the answer is decided by the token's tenant.
+Never `*`, and never with cookies: ours are for pages at our own address. A browser asks first, without a token (preflight);
+that is answered for whoever any tenant names. Whether it may read the answer is decided by the token's tenant.
 """
 
 from typing import Any

@@ -83,6 +83,7 @@ def told(changed: Changed, rows: Mapping[type[Aggregate], Rows[Any]]) -> Act:
         action=hyphened(type(changed.message.data).__name__),
         kind=hyphened(kind.__name__),
         object_id=str(after.key),
+        reason=str(getattr(changed.message.data, "reason", None) or ""),
         before=None if changed.before is None else canonical(changed.before),
         after=canonical(after),
     )

@@ -8,11 +8,14 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
-from libs.common.database import WHATEVER_IT_SAYS, opened, poll
+from libs.common.database import WHATEVER_IT_SAYS, Connection, opened, poll
+from libs.common.messaging.peers import Peers
 
 CHANNEL = "cartwright"
 COALESCE_SECONDS = 0.002
-RECONNECT_SECONDS = 1.0
+RECONNECT_SECONDS = 0.5
+KEEP_SECONDS = 5.0
+"""So often the connection is used, lest nobody notice that it broke."""
 OUTBOX = "*"
 """The hint that the outbox has rows; every other hint is the id of something that changed."""
 EVERYTHING = "**"
@@ -23,7 +26,7 @@ PAYLOAD_BYTES = 7_900
 class Hints:
     """Sends and receives hints for one process, over one connection that reconnects for ever."""
 
-    def __init__(self, url: str, *, listen: bool = True) -> None:
+    def __init__(self, url: str, *, listen: bool = True, peers: Peers | None = None) -> None:
         self.outbox = asyncio.Event()
         """Set when the outbox may have rows."""
         self.leaves = False
@@ -34,6 +37,8 @@ class Hints:
         """Whether this process publishes the outbox: then nobody else need be called for its rows."""
         self._url = url
         self._listen = listen
+        self._peers = peers
+        """Who is known to live by this connection, and looks for others like it."""
         self._pending: dict[str, None] = {}
         self._due = asyncio.Event()
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
@@ -122,23 +127,40 @@ class Hints:
         try:
             if self._listen:
                 await connection.add_listener(CHANNEL, self._received)
+            if self._peers is not None:
+                await self._peers.enter(connection)
             self.hears = self._listen
             self._wake_everyone()
-            while True:
-                try:
-                    # Python 3.11's wait_for would swallow a cancellation that comes together with the event.
-                    async with asyncio.timeout(5):
-                        await self._due.wait()
-                except TimeoutError:
-                    await connection.execute("SELECT 1")
-                    continue
-                await asyncio.sleep(COALESCE_SECONDS)
-                self._due.clear()
-                for payload in self._payloads():
-                    await connection.execute(f"SELECT pg_notify('{CHANNEL}', $1)", payload)
+            await self._send_for_ever(connection)
         finally:
             self.hears = False
             connection.terminate()
+
+    async def _send_for_ever(self, connection: Connection) -> None:
+        loop = asyncio.get_running_loop()
+        look_at = loop.time()
+        while True:
+            try:
+                # Python 3.11's wait_for would swallow a cancellation that comes together with the event.
+                async with asyncio.timeout_at(look_at):
+                    await self._due.wait()
+            except TimeoutError:
+                look_at = loop.time() + await self._looked(connection)
+                continue
+            await asyncio.sleep(COALESCE_SECONDS)
+            self._due.clear()
+            for payload in self._payloads():
+                await connection.execute(f"SELECT pg_notify('{CHANNEL}', $1)", payload)
+            if self._peers is None:
+                look_at = loop.time() + KEEP_SECONDS
+
+    async def _looked(self, connection: Connection) -> float:
+        """Use the connection for what there is to look at; answers when to do so again."""
+        if self._peers is None:
+            await connection.execute("SELECT 1")
+            return KEEP_SECONDS
+        await self._peers.look(connection)
+        return self._peers.pause or KEEP_SECONDS
 
     def _payloads(self) -> Iterator[str]:
         """What is pending, in as few payloads as their limit allows."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from itertools import count
@@ -28,6 +28,7 @@ from libs.common.messaging import asyncapi
 from libs.common.messaging.broker import Broker
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.inbox import Inbox, kafka_broker
+from libs.common.messaging.peers import Peers, see_off
 from libs.common.messaging.rebuild import Rebuilder
 from libs.common.messaging.relay import Relay
 from libs.common.messaging.relay.parked import OutboxParked
@@ -76,10 +77,10 @@ async def _run(parts: ServiceParts, settings: Settings) -> None:
             url, application=f"{parts.name}-worker", size=settings.database_connections or POOL_SIZE, least=0
         )
         stack.push_async_callback(database.close)
-        hints = Hints(settings.listening_url)
+        hints = Hints(settings.listening_url, peers=(peers := Peers(parts.name)))
         await hints.start()
         stack.push_async_callback(hints.close)
-        work = _Work(parts, settings, database, hints, settings.relay_database_url.get_secret_value())
+        work = _Work(parts, settings, database, hints, peers, settings.relay_database_url.get_secret_value())
         stack.callback(work.database_ready.close)
         leaving = partial(leave_in_time, settings)
         serving = asyncio.create_task(serve(work.surface(), settings, leaving), name="http")
@@ -101,12 +102,15 @@ async def _run(parts: ServiceParts, settings: Settings) -> None:
 class _Work:
     """What a worker does all the time, put together."""
 
-    def __init__(self, parts: ServiceParts, settings: Settings, database: Database, hints: Hints, relay_url: str) -> None:
+    def __init__(
+        self, parts: ServiceParts, settings: Settings, database: Database, hints: Hints, peers: Peers, relay_url: str
+    ) -> None:
         self.shell = parts.shell(database, hints, "worker")
         self.keys = Keys(settings.jwks_url, settings.roots)
         self.revocations = Revocations()
         self.broker = broker = Broker(settings)
-        self.kafka = kafka_broker(broker)
+        self.kafka = kafka_broker(broker, peers.client_id)
+        self._peers = peers
         self._parts, self._settings = parts, settings
         self.database_ready = DatabaseReady(settings.database_url.get_secret_value(), f"{parts.name}-worker")
         self._inbox = Inbox(
@@ -163,10 +167,14 @@ class _Work:
             *(asyncio.create_task(each.waiting.run(), name=f"what waits in {each.group}") for each in self._inboxes),
             *(asyncio.create_task(each.sources.run(), name=f"paused sources of {each.group}") for each in self._inboxes),
             *(asyncio.create_task(each.report(), name=f"lag of {each.group}") for each in self._inboxes),
+            asyncio.create_task(see_off(self._peers, self._expel), name="peers"),
             asyncio.create_task(_count_parked(parked), name="parked"),
             asyncio.create_task(self._parts.eraser(self.shell).run(), name="eraser"),
             *(asyncio.create_task(job(worker), name=job.__name__) for job in self._parts.jobs),
         ]
+
+    async def _expel(self, clients: Collection[str]) -> None:
+        await asyncio.gather(*(inbox.expel(clients) for inbox in self._inboxes))
 
     def _readiness(self) -> list[Check]:
         async def consumer_ready() -> str | None:

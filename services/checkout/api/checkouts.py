@@ -21,7 +21,9 @@ from libs.common.messaging.idempotency import Answer, Replayed
 from services.checkout import handlers, repository
 from services.checkout.api.models import AddressModel, Body, Email, QuoteModel, address_of, quote_model
 from services.checkout.domain.card_testing import Payer
+from services.checkout.domain.returning import MOST_CHARACTERS, PLACE
 from services.checkout.domain.saga import Checkout, CheckoutState, Confirmation
+from services.checkout.handlers.checkouts import Terms
 
 ROUTES = Routes(Facing.CUSTOMERS)
 CHECKOUT = Sight(repository.CHECKOUTS, "checkout_id")
@@ -47,11 +49,24 @@ class PaymentChoice(Body):
         | None
     ) = None
     confirmation: Literal["client", "later"] | None = None
+    return_url: Annotated[
+        str | None,
+        Field(
+            pattern=f"^{PLACE}$",
+            max_length=MOST_CHARACTERS,
+            description="With a method: the shop's page that the bank leads back to if it wants to see its customer. "
+            "At an origin that the tenant allows; `{checkout_id}` in it stands for the checkout's id",
+            examples=["https://shop.example.com/purchases/{checkout_id}"],
+        ),
+    ] = None
 
     @model_validator(mode="after")
     def _is_one(self) -> Self:
         if (self.method is None) == (self.confirmation is None):
             message = 'give a method, or a confirmation: "client" or "later"'
+            raise ValueError(message)
+        if self.return_url is not None and self.method is None:
+            message = "return_url goes with a method: who confirms in the browser says there where it leads back to"
             raise ValueError(message)
         return self
 
@@ -183,7 +198,7 @@ async def start_checkout(call: Caller, body: NewCheckout) -> Response:
     Asked again under another key, a checkout that is under way is the same, and takes another `email`.
     """
     request = body.model_dump(mode="json", exclude={"email"}, exclude_defaults=True)
-    checkout_id, deadline = new_id(), _deadline(call)
+    checkout_id, deadline, terms = new_id(), _deadline(call), call.service.shared(Terms)
     command = handlers.StartCheckout(
         checkout_id=checkout_id,
         cart_id=body.cart_id,
@@ -197,8 +212,10 @@ async def start_checkout(call: Caller, body: NewCheckout) -> Response:
         billing_address=address_of(body.billing_address),
         accept_price_changes=body.accept_price_changes,
         body_digest=hashlib.sha256(orjson.dumps(request, option=orjson.OPT_SORT_KEYS)).hexdigest(),
-        ttl_seconds=call.service.shared(handlers.checkouts.Lifetime).seconds,
+        ttl_seconds=terms.seconds,
         payer=_payer(call),
+        return_url=body.payment.return_url,
+        own_origins=terms.own_origins,
     )
     with call.service.hints.expect(str(checkout_id)) as news:
         started: Any = await call.execute_once(command, _as_resource)
@@ -247,5 +264,7 @@ async def resume_checkout(call: Caller, checkout_id: UUID, body: Resumption | No
         method=(payment.method or "") if payment else "",
         confirmation=payment.confirming if payment else "server",
         payer=_payer(call),
+        return_url=payment.return_url if payment else None,
+        own_origins=call.service.shared(Terms).own_origins,
     )
     return await _shown(call, await call.execute_once(command, _as_resource), deadline, is_over)

@@ -80,14 +80,6 @@ FINAL = frozenset(state for state, onward in TRANSITIONS.items() if not onward)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CartClaim(Aggregate):
-    """Which checkout has one subject's claim on one cart: the lock that makes two checkouts of a cart one."""
-
-    id: UUID
-    checkout_id: UUID
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Checkout(Aggregate):
     """One attempt to buy one cart."""
 
@@ -126,6 +118,8 @@ class Checkout(Aggregate):
     """So many were that its payer is asked for proof."""
     waiting_for: str | None = None
     """The product whose waiting room its buyer has to go through first."""
+    return_url: str | None = None
+    """Where its buyer is led back to, should their bank want to see them."""
 
     @property
     def is_final(self) -> bool:
@@ -165,11 +159,6 @@ class Checkout(Aggregate):
 def watched(checkout_id: UUID) -> str:
     """What is called out at every step of a checkout."""
     return f"{checkout_id}/step"
-
-
-def claim_id(cart_id: UUID, subject_id: UUID) -> UUID:
-    """A subject's claim on a cart. Somebody else's claim on the same cart is another, and will find no cart."""
-    return uuid5(cart_id, str(subject_id))
 
 
 def start(checkout: Checkout, attempt: int) -> tuple[Checkout, CheckoutRequested]:
@@ -274,6 +263,7 @@ def begin_payment(checkout: Checkout, priced: Quote, capture: CaptureMode) -> tu
         subject_id=checkout.subject_id,
         confirmation="client" if checkout.confirmation == "client" else None,
         challenge="any" if checkout.is_challenged else None,
+        return_url=checkout.return_url,
     )
 
 

@@ -17,9 +17,11 @@ from libs.common.tenancy import Tenant, tenant_ref
 from services.checkout import domain
 from services.checkout.domain import saga
 from services.checkout.domain.card_testing import Payer
+from services.checkout.domain.claim import CartClaim, claim_id
 from services.checkout.domain.order import OrderCounter
 from services.checkout.domain.quote import Address, Quote
-from services.checkout.domain.saga import CaptureMode, CartClaim, Checkout, CheckoutState, Confirmation
+from services.checkout.domain.returning import back_to
+from services.checkout.domain.saga import CaptureMode, Checkout, CheckoutState, Confirmation
 from services.checkout.domain.stock import Bounds, Stock
 from services.checkout.domain.stray import StrayMoney
 from services.checkout.handlers import card_testing, drops, quoting, stock
@@ -37,10 +39,11 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Lifetime:
-    """How long a checkout may take, as the service is configured."""
+class Terms:
+    """How long a checkout may take, and the origins where every tenant has a shop: as the service is configured."""
 
     seconds: int
+    own_origins: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +64,9 @@ class StartCheckout:
     accept_price_changes: bool = False
     is_guest: bool = False
     payer: Payer | None = None
+    return_url: str | None = None
+    own_origins: frozenset[str] = frozenset()
+    """Where every tenant has a shop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +86,8 @@ class ResumeCheckout:
     method: str = ""
     confirmation: Confirmation = "server"
     payer: Payer | None = None
+    return_url: str | None = None
+    own_origins: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +98,7 @@ class WakeCheckout:
 
 
 def _claim(message: Message[StartCheckout]) -> list[Ref]:
-    claim = Ref(CartClaim, saga.claim_id(message.data.cart_id, message.data.subject_id))
+    claim = Ref(CartClaim, claim_id(message.data.cart_id, message.data.subject_id))
     return [
         claim,
         tenant_ref(message),
@@ -100,7 +108,7 @@ def _claim(message: Message[StartCheckout]) -> list[Ref]:
 
 
 def _claimed(world: World, message: Message[StartCheckout]) -> list[Ref]:
-    claim = world.get(CartClaim, saga.claim_id(message.data.cart_id, message.data.subject_id))
+    claim = world.get(CartClaim, claim_id(message.data.cart_id, message.data.subject_id))
     return [Ref(Checkout, claim.checkout_id)] if claim else []
 
 
@@ -108,7 +116,7 @@ def _claimed(world: World, message: Message[StartCheckout]) -> list[Ref]:
 def start_checkout(world: World, message: Message[StartCheckout]) -> Checkout:
     """Start a checkout, or answer the one that this caller already has for this cart."""
     command = message.data
-    key = saga.claim_id(command.cart_id, command.subject_id)
+    key = claim_id(command.cart_id, command.subject_id)
     claim = world.get(CartClaim, key)
     existing = world.get(Checkout, claim.checkout_id) if claim else None
     stands = existing is not None and (not existing.is_final or existing.state is CheckoutState.CONFIRMED)
@@ -142,13 +150,15 @@ def start_checkout(world: World, message: Message[StartCheckout]) -> Checkout:
     mine = CartClaim(tenant_id=world.tenant_id, id=key, checkout_id=checkout.id, version=version, sequence=sequence)
     attempt = world.save(mine).version  # a claim changes for nothing but the next checkout
     world.remind(TIMER, checkout.id, checkout.expires_at)
-    return world.save(*saga.start(_paid_by(world, checkout, command.payer), attempt))
+    return world.save(*saga.start(_paid_by(world, checkout, command), attempt))
 
 
-def _paid_by(world: World, checkout: Checkout, payer: Payer | None) -> Checkout:
-    """With where its payer is, and whether cards of theirs were refused before: one, or so many that proof is asked for."""
+def _paid_by(world: World, checkout: Checkout, command: StartCheckout | ResumeCheckout) -> Checkout:
+    """With where its payer is and comes back to, and whether cards were refused before: one, or so many that proof is asked."""
+    payer, tenant = command.payer, world.get(Tenant, world.tenant_id)
     return replace(
         checkout,
+        return_url=back_to(command.return_url, checkout.id, tenant.settings if tenant else {}, command.own_origins),
         origin=payer.origin if payer else None,
         is_watched=card_testing.is_watched(world, payer),
         is_challenged=card_testing.is_challenged(world, payer),
@@ -321,7 +331,7 @@ def resume_checkout(world: World, message: Message[ResumeCheckout]) -> Checkout:
         chosen = saga.choose_payment(checkout, message.data.method, message.data.confirmation)
         if chosen.is_payable and not chosen.is_free:
             card_testing.demand_may_try(world, message.data.payer)
-        return _pay(world, _paid_by(world, chosen, message.data.payer), checkout.quote)
+        return _pay(world, _paid_by(world, chosen, message.data), checkout.quote)
     return checkout
 
 

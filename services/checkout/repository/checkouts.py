@@ -6,7 +6,8 @@ from libs.common.database import Connection, Rows
 from libs.common.tenancy import Tenant
 from services.checkout import tables
 from services.checkout.domain.card_testing import Declines
-from services.checkout.domain.saga import CartClaim, Checkout
+from services.checkout.domain.claim import CartClaim
+from services.checkout.domain.saga import Checkout
 from services.checkout.domain.stray import StrayMoney
 
 TENANTS = Rows(tables.TENANT, Tenant)

@@ -34,6 +34,7 @@ CHECKOUT = aggregate(
     *required(Boolean, "is_watched", default="false"),
     *optional(Text, "waiting_for"),
     *required(Boolean, "is_challenged", default="false"),
+    *optional(Text, "return_url"),
     CheckConstraint(
         "state IN ('started', 'frozen', 'quoted', 'reserved', 'paying', 'confirmed', 'canceling', 'expiring', "
         "'failed', 'canceled', 'expired')",

@@ -4,7 +4,7 @@ import base64
 import binascii
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import parse_qs, unquote_plus
 from uuid import UUID
 
@@ -24,7 +24,7 @@ from libs.common.http.routes import Call, Caller, Facing, Routes, for_strangers,
 from libs.common.json_text import is_keepable
 from libs.common.telemetry.security import Refused
 from services.identity import repository
-from services.identity.api import member_tokens
+from services.identity.api import kept, member_tokens
 from services.identity.api.credentials import Claimed, Found, look_up, note_use
 from services.identity.api.issuer import Issuer, TokenAnswer
 from services.identity.domain import access
@@ -170,16 +170,36 @@ async def _whole(call: Call, client: Client, wanted: str | None) -> access.Grant
     return access.of_reader(client, PLATFORM_READER, ROLES[PLATFORM_READER], tenant_id)
 
 
-async def _refresh_token(call: Call, form: Form) -> TokenAnswer:
+async def _refresh_token(call: Call, form: Form) -> TokenAnswer | Response:
     """Shoppers are a public client, and so are the applications of members: the token itself is the proof, and works once."""
-    client_id = form.get("client_id")
-    if client_id not in {None, access.SHOPPER_CLIENT}:
-        return await member_tokens.refreshed(call, str(client_id), form.demand("refresh_token"))
+    client_id, where = form.get("client_id"), form.get("refresh_token_in")
+    if where not in {None, *get_args(kept.Kept)}:
+        raise RejectedError("invalid-request", f"refresh_token_in is one of {', '.join(get_args(kept.Kept))}")
+    if client_id in {None, access.SHOPPER_CLIENT}:
+        return await (_kept(call, form) if where == kept.COOKIE else _refreshed(call, form, form.demand("refresh_token")))
+    if where == kept.COOKIE:
+        raise RejectedError("invalid-request", "a cookie is for shoppers' sessions")
+    return await member_tokens.refreshed(call, str(client_id), form.demand("refresh_token"))
+
+
+async def _kept(call: Call, form: Form) -> Response:
+    """The same of the token in the browser's cookie, and the next one put there; a given one is put there instead."""
+    kept.demand_page_here(call)
+    said = form.demand("tenant_id")
+    tenant_id = UUID(said) if CANONICAL_UUID.fullmatch(said) else PLATFORM
+    token = form.get("refresh_token") or kept.read(call, tenant_id)
+    if token is None:
+        raise RejectedError("invalid-grant", "the browser keeps no session of this shop; begin a new one")
+    return kept.put(call, 200, await _refreshed(call, form, token, tenant_id), tenant_id)
+
+
+async def _refreshed(call: Call, form: Form, token: str, tenant_id: UUID | None = None) -> TokenAnswer:
+    """Of this tenant's session alone, if one is named."""
     # What is wrong with the request must be said before the token is used up.
     permissions, audience = access.narrow(ROLES[SHOPPER], access.AUDIENCES, scope=form.get("scope"), resources=form.resources)
     issuer = call.service.shared(Issuer)
-    presented = issuer.refresh_tokens.read(form.demand("refresh_token"))
-    if presented is None:
+    presented = issuer.refresh_tokens.read(token)
+    if presented is None or tenant_id not in {None, presented.tenant_id}:
         raise _refused_refresh("made-up-refresh-token")
     call.concerns = presented.tenant_id
     call.service.rates.subject("refresh", presented.session_id)
@@ -201,7 +221,7 @@ def _refused_refresh(reason: str, tenant_id: UUID | None = None, **known: str) -
     return _LoginError(told, reason, tenant_id, client_id=access.SHOPPER_CLIENT, **known)
 
 
-async def _grant(call: Call, form: Form) -> TokenAnswer:
+async def _grant(call: Call, form: Form) -> TokenAnswer | Response:
     kind = form.demand("grant_type")
     if kind == "client_credentials":
         return await _client_credentials(call, form)
@@ -227,7 +247,7 @@ def _oauth_error(error: CartwrightError) -> Response:
     return Response(body, status_code=status, headers=headers, media_type="application/json")
 
 
-async def answered(call: Call, route: str, work: Callable[[Call, Form], Awaitable[BaseModel | None]]) -> Response:
+async def answered(call: Call, route: str, work: Callable[[Call, Form], Awaitable[BaseModel | Response | None]]) -> Response:
     """What comes of a form, or why nothing does, as RFC 6749 has it."""
     try:
         answer = await work(call, await form_of(call))
@@ -242,7 +262,7 @@ async def answered(call: Call, route: str, work: Callable[[Call, Form], Awaitabl
     except TRANSIENT as error:
         log.warning("token.dependency_away", error=f"{type(error).__name__}: {error}")
         return _oauth_error(UnavailableError("dependency-unavailable", "something this needs does not answer; try again shortly"))
-    return reply(200, answer, **UNCACHED)
+    return answer if isinstance(answer, Response) else reply(200, answer, **UNCACHED)
 
 
 class OAuthErrorModel(BaseModel):
@@ -271,7 +291,17 @@ _FORM_SCHEMA: dict[str, Any] = {
         "redirect_uri": {"type": "string"},
         "code_verifier": {"type": "string"},
         "scope": {"type": "string"},
-        "tenant_id": {"type": "string", "format": "uuid", "description": "Of a platform operator who looks at one tenant."},
+        "refresh_token_in": {
+            "type": "string",
+            "enum": list(get_args(kept.Kept)),
+            "default": "answer",
+            "description": "`cookie`: the browser keeps a shopper's, of `tenant_id`, where no script reads it; that one is taken",
+        },
+        "tenant_id": {
+            "type": "string",
+            "format": "uuid",
+            "description": "The shop of a cookie; or whom a platform operator looks at",
+        },
         "resource": {"type": "array", "items": {"type": "string", "enum": list(access.AUDIENCES)}},
     },
 }

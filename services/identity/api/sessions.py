@@ -17,6 +17,7 @@ from libs.common.http.routes import Call, Caller, Facing, Routes, for_strangers,
 from libs.common.http.seeing import Sight, listed
 from libs.common.telemetry.security import Refused
 from services.identity import handlers, repository
+from services.identity.api import kept
 from services.identity.api.issuer import Issuer, TokenAnswer
 from services.identity.domain import access
 from services.identity.domain.session import Session, SessionState, subject_of
@@ -31,6 +32,7 @@ class NewSession(BaseModel):
     """Who comes in: a guest of `tenant_id`, or the shopper whom a client's tenant calls `shopper_ref`.
 
     With `guest_refresh_token` the shopper was a guest until now: the guest's session ends, and its carts are theirs to claim.
+    For a page at this address `refresh_token_in: cookie` leaves a guest's refresh token to the browser, where no script reads it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -39,6 +41,7 @@ class NewSession(BaseModel):
     shopper_ref: Annotated[str, Field(min_length=1, max_length=255)] | None = None
     guest: bool = False
     guest_refresh_token: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    refresh_token_in: kept.Kept = kept.ANSWER
 
 
 async def _client(call: Caller) -> Principal | None:
@@ -57,7 +60,7 @@ def _shopper(principal: Principal | None, body: NewSession) -> tuple[UUID, UUID,
         if body.tenant_id is None or body.shopper_ref is not None or body.guest_refresh_token is not None:
             raise RejectedError("guest-session", "without a token, send tenant_id and nothing else")
         return body.tenant_id, new_id(), True
-    if body.shopper_ref is None or body.tenant_id is not None:
+    if body.shopper_ref is None or body.tenant_id is not None or body.refresh_token_in == kept.COOKIE:
         raise RejectedError("shopper-session", "with a client's token, send shopper_ref; the token says the tenant")
     return principal.tenant_id, subject_of(principal.tenant_id, body.shopper_ref), body.guest
 
@@ -79,6 +82,8 @@ def _taking_over(begun: handlers.StartSession, tenant_id: UUID, token: str, issu
 
 async def _start(call: Call, principal: Principal | None, body: NewSession) -> Response:
     tenant_id, subject_id, is_guest = _shopper(principal, body)
+    if body.refresh_token_in == kept.COOKIE:
+        kept.demand_page_here(call)
     rates = call.service.rates
     rates.demand_not_made_up(tenant_id, call.address)
     issuer, session_id = call.service.shared(Issuer), new_id()
@@ -95,6 +100,8 @@ async def _start(call: Call, principal: Principal | None, body: NewSession) -> R
     rates.found(tenant_id)
     grant = access.of_session(session, SHOPPER, ROLES[SHOPPER])
     answer = await issuer.answer(grant, refresh_token=refresh_token, subject_id=str(subject_id), known_ms=known_ms)
+    if body.refresh_token_in == kept.COOKIE:
+        return kept.put(call, 201, answer, tenant_id)
     return reply(201, answer, Cache_Control="no-store")
 
 

@@ -64,8 +64,11 @@ class PaymentGateway(Protocol):
         """
         ...
 
-    async def confirm_intent(self, key: str, intent_id: str, method: str) -> Outcome:
-        """Put it to the issuer: authorized (manual capture) or captured (automatic)."""
+    async def confirm_intent(self, key: str, intent_id: str, method: str, *, return_url: str | None = None) -> Outcome:
+        """Put it to the issuer: authorized (manual capture) or captured (automatic).
+
+        `return_url`: the page that the issuer's leads whoever pays back to, if it wants to see them.
+        """
         ...
 
     async def capture_intent(self, key: str, intent_id: str, amount_minor: int, *, final: bool = True) -> Outcome:

@@ -66,6 +66,8 @@ _REJECTIONS: Mapping[str, str] = {
     "charge_disputed": "disputed",
 }
 
+REFUND_REASONS = frozenset({"duplicate", "fraudulent", "requested_by_customer"})
+"""What Stripe takes as a reason of a refund; ours is kept with it in any case."""
 API_KEY = re.compile(r"(sk|rk)_[A-Za-z0-9_]{8,250}")
 WEBHOOK_SECRET = re.compile(r"whsec_[A-Za-z0-9+/=_-]{8,250}")
 ACCOUNT_ID = re.compile(r"acct_[A-Za-z0-9]{4,250}")

@@ -44,8 +44,6 @@ if TYPE_CHECKING:
     from services.payments.gateway.protocol import Capture, Confirmation
 
 STRIPE_HOST, CONNECT_BASE = "api.stripe.com", "https://connect.stripe.com"
-_REFUND_REASONS: frozenset[str] = frozenset({"duplicate", "fraudulent", "requested_by_customer"})
-"""What Stripe takes as a reason; ours is kept with the refund in any case."""
 _INTENTS, _REFUNDS, _DISPUTES = "/v1/payment_intents", "/v1/refunds", "/v1/disputes"
 _TRANSACTIONS = "/v1/balance_transactions"
 _WITH_CHARGE = ["latest_charge"]
@@ -185,9 +183,11 @@ class StripeGateway:
             params["automatic_payment_methods"] = {"enabled": True, "allow_redirects": "never"}
         return await self._post("intents.create", key, _INTENTS, params, reading.read_intent)
 
-    async def confirm_intent(self, key: str, intent_id: str, method: str) -> Outcome:
+    async def confirm_intent(self, key: str, intent_id: str, method: str, *, return_url: str | None = None) -> Outcome:
         """Confirm, asking for the charge along with it: there stands when the authorization lapses."""
         params: PaymentIntentConfirmParams = {"payment_method": method, "expand": _WITH_CHARGE}
+        if return_url is not None:
+            params["return_url"] = return_url
         return await self._post("intents.confirm", key, _path(_INTENTS, intent_id, "/confirm"), params, reading.read_intent)
 
     async def capture_intent(self, key: str, intent_id: str, amount_minor: int, *, final: bool = True) -> Outcome:
@@ -239,7 +239,7 @@ class StripeGateway:
         params: RefundCreateParams = {"payment_intent": intent_id, "amount": amount_minor, "metadata": dict(metadata)}
         if with_movement:
             params["expand"] = _WITH_MONEY
-        if reason in _REFUND_REASONS:
+        if reason in reading.REFUND_REASONS:
             params["reason"] = reason
         return await self._post("refunds.create", key, _REFUNDS, params, reading.read_refund)
 

@@ -17,6 +17,7 @@ PAYMENT = aggregate(
     *required(Text, "currency", "method", "capture"),
     *required(Text, "confirmation", default="server"),
     *required(Boolean, "challenge", default="false"),
+    *optional(Text, "return_url"),
     *required(Text, "quote_hash", "state"),
     *optional(Text, "intent_id", "charge_id"),
     *required(BigInteger, "authorized_minor"),

@@ -9,6 +9,7 @@ import pytest
 from libs.common.contracts.checkout import CheckoutCanceled, CheckoutExpired, CheckoutFailed, PaymentVoidRequested
 from libs.common.errors import ConflictError
 from services.checkout.domain import saga
+from services.checkout.domain.claim import claim_id
 from services.checkout.domain.saga import FINAL, Checkout, CheckoutState, watched
 from services.checkout.domain.stock import Allocation
 from tests.unit.checkout.shop import S, paying, shop, start
@@ -95,5 +96,5 @@ def test_others_are_told_that_there_was_none_when_a_buyer_had_too_many() -> None
 
 def test_a_claim_is_of_one_subject_on_one_cart() -> None:
     a, b = UUID(int=1), UUID(int=2)
-    assert len({saga.claim_id(a, a), saga.claim_id(a, b), saga.claim_id(b, a), saga.claim_id(b, b)}) == 4
-    assert saga.claim_id(a, b) == saga.claim_id(a, b)
+    assert len({claim_id(a, a), claim_id(a, b), claim_id(b, a), claim_id(b, b)}) == 4
+    assert claim_id(a, b) == claim_id(a, b)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter as Counts
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -135,6 +135,10 @@ class Inbox:
         """Register every member with FastStream."""
         for member in self.members:
             member.subscribe(kafka)
+
+    async def expel(self, clients: Collection[str]) -> None:
+        """Have these clients leave the group: they are dead."""
+        await asyncio.gather(*(member.expel(clients) for member in self.members))
 
     async def report(self) -> None:
         """Tell Kafka now and then where we are, and let go of message ids that are past their retention."""

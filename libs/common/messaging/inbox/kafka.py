@@ -28,10 +28,11 @@ class _Kafka(KafkaBroker):
         return config.builder
 
 
-def kafka_broker(broker: Broker) -> KafkaBroker:
+def kafka_broker(broker: Broker, client_id: str = "cartwright") -> KafkaBroker:
     """FastStream's broker on our cluster. It never creates a topic, and publishes nothing: that is the relay's."""
     return _Kafka(
         broker,
+        client_id=client_id,
         logger=None,
         consumer_only=True,
         # There is nothing to inject, and looking for it costs two thread hand-overs a poll.

@@ -6,7 +6,7 @@ has room that the other needs.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import groupby
@@ -140,6 +140,11 @@ class Member:
     def _connected(self) -> Consumer | None:
         consumer: Consumer | None = self._subscriber.consumer if self._subscriber is not None else None
         return consumer
+
+    async def expel(self, clients: Collection[str]) -> None:
+        """Have these clients leave our group: they are dead."""
+        if (consumer := self._connected()) is not None:
+            await consumer.expel(clients)
 
     def subscribe(self, kafka: KafkaBroker) -> None:
         """Register with FastStream: batches, manual acknowledgement, and a parser that nothing can break."""

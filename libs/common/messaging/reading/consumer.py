@@ -22,8 +22,10 @@ from uuid import UUID
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer import fetcher
-from aiokafka.errors import CommitFailedError
+from aiokafka.errors import CommitFailedError, KafkaError
+from aiokafka.protocol.admin import DescribeGroupsRequest
 from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.protocol.group import LeaveGroupRequest
 from aiokafka.record.memory_records import MemoryRecords
 
 from libs.common.messaging.reading.batches import Batch, Batches, NoteBatch, taken
@@ -106,6 +108,23 @@ class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
         if coordinator is not None and (coordinator._performed_join_prepare or coordinator._rejoin_needed_fut.done()):  # noqa: SLF001
             raise CommitFailedError("the group divides its partitions anew")
         await super().commit(offsets)
+
+    async def expel(self, clients: Collection[str]) -> None:
+        """Have these clients' members leave our group, and the rest divide it anew: they are dead, and the broker waits for them.
+
+        Whatever does not work is left to the broker, which gives them up when their sessions are over.
+        """
+        group = self._coordinator
+        if group is None:
+            return
+        try:
+            described = await group._send_req(DescribeGroupsRequest([group.group_id]))  # noqa: SLF001 - it has no words
+            members = [(each[0], each[1]) for found in described.groups for each in found[5]]
+            for member_id in [member_id for member_id, client_id in members if client_id in clients]:
+                await group._send_req(LeaveGroupRequest(group.group_id, member_id))  # noqa: SLF001
+                group.request_rejoin()
+        except KafkaError as error:
+            log.warning("consumer.not_expelled", error=repr(error), action="the broker gives them up by itself")
 
     def _line_up(self) -> None:
         """Who was served last comes last.

@@ -25,9 +25,17 @@ under: its positions never change."""
 
 STATE = "timeline, win, lo::text, hi::text, last_n"
 
-LEASE = f"""UPDATE outbox_cursor SET owner = $1, lease_until = clock_timestamp() + make_interval(secs => $2),
+LOCK_CLASS = 0x6F757462
+"""The first half of our locks' keys; the second is of the owner's name."""
+BE_KNOWN = f"SELECT pg_advisory_lock_shared({LOCK_CLASS}, hashtext($1))"
+IS_DEAD = f"pg_try_advisory_xact_lock({LOCK_CLASS}, hashtext(owner))"
+"""An owner holds its lock for as long as its connection is there, and a process that dies takes that with it at once."""
+
+_LEASE = f"""UPDATE outbox_cursor SET owner = $1, lease_until = clock_timestamp() + make_interval(secs => $2),
     timeline = CASE WHEN hi IS NULL THEN {TIMELINE} ELSE timeline END
-WHERE owner = $1 OR owner IS NULL OR lease_until < clock_timestamp() RETURNING {STATE}"""  # noqa: S608
+WHERE owner = $1 OR owner IS NULL OR lease_until < clock_timestamp()"""  # noqa: S608
+LEASE, INHERIT = f"{_LEASE} RETURNING {STATE}", f"{_LEASE} OR {IS_DEAD} RETURNING {STATE}"
+"""To inherit is to take a lease of somebody who is dead, too."""
 
 LEASE_LEFT = "SELECT extract(epoch FROM lease_until - clock_timestamp())::float8 FROM outbox_cursor"
 
@@ -114,6 +122,7 @@ class Cursor:
 
     def __init__(self, durable: Connection, lazy: Connection, owner: str) -> None:
         self._durable, self._lazy, self._owner = durable, lazy, owner
+        self._lease = LEASE
         self._state: Any = None
         self._last_n = 0
         self._is_done = False
@@ -126,9 +135,14 @@ class Cursor:
             return None
         return self._window(None)
 
+    async def be_known(self) -> None:
+        """Be known to live for as long as the connection is there, and know it of others. A pool may not lend it to another."""
+        await self._durable.execute(BE_KNOWN, self._owner)
+        self._lease = INHERIT
+
     async def lease(self) -> float:
         """Take or keep the lease, and read where things stand; answers 0, or in how many seconds it may be free."""
-        state = await self._lazy.fetchrow(LEASE, self._owner, LEASE_SECONDS)
+        state = await self._lazy.fetchrow(self._lease, self._owner, LEASE_SECONDS)
         if state is None:
             left: float = await self._lazy.fetchval(LEASE_LEFT)
             return max(0.01, left)

@@ -13,6 +13,7 @@ import asyncpg
 import structlog
 from aiokafka.errors import KafkaError
 
+from libs.common.addresses import address
 from libs.common.database import TRANSIENT, Connection
 from libs.common.messaging.broker import DENIED, Broker, BrokerRefusedError
 from libs.common.messaging.headers import traceparent_of
@@ -31,7 +32,7 @@ IDLE_POLL_SECONDS, DEAF_POLL_SECONDS = 1.0, 0.1
 REST_SECONDS = 0.015
 """After a window the relay rests for as long as that took, at most so long. What is committed meanwhile goes out together:
 on a busy machine windows become fewer and fuller, here and for every consumer, and on an idle one there is hardly a rest."""
-STANDBY_POLL_SECONDS = 1.0
+STANDBY_POLL_SECONDS = 0.5
 SETTLE_SECONDS = 1.0
 CLEAN_SECONDS = 60.0
 FIRST_BACKOFF_SECONDS, LAST_BACKOFF_SECONDS = 0.05, 5.0
@@ -133,6 +134,8 @@ class Relay:
                 return self._large
 
             cursor = Cursor(durable, lazy, self._owner)
+            if address(self._url)[1] != "transaction":
+                await cursor.be_known()
             await _stand_by(cursor)
             await self._recognise(cursor)
             HOLDS_LEASE.set(1)

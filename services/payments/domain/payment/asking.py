@@ -53,6 +53,7 @@ def request(known: Payment | None, tenant_id: UUID, asked: PaymentRequested, now
         capture=asked.capture,
         confirmation="client" if asked.confirmation == "client" else "server",
         challenge=asked.challenge == "any",
+        return_url=asked.return_url,
         quote_hash=asked.quote_hash,
     )
     refusal = _refusal(payment)

@@ -95,6 +95,8 @@ class Payment(Aggregate):
     confirmation: Confirmation = "server"
     challenge: bool = False
     """Whether the issuer is to ask whoever pays for proof (3-D Secure), if it can."""
+    return_url: str | None = None
+    """The shop's page that the issuer's leads whoever pays back to."""
     quote_hash: str = ""
     state: PaymentState = S.CREATED
     intent_id: str | None = None

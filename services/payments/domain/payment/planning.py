@@ -12,6 +12,7 @@ from services.payments.domain.payment.payment import WORKING, Decision, Payment,
 from services.payments.domain.provider.operation import (
     NO_LEASE,
     PLANNED_LEASE,
+    RETURN_URL,
     Operation,
     OperationKind,
     OperationState,
@@ -174,7 +175,7 @@ def _parameters(payment: Payment, kind: OperationKind) -> dict[str, Any]:
     if kind is OperationKind.CANCEL:
         return intent
     if kind is OperationKind.CONFIRM:
-        return confirmation(payment.intent_id, payment.method)
+        return confirmation(payment.intent_id, payment.method, payment.return_url)
     return {
         "amount_minor": payment.amount_minor,
         "currency": payment.currency,
@@ -182,6 +183,7 @@ def _parameters(payment: Payment, kind: OperationKind) -> dict[str, Any]:
         "capture": "manual",
         "confirmation": payment.confirmation,
         **({"challenge": True} if payment.challenge else {}),
+        **({RETURN_URL: payment.return_url} if payment.return_url else {}),
         "metadata": {
             "tenant_id": str(payment.tenant_id),
             "payment_id": str(payment.id),

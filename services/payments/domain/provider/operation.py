@@ -7,7 +7,7 @@ Four numbers, each with its own word everywhere: a payment attempt has a `number
 operation is not at hand to say whose); and under one key it is taken up in any number of `tries`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -26,6 +26,8 @@ NO_LEASE = timedelta(0)
 """The same where that process makes no calls: whoever does may take it up at once."""
 CLAIMED_LEASE = timedelta(seconds=30)
 """How long one that was claimed belongs to who claimed it: time to send it again, and then to read what the provider has."""
+RETURN_URL = "return_url"
+"""The name under which a create's row keeps where its confirmation leads back to."""
 KEY_LIFETIME = timedelta(hours=20)
 """How long a key may be sent again: the provider may forget one after 24 hours, and would then act a second time."""
 SURE_AFTER = 4
@@ -178,16 +180,21 @@ def following(operation: Operation, outcome: Outcome) -> Operation | None:
         kind=OperationKind.CONFIRM,
         attempt=1,
         idempotency_key=idempotency_key(identity),
-        request=confirmation(outcome.intent_id, asked["method"]),
+        request=confirmation(outcome.intent_id, asked["method"], asked.get(RETURN_URL)),
         tries=1,
         unknown_count=0,
         resolution=None,
     )
 
 
-def confirmation(intent_id: str | None, method: str) -> dict[str, Any]:
+def confirmation(intent_id: str | None, method: str, return_url: str | None) -> dict[str, Any]:
     """The parameters of putting a method to its issuer."""
-    return {"intent_id": intent_id, "method": method}
+    return {"intent_id": intent_id, "method": method, **({RETURN_URL: return_url} if return_url else {})}
+
+
+def creation(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What a create itself is sent: where the issuer leads back to is its confirmation's, which its row plans as well."""
+    return {name: value for name, value in asked.items() if name != RETURN_URL}
 
 
 def counts(operation: Operation, tries: int) -> bool:

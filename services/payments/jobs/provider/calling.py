@@ -11,7 +11,7 @@ import structlog
 from libs.common.clock import now
 from libs.common.telemetry import Counter, Gauge, Histogram, Span, call_span
 from services.payments.domain.provider.concluding import conclude, wants_reading
-from services.payments.domain.provider.operation import Operation, OperationKind
+from services.payments.domain.provider.operation import Operation, OperationKind, creation
 from services.payments.domain.provider.outcome import Outcome, Throttled, Unknown, as_kept, name_of
 from services.payments.gateway.looking import look_up
 from services.payments.handlers.outcomes import Call
@@ -56,7 +56,7 @@ def _request(operation: Operation, gateway: "PaymentGateway") -> Awaitable[Outco
     key, parameters = operation.idempotency_key, operation.request
     match operation.kind:
         case OperationKind.CREATE:
-            return gateway.create_intent(key, **parameters)
+            return gateway.create_intent(key, **creation(parameters))
         case OperationKind.CONFIRM:
             return gateway.confirm_intent(key, **parameters)
         case OperationKind.CAPTURE:

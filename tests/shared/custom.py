@@ -1,0 +1,92 @@
+"""Buyers who keep coming, and what becomes of whoever asks only once."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+
+from deploy.cli.api import Api, Reply, Request
+from deploy.cli.settlement import settled
+from deploy.cli.shop import Shop
+from tests.shared.market import Market
+
+BUYERS = 4
+PATIENCE_SECONDS = 240
+BUSY = 500
+
+
+class Blunt(Api):
+    """Asks like any client of ours, and keeps account of what a client that asks once would have lost."""
+
+    def __init__(self, market: Market) -> None:
+        super().__init__(market.api._session, market.api.stack)
+        self.lost: list[str] = []
+
+    async def _send(self, request: Request) -> Reply:
+        try:
+            reply = await super()._send(request)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            self.lost.append(f"{request.method} {request.url}: {error!r}")
+            raise
+        if reply.status >= BUSY:
+            self.lost.append(f"{request.method} {request.url}: {reply.status} {reply.body}")
+        return reply
+
+
+class Custom:
+    """A few buyers, one purchase after the other each, for as long as they are wanted."""
+
+    def __init__(self, market: Market, shop: Shop, name: str) -> None:
+        self._market, self._shop, self._name = market, shop, name
+        self.checkouts: list[dict[str, Any]] = []
+        self._over = False
+
+    @asynccontextmanager
+    async def comes(self) -> AsyncIterator[None]:
+        async with asyncio.TaskGroup() as group:
+            for number in range(BUYERS):
+                group.create_task(self._buys(number))
+            try:
+                yield
+                await self.goes_on()
+            finally:
+                self._over = True
+
+    async def goes_on(self) -> None:
+        """Everybody has bought something that set out after now."""
+        enough = len(self.checkouts) + 3 * BUYERS
+        await self._market.until(lambda: self.bought(enough), PATIENCE_SECONDS)
+
+    async def bought(self, count: int) -> bool:
+        """Whether so many purchases are over."""
+        return len(self.checkouts) >= count
+
+    async def _buys(self, buyer: int) -> None:
+        number = 0
+        while not self._over:
+            number += 1
+            shopper = self._shop.shopper(f"customer:{self._name}-{buyer}-{number}")
+            cart_id = await self._market.cart(shopper, {f"SKU-{number % 5}": 1})
+            key = f"{self._name}-{buyer}-{number}"
+            started = await shopper.check_out(cart_id, key=key, method="pm_card_visa", wait_seconds=5)
+            self.checkouts.append(await shopper.outcome(started, patience_seconds=PATIENCE_SECONDS))
+
+    async def was_served_once_each(self) -> None:
+        """Each is confirmed, with one charge, and nothing is parked."""
+        assert Counter(checkout["state"] for checkout in self.checkouts) == {"confirmed": len(self.checkouts)}
+        ids = [checkout["id"] for checkout in self.checkouts]
+        money = await settled(self._market.api, self._shop.tenant_id, ids, ids)
+        assert {checkout["id"]: [checkout["total_minor"]] for checkout in self.checkouts} == dict(money.captured)
+        charges = await self._market.all_charges()
+        assert [len(charges[checkout_id]) for checkout_id in ids] == [1] * len(ids)
+        print(f"{self._name}: {len(ids)} purchases")
+
+
+def shop_of(market: Market, api: Api) -> Shop:
+    """The market's shop, asked through this."""
+    shop = Shop(api, market.shop.tenant_id, "", "")
+    shop._client = market.shop._client
+    return shop
