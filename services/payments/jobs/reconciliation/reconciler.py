@@ -50,7 +50,8 @@ SCHEDULE = "schedule"
 OPEN_BREAKS = Gauge("cartwright_reconciliation_breaks", "Differences between the provider and us that last", ["kind"])
 OLDEST_BREAK = Gauge("cartwright_reconciliation_oldest_break_seconds", "Age of the oldest of them")
 OLDEST_RUN = Gauge(
-    "cartwright_reconciliation_last_run_seconds", "Time since the last finished run, of the tenant that has waited longest"
+    "cartwright_reconciliation_last_run_seconds",
+    "Time since the last finished run, of the tenant with payments that has waited longest",
 )
 RUNS = Counter("cartwright_reconciliation_runs_total", "Runs, by how they ended", ["outcome"])
 

@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0021"
-down_revision = "0020"
+revision = "0022"
+down_revision = "0021"
 
 # What the provider may have of a tenant began with a payment of its that the provider gave a name. Whatever else is there in a
 # tenant's name is found once a day.
