@@ -31,6 +31,7 @@ OTHERS: Final = ("inventory.v1", "fulfilment.v1")
 CLIENT_ID: Final = "checkout.invariants"
 _NOT_FOUND: Final = 404
 _EVERY_RECORD: Final = 5_000
+_TENANTS_AT_ONCE: Final = 16
 
 
 class Topics:
@@ -173,13 +174,19 @@ class Observer:
         """Where each tenant's money is, and its open books; every account is read once, however many tenants share it."""
         read = asyncio.create_task(read_account(self._api, self._topics.store))
         try:
-            found = [(await self._account_of(shop), await self._open_books(shop)) for _, shop in shops]
+            found = []
+            for begin in range(0, len(shops), _TENANTS_AT_ONCE):
+                some = shops[begin : begin + _TENANTS_AT_ONCE]
+                found += await asyncio.gather(*(self._of(shop) for _, shop in some))
             await read
         finally:
             read.cancel()
         for account in sorted({account for account, _ in found if account}):
             await read_account(self._api, self._topics.store, account)
         return found
+
+    async def _of(self, shop: Shop) -> tuple[str | None, dict[str, Any]]:
+        return await self._account_of(shop), await self._open_books(shop)
 
     async def _open_books(self, shop: Shop) -> dict[str, Any]:
         levels = {level["sku"]: _level(level) async for level in shop.stock()}
