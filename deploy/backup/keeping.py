@@ -30,6 +30,7 @@ LOOK_SECONDS: Final = 10.0
 """So often what was written is stored: what a lost server takes with it is little more than that, well within a minute."""
 BEHIND: Final = timedelta(seconds=60)
 _RECEIVE_SECONDS: Final = 10.0
+_LOG_SECONDS: Final = 300.0
 _POLL_SECONDS: Final = 0.2
 _BEFORE_ALL: Final = datetime.fromtimestamp(0, UTC)
 _UNFLUSHED: Final = timedelta(seconds=1)
@@ -76,19 +77,27 @@ class Keeper:
                 await self._end()
 
     async def take(self) -> Base:
-        """Take one base backup now, with the log up to its end, and what was not fetched before."""
+        """Take one base backup now, with the log up to its end, and what was not fetched before. Raises BackupError."""
+        import asyncpg
+
         with self._store.hold():
             try:
-                before = self._store.bases()
-                await self._look(bases=False)
-                await self._take_base()
-                [base] = [each for each in self._store.bases() if each not in before]
-                while self._reached < base.ended_at:
-                    await asyncio.sleep(_POLL_SECONDS)
-                    await self._look(bases=False)
-                return base
+                return await self._take_one()
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+                raise BackupError(f"no backup was taken: {str(error) or type(error).__name__}") from error
             finally:
                 await self._end()
+
+    async def _take_one(self) -> Base:
+        before = self._store.bases()
+        await self._look(bases=False)
+        await self._take_base()
+        [base] = [each for each in self._store.bases() if each not in before]
+        async with asyncio.timeout(_LOG_SECONDS):
+            while self._reached < base.ended_at:
+                await asyncio.sleep(_POLL_SECONDS)
+                await self._look(bases=False)
+        return base
 
     async def _look_or_say_why_not(self, *, bases: bool = True) -> None:
         import asyncpg

@@ -263,6 +263,7 @@ def _monitoring() -> Group:
         {
             "monitors": switch("Whether there are PodMonitors and ServiceMonitors.", default=False),
             "rules": switch("Whether there are PrometheusRules: every file below `files/alerts`.", default=False),
+            "runbooks": text("What stands before a page's name in the `runbook_url` of an alert.", "docs/runbooks/"),
             "labels": anything("Labels by which your Prometheus finds both."),
             "interval": text("How often it asks.", "15s", pattern="^[0-9]+(ms|s|m)$"),
             "prometheusAddress": text("Where KEDA asks for lag, such as the address of Prometheus' Service."),

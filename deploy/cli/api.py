@@ -120,12 +120,15 @@ class Api:
         return await self._answer(service, path, Request(method, bases[service] + path, headers, content))
 
     async def ask(self, url: str, method: str, *, token: str, seconds: float, body: object = None) -> Reply:
-        """Ask one process for something that may take long. Raises RefusedError on a 4xx or 500."""
+        """Ask one process for something that may take long. Raises RefusedError on a 4xx or 500, CommandError if it is away."""
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         timeout = aiohttp.ClientTimeout(total=seconds)
         content = orjson.dumps(body) if body is not None else None
-        async with self._session.request(method, url, headers=headers, timeout=timeout, data=content) as response:
-            reply = Reply(response.status, response.headers, _parsed(await response.read()))
+        try:
+            async with self._session.request(method, url, headers=headers, timeout=timeout, data=content) as response:
+                reply = Reply(response.status, response.headers, _parsed(await response.read()))
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise CommandError(f"{method} {url}: nobody answers ({str(error) or 'in time'})", ExitCode.ENVIRONMENT) from error
         if reply.status >= _FIRST_REFUSAL:
             raise RefusedError(f"{method} {url}", reply.status, reply.body if isinstance(reply.body, dict) else {})
         return reply

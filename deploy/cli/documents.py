@@ -25,6 +25,7 @@ from deploy.gateway import declared
 from deploy.local.environment import OWN
 from deploy.local.ports import DEFAULT_PORTS
 from deploy.local.state import ROOT
+from deploy.observability import files as watched
 from libs.common.settings import PREFIX
 from services import SERVICES
 
@@ -78,7 +79,8 @@ def regenerated(document: Path, sections: Mapping[str, Section]) -> str:
 
 def wanted() -> dict[Path, Section]:
     """Return what renders each document whole: those with generated parts, and those that are nothing else."""
-    whole = {declared.FILE: declared.text, **reference.FILES, **codes.FILES, **chart.FILES, **composed.FILES}
+    made = {**reference.FILES, **codes.FILES, **chart.FILES, **composed.FILES, **watched.FILES}
+    whole = {declared.FILE: declared.text, **made}
     return {file: partial(regenerated, file, sections) for file, sections in documents().items()} | whole
 
 

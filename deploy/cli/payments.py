@@ -1,18 +1,19 @@
 """`reconcile` and `payments …`: what operators see and settle of money, through payments' operator routes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from deploy.cli.api import Api, RefusedError, TokenSource, connected
 from deploy.cli.deployment import deployment
 from deploy.cli.errors import CommandError, ExitCode
 from deploy.cli.output import print_json, progress
-from deploy.cli.tenants import operator
+from deploy.cli.tenants import operator, tenants
 from deploy.cli.waiting import asked_again
 from libs.common.money import format_minor
 
 _CONFLICT: Final = 409
+_NOT_FOUND: Final = 404
 _POLL_SECONDS: Final = 0.5
 _PATIENCE_SECONDS: Final = 900
 _FINISHED: Final = "finished"
@@ -46,10 +47,8 @@ def list_unknown(*, tenant: str | None, json: bool) -> int:
     """Print the outcomes that nobody knows."""
 
     async def run(api: Api, token: TokenSource) -> list[dict[str, Any]]:
-        slugs = await tenants_of(api, token, tenant)
-        filters = {"tenant_id": next(iter(slugs))} if tenant else {}
-        found = [item async for item in _every_unknown(api, token, filters)]
-        return [{"slug": slugs.get(item["tenant_id"], ""), **item} for item in found]
+        found = [item async for item in _every_unknown(api, token, await _only(api, token, tenant))]
+        return await _with_slugs(api, token, found)
 
     items = _with_operator(progress(), run)
     if json:
@@ -70,10 +69,8 @@ def list_reviews(*, tenant: str | None, json: bool) -> int:
     """Print what waits for a person, and what may be done about each."""
 
     async def run(api: Api, token: TokenSource) -> list[dict[str, Any]]:
-        slugs = await tenants_of(api, token, tenant)
-        filters = {"tenant_id": next(iter(slugs))} if tenant else {}
-        everything = api.everything("payments", "/ops/reviews", await token.token(), filters)
-        return [{"slug": slugs.get(item["tenant_id"], ""), **item} async for item in everything]
+        everything = api.everything("payments", "/ops/reviews", await token.token(), await _only(api, token, tenant))
+        return await _with_slugs(api, token, [item async for item in everything])
 
     items = _with_operator(progress(), run)
     if json:
@@ -143,11 +140,29 @@ def _with_operator(say: Say, run: Callable[[Api, TokenSource], Awaitable[Any]]) 
 
 async def tenants_of(api: Api, token: TokenSource, slug: str | None) -> Mapping[str, str]:
     """The slugs of the tenants by their ids: of the one that is asked for, or of all."""
-    everyone = api.everything("identity", "/v1/tenants", await token.token())
-    slugs = {each["tenant_id"]: each["slug"] async for each in everyone if slug in (None, each["slug"])}
+    slugs = {each["tenant_id"]: each["slug"] async for each in tenants(api, await token.token(), slug)}
     if slug is not None and not slugs:
         raise CommandError(f"there is no tenant {slug!r}: see ./cartwright tenants list", ExitCode.USAGE)
     return slugs
+
+
+async def _only(api: Api, token: TokenSource, slug: str | None) -> Mapping[str, str]:
+    """What asks for one tenant's alone; nothing when it is for all."""
+    return {"tenant_id": next(iter(await tenants_of(api, token, slug)))} if slug else {}
+
+
+async def _with_slugs(api: Api, token: TokenSource, items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same with their tenants' slugs: of those tenants alone, however many there are."""
+    slugs: dict[str, str] = {}
+    for tenant_id in {item["tenant_id"] for item in items}:
+        try:
+            tenant = (await api.call("identity", "GET", f"/v1/tenants/{tenant_id}", token=await token.token())).body
+        except RefusedError as error:
+            if error.status != _NOT_FOUND:
+                raise
+        else:
+            slugs[tenant_id] = tenant["slug"]
+    return [{"slug": slugs.get(item["tenant_id"], ""), **item} for item in items]
 
 
 async def reconciled(api: Api, token: TokenSource, tenant_id: str, days: int, grace_seconds: int) -> dict[str, Any]:

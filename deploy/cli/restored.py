@@ -56,8 +56,9 @@ async def _reported(tenant: str | None, days: int, say: Callable[[str], None]) -
         say("looking at what others know")
         async with checking(api, Limits(), tenant) as checker:
             look = await checker.settled(_PATIENCE_SECONDS)
+            heard = [books.together() for books in checker.books]
         found = {slug: shop async for slug, shop in shops(api, tenant)}
-        of_orders = [gap for facts in look.facts if facts.tenant in found for gap in await _gaps(found[facts.tenant], facts)]
+        of_orders = [gap for facts in heard if facts.tenant in found for gap in await _gaps(found[facts.tenant], facts)]
     return {
         "restored": restored,
         "gaps": [asdict(gap) for gap in [*of_tenants, *of_orders]],

@@ -7,7 +7,7 @@ from deploy.cli.api import LONGEST_WAIT_SECONDS, Api, connected
 from deploy.cli.deployment import deployment
 from deploy.cli.errors import CommandError, ExitCode
 from deploy.cli.output import print_json, progress
-from deploy.cli.tenants import operator
+from deploy.cli.tenants import operator, tenants
 
 Verb = Literal["suspend", "resume", "close"]
 
@@ -39,6 +39,6 @@ async def settled(api: Api, tenant_id: str, verb: Verb) -> dict[str, Any]:
 
 async def tenant_id_of(api: Api, slug: str) -> str:
     """The tenant of this slug. Raises CommandError when there is none."""
-    async for tenant in api.everything("identity", "/v1/tenants", await operator(api).token(), {"slug": slug}):
+    async for tenant in tenants(api, await operator(api).token(), slug):
         return str(tenant["tenant_id"])
     raise CommandError(f"there is no tenant {slug!r}: see ./cartwright tenants list", ExitCode.USAGE)

@@ -142,19 +142,25 @@ def onboard(*, slug: str, name: str | None, admin: str | None, currency: str, co
 
 
 def list_tenants(*, json: bool) -> int:
-    """Print every tenant."""
+    """Print every tenant, as they are read."""
 
-    async def run() -> list[dict[str, Any]]:
+    async def run() -> None:
         async with deployment(progress(), may_start=True) as stack, connected(stack) as api:
-            token = await operator(api).token()
-            return [tenant async for tenant in api.everything("identity", "/v1/tenants", token)]
+            found = tenants(api, await operator(api).token())
+            if json:
+                print_json({"items": [tenant async for tenant in found]})
+                return
+            async for each in found:
+                print(f"{each['tenant_id']}  {each['status']:<12} {each['currency']} {each['country']}  {each['slug']}")
 
-    tenants = asyncio.run(run())
-    if json:
-        print_json({"items": tenants})
-    for tenant in () if json else tenants:
-        print(f"{tenant['tenant_id']}  {tenant['status']:<12} {tenant['currency']} {tenant['country']}  {tenant['slug']}")
+    asyncio.run(run())
     return ExitCode.DONE
+
+
+async def tenants(api: Api, token: str, slug: str | None = None) -> AsyncIterator[dict[str, Any]]:
+    """Yield every tenant, or the one of a slug, as identity has it: of many, whoever needs one asks for one."""
+    async for tenant in api.everything("identity", "/v1/tenants", token, {} if slug is None else {"slug": slug}):
+        yield tenant
 
 
 async def onboarded(api: Api, wish: Wish) -> Onboarded:
@@ -175,8 +181,7 @@ async def shops(
 
     Of those known nothing more is asked.
     """
-    everyone = api.everything("identity", "/v1/tenants", await operator(api).token())
-    found = [tenant async for tenant in everyone if slug in (None, tenant["slug"]) and tenant["status"] == "active"]
+    found = [tenant async for tenant in tenants(api, await operator(api).token(), slug) if tenant["status"] == "active"]
     if slug is not None and not found:
         raise CommandError(f"there is no active tenant {slug!r}: see ./cartwright tenants list", ExitCode.USAGE)
     for tenant in found:

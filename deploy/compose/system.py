@@ -4,6 +4,8 @@ from typing import Any, Final
 
 from deploy.chart.declared import OF_THE_CHART, declared
 from deploy.local.topics import Topic, declared_topics
+from deploy.observability import scraping
+from deploy.observability.scraping import INSTANCES
 from services import SERVICES
 
 IMAGE: Final = "${CARTWRIGHT_IMAGE:-cartwright:0.1.0}"
@@ -24,9 +26,7 @@ _SAFE: Final[dict[str, Any]] = {
 def compose() -> dict[str, Any]:
     """The whole of it."""
     known = declared()["services"]
-    processes = {
-        f"{service}-{kind}": _process(service, kind, known[service]) for service in SERVICES for kind in ("api", "worker")
-    }
+    processes = {f"{service}-{kind}": _process(service, kind, known[service]) for service, kind in INSTANCES}
     migrations = {f"{service}-migrate": _migration(service) for service in SERVICES}
     services = _beside() | migrations | processes | _gateway(known)
     names = {name for each in services.values() for name in each.get("secrets", ())}
@@ -47,13 +47,8 @@ def prometheus() -> dict[str, Any]:
     """Whom Prometheus asks: every process at its operators' port."""
     known = declared()["services"]
     ports = {"api": "ops", "worker": "worker"}
-    jobs = [_asked(service, kind, known[service]["ports"][port]) for service in SERVICES for kind, port in ports.items()]
-    gateway = {"job_name": "gateway", "metrics_path": "/stats/prometheus", "static_configs": [{"targets": ["gateway:8281"]}]}
-    return {
-        "global": {"scrape_interval": "15s"},
-        "rule_files": ["/etc/prometheus/alerts/*.yaml"],
-        "scrape_configs": [*jobs, gateway],
-    }
+    places = {f"{service}-{kind}": f"{service}-{kind}:{known[service]['ports'][ports[kind]]}" for service, kind in INSTANCES}
+    return scraping.prometheus({**places, "gateway": "gateway:8281"}, rules="/etc/prometheus/alerts/*.yaml")
 
 
 def _process(service: str, kind: str, known: dict[str, Any]) -> dict[str, Any]:
@@ -163,6 +158,12 @@ def _beside() -> dict[str, Any]:
             "volumes": ["./topics.sh:/topics.sh:ro"],
             "depends_on": {"kafka": {"condition": "service_healthy"}},
         },
+        **_watchers(),
+    }
+
+
+def _watchers() -> dict[str, Any]:
+    return {
         "prometheus": {
             "image": "prom/prometheus:v3.7.3",
             "volumes": [
@@ -176,16 +177,15 @@ def _beside() -> dict[str, Any]:
             "image": "grafana/grafana:12.2.1",
             "environment": {"GF_SECURITY_ADMIN_PASSWORD__FILE": f"{_SECRETS}grafana-password"},
             "secrets": ["grafana-password"],
-            "volumes": ["./grafana:/etc/grafana/provisioning/datasources:ro", "grafana:/var/lib/grafana"],
+            "volumes": [
+                "./grafana/datasource.yaml:/etc/grafana/provisioning/datasources/cartwright.yaml:ro",
+                "./grafana/dashboards.yaml:/etc/grafana/provisioning/dashboards/cartwright.yaml:ro",
+                "../observability/dashboards:/etc/dashboards:ro",
+                "grafana:/var/lib/grafana",
+            ],
             "ports": ["127.0.0.1:3000:3000"],
         },
     }
-
-
-def _asked(service: str, kind: str, port: int) -> dict[str, Any]:
-    job = f"{service}-{kind}"
-    labels = {"cartwright_service": service, "app_kubernetes_io_component": kind}
-    return {"job_name": job, "static_configs": [{"targets": [f"{job}:{port}"], "labels": labels}]}
 
 
 def _made(topic: Topic) -> str:

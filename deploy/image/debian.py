@@ -90,6 +90,16 @@ def entries(packages: list[Package], cache: Path) -> Iterator[Entry]:
     yield Entry("usr/bin/python3", link="python3.11")
 
 
+def newest(name: str, folder: Path) -> Iterator[Entry]:
+    """Every file of the newest there is of a package, which no lock holds. Raises LockError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        file = _fetched(name, folder)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise LockError(f"{name} is not to be had: apt-get download") from error
+    yield from _unpacked(file)
+
+
 def _checked(package: Package, cache: Path) -> Path:
     kept = cache / f"{package.sha256}.deb"
     if not kept.exists():

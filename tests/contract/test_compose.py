@@ -40,6 +40,13 @@ def test_every_secret_that_is_named_is_made_and_no_other() -> None:
     assert names == COMPOSE["secrets"].keys() == made("sk_test_1").keys() - {"databases.sql"}
 
 
+def test_everything_of_ours_that_is_mounted_is_there_or_is_made() -> None:
+    mounted = {volume.split(":")[0] for each in COMPOSE["services"].values() for volume in each.get("volumes", ())}
+    ours = {place for place in mounted if place.startswith(".")} - {"./secrets/databases.sql"}
+    assert {place for place in ours if not (FOLDER / place).exists()} == set()
+    assert "../observability/dashboards" in ours
+
+
 def test_credentials_are_made_once_and_belong_to_each_other(tmp_path: Path) -> None:
     write(tmp_path, "sk_test_1")
     kept = {file.name: file.read_text() for file in (tmp_path / "secrets").iterdir()}

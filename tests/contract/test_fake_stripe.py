@@ -18,7 +18,8 @@ from deploy.local.fake_stripe.api import SERVED
 from deploy.local.fake_stripe.cards import CARDS
 from deploy.local.fake_stripe.errors import StripeError
 from deploy.local.fake_stripe.faults import Fault
-from deploy.local.fake_stripe.idempotency import LIFETIME_SECONDS, Ask, Extent, Keys, Stored
+from deploy.local.fake_stripe.idempotency import LIFETIME_SECONDS, Ask, Keys, Stored
+from deploy.local.fake_stripe.store import Store
 from tests.shared.fakes import BASIC, INTENTS, POOR, ROOT, VISA, Account, Process, account_at
 
 
@@ -137,15 +138,16 @@ async def test_keys_and_objects_of_one_account_mean_nothing_to_another(account: 
     assert (seen.json, connected.status) == (mine, 404)
 
 
-def test_a_key_is_new_again_after_24_hours_and_never_longer_than_255_characters() -> None:
+def test_a_key_is_new_again_after_24_hours_and_never_longer_than_255_characters(tmp_path: Path) -> None:
     """Keys have an end and a size.
 
     "You can remove keys from the system automatically after they're at least 24 hours old. We generate a new
     request if a key is reused after the original is pruned." "...keys are up to 255 characters long."
     """
-    keys, first, other = Keys(), Ask("k1", INTENTS, "a"), Ask("k1", INTENTS, "b")
+    store = Store(tmp_path / "state")
+    keys, first, other = Keys(store, "acct_x"), Ask("k1", INTENTS, "a"), Ask("k1", INTENTS, "b")
     assert keys.begin(first, now=1000) is None
-    keys.store(Stored(first, 200, "req_1", 1000, Extent(0, 2)))
+    keys.store(Stored(first, 200, "req_1", 1000, b"{}"))
     keys.end(first)
 
     assert keys.begin(first, now=1000 + LIFETIME_SECONDS - 1) is not None
@@ -155,6 +157,7 @@ def test_a_key_is_new_again_after_24_hours_and_never_longer_than_255_characters(
     assert keys.begin(replace(first, key="k" * 255), now=1000) is None
     with pytest.raises(StripeError):
         keys.begin(replace(first, key="k" * 256), now=1000)
+    store.close()
 
 
 async def test_a_fault_plan_that_cannot_be_read_is_refused_and_the_one_in_force_stays(account: Account) -> None:

@@ -13,10 +13,10 @@ import aiohttp
 import asyncpg
 import pytest
 
-from deploy.cli.api import RefusedError
+from deploy.cli.api import Observed, RefusedError
 from deploy.cli.publisher import Record, publishing
 from deploy.cli.settlement import settled
-from deploy.cli.tenants import operator
+from deploy.cli.tenants import operator, shops
 from libs.common.clock import new_id, now, rfc3339
 from libs.common.contracts import Event
 from libs.common.contracts.checkout import CheckoutRequested, OrderConfirmed, OrderLine
@@ -151,6 +151,15 @@ async def test_the_story_is_the_same_when_it_is_read_again_from_the_topics_and_m
     assert await admin.fetchval("SELECT count(*) FROM timeline_entry WHERE name = 'forged'") == 0
     assert await admin.fetchval("SELECT count(*) FROM timeline_entry WHERE id = 'older'") == 1, "older than the topics: kept"
     await admin.close()
+
+
+async def test_whoever_looks_at_one_tenant_asks_for_one_however_many_there_are(market: Market) -> None:
+    asked: list[Observed] = []
+    api = market.api.observed_by(asked.append)
+    [(slug, shop)] = [each async for each in shops(api, "invariants")]
+    assert (slug, shop.tenant_id) == ("invariants", market.shop.tenant_id)
+    [listing] = [each.name for each in asked if "/v1/tenants" in each.name]
+    assert "slug=invariants" in listing
 
 
 # --- The checker --------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from deploy.backup.restoring import planned, replaced_ones, restore
 from deploy.backup.store import Store, base_file, segment_file
 from deploy.local.ports import spare_port
 from deploy.local.postgres import EmbeddedPostgres
+from deploy.local.replicated import SERVERS, ReplicatedPostgres
 from deploy.local.state import Home
 from libs.common.sealing import MasterKey, MasterKeys
 
@@ -183,3 +184,60 @@ async def test_a_restored_cluster_is_backed_up_as_a_history_of_its_own(cluster: 
         await until(await cluster.write("3"))
     assert len(cluster.store.all_series()) == 3, "of two histories none is taken for the other"
     assert await cluster.restored(None) == ["0", "1", "3"]
+
+
+@pytest.mark.long("two servers, of which one takes over from the other: half a minute")
+async def test_a_pair_is_backed_up_wherever_it_is_written_to_and_no_commit_waits_for_the_backup(tmp_path: Path) -> None:
+    home, store, said = Home(tmp_path / "home"), Store(tmp_path / "backups", KEYS), list[str]()
+    home.prepare()
+    pair = ReplicatedPostgres(home, {name: spare_port() for name in SERVERS}, say=said.append)
+
+    async def write(note: str) -> datetime:
+        connection = await asyncpg.connect(pair.admin_url)
+        try:
+            await connection.execute("CREATE TABLE IF NOT EXISTS note (it text)")
+            await connection.execute("INSERT INTO note VALUES ($1)", note)
+            [waited_for] = await connection.fetch(
+                "SELECT application_name AS it FROM pg_stat_replication WHERE sync_state = 'sync'"
+            )
+            assert waited_for["it"] in SERVERS
+            at: datetime = await connection.fetchval("SELECT clock_timestamp()")
+            return at
+        finally:
+            await connection.close()
+
+    def keeper() -> Keeper:
+        return Keeper(store, home, lambda: pair.admin_url, WANTED, said.append)
+
+    await pair.start()
+    try:
+        await write("1")
+        leave = asyncio.Event()
+        keeping = asyncio.create_task(keeper().run(leave))
+        async with asyncio.timeout(120):
+            while not store.bases():
+                await asyncio.sleep(0.1)
+            await write("2")
+            leave.set()
+            await keeping
+        await pair.kill()
+        await pair.take_over()
+        await pair.start()
+        await write("3")
+        await keeper().take()
+    finally:
+        await pair.stop()
+    assert len(store.all_series()) == 2
+
+    await restore(store, home, planned(store, None), said.append)
+    alone = EmbeddedPostgres(home, spare_port())
+    await alone.start()
+    connection = await asyncpg.connect(alone.admin_url)
+    try:
+        async with asyncio.timeout(60):
+            await connection.execute("INSERT INTO note VALUES ('4')")
+        assert [row["it"] for row in await connection.fetch("SELECT it FROM note ORDER BY it")] == ["1", "2", "3", "4"]
+    finally:
+        await connection.close()
+        await alone.stop()
+    assert not (home.path / SERVERS[1]).exists(), "whoever stood beside it is made anew"

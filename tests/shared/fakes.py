@@ -15,10 +15,29 @@ from uuid import uuid4
 import aiohttp
 import stripe
 
+from deploy.local.fake_stripe.records import Intent, Status
+
 ROOT = Path(__file__).parents[2]
 INTENTS = "/v1/payment_intents"
 BASIC = {"amount": "1250", "currency": "gbp", "capture_method": "manual", "allowed_payment_method_types[]": "card"}
 VISA, DECLINED, POOR = "pm_card_visa", "pm_card_chargeDeclined", "pm_card_chargeDeclinedInsufficientFunds"
+
+
+def intent_of(id_: str, *, created: int, status: Status = Status.REQUIRES_PAYMENT_METHOD) -> Intent:
+    """An intent as the fake itself has it."""
+    return Intent(
+        id=id_,
+        client_secret="secret",
+        amount=5,
+        currency="gbp",
+        created=created,
+        status=status,
+        capture_method="manual",
+        confirmation_method="automatic",
+        metadata={},
+        payment_method_types=["card"],
+        automatic=False,
+    )
 
 
 @dataclass

@@ -22,6 +22,7 @@ class Said:
 
     code: int
     out: str
+    err: str = ""
 
     @property
     def told(self) -> dict[str, Any]:
@@ -38,10 +39,18 @@ async def cartwright(market: Market, *arguments: str, **variables: str) -> Said:
     ours = {name: value for name, value in os.environ.items() if not name.startswith("CARTWRIGHT_")}
     environment = ours | {"CARTWRIGHT_HOME": str(market.stack.home.path)} | variables
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "deploy.cli", *arguments, cwd=ROOT, env=environment, stdout=asyncio.subprocess.PIPE
+        sys.executable,
+        "-m",
+        "deploy.cli",
+        *arguments,
+        cwd=ROOT,
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
-    out, _ = await process.communicate()
-    return Said(process.returncode or 0, out.decode())
+    out, err = await process.communicate()
+    print(err.decode(), end="", file=sys.stderr)
+    return Said(process.returncode or 0, out.decode(), err.decode())
 
 
 async def check(market: Market, *options: str) -> Said:

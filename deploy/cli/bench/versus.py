@@ -218,7 +218,7 @@ def _emptied(home: Path) -> Path:
     for entry in home.iterdir():
         if entry.is_dir() and entry.name not in _KEPT:
             shutil.rmtree(entry, ignore_errors=True)
-        elif entry.name in {"state.json", "stripe.json"}:
+        elif entry.name.startswith(("state.json", "stripe.json")):
             entry.unlink()
     return home
 

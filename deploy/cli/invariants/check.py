@@ -5,18 +5,19 @@ What is on its way is not wrong until it is beyond its limit.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from deploy.cli.invariants.facts import AfterOrder, Charge, Facts, Order
-from deploy.cli.invariants.shelf import stock_violations
+from deploy.cli.invariants.facts import AfterOrder, Books, Charge, Facts, Order
+from deploy.cli.invariants.shelf import Shelf
 from deploy.cli.invariants.violation import Violation
 
 FEES = frozenset({"provider_fees", "dispute_fees"})
 PROVIDER_BALANCE = "provider_balance"
 NOTHING_SINCE = AfterOrder()
+SUMS = ("captured_minor", "refunded_minor", "orders_minor", "orders")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,24 +36,50 @@ class Limits:
     """Until money without an order has gone back."""
 
 
-def check(facts: Facts, limits: Limits) -> list[Violation]:
-    """Everything that is not as it must be."""
-    found = [*_numbers(facts), *_unasked(facts), *_stuck(facts, limits), *stock_violations(facts), *_ledger(facts)]
-    if facts.charges is not None:
-        found += [*_money(facts, facts.charges, limits), *_told(facts, facts.charges, limits)]
-    return sorted(found, key=lambda violation: (violation.invariant, violation.subject))
+@dataclass(frozen=True, slots=True)
+class Judgment:
+    """What one look at a tenant's business came to."""
 
-
-def totals(facts: Facts) -> dict[str, dict[str, int]]:
+    books: Books
+    violations: Sequence[Violation]
+    totals: Mapping[str, Mapping[str, int]]
     """By currency: what was captured and given back by the provider's list, and what the orders that stand come to."""
-    sums: dict[str, Counter[str]] = defaultdict(Counter)
+    checkouts: int
+
+
+def judge(books: Books, limits: Limits) -> Judgment:
+    """Everything that is not as it must be, with the sums of what there is."""
+    found: set[Violation] = set()
+    shelf, sums, checkouts = Shelf(), defaultdict[str, Counter[str]](Counter), 0
+    for facts in books.pages():
+        found.update(_of_purchases(facts, limits))
+        shelf.add(facts)
+        _sum_up(facts, sums)
+        checkouts += len(facts.published.checkouts)
+    found.update([*_numbers(books), *_ledger(books), *shelf.violations(books)])
+    totals = {currency: {name: sums[currency][name] for name in SUMS} for currency in sorted(sums)}
+    return Judgment(books, sorted(found, key=lambda each: (each.invariant, each.subject)), totals, checkouts)
+
+
+def _of_purchases(facts: Facts, limits: Limits) -> Iterator[Violation]:
+    yield from _second_orders(facts)
+    yield from _unasked(facts)
+    yield from _stuck(facts, limits)
+    if facts.charges is not None:
+        yield from _money(facts, facts.charges, limits)
+        yield from _told(facts, facts.charges, limits)
+
+
+def _sum_up(facts: Facts, sums: dict[str, Counter[str]]) -> None:
     for charge in facts.charges or ():
-        sums[charge.currency].update(captured_minor=charge.captured_minor, refunded_minor=charge.refunded_minor)
+        its = sums[charge.currency]
+        its["captured_minor"] += charge.captured_minor
+        its["refunded_minor"] += charge.refunded_minor
     for order_id, order in facts.published.orders.items():
         if _after(facts, order_id).canceled_at is None:
-            sums[order.currency].update(orders_minor=order.total_minor, orders=1)
-    names = ("captured_minor", "refunded_minor", "orders_minor", "orders")
-    return {currency: {name: found[name] for name in names} for currency, found in sorted(sums.items())}
+            its = sums[order.currency]
+            its["orders_minor"] += order.total_minor
+            its["orders"] += 1
 
 
 def _after(facts: Facts, order_id: UUID) -> AfterOrder:
@@ -63,34 +90,30 @@ def _age(facts: Facts, since: datetime) -> float:
     return (facts.at - since).total_seconds()
 
 
-def _violation(facts: Facts, invariant: str, subject: object, detail: str) -> Violation:
+def _violation(facts: Facts | Books, invariant: str, subject: object, detail: str) -> Violation:
     return Violation(tenant=facts.tenant, invariant=invariant, subject=str(subject), detail=detail)
 
 
 # --- Orders and their numbers -------------------------------------------------------------------------------------
 
 
-def _numbers(facts: Facts) -> Iterator[Violation]:
-    """Numbers without a gap, and each of one order; one order a checkout."""
-    orders = facts.published.orders
-    numbers = Counter(order.number for order in orders.values())
-    for number, count in numbers.items():
+def _numbers(books: Books) -> Iterator[Violation]:
+    """Numbers without a gap, and each of one order."""
+    expected = 1 if books.is_whole else None
+    for number, count in books.noted.numbers():
         if count > 1:
-            yield _violation(facts, "order-number-twice", number, f"{count} orders have this number")
-    first = 1 if facts.is_whole else min(numbers, default=1)
-    for begin, end in _gaps(sorted(numbers), first):
-        missing = str(begin) if begin == end else f"{begin} to {end}"
-        yield _violation(facts, "order-number-gap", missing, f"there is an order {end + 1} and none of this number")
-    for checkout_id, count in Counter(order.checkout_id for order in orders.values()).items():
+            yield _violation(books, "order-number-twice", number, f"{count} orders have this number")
+        if expected is not None and number > expected:
+            missing = str(expected) if expected == number - 1 else f"{expected} to {number - 1}"
+            yield _violation(books, "order-number-gap", missing, f"there is an order {number} and none of this number")
+        expected = number + 1
+
+
+def _second_orders(facts: Facts) -> Iterator[Violation]:
+    """One order a checkout."""
+    for checkout_id, count in Counter(order.checkout_id for order in facts.published.orders.values()).items():
         if count > 1:
             yield _violation(facts, "second-order", checkout_id, f"{count} orders of one checkout")
-
-
-def _gaps(numbers: Iterable[int], expected: int) -> Iterator[tuple[int, int]]:
-    for number in numbers:
-        if number > expected:
-            yield expected, number - 1
-        expected = number + 1
 
 
 def _unasked(facts: Facts) -> Iterator[Violation]:
@@ -227,10 +250,10 @@ def _stuck(facts: Facts, limits: Limits) -> Iterator[Violation]:
 # --- The ledger ---------------------------------------------------------------------------------------------------
 
 
-def _ledger(facts: Facts) -> Iterator[Violation]:
+def _ledger(books: Books) -> Iterator[Violation]:
     """As much debited as credited; and the provider's balance, before its fees, is what the provider itself has booked."""
     debited, credited, ours = Counter[str](), Counter[str](), Counter[str]()
-    for account in facts.accounts:
+    for account in books.accounts:
         debited[account.currency] += account.debited_minor
         credited[account.currency] += account.credited_minor
         if account.code == PROVIDER_BALANCE or account.code in FEES:
@@ -238,14 +261,14 @@ def _ledger(facts: Facts) -> Iterator[Violation]:
     for currency in sorted(debited):
         if debited[currency] != credited[currency]:
             detail = f"{debited[currency]} debited, {credited[currency]} credited"
-            yield _violation(facts, "ledger-unbalanced", currency, detail)
-        elif facts.charges is not None and ours[currency] != _net(facts.provider_net_minor, currency):
-            detail = f"the ledger has {ours[currency]} at the provider, which has {_net(facts.provider_net_minor, currency)}"
-            yield _violation(facts, "ledger-differs", currency, detail)
-    if facts.charges is not None:
-        for currency, net in facts.provider_net_minor.items():
+            yield _violation(books, "ledger-unbalanced", currency, detail)
+        elif books.is_listed and ours[currency] != _net(books.provider_net_minor, currency):
+            detail = f"the ledger has {ours[currency]} at the provider, which has {_net(books.provider_net_minor, currency)}"
+            yield _violation(books, "ledger-differs", currency, detail)
+    if books.is_listed:
+        for currency, net in books.provider_net_minor.items():
             if net and currency not in debited:
-                yield _violation(facts, "ledger-differs", currency, f"the ledger has nothing, the provider {net}")
+                yield _violation(books, "ledger-differs", currency, f"the ledger has nothing, the provider {net}")
 
 
 def _net(by_currency: Mapping[str, int], currency: str) -> int:

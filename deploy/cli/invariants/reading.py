@@ -3,18 +3,20 @@
 No service's database, and no consumer group: it reads from the beginning, and moves nobody's position.
 """
 
-from collections import Counter, defaultdict
+import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
 from aiokafka import TopicPartition
+from asyncpg.pgproto import pgproto
 
 from deploy.cli.api import Api, RefusedError
-from deploy.cli.invariants.facts import NOTES, Account, Charge, Facts, Level, Published
+from deploy.cli.invariants.facts import Account, Books, Charge, Level
+from deploy.cli.invariants.notes import NOTES
+from deploy.cli.invariants.store import COMMON, Store
 from deploy.cli.invariants.violation import Violation
 from deploy.cli.publisher import client_arguments
 from deploy.cli.shop import Shop
@@ -29,14 +31,15 @@ OTHERS: Final = ("inventory.v1", "fulfilment.v1")
 CLIENT_ID: Final = "checkout.invariants"
 _NOT_FOUND: Final = 404
 _EVERY_RECORD: Final = 5_000
+_TENANTS_AT_ONCE: Final = 16
 
 
 class Topics:
     """What all tenants' events have said so far."""
 
-    def __init__(self, consumer: Consumer, prefix: str) -> None:
-        """Read with a started consumer, from the beginning of what there is."""
-        self.published: dict[UUID, Published] = defaultdict(Published)
+    def __init__(self, consumer: Consumer, prefix: str, store: Store) -> None:
+        """Read with a started consumer, from the beginning of what there is, and write down what counts."""
+        self.store = store
         self.unreadable: list[Violation] = []
         self.is_whole = True
         self._consumer = consumer
@@ -55,12 +58,13 @@ class Topics:
             for partition, records in (await self._consumer.getmany(*behind, timeout_ms=500, max_records=_EVERY_RECORD)).items():
                 for record in records:
                     self._take(partition, record)
+            await asyncio.sleep(0)  # what is read beside this goes on
 
     def _take(self, partition: TopicPartition, record: Any) -> None:
         found = self._reader.read(record)
         if isinstance(found, Received):
             message = found.message
-            self.published[UUID(str(message.tenant_id))].take(message.data, message.time, message.sequence)
+            self.store.take(message.data, message.tenant_id, message.time, message.sequence)
         elif isinstance(found, Invalid) and partition.topic in self._ours:
             place = f"{partition.topic}:{partition.partition}:{record.offset}"
             detail = f"{found.reason}: {found.detail}"
@@ -74,63 +78,45 @@ async def topics(stack: StackDescription) -> AsyncIterator[Topics]:
     consumer = Consumer(
         *names, client_id=CLIENT_ID, auto_offset_reset="earliest", enable_auto_commit=False, **client_arguments(stack)
     )
-    await consumer.start()
-    try:
-        found = Topics(consumer, stack.topic_prefix)
-        await found.begin()
-        yield found
-    finally:
-        await consumer.stop()
+    with closing(Store()) as store:
+        await consumer.start()
+        try:
+            found = Topics(consumer, stack.topic_prefix, store)
+            await found.begin()
+            yield found
+        finally:
+            await consumer.stop()
 
 
 # --- The provider's lists -----------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class ProviderBooks:
-    """Everything on the lists of one of the provider's accounts."""
+async def read_account(api: Api, store: Store, account: str = COMMON) -> None:
+    """Read one account's payments, refunds and disputes, and what each has moved on its balance, whatever the currency.
 
-    charges: dict[UUID, list[Charge]] = field(default_factory=lambda: defaultdict(list))
-    """By the tenant that their metadata names."""
-    net_minor: dict[UUID, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-
-
-async def provider_account(api: Api, account: str | None = None) -> ProviderBooks:
-    """Read one account's payments and refunds, and what each payment has moved on its balance, whatever the currency."""
-    refunded, returning = Counter[str](), Counter[str]()
-    async for refund in api.provider_list("/v1/refunds", account=account):
-        sums = {"succeeded": refunded, "pending": returning}.get(refund["status"])
-        if sums is not None:
-            sums[refund["payment_intent"]] += refund["amount"]
-    moved: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    async for each in api.provider_list("/v1/balance_transactions", account=account, expand="source"):
-        source = each["source"]
-        if isinstance(source, dict) and not _is_on_its_way(source):
-            moved[source.get("payment_intent") or ""][each["currency"].upper()] += each["amount"]
-    found = ProviderBooks()
-    async for intent in api.provider_list("/v1/payment_intents", account=account):
+    Movements come first: what they are for is on the lists that are read after them.
+    """
+    at = account or None
+    async for each in api.provider_list("/v1/balance_transactions", account=at):
+        store.list_money(each["source"] or "", each["currency"].upper(), each["amount"])
+    async for refund in api.provider_list("/v1/refunds", account=at):
+        store.list_refund(refund["id"], refund["payment_intent"] or "", refund["amount"], refund["status"])
+    async for dispute in api.provider_list("/v1/disputes", account=at):
+        store.list_dispute(dispute["id"], dispute["payment_intent"] or "")
+    async for intent in api.provider_list("/v1/payment_intents", account=at):
         tenant_id = _id(intent, "tenant_id")
         if tenant_id is not None:
-            charge = _charge(intent, refunded[intent["id"]], returning[intent["id"]])
-            found.charges[tenant_id].append(charge)
-            found.net_minor[tenant_id].update(moved[intent["id"]])
-    return found
+            store.list_charge(account, tenant_id, _charge(intent), intent["latest_charge"])
 
 
-def _is_on_its_way(source: dict[str, Any]) -> bool:
-    """A refund that has left the balance and may yet come back is in nobody's books."""
-    return source["object"] == "refund" and source["status"] in {"pending", "requires_action"}
-
-
-def _charge(intent: dict[str, Any], refunded_minor: int, returning_minor: int) -> Charge:
+def _charge(intent: dict[str, Any]) -> Charge:
     return Charge(
         id=intent["id"],
         checkout_id=_id(intent, "checkout_id"),
         payment_id=_id(intent, "payment_id"),
         status=intent["status"],
         captured_minor=intent["amount_received"],
-        refunded_minor=refunded_minor,
-        returning_minor=returning_minor,
+        refunded_minor=0,  # the list of refunds says what went back
         currency=intent["currency"].upper(),
         created_at=datetime.fromtimestamp(intent["created"], UTC),
     )
@@ -139,9 +125,10 @@ def _charge(intent: dict[str, Any], refunded_minor: int, returning_minor: int) -
 def _id(intent: dict[str, Any], name: str) -> UUID | None:
     """An id of ours in a payment's metadata; whoever else writes there may write anything."""
     try:
-        return UUID(intent["metadata"].get(name, ""))
+        found: UUID = pgproto.UUID(intent["metadata"].get(name, ""))
     except ValueError:
         return None
+    return found
 
 
 # --- Everything at one moment -------------------------------------------------------------------------------------
@@ -160,43 +147,62 @@ class Observer:
         """What somebody wrote to our topics that nobody can read."""
         return self._topics.unreadable
 
-    async def look(self, shops: Sequence[tuple[str, Shop]]) -> list[Facts]:
-        """The facts of each of these tenants: the lists first and the topics last, which tell of what the lists have."""
-        common = await provider_account(self._api)
-        seen = [await self._outside(shop, common) for _, shop in shops]
+    async def look(self, shops: Sequence[tuple[str, Shop]]) -> list[Books]:
+        """The books of each of these tenants: the lists first and the topics last, which tell of what the lists have."""
+        store = self._topics.store
+        store.begin_lists()
+        # What the topics had before is read meanwhile; once the lists are read, what they have had since.
+        lists, _ = await asyncio.gather(self._lists(shops), self._topics.catch_up())
         await self._topics.catch_up()
-        return [
-            Facts(
-                tenant=slug,
-                at=now(),
-                published=self._topics.published[shop.tenant_id],
-                is_whole=self._topics.is_whole,
-                **outside,
+        net, found = store.net_minor(), []
+        for (slug, shop), (account, open_books) in zip(shops, lists, strict=True):
+            place = COMMON if account is None else account
+            found.append(
+                Books(
+                    tenant=slug,
+                    at=now(),
+                    noted=store.of(shop.tenant_id, place),
+                    is_listed=account is not None,
+                    provider_net_minor={} if account is None else dict(net[account, shop.tenant_id]),
+                    is_whole=self._topics.is_whole,
+                    **open_books,
+                )
             )
-            for (slug, shop), outside in zip(shops, seen, strict=True)
-        ]
+        return found
 
-    async def _outside(self, shop: Shop, common: ProviderBooks) -> dict[str, Any]:
-        account = await self._account_of(shop, common)
+    async def _lists(self, shops: Sequence[tuple[str, Shop]]) -> list[tuple[str | None, dict[str, Any]]]:
+        """Where each tenant's money is, and its open books; every account is read once, however many tenants share it."""
+        read = asyncio.create_task(read_account(self._api, self._topics.store))
+        try:
+            found = []
+            for begin in range(0, len(shops), _TENANTS_AT_ONCE):
+                some = shops[begin : begin + _TENANTS_AT_ONCE]
+                found += await asyncio.gather(*(self._of(shop) for _, shop in some))
+            await read
+        finally:
+            read.cancel()
+        for account in sorted({account for account, _ in found if account}):
+            await read_account(self._api, self._topics.store, account)
+        return found
+
+    async def _of(self, shop: Shop) -> tuple[str | None, dict[str, Any]]:
+        return await self._account_of(shop), await self._open_books(shop)
+
+    async def _open_books(self, shop: Shop) -> dict[str, Any]:
         levels = {level["sku"]: _level(level) async for level in shop.stock()}
         accounts = [_account(each) async for each in self._api.everything("payments", "/v1/ledger/accounts", await shop.token())]
-        return {
-            "charges": None if account is None else account.charges[shop.tenant_id],
-            "provider_net_minor": {} if account is None else dict(account.net_minor[shop.tenant_id]),
-            "stock": levels,
-            "accounts": accounts,
-        }
+        return {"stock": levels, "accounts": accounts}
 
-    async def _account_of(self, shop: Shop, common: ProviderBooks) -> ProviderBooks | None:
-        """Where the tenant's money is; None: at an account whose key only the tenant has."""
+    async def _account_of(self, shop: Shop) -> str | None:
+        """The account at the provider where the tenant's money is; None: one whose key only the tenant has."""
         try:
             path = "/v1/provider-accounts/stripe"
             own = (await self._api.call("payments", "GET", path, token=await shop.token())).body
         except RefusedError as error:
             if error.status != _NOT_FOUND:
                 raise
-            return common
-        return await provider_account(self._api, own["account"]) if own.get("account") and not own.get("api_key") else None
+            return COMMON
+        return str(own["account"]) if own.get("account") and not own.get("api_key") else None
 
 
 def _level(level: dict[str, Any]) -> Level:

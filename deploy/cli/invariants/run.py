@@ -16,8 +16,8 @@ from prometheus_client import start_http_server
 from deploy.cli.api import Api, connected
 from deploy.cli.deployment import deployment
 from deploy.cli.errors import CommandError, ExitCode
-from deploy.cli.invariants.check import Limits, check, totals
-from deploy.cli.invariants.facts import Facts
+from deploy.cli.invariants.check import Judgment, Limits, judge
+from deploy.cli.invariants.facts import Books
 from deploy.cli.invariants.reading import Observer, topics
 from deploy.cli.invariants.violation import Violation
 from deploy.cli.output import echo, print_json, progress
@@ -40,7 +40,7 @@ MONEY = Gauge("cartwright_invariants_money_minor", "What was captured, given bac
 class Look:
     """What one look at everything found."""
 
-    facts: Sequence[Facts]
+    judgments: Sequence[Judgment]
     violations: Sequence[Violation]
     """All that is wrong at this moment; some of it may be on its way."""
 
@@ -70,13 +70,16 @@ class Checker:
         self._limits = limits
         self._tenant = tenant
         self._shops: dict[str, Shop] = {}
+        self.books: Sequence[Books] = ()
+        """What was looked at last."""
 
     async def look(self) -> Look:
         """Look at everything once."""
         self._shops = dict([each async for each in shops(self._api, self._tenant, self._shops)])
-        facts = await self._observer.look(list(self._shops.items()))
-        found = [violation for each in facts for violation in check(each, self._limits)]
-        return Look(facts, [*found, *self._observer.unreadable])
+        self.books = await self._observer.look(list(self._shops.items()))
+        judgments = [judge(books, self._limits) for books in self.books]
+        found = [violation for judgment in judgments for violation in judgment.violations]
+        return Look(judgments, [*found, *self._observer.unreadable])
 
     async def settled(self, seconds: float) -> Look:
         """Look until nothing is wrong, or until it is clear what lasts."""
@@ -85,7 +88,7 @@ class Checker:
             look, at = await self.look(), time.monotonic()
             lasting = patience.lasting(look.violations, at)
             if not look.violations or lasting or at - begun > 2 * seconds:
-                return Look(look.facts, lasting)
+                return Look(look.judgments, lasting)
             await asyncio.sleep(min(_BETWEEN_LOOKS_SECONDS, max(seconds, 0.1)))
 
 
@@ -139,7 +142,7 @@ async def _watch(tenant: str | None, limits: Limits, patience: Patience, every_s
                 echo(f"could not look: {error}; trying again in {every_seconds:g} s")
             else:
                 lasting = patience.lasting(look.violations, time.monotonic())
-                _measure(Look(look.facts, lasting))
+                _measure(Look(look.judgments, lasting))
                 known = _tell_changes(known, lasting, json=json)
             await asyncio.sleep(every_seconds)
 
@@ -165,10 +168,10 @@ def _measure(look: Look) -> None:
     VIOLATIONS.clear()
     for invariant, count in Tally(violation.invariant for violation in look.violations).items():
         VIOLATIONS.labels(invariant).set(count)
-    for facts in look.facts:
-        for currency, sums in totals(facts).items():
+    for judgment in look.judgments:
+        for currency, sums in judgment.totals.items():
             for name in ("captured_minor", "refunded_minor", "orders_minor"):
-                MONEY.labels(facts.tenant, currency, name.removesuffix("_minor")).set(sums[name])
+                MONEY.labels(judgment.books.tenant, currency, name.removesuffix("_minor")).set(sums[name])
 
 
 def as_json(look: Look) -> dict[str, Any]:
@@ -178,22 +181,22 @@ def as_json(look: Look) -> dict[str, Any]:
         "violations": [asdict(violation) for violation in look.violations],
         "tenants": [
             {
-                "tenant": facts.tenant,
-                "checkouts": len(facts.published.checkouts),
-                "totals": totals(facts),
-                "not_judged": _not_judged(facts),
+                "tenant": judgment.books.tenant,
+                "checkouts": judgment.checkouts,
+                "totals": judgment.totals,
+                "not_judged": _not_judged(judgment.books),
             }
-            for facts in look.facts
+            for judgment in look.judgments
         ],
     }
 
 
-def _not_judged(facts: Facts) -> list[str]:
+def _not_judged(books: Books) -> list[str]:
     """What could not be decided from what is published: better said than taken for granted."""
     reasons = []
-    if facts.charges is None:
+    if not books.is_listed:
         reasons.append("money: the tenant's own account at the provider shows its lists to nobody else")
-    if not facts.is_whole:
+    if not books.is_whole:
         reasons.append("stock, and what began before: the topics keep no more")
     return reasons
 
@@ -201,12 +204,13 @@ def _not_judged(facts: Facts) -> list[str]:
 def _tell(look: Look) -> None:
     for violation in look.violations:
         print(violation)
-    for facts in look.facts:
-        for currency, sums in totals(facts).items():
+    for judgment in look.judgments:
+        tenant = judgment.books.tenant
+        for currency, sums in judgment.totals.items():
             amounts = ", ".join(
                 f"{name} {format_minor(sums[f'{name}_minor'], currency)}" for name in ("captured", "refunded", "orders")
             )
-            echo(f"{facts.tenant}: {sums['orders']} orders; {amounts}")
-        for reason in _not_judged(facts):
-            echo(f"{facts.tenant}: not judged: {reason}")
+            echo(f"{tenant}: {sums['orders']} orders; {amounts}")
+        for reason in _not_judged(judgment.books):
+            echo(f"{tenant}: not judged: {reason}")
     echo(f"{len(look.violations)} violations" if look.violations else "every invariant holds")

@@ -7,7 +7,6 @@ import asyncio
 import gc
 import socket
 import sys
-import time
 from pathlib import Path
 
 import uvicorn
@@ -19,7 +18,7 @@ from deploy.local.fake_stripe.books import Books
 from deploy.local.fake_stripe.connection import Protocol
 from deploy.local.fake_stripe.doors import Doors
 from deploy.local.fake_stripe.fake import Fake
-from deploy.local.fake_stripe.journal import Journal, JournalError
+from deploy.local.fake_stripe.journal import JournalError
 
 _ENVIRONMENT_PREVENTS = 3
 _IDLE_SECONDS = 75
@@ -30,7 +29,7 @@ def main() -> int:
     """Serve until told to stop; 3 when the port or the state file cannot be had."""
     options = _options()
     try:
-        books = Books(Journal(options.state), int(time.time()))
+        books = Books(options.state)
         listener = _listen(options.host, options.port)
     except (JournalError, OSError) as error:
         print(f"fake Stripe: {error}", file=sys.stderr)
@@ -76,7 +75,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--allow-host", action="append", default=[], help="a further name by which it may be called")
     parser.add_argument("--port", type=int, default=12111, help="0 takes a free one and prints it")
-    parser.add_argument("--state", type=Path, required=True, help="the journal; made when absent")
+    parser.add_argument("--state", type=Path, required=True, help="the journal, with a database beside it; made when absent")
     return parser.parse_args()
 
 

@@ -3,60 +3,39 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
+from deploy.local.fake_stripe import restoring
+from deploy.local.fake_stripe.history import Events, Subject
 from deploy.local.fake_stripe.idempotency import Keys
 from deploy.local.fake_stripe.records import Change, Charge, Dispute, Intent, Refund, Settlement, Transaction, WebhookEndpoint
 from deploy.local.fake_stripe.shelf import Shelf
-
-Subject = Intent | Charge | Refund | Dispute
-
-
-@dataclass(frozen=True, slots=True)
-class Happened:
-    """A change as it was when it happened: the events are made from it when somebody asks."""
-
-    id: str
-    at: int
-    change: Change
-    request_id: str | None = None
-    key: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One thing to tell the world: its type and the object as it was at that moment."""
-
-    id: str
-    type: str
-    created: int
-    subject: Subject
-    request_id: str | None
-    key: str | None
+from deploy.local.fake_stripe.store import Store
 
 
 class Account:
     """All that was made with one API key (and, where a request names one, one connected account)."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, store: Store, name: str) -> None:
         self.name = name
         self.connected = name.partition("/")[2]
         self.platform = ""
         """The name of the account that acts for this one, which is connected to it."""
         self.settlement: Settlement | None = None
         """None: each payment is settled in its own currency."""
-        self.keys = Keys()
-        self.intents = Shelf[Intent]("payment_intent", "customer")
-        self.charges = Shelf[Charge]("charge", "payment_intent")
-        self.refunds = Shelf[Refund]("refund", "charge", "payment_intent")
-        self.disputes = Shelf[Dispute]("dispute", "charge", "payment_intent")
-        self.transactions = Shelf[Transaction]("balance_transaction", "source", "type", "currency")
-        self.endpoints = Shelf[WebhookEndpoint]("webhook endpoint")
-        self.history: list[Happened] = []
+        self.keys = Keys(store, name)
+        of_payment = ("charge", "payment_intent")
+        self.intents = Shelf[Intent](store, name, "payment_intent", restoring.read_intent, ("customer",))
+        self.charges = Shelf[Charge](store, name, "charge", restoring.read_charge, ("payment_intent",))
+        self.refunds = Shelf[Refund](store, name, "refund", restoring.read_refund, of_payment)
+        self.disputes = Shelf[Dispute](store, name, "dispute", restoring.read_dispute, of_payment)
+        self.transactions = Shelf[Transaction](
+            store, name, "balance_transaction", restoring.read_transaction, ("source", "type", "currency")
+        )
+        self.endpoints = Shelf[WebhookEndpoint](store, name, "webhook endpoint", restoring.read_endpoint)
         self.owed_count: Counter[str] = Counter()
-        self._events = Shelf[Event]("event")
-        self._told_count = 0
+        self.events = Events(store, name)
+        self._told: list[WebhookEndpoint] | None = None
 
     @property
     def public_id(self) -> str:
@@ -82,13 +61,11 @@ class Account:
         if change.endpoint is not None:
             self._apply_endpoint(change.endpoint)
 
-    def events(self) -> Shelf[Event]:
-        """Return all events, made here from what happened since somebody asked last."""
-        for happened in self.history[self._told_count :]:
-            for event in events_of(happened):
-                self._events.put(event)
-        self._told_count = len(self.history)
-        return self._events
+    def told(self) -> Sequence[WebhookEndpoint]:
+        """Return the endpoints: asked for with every change, and few."""
+        if self._told is None:
+            self._told = list(self.endpoints)
+        return self._told
 
     def subject(self, object_id: str | None) -> Subject | None:
         """Return the intent, charge, refund or dispute of this id."""
@@ -107,29 +84,8 @@ class Account:
         return {**(intent.metadata if intent else {}), **subject.metadata}
 
     def _apply_endpoint(self, endpoint: WebhookEndpoint) -> None:
+        self._told = None
         if not endpoint.deleted:
             self.endpoints.put(endpoint)
         elif self.endpoints.find(endpoint.id):
             self.endpoints.remove(endpoint.id)
-
-
-def events_of(happened: Happened) -> Iterator[Event]:
-    """Make the events of one change, under ids that are the same whenever they are made."""
-    number = 0
-    for kind in happened.change.events:
-        for subject in _subjects(kind, happened.change):
-            event_id = f"{happened.id}{number:02x}"
-            yield Event(event_id, kind, happened.at, subject, happened.request_id, happened.key)
-            number += 1
-
-
-def _subjects(kind: str, change: Change) -> tuple[Subject, ...]:
-    """Return what an event of this type tells of."""
-    if kind.startswith("charge.dispute."):
-        return change.disputes
-    subject: Subject | None = change.charge
-    if kind.startswith("payment_intent."):
-        subject = change.intent
-    elif kind.startswith("refund.") or kind == "charge.refund.updated":
-        subject = change.refund
-    return () if subject is None else (subject,)

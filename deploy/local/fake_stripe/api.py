@@ -20,7 +20,6 @@ from starlette.routing import Route
 
 from deploy.local.fake_stripe import connect, control, errors, page
 from deploy.local.fake_stripe.accounts import Account
-from deploy.local.fake_stripe.books import Answer
 from deploy.local.fake_stripe.connection import ConnectionCutError, abort, hang_up_awaited
 from deploy.local.fake_stripe.endpoints import account, disputes, payment_intents, refunds
 from deploy.local.fake_stripe.endpoints.call import Call, Endpoint
@@ -28,7 +27,7 @@ from deploy.local.fake_stripe.errors import StripeError
 from deploy.local.fake_stripe.fake import Fake
 from deploy.local.fake_stripe.faults import Fault, Rule
 from deploy.local.fake_stripe.form import Form, Pairs, fingerprint, pairs_of
-from deploy.local.fake_stripe.idempotency import Ask
+from deploy.local.fake_stripe.idempotency import Ask, Stored
 from deploy.local.fake_stripe.intents import WrongStateError
 from deploy.local.fake_stripe.objects.payments import intent_object
 from deploy.local.fake_stripe.objects.telling import DEFAULT_VERSION
@@ -150,8 +149,7 @@ class Api:
         if stored is not None:
             await _before(asked)
             await _after(asked)
-            body = self._fake.books.body_of(stored)
-            return Reply(stored.status, body, stored.request_id, should_retry=_retry_advice(stored.status))
+            return Reply(stored.status, stored.body, stored.request_id, should_retry=_retry_advice(stored.status))
         try:
             await _before(asked)
             reply = self._execute(asked, endpoint, ask)
@@ -177,7 +175,7 @@ class Api:
             if not error.executed:
                 raise
             reply = _refusal(error)
-        answer = Answer(ask, reply.status, asked.request_id, call.now, reply.body) if ask else None
+        answer = Stored(ask, reply.status, asked.request_id, call.now, reply.body) if ask else None
         self._fake.books.record(asked.account, change, answer, at=call.now, request_id=asked.request_id)
         return reply
 

@@ -1,37 +1,36 @@
-"""What the fake remembers: every account, the clock and the deliveries still owed, in memory and in the journal."""
+"""What the fake remembers: every account, the clock and the deliveries still owed, in the journal and then in the database."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from hashlib import blake2b
-from heapq import heappop, heappush
+from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
 import orjson
 
-from deploy.local.fake_stripe.accounts import Account, Event, Happened, events_of
+from deploy.local.fake_stripe import history
+from deploy.local.fake_stripe.accounts import Account
 from deploy.local.fake_stripe.balance import settled
-from deploy.local.fake_stripe.idempotency import LIFETIME_SECONDS, Ask, Extent, Stored
+from deploy.local.fake_stripe.history import Event, Happened, events_of
+from deploy.local.fake_stripe.idempotency import LIFETIME_SECONDS, Ask, Stored
 from deploy.local.fake_stripe.journal import Journal
 from deploy.local.fake_stripe.records import Change, Settlement, WebhookEndpoint
 from deploy.local.fake_stripe.restoring import change_from, change_record
+from deploy.local.fake_stripe.store import Store
 
-_WORTH_COMPACTING = 10_000
-"""Journal lines below which a start never rewrites the file."""
+_MANY_CHANGES = 2_000
+_SAVE_SECONDS = 5
+"""So long, or so many changes, until the database has what the journal has: a start reads so much."""
 
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An answer to be stored under its key."""
-
-    ask: Ask
-    status: int
-    request_id: str
-    stored_at: int
-    body: bytes
+_KEEP = "INSERT OR REPLACE INTO account VALUES (?, ?, ?)"
+_PLAN = "INSERT INTO due VALUES (?, ?, ?, ?)"
+_OWE = "INSERT OR IGNORE INTO owed VALUES (?, ?, ?)"
+_LET_GO = "DELETE FROM owed WHERE event = ? AND endpoint = ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ class Owed:
     endpoint_id: str
 
 
-@dataclass(order=True, frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Due:
     """Something that time does to an object: a hold lapses, a test card's refund settles, evidence comes too late."""
 
@@ -56,19 +55,22 @@ class Due:
 class Books:
     """All accounts, written to the journal before they are believed."""
 
-    def __init__(self, journal: Journal, now: int) -> None:
-        self._journal = journal
+    def __init__(self, path: Path) -> None:
+        """Go on where the last one ended. Raises JournalError when the file is another's, or damaged."""
+        self._journal = Journal(path)
+        self._store = Store(path.with_name(f"{path.name}.db"))
         self._accounts: dict[str, Account] = {}
         self._names: dict[tuple[str, str], str] = {}
-        self._due: list[Due] = []
         self.owed: dict[tuple[str, str], Owed] = {}
         self.on_owed: Callable[[Owed], None] = lambda _: None
         self.latest_at = 0
         self.ahead_seconds = 0
-        if self._restore_all() > max(_WORTH_COMPACTING, 2 * self._living(now)):
-            journal.rewrite(self._dump(now))
-            self._forget()
-            self._restore_all()
+        self._recall()
+        self._changes = self._saved_at = 0
+        for record, body in self._journal.read():
+            self._restore(record, body)
+            self._changed()
+        self.save()
 
     def account(self, api_key: str, connected: str = "") -> Account:
         """Return the account a key opens; the key itself is never written down."""
@@ -90,11 +92,11 @@ class Books:
 
     def advance(self, seconds: int) -> None:
         """Put the fake's own clock forward for good."""
-        self.ahead_seconds += seconds
+        self._go_ahead(self.ahead_seconds + seconds)
         self._write({"ahead_seconds": self.ahead_seconds})
 
     def record(
-        self, account: Account, change: Change | None, answer: Answer | None, *, at: int, request_id: str | None = None
+        self, account: Account, change: Change | None, answer: Stored | None, *, at: int, request_id: str | None = None
     ) -> None:
         """Make an effect and its stored answer durable, then visible, then due and owed what follows from it."""
         if change is None and answer is None:
@@ -103,21 +105,21 @@ class Books:
         happened = None
         line: dict[str, Any] = _account_record(account)
         if change is not None:
-            key = answer.ask.key if answer else None
-            happened = Happened(f"evt_{token_hex(11)}", at, change, request_id, key)
+            happened = Happened(f"evt_{token_hex(11)}", at, change, request_id, answer.ask.key if answer else None)
             line |= _happened_record(happened)
         if answer is not None:
             line["stored"] = _stored_record(answer)
-        extent = self._journal.append(orjson.dumps(line), answer.body if answer else b"")
+        self._write(line, answer.body if answer else b"")
         if happened is not None:
             for owed in self._apply(account, happened):
                 self.on_owed(owed)
         if answer is not None:
-            account.keys.store(Stored(answer.ask, answer.status, answer.request_id, answer.stored_at, extent))
+            account.keys.store(answer)
 
     def settle_in(self, account: Account, settlement: Settlement | None) -> None:
         """Settle an account in one currency from now on; None: each payment in its own."""
         account.settlement = settlement
+        self._keep(account)
         self._write(_account_record(account) | {"settlement": settlement})
 
     def settle(self, owed: Owed) -> None:
@@ -131,9 +133,9 @@ class Books:
 
     def told(self, account: Account) -> Iterator[WebhookEndpoint]:
         """Yield the endpoints that are told of an account: its own, and its platform's for connected accounts."""
-        yield from (endpoint for endpoint in account.endpoints if not endpoint.connect)
+        yield from (endpoint for endpoint in account.told() if not endpoint.connect)
         platform = self._accounts.get(account.platform)
-        yield from (endpoint for endpoint in platform.endpoints if endpoint.connect) if platform else ()
+        yield from (endpoint for endpoint in platform.told() if endpoint.connect) if platform else ()
 
     def endpoint_of(self, owed: Owed) -> WebhookEndpoint | None:
         """Return the endpoint that is to be told, unless it is gone."""
@@ -141,33 +143,62 @@ class Books:
 
     def due_at(self) -> int | None:
         """Return when time does something next."""
-        return self._due[0].at if self._due else None
+        return min((at for (at,) in self._store.read("SELECT at FROM due ORDER BY at LIMIT 1")), default=None)
 
     def take_due(self, now: int) -> Iterator[Due]:
         """Yield what is due, each once."""
-        while self._due and self._due[0].at <= now:
-            yield heappop(self._due)
+        if any(row[0] <= now for row in self._store.gathered(_PLAN).values()):
+            self._store.flush()
+        while found := self._store.first("SELECT rowid, at, account, kind, object FROM due WHERE at <= ? ORDER BY at", now):
+            self._store.delete("DELETE FROM due WHERE rowid = ?", found[0])
+            yield Due(*found[1:])
 
-    def body_of(self, stored: Stored) -> bytes:
-        """Return the body of a stored answer, as it was sent."""
-        return self._journal.body(stored.extent)
+    def tidy(self, now: int) -> None:
+        """Have the database take what the journal has, now and then, and forget what is over: keys and events a day old."""
+        before = now - LIFETIME_SECONDS
+        with suppress(OSError):  # it did not fit, and is tried again
+            if self._store.first("SELECT 1 FROM stored WHERE stored_at <= ?", before):
+                self._store.delete("DELETE FROM stored WHERE stored_at <= ?", before)
+            history.forget_old(self._store, before)
+            if self._changes >= _MANY_CHANGES or now >= self._saved_at + _SAVE_SECONDS:
+                self._saved_at = now
+                self.save()
+
+    def save(self) -> None:
+        """Have the database take all that the journal has, which ends there. Raises OSError when it does not fit."""
+        self._store.flush()
+        if not self._journal.is_empty:
+            self._journal.clear()
+        self._changes = 0
 
     def clear(self) -> None:
         """Forget every account, on disk too."""
+        self._store.clear()
         self._journal.clear()
-        self._forget()
+        self._accounts.clear()
+        self.owed.clear()
+        self.ahead_seconds = 0
 
     def close(self) -> None:
-        """Release the journal."""
+        """Let another process have the files."""
+        with suppress(OSError):  # the journal has it
+            self.save()
+        self._store.close()
         self._journal.close()
 
     def _open(self, name: str, platform: str = "") -> Account:
         account = self._accounts.get(name)
         if account is None:
-            account = self._accounts[name] = Account(name)
-        if platform:
+            account = self._accounts[name] = Account(self._store, name)
+            self._keep(account)
+        if platform and account.platform != platform:
             account.platform = platform
+            self._keep(account)
         return account
+
+    def _keep(self, account: Account) -> None:
+        settlement = None if account.settlement is None else orjson.dumps(account.settlement)
+        self._store.write(_KEEP, account.name, account.name, account.platform, settlement)
 
     def _apply(self, account: Account, happened: Happened) -> list[Owed]:
         change = happened.change
@@ -175,19 +206,7 @@ class Books:
         self._schedule(account, change)
         if not change.events:
             return []
-        account.history.append(happened)
-        return self._owe(account, happened) if len(account.endpoints) or account.platform else []
-
-    def _schedule(self, account: Account, change: Change) -> None:
-        charge, refund = change.charge, change.refund
-        if charge is not None and charge.capture_before is not None and not charge.capture_count:
-            heappush(self._due, Due(charge.capture_before, account.name, "hold", charge.id))
-        if refund is not None and refund.settles_at is not None:
-            heappush(self._due, Due(refund.settles_at, account.name, "refund", refund.id))
-        for dispute in change.disputes:
-            heappush(self._due, Due(dispute.due_by, account.name, "dispute", dispute.id))
-
-    def _owe(self, account: Account, happened: Happened) -> list[Owed]:
+        history.write(self._store, account.name, happened)
         return [
             self._add(account, event, endpoint.id)
             for endpoint in self.told(account)
@@ -196,110 +215,101 @@ class Books:
             if any(fnmatchcase(event.type, wanted) for wanted in endpoint.enabled_events)
         ]
 
+    def _schedule(self, account: Account, change: Change) -> None:
+        charge, refund = change.charge, change.refund
+        if charge is not None and charge.capture_before is not None and not charge.capture_count:
+            self._plan(charge.capture_before, account, "hold", charge.id)
+        if refund is not None and refund.settles_at is not None:
+            self._plan(refund.settles_at, account, "refund", refund.id)
+        for dispute in change.disputes:
+            self._plan(dispute.due_by, account, "dispute", dispute.id)
+
+    def _plan(self, at: int, account: Account, kind: str, object_id: str) -> None:
+        self._store.write(_PLAN, (at, object_id), at, account.name, kind, object_id)
+
     def _add(self, account: Account, event: Event, endpoint_id: str) -> Owed:
-        if (event.id, endpoint_id) not in self.owed:
+        key = event.id, endpoint_id
+        if key not in self.owed:
             account.owed_count[event.id] += 1
-        owed = self.owed[event.id, endpoint_id] = Owed(account, event, endpoint_id)
+            self._store.write(_OWE, key, *key, account.name)
+            self._store.withdraw(_LET_GO, key)
+        owed = self.owed[key] = Owed(account, event, endpoint_id)
         return owed
 
     def _let_go(self, event_id: str, endpoint_id: str) -> bool:
-        owed = self.owed.pop((event_id, endpoint_id), None)
+        key = event_id, endpoint_id
+        owed = self.owed.pop(key, None)
         if owed is None:
             return False
+        if not self._store.withdraw(_OWE, key):
+            self._store.write(_LET_GO, key, *key)
         owed.account.owed_count[event_id] -= 1
         if not owed.account.owed_count[event_id]:
             del owed.account.owed_count[event_id]
         return True
 
-    def _write(self, line: dict[str, Any]) -> None:
-        self._journal.append(orjson.dumps(line), b"")
+    def _go_ahead(self, seconds: int) -> None:
+        self.ahead_seconds = seconds
+        self._store.write("INSERT OR REPLACE INTO meta VALUES ('ahead_seconds', ?)", "ahead_seconds", seconds)
 
-    def _forget(self) -> None:
-        self._accounts.clear()
-        self._due.clear()
-        self.owed.clear()
-        self.ahead_seconds = 0
+    def _write(self, line: dict[str, Any], body: bytes = b"") -> None:
+        self._journal.append(orjson.dumps(line), body)
+        self._changes += 1
 
-    def _restore_all(self) -> int:
-        lines = 0
-        for record, extent in self._journal.read():
-            self._restore(record, extent)
-            lines += 1
-        return lines
+    def _changed(self) -> None:
+        """A line of the journal was read: what is many goes into the database before the next is."""
+        self._changes += 1
+        if self._changes % _MANY_CHANGES == 0:
+            self._store.flush()
 
-    def _restore(self, record: Mapping[str, Any], extent: Extent) -> None:
+    def _recall(self) -> None:
+        """Know again what the database has: accounts, the clock, and who is still to be told of what."""
+        store = self._store
+        for name, platform, settlement in list(store.read("SELECT name, platform, settlement FROM account")):
+            account = self._accounts[name] = Account(store, name)
+            account.platform = platform
+            account.settlement = None if settlement is None else Settlement(**orjson.loads(settlement))
+        ahead = store.first("SELECT value FROM meta WHERE name = 'ahead_seconds'")
+        self.ahead_seconds = ahead[0] if ahead else 0
+        for table, moment in (("happened", "at"), ("thing", "created")):
+            last = store.first(f"SELECT {moment} FROM {table} ORDER BY seq DESC LIMIT 1")  # noqa: S608 - names of our own
+            self.latest_at = max(self.latest_at, last[0] if last else 0)
+        for event_id, endpoint_id, name in list(store.read("SELECT event, endpoint, account FROM owed")):
+            account = self._accounts[name]
+            event = account.events.find(event_id)
+            if event is not None:
+                account.owed_count[event_id] += 1
+                self.owed[event_id, endpoint_id] = Owed(account, event, endpoint_id)
+
+    def _restore(self, record: Mapping[str, Any], body: bytes) -> None:
+        """Take over what a line of the journal says; said twice, it is the same."""
         if "settled" in record:
             self._let_go(*record["settled"])
         elif "ahead_seconds" in record:
-            self.ahead_seconds = record["ahead_seconds"]
+            self._go_ahead(record["ahead_seconds"])
         elif "settlement" in record:
             account = self._open(record["account"], record.get("platform", ""))
             account.settlement = None if record["settlement"] is None else Settlement(**record["settlement"])
+            self._keep(account)
         else:
-            self._restore_account(self._open(record["account"], record.get("platform", "")), record, extent)
+            self._restore_account(self._open(record["account"], record.get("platform", "")), record, body)
 
-    def _restore_account(self, account: Account, record: Mapping[str, Any], extent: Extent) -> None:
+    def _restore_account(self, account: Account, record: Mapping[str, Any], body: bytes) -> None:
         change = change_from(record)
         at = record.get("at", change.intent.created if change.intent else 0)
         self.latest_at = max(self.latest_at, at)
         happened = Happened(record.get("event", ""), at, change, record.get("request_id"), record.get("key"))
         if "past" not in record:
             self._apply(account, happened)
-        else:  # told for its events alone; the objects as they are now stand in lines of their own
-            account.history.append(happened)
-            for event, endpoint in record["past"]:
-                self._restore_owed(account, happened, event, endpoint)
+        else:  # of an earlier release: told for its events alone; the objects as they are now stand in lines of their own
+            history.write(self._store, account.name, happened)
+            for event_id, endpoint_id in record["past"]:
+                for event in events_of(happened):
+                    if event.id == event_id:
+                        self._add(account, event, endpoint_id)
         if (stored := record.get("stored")) is not None:
             ask = Ask(stored["key"], stored["path"], stored["fingerprint"])
-            account.keys.store(Stored(ask, stored["status"], stored["request_id"], stored["stored_at"], extent))
-
-    def _restore_owed(self, account: Account, happened: Happened, event_id: str, endpoint_id: str) -> None:
-        for event in events_of(happened):
-            if event.id == event_id:
-                self._add(account, event, endpoint_id)
-
-    def _living(self, now: int) -> int:
-        return sum(
-            len(account.intents) + len(account.charges) + len(account.keys.living(now)) + len(self._kept(account, now))
-            for account in self._accounts.values()
-        )
-
-    def _kept(self, account: Account, now: int) -> list[Happened]:
-        """Return what a rewrite keeps of the past: a day of it, and whatever somebody is still owed."""
-        owed = {event_id[:-2] for event_id, _ in self.owed}
-        since = now + self.ahead_seconds - LIFETIME_SECONDS
-        return [happened for happened in account.history if happened.at > since or happened.id in owed]
-
-    def _dump(self, now: int) -> Iterator[tuple[bytes, bytes]]:
-        if self.ahead_seconds:
-            yield orjson.dumps({"ahead_seconds": self.ahead_seconds}), b""
-        for account in self._accounts.values():
-            for record in self._records(account, now):
-                yield orjson.dumps(_account_record(account) | record), b""
-            for stored in account.keys.living(now + self.ahead_seconds):
-                yield orjson.dumps(_account_record(account) | {"stored": _stored_record(stored)}), self.body_of(stored)
-
-    def _records(self, account: Account, now: int) -> Iterator[dict[str, Any]]:
-        """Return an account's objects as they are, its endpoints after all that they were not told of."""
-        if account.settlement is not None:
-            yield {"settlement": account.settlement}
-        for intent in account.intents:
-            yield {"intent": intent, "at": intent.created}
-        for charge in account.charges:
-            yield {"charge": charge, "at": charge.created}
-        for refund in account.refunds:
-            yield {"refund": refund, "at": refund.created}
-        for dispute in account.disputes:
-            yield {"disputes": [dispute], "at": dispute.created}
-        for transaction in account.transactions:
-            yield {"transactions": [transaction], "at": transaction.created}
-        for endpoint in account.endpoints:
-            yield {"endpoint": endpoint, "at": endpoint.created}
-        owed: dict[str, list[tuple[str, str]]] = {}
-        for event_id, endpoint_id in self.owed:
-            owed.setdefault(event_id[:-2], []).append((event_id, endpoint_id))
-        for happened in self._kept(account, now):
-            yield _happened_record(happened) | {"past": owed.get(happened.id, [])}
+            account.keys.store(Stored(ask, stored["status"], stored["request_id"], stored["stored_at"], body))
 
 
 def _account_record(account: Account) -> dict[str, Any]:
@@ -316,7 +326,7 @@ def _happened_record(happened: Happened) -> dict[str, Any]:
     return record
 
 
-def _stored_record(stored: Stored | Answer) -> dict[str, Any]:
+def _stored_record(stored: Stored) -> dict[str, Any]:
     return {
         "key": stored.ask.key,
         "path": stored.ask.path,

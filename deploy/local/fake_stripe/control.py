@@ -188,7 +188,7 @@ class Control:
     def resend(self, request: Request, _: Asked) -> object:
         """Send an event again to every endpoint that wants its type, as a person at the dashboard can."""
         for account in self._fake.books.accounts():
-            if (event := account.events().find(request.path_params["id"])) is not None:
+            if (event := account.events.find(request.path_params["id"])) is not None:
                 for endpoint in self._fake.books.told(account):
                     self._fake.books.owe(account, event, endpoint)
                 return self._fake.sender.view()

@@ -6,21 +6,15 @@ with one in flight, leaves nothing behind. A key lives 24 hours from its first u
 
 from __future__ import annotations
 
-from collections import deque
+import zlib
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from deploy.local.fake_stripe.errors import StripeError, invalid, key_in_use
+from deploy.local.fake_stripe.store import Store
 
 LIFETIME_SECONDS = 24 * 3600
 MAX_KEY_LENGTH = 255
-
-
-class Extent(NamedTuple):
-    """Where in the journal a body lies, in bytes."""
-
-    offset: int
-    length: int
+_STORE = "INSERT OR REPLACE INTO stored VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,35 +28,30 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The first answer under a key; its body lies in the journal, since few are ever asked for again."""
+    """The first answer under a key."""
 
     ask: Ask
     status: int
     request_id: str
     stored_at: int
-    extent: Extent
+    body: bytes
 
 
 class Keys:
     """The keys of one account."""
 
-    def __init__(self) -> None:
-        self._stored: dict[str, Stored] = {}
-        self._by_age: deque[tuple[int, str]] = deque()
+    def __init__(self, store: Store, account: str) -> None:
+        self._store, self._account = store, account
         self._in_flight: set[str] = set()
-
-    def __len__(self) -> int:
-        return len(self._stored)
 
     def begin(self, ask: Ask, now: int) -> Stored | None:
         """Return the stored answer, or None and mark the key as in flight; the caller must then `end` it."""
-        self._expire(now)
         if len(ask.key) > MAX_KEY_LENGTH:
             message = f"Idempotency keys can be at most {MAX_KEY_LENGTH} characters long."
             raise invalid(message, param="idempotency_key")
         if ask.key in self._in_flight:
             raise key_in_use(ask.key)
-        stored = self._stored.get(ask.key)
+        stored = self._find(ask.key, now)
         if stored is None:
             self._in_flight.add(ask.key)
         elif stored.ask != ask:
@@ -75,18 +64,18 @@ class Keys:
 
     def store(self, stored: Stored) -> None:
         """Keep the first answer under its key."""
-        self._stored[stored.ask.key] = stored
-        self._by_age.append((stored.stored_at, stored.ask.key))
+        ask, body = stored.ask, zlib.compress(stored.body, 1)
+        row = (self._account, ask.key, ask.path, ask.fingerprint, stored.status, stored.request_id, stored.stored_at, body)
+        self._store.write(_STORE, (self._account, ask.key), *row)
 
-    def living(self, now: int) -> list[Stored]:
-        """Return the answers that have not expired, oldest first."""
-        self._expire(now)
-        return list(self._stored.values())
-
-    def _expire(self, now: int) -> None:
-        while self._by_age and self._by_age[0][0] <= now - LIFETIME_SECONDS:
-            _, key = self._by_age.popleft()
-            self._stored.pop(key, None)
+    def _find(self, key: str, now: int) -> Stored | None:
+        row = self._store.gathered(_STORE).get((self._account, key)) or self._store.first(
+            "SELECT * FROM stored WHERE account = ? AND key = ?", self._account, key
+        )
+        if row is None or row[6] <= now - LIFETIME_SECONDS:
+            return None
+        _, _, path, fingerprint, status, request_id, stored_at, body = row
+        return Stored(Ask(key, path, fingerprint), status, request_id, stored_at, zlib.decompress(body))
 
 
 def _reused(ask: Ask, first: Ask) -> StripeError:

@@ -1,15 +1,18 @@
-"""An append-only order of ids that pages in Stripe's way, newest first, at the cost of the page alone."""
+"""The order of objects, which pages in Stripe's way, newest first, at the cost of the page alone."""
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Protocol
 
 from deploy.local.fake_stripe.errors import invalid, missing_object
 from deploy.local.fake_stripe.form import Form
+from deploy.local.fake_stripe.store import Store
 
 _PAGE_LIMIT = 100
+_EVER = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,42 +34,73 @@ class Window:
     until: int | None = None
 
 
-class Listing:
-    """Ids in the order they were made; their times never fall, so a time range is two binary searches."""
-
-    def __init__(self) -> None:
-        self._ids: list[str] = []
-        self._created: list[int] = []
-        self._position: dict[str, int] = {}
+class Listed(Protocol):
+    """Something that is listed."""
 
     def __contains__(self, object_id: object) -> bool:
-        return object_id in self._position
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._ids)
-
-    def add(self, object_id: str, created: int) -> None:
-        """Append an id unless it is known."""
-        if object_id not in self._position:
-            self._position[object_id] = len(self._ids)
-            self._ids.append(object_id)
-            self._created.append(created)
+        """Whether a page may begin behind it."""
 
     def page(self, window: Window) -> Page:
         """Cut one page out; the cursors must be in the listing."""
-        low = 0 if window.since is None else bisect_left(self._created, window.since)
-        high = len(self._ids) if window.until is None else bisect_right(self._created, window.until)
-        if window.ending_before is not None:
-            low = max(low, self._position[window.ending_before] + 1)
-            end = min(low + window.limit, high)
-            return Page(self._ids[low:end][::-1], has_more=end < high)
-        if window.starting_after is not None:
-            high = min(high, self._position[window.starting_after])
-        start = max(low, high - window.limit)
-        return Page(self._ids[start : max(start, high)][::-1], has_more=start > low)
 
 
-def read_window(form: Form, listing: Listing, kind: str) -> Window:
+def page_of_ids(ids: Iterator[str], window: Window) -> Page:
+    """Take a page from ids in the direction of travel, which begin behind the cursor."""
+    found = list(islice(ids, window.limit + 1))
+    page, has_more = found[: window.limit], len(found) > window.limit
+    return Page(page[::-1] if window.ending_before is not None else page, has_more)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Objects of one kind in one account, all or those for which a condition holds; their times never fall."""
+
+    store: Store
+    account: str
+    kind: str
+    condition: str = ""
+    values: tuple[Any, ...] = ()
+    fits: Callable[[bytes], bool] | None = None
+    """Which of them, at the cost of looking at each."""
+
+    def __contains__(self, object_id: object) -> bool:
+        """Whether a page may begin behind it."""
+        return self._place(object_id) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        """The ids of all, oldest first."""
+        return self._ids("1", (), "")
+
+    def page(self, window: Window) -> Page:
+        """Cut one page out; the cursors must be in the listing."""
+        since, until = window.since or 0, _EVER if window.until is None else window.until
+        back = window.ending_before is not None
+        cursor = window.ending_before if back else window.starting_after
+        within = "created BETWEEN ? AND ?"
+        behind: tuple[int, ...] = ()
+        if cursor is not None and (behind := self._place(cursor) or ()):
+            within += f" AND (created, seq) {'>' if back else '<'} (?, ?)"
+            # Said twice, since SQLite goes through its index by the first of two bounds.
+            since, until = (max(since, behind[0]), until) if back else (since, min(until, behind[0]))
+        return page_of_ids(self._ids(within, (since, until, *behind), "" if back else "DESC"), window)
+
+    def _ids(self, within: str, values: Any, direction: str) -> Iterator[str]:
+        statement = (
+            f"SELECT id{', body' if self.fits else ''} FROM thing WHERE account = ? AND kind = ? {self.condition} AND {within} "  # noqa: S608
+            f"ORDER BY created {direction}, seq {direction}"
+        )
+        for row in self.store.read(statement, self.account, self.kind, *self.values, *values):
+            if self.fits is None or self.fits(row[1]):
+                yield row[0]
+
+    def _place(self, object_id: object) -> tuple[int, int] | None:
+        statement = f"SELECT created, seq, body FROM thing WHERE id = ? AND account = ? AND kind = ? {self.condition}"  # noqa: S608
+        self.store.flush()
+        row = self.store.first(statement, object_id, self.account, self.kind, *self.values)
+        return None if row is None or (self.fits and not self.fits(row[2])) else (row[0], row[1])
+
+
+def read_window(form: Form, listing: Listed, kind: str) -> Window:
     """Read a list request's `limit`, cursors and `created`; `kind` names the object in a refusal."""
     after, before = form.text("starting_after"), form.text("ending_before")
     if after and before:

@@ -18,7 +18,9 @@ _POLL_SECONDS = 0.2
 async def run(books: Books, clock: Callable[[], float] = time.time) -> None:
     """Let time pass for ever."""
     while True:
-        pass_time(books, books.moment(clock()))
+        now = books.moment(clock())
+        pass_time(books, now)
+        books.tidy(now)
         await asyncio.sleep(_POLL_SECONDS)
 
 

@@ -1,4 +1,4 @@
-"""Changes as journal records, and back: only what a change touched is written."""
+"""Objects and changes as JSON, and back: only what a change touched is written of it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Record = Mapping[str, Any]
 
 
 def change_record(change: Change) -> dict[str, Any]:
-    """Return what a journal line says of a change."""
+    """Return what is written of a change."""
     record: dict[str, Any] = {"events": change.events}
     if change.intent is not None:
         record["intent"] = change.intent
@@ -43,20 +43,21 @@ def change_record(change: Change) -> dict[str, Any]:
 
 def change_from(record: Record) -> Change:
     """Read a change back."""
+    intent, charge, refund = (record.get(name) for name in ("intent", "charge", "refund"))
+    endpoint = record.get("endpoint")
     return Change(
-        intent=_intent(record.get("intent")),
-        charge=_charge(record.get("charge")),
-        refund=_refund(record.get("refund")),
-        disputes=tuple(_dispute(dispute) for dispute in record.get("disputes", ())),
-        transactions=tuple(Transaction(**transaction) for transaction in record.get("transactions", ())),
-        endpoint=_endpoint(record.get("endpoint")),
+        intent=intent and read_intent(intent),
+        charge=charge and read_charge(charge),
+        refund=refund and read_refund(refund),
+        disputes=tuple(read_dispute(dispute) for dispute in record.get("disputes", ())),
+        transactions=tuple(read_transaction(transaction) for transaction in record.get("transactions", ())),
+        endpoint=endpoint and read_endpoint(endpoint),
         events=tuple(record.get("events", ())),
     )
 
 
-def _intent(record: Record | None) -> Intent | None:
-    if record is None:
-        return None
+def read_intent(record: Record) -> Intent:
+    """Read an intent back."""
     challenge = record.get("challenge")
     read = {
         "status": Status(record["status"]),
@@ -66,27 +67,32 @@ def _intent(record: Record | None) -> Intent | None:
     return Intent(**{**record, **read})
 
 
-def _charge(record: Record | None) -> Charge | None:
-    if record is None:
-        return None
+def read_charge(record: Record) -> Charge:
+    """Read a charge back."""
     known = dict(record)
     for gone in ("released", "amount_released"):  # of journals from when a release counted as a refund
         known.pop(gone, None)
     return Charge(**{**known, "decline": _decline(record["decline"])})
 
 
-def _refund(record: Record | None) -> Refund | None:
-    return None if record is None else Refund(**{**record, "status": RefundStatus(record["status"])})
+def read_refund(record: Record) -> Refund:
+    """Read a refund back."""
+    return Refund(**{**record, "status": RefundStatus(record["status"])})
 
 
-def _dispute(record: Record) -> Dispute:
+def read_transaction(record: Record) -> Transaction:
+    """Read a movement of money back."""
+    return Transaction(**record)
+
+
+def read_dispute(record: Record) -> Dispute:
+    """Read a dispute back."""
     read = {"status": DisputeStatus(record["status"]), "transactions": tuple(record["transactions"])}
     return Dispute(**{**record, **read})
 
 
-def _endpoint(record: Record | None) -> WebhookEndpoint | None:
-    if record is None:
-        return None
+def read_endpoint(record: Record) -> WebhookEndpoint:
+    """Read a webhook endpoint back."""
     read = {name: tuple(record[name]) for name in ("secrets", "enabled_events")}
     return WebhookEndpoint(**{**record, **read})
 

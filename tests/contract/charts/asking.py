@@ -61,7 +61,8 @@ MOST: Final[Manifest] = LEAST | yaml.safe_load(
       serviceType: LoadBalancer
       image: {digest: "sha256:0000000000000000000000000000000000000000000000000000000000000000"}
       route: {enabled: true, hostnames: [shop.example.com], gatewayClassName: any, tlsSecret: outer}
-    monitoring: {monitors: true, rules: true, labels: {release: a}, prometheusAddress: "http://p:9090", traces: "http://c:4318"}
+    monitoring:
+      {monitors: true, rules: true, runbooks: "https://ops/", labels: {release: a}, prometheusAddress: "http://p:9090", traces: "http://c:4318"}
     externalSecrets: {enabled: true, storeName: vault}
     scheduling: {nodeSelector: {a: b}, tolerations: [{operator: Exists}], priorityClassName: high, podAnnotations: {a: b}}
     network: {listen: "::", postgres: {peers: [{ipBlock: {cidr: 192.0.2.0/24}}]}}

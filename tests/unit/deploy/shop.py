@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid5
 
-from deploy.cli.invariants.facts import Account, Charge, Facts, Level, Published
+from deploy.cli.invariants.facts import Account, Books, Charge, Level
+from deploy.cli.invariants.store import COMMON, Store
 from libs.common.contracts import Event
 from libs.common.contracts.checkout import (
     CheckoutFailed,
@@ -43,6 +44,8 @@ class Shop:
     level: Level = FULL
     captured_minor: int = 0
     refunded_minor: int = 0
+    stores: list[Store] = field(default_factory=list)
+    """To be closed."""
 
     def say(self, event: Event, at: datetime = LONG_AGO, sequence: int = 1) -> None:
         self.events.append((event, at, sequence))
@@ -154,17 +157,21 @@ class Shop:
         self.charges = [each for each in self.charges if each.checkout_id != id_of(name)]
         self.put_back(quantity)
 
-    def facts(self) -> Facts:
-        published = Published()
+    def books(self, page: int = 3) -> Books:
+        """As the checker has them, who judges so many purchases at once."""
+        store, tenant = Store(), id_of("shop")
+        self.stores.append(store)
         for event, at, sequence in self.events:
-            published.take(event, at, sequence)
+            store.take(event, tenant, at, sequence)
+        for charge in self.charges:
+            store.list_charge(COMMON, tenant, charge, None)
+            store.list_refund(f"re_{charge.id}", charge.id, charge.refunded_minor, "succeeded")
         sides = [("provider_balance", self.captured_minor, self.refunded_minor), ("sales", 0, self.captured_minor)]
         accounts = [*sides, ("refunds", self.refunded_minor, 0)]
-        return Facts(
+        return Books(
             tenant="shop",
             at=NOW,
-            published=published,
-            charges=self.charges,
+            noted=store.of(tenant, page=page),
             provider_net_minor={"GBP": self.captured_minor - self.refunded_minor},
             stock={SKU: self.level},
             accounts=[Account(code=code, currency="GBP", debited_minor=d, credited_minor=c) for code, d, c in accounts],

@@ -31,16 +31,16 @@ def _known() -> dict[UUID, Known]:
 
 
 def _found(shop: Shop, known: Mapping[UUID, Known], unknown: frozenset[UUID] = frozenset()) -> list[tuple[str, str]]:
-    return [(gap.kind, gap.subject) for gap in gaps(shop.facts(), known, unknown)]
+    return [(gap.kind, gap.subject) for gap in gaps(shop.books().together(), known, unknown)]
 
 
 def test_where_nothing_is_missing_nothing_is_said() -> None:
     assert _found(_shop(), _known()) == []
-    assert unexplained(_shop().facts()) == {}
+    assert unexplained(_shop().books().together()) == {}
 
 
 def test_an_order_that_is_not_there_any_more_is_told_with_its_money_and_what_became_of_it() -> None:
-    found = gaps(_shop().facts(), {}, ())
+    found = gaps(_shop().books().together(), {}, ())
     assert {(gap.kind, gap.subject) for gap in found} == {("order-lost", str(order_id)) for order_id in _known()}
     details = {gap.subject: gap.detail for gap in found}
     assert "number 1 of" in details[str(_order("kept"))]
@@ -65,7 +65,7 @@ def test_a_number_that_was_given_again_is_told_with_both() -> None:
     del known[_order("kept")]
     known[_order("again")] = Known(is_canceled=False)
     assert sorted(_found(shop, known)) == [("number-twice", "1"), ("order-lost", str(_order("kept")))]
-    [twice] = [gap for gap in gaps(shop.facts(), known, ()) if gap.kind == "number-twice"]
+    [twice] = [gap for gap in gaps(shop.books().together(), known, ()) if gap.kind == "number-twice"]
     assert f"{_order('kept')} (lost)" in twice.detail
     assert f"{_order('again')} (here)" in twice.detail
 
@@ -74,7 +74,7 @@ def test_money_for_a_checkout_that_is_not_known_is_told_and_that_for_one_under_w
     shop = _shop()
     for name in ("forgotten", "under-way"):
         shop.charges.append(shop.charge(name, 0, "requires_capture"))
-    assert {*unexplained(shop.facts())} == {id_of("forgotten"), id_of("under-way")}
+    assert {*unexplained(shop.books().together())} == {id_of("forgotten"), id_of("under-way")}
     assert _found(shop, _known(), frozenset({id_of("forgotten")})) == [("money-lost", "pi_forgotten")]
 
 

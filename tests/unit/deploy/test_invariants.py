@@ -1,14 +1,16 @@
 """The invariants, decided from facts alone: whichever source is corrupted, exactly that is found and nothing else."""
 
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
+from itertools import count
 from typing import Any
 
 import pytest
 
-from deploy.cli.invariants.check import Limits, check, totals
-from deploy.cli.invariants.facts import Account, Facts
+from deploy.cli.invariants.check import Limits, judge
+from deploy.cli.invariants.facts import Account, Books
 from deploy.cli.invariants.run import Patience
 from deploy.cli.invariants.violation import Violation
 from libs.common.contracts.cart import CartFrozen
@@ -29,7 +31,7 @@ from tests.unit.deploy.shop import COUNTED, DELIVERED, LONG_AGO, NOW, SKU, UNIT,
 
 
 @pytest.fixture
-def shop() -> Shop:
+def shop() -> Iterator[Shop]:
     """Sold, failed, refunded with and without the goods, canceled, shipped and returned, under way, and still to be paid."""
     shop = Shop()
     counted = LONG_AGO - timedelta(days=1)
@@ -56,16 +58,19 @@ def shop() -> Shop:
     shop.check_out("unshipped", 1, LONG_AGO, "on-shipment")
     shop.confirm("unshipped", 7, 1)
     shop.charges.append(shop.charge("unshipped", 0, "requires_capture"))
-    return shop
+    yield shop
+    for store in shop.stores:
+        store.close()
 
 
-def _found(facts: Facts, limits: Limits | None = None) -> list[tuple[str, str]]:
-    return [(each.invariant, each.subject) for each in check(facts, limits or Limits())]
+def _found(books: Books, limits: Limits | None = None) -> list[tuple[str, str]]:
+    return [(each.invariant, each.subject) for each in judge(books, limits or Limits()).violations]
 
 
 def test_nothing_is_wrong_with_a_shop_in_which_everything_happens(shop: Shop) -> None:
-    assert check(shop.facts(), Limits()) == []
-    sums = totals(shop.facts())["GBP"]
+    judgment = judge(shop.books(), Limits())
+    assert judgment.violations == []
+    sums = judgment.totals["GBP"]
     assert sums == {"captured_minor": 4 * 500, "refunded_minor": 750, "orders_minor": 4 * 500 + 2 * 250, "orders": 6}
 
 
@@ -83,12 +88,12 @@ def test_goods_of_a_refund_that_failed_are_not_missed_when_the_next_one_puts_non
             shop.say(OrderRefundFailed(refund_id=refund, refunded_minor=0, lines=(line,), code="lost", **about))
     if is_shelved:
         shop.put_back(1)
-    assert _found(shop.facts()) == ([] if is_shelved else [("stock-leak", SKU)])
+    assert _found(shop.books()) == ([] if is_shelved else [("stock-leak", SKU)])
 
 
 def test_events_that_come_twice_or_in_any_order_say_the_same(shop: Shop) -> None:
     shop.events = [*reversed(shop.events), *shop.events]
-    assert check(shop.facts(), Limits()) == []
+    assert _found(shop.books()) == []
 
 
 def _lost_capture(shop: Shop) -> tuple[str, str]:
@@ -224,7 +229,8 @@ CORRUPTIONS: list[Callable[[Shop], tuple[str, str]]] = [
 @pytest.mark.parametrize("corrupt", CORRUPTIONS, ids=lambda corrupt: corrupt.__name__.strip("_"))
 def test_each_corrupted_source_gives_exactly_its_violation(shop: Shop, corrupt: Callable[[Shop], tuple[str, str]]) -> None:
     expected = corrupt(shop)
-    assert _found(shop.facts()) == [expected]
+    for page in (1, 3, 1_000):
+        assert _found(shop.books(page)) == [expected], f"{page} purchases at once"
 
 
 def test_a_second_order_of_one_checkout_is_found(shop: Shop) -> None:
@@ -232,12 +238,12 @@ def test_a_second_order_of_one_checkout_is_found(shop: Shop) -> None:
     assert isinstance(first[0], OrderConfirmed)
     shop.say(replace(first[0], order_id=id_of("again"), number=8))
     shop.level = replace(shop.level, sold=shop.level.sold + 2, on_hand=shop.level.on_hand - 2)
-    assert _found(shop.facts()) == [("second-order", str(id_of("bought")))]
+    assert _found(shop.books()) == [("second-order", str(id_of("bought")))]
     shop.charges = [each for each in shop.charges if each.id != "pi_bought"]
-    found = _found(shop.facts())
+    found = _found(shop.books())
     assert ("capture-lost", str(id_of("bought/order"))) in found
     shop.events.reverse()
-    assert _found(shop.facts()) == found, "whichever of them is read first"
+    assert _found(shop.books()) == found, "whichever of them is read first"
 
 
 def test_an_order_whose_money_went_back_unasked_is_found_and_one_that_was_called_off_is_not(shop: Shop) -> None:
@@ -245,59 +251,80 @@ def test_an_order_whose_money_went_back_unasked_is_found_and_one_that_was_called
     about["checkout_id"] = id_of("bought")
     given: dict[str, Any] = {"refund_id": id_of("unasked"), "amount_minor": 500, "currency": "GBP", "refunded_minor": 500}
     shop.say(RefundSucceeded(cause="no-order", **given, **about))
-    assert ("refund-unasked", str(id_of("bought/order"))) in _found(shop.facts())
+    assert ("refund-unasked", str(id_of("bought/order"))) in _found(shop.books())
     shop.say(RefundSucceeded(**given, **about))
-    assert ("refund-unasked", str(id_of("bought/order"))) not in _found(shop.facts())
+    assert ("refund-unasked", str(id_of("bought/order"))) not in _found(shop.books())
 
 
 @pytest.mark.parametrize("code", ["sales", "provider_balance", "refunds"])
 def test_an_account_that_has_lost_something_unbalances_the_ledger(shop: Shop, code: str) -> None:
-    facts = shop.facts()
-    broken = [replace(each, credited_minor=each.credited_minor + 1) if each.code == code else each for each in facts.accounts]
-    assert _found(replace(facts, accounts=broken)) == [("ledger-unbalanced", "GBP")]
+    books = shop.books()
+    broken = [replace(each, credited_minor=each.credited_minor + 1) if each.code == code else each for each in books.accounts]
+    assert _found(replace(books, accounts=broken)) == [("ledger-unbalanced", "GBP")]
 
 
 def test_a_balanced_ledger_that_the_provider_contradicts_is_found(shop: Shop) -> None:
-    facts = shop.facts()
-    assert _found(replace(facts, provider_net_minor={"GBP": 1})) == [("ledger-differs", "GBP")]
-    assert _found(replace(facts, accounts=[])) == [("ledger-differs", "GBP")]
+    books = shop.books()
+    assert _found(replace(books, provider_net_minor={"GBP": 1})) == [("ledger-differs", "GBP")]
+    assert _found(replace(books, accounts=[])) == [("ledger-differs", "GBP")]
     fees = [
         Account(code="provider_fees", currency="GBP", debited_minor=30, credited_minor=0),
         *(
             replace(each, credited_minor=each.credited_minor + (30 if each.code == "provider_balance" else 0))
-            for each in facts.accounts
+            for each in books.accounts
         ),
     ]
-    assert _found(replace(facts, accounts=fees)) == [], "what the provider keeps for itself is booked when it tells"
+    assert _found(replace(books, accounts=fees)) == [], "what the provider keeps for itself is booked when it tells"
 
 
 def test_what_is_on_its_way_is_wrong_only_beyond_its_limit(shop: Shop) -> None:
     strict = Limits(checkout=-1, capture=-1, unknown=-1, refund=-1, orphan=-1)
-    assert _found(shop.facts(), strict) == [
+    assert _found(shop.books(), strict) == [
         ("checkout-stuck", str(id_of("under-way"))),
         ("order-without-capture", str(id_of("unpaid/order"))),
     ]
 
 
 def test_where_the_topics_keep_no_more_only_what_began_within_them_is_judged(shop: Shop) -> None:
-    facts = shop.facts()
+    books = shop.books()
     for kind in (CheckoutRequested, CartFrozen, PaymentRequested, OrderConfirmed, PaymentCaptured):
         shop.mute(kind, "bought")
     shop.mute(PaymentAuthorized, "bought")
-    cut = replace(shop.facts(), stock=facts.stock)
+    cut = replace(shop.books(), stock=books.stock)
     assert {invariant for invariant, _ in _found(cut)} == {"capture-without-order", "order-number-gap", "stock-leak"}
     assert _found(replace(cut, is_whole=False)) == []
 
 
 def test_a_tenant_whose_provider_shows_us_no_list_is_judged_by_all_else(shop: Shop) -> None:
     shop.check_out("stuck", 1)
-    facts = replace(shop.facts(), charges=None, provider_net_minor={})
-    assert _found(facts) == [("checkout-stuck", str(id_of("stuck")))]
+    books = replace(shop.books(), is_listed=False, provider_net_minor={})
+    assert _found(books) == [("checkout-stuck", str(id_of("stuck")))]
 
 
 def test_a_product_that_nobody_counts_has_no_books_to_be_wrong(shop: Shop) -> None:
     shop.level = replace(shop.level, on_hand=0, reserved=0, sold=0, is_tracked=False)
-    assert _found(shop.facts()) == []
+    assert _found(shop.books()) == []
+
+
+def test_ten_times_the_orders_are_judged_in_the_same_memory_and_a_statement_more_only_for_more_pages(shop: Shop) -> None:
+    def judged(orders: int) -> tuple[int, int]:
+        shop.events, shop.charges = [], []
+        for number in range(orders):
+            shop.buy(f"many-{number}", number + 1)
+        books = replace(shop.books(page=50), stock={}, accounts=[], provider_net_minor={})
+        shop.events, shop.charges = [], []
+        statements = count()
+        shop.stores[-1].traced(lambda _: next(statements))
+        tracemalloc.start()
+        judgment = judge(books, Limits())
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert (judgment.violations, judgment.checkouts, judgment.totals["GBP"]["orders"]) == ([], orders, orders)
+        return peak, next(statements)
+
+    (few_bytes, few_statements), (many_bytes, many_statements) = judged(200), judged(2_000)
+    assert many_bytes < 1.5 * few_bytes
+    assert many_statements < 10 * few_statements
 
 
 def test_only_what_was_wrong_in_every_look_for_long_enough_is_believed() -> None:

@@ -6,10 +6,10 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from secrets import token_urlsafe
 
-from deploy.local.fake_stripe.accounts import Event
 from deploy.local.fake_stripe.endpoints.call import PAGE, Call, Done, View, expansions, new_id, page_of
 from deploy.local.fake_stripe.errors import invalid
 from deploy.local.fake_stripe.form import Form
+from deploy.local.fake_stripe.history import KIND, Event
 from deploy.local.fake_stripe.listing import read_window
 from deploy.local.fake_stripe.objects.money import balance_object
 from deploy.local.fake_stripe.objects.telling import (
@@ -62,7 +62,7 @@ def list_transactions(call: Call) -> Done:
 def retrieve_event(call: Call) -> Done:
     """GET /v1/events/{id}."""
     call.form.only({"expand"})
-    return Done(_event(call, call.account.events().get(call.object_id)))
+    return Done(_event(call, call.account.events.get(call.object_id)))
 
 
 def list_events(call: Call) -> Done:
@@ -70,12 +70,11 @@ def list_events(call: Call) -> Done:
     form = call.form
     form.only(PAGE | {"type", "types"})
     wanted = [pattern for pattern in (form.text("type"), *form.strings("types")) if pattern]
-    shelf = call.account.events()
-    listing = shelf.listing()
+    events = call.account.events
     if wanted:
-        listing = shelf.only(lambda event: any(fnmatchcase(event.type, pattern) for pattern in wanted))
-    page = listing.page(read_window(form, listing, shelf.kind))
-    rows = [_event(call, shelf.get(event_id)) for event_id in page.ids]
+        events = replace(events, fits=lambda event: any(fnmatchcase(event.type, pattern) for pattern in wanted))
+    page = events.page(read_window(form, events, KIND))
+    rows = [_event(call, events.get(event_id)) for event_id in page.ids]
     return Done(list_object("/v1/events", rows, has_more=page.has_more))
 
 

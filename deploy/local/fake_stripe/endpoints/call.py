@@ -153,5 +153,5 @@ def page_of(call: Call, shelf: Shelf[T], listing: Listing, kind: str, *, url: st
     paths = expansions(call.form, kind, within="data.") if expandable else []
     page = listing.page(read_window(call.form, listing, shelf.kind))
     view = View(call)
-    rows = [view.render(shelf.get(object_id), paths) for object_id in page.ids]
+    rows = [view.render(thing, paths) for thing in shelf.those(page.ids)]
     return Done(list_object(url, rows, has_more=page.has_more))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from deploy.local.fake_stripe.accounts import Event, Subject
+from deploy.local.fake_stripe.history import Event, Subject
 from deploy.local.fake_stripe.records import WebhookEndpoint
 
 Json = dict[str, Any]

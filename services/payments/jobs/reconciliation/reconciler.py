@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 EVERY = timedelta(minutes=15)
 """How often a tenant is reconciled."""
+EVERY_QUIET = timedelta(days=1)
+"""How often one that never took a payment is: of these there may be ten thousand, and they shall cost nothing."""
 LOOK_SECONDS = 1.0
 """How soon a run that an operator asks for is taken up."""
 LOOKS_A_ROUND = 15
@@ -48,7 +50,8 @@ SCHEDULE = "schedule"
 OPEN_BREAKS = Gauge("cartwright_reconciliation_breaks", "Differences between the provider and us that last", ["kind"])
 OLDEST_BREAK = Gauge("cartwright_reconciliation_oldest_break_seconds", "Age of the oldest of them")
 OLDEST_RUN = Gauge(
-    "cartwright_reconciliation_last_run_seconds", "Time since the last finished run, of the tenant that has waited longest"
+    "cartwright_reconciliation_last_run_seconds",
+    "Time since the last finished run, of the tenant with payments that has waited longest",
 )
 RUNS = Counter("cartwright_reconciliation_runs_total", "Runs, by how they ended", ["outcome"])
 
@@ -96,7 +99,7 @@ class Reconciler:
     async def run_one(self, every: timedelta | None = EVERY) -> bool:
         """Carry out runs that are due, by the schedule too if `every` is said; answers whether there were any."""
         async with self._shell.database.acquire() as connection:
-            due = await due_reconciliations(connection, every, TOGETHER)
+            due = await due_reconciliations(connection, every, EVERY_QUIET, TOGETHER)
         taken: list[Reconciliation] = []
         for tenant_id, known in due:
             try:

@@ -1,0 +1,316 @@
+"""What is broken on purpose, one after another, for each alert."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any, Final
+from uuid import uuid4
+
+import aiohttp
+
+from deploy.cli.publisher import Fact
+from deploy.cli.tenants import operator
+from deploy.local.description import server_of
+from services import SERVICES
+from tests.drills.alerts.scene import CHALLENGED, Blanks, Scene, situation
+from tests.shared.verbs import held_for_no_order, paid
+
+LADDER_ENDS: Final = """UPDATE operation SET unknown_count = 7, due_at = now() + interval '6 hours'
+WHERE payment_id = $1 AND state = 'unknown'"""
+
+
+# --- Invariants ---------------------------------------------------------------------------------------------------
+
+
+@situation(
+    "broken-invariants",
+    "CartwrightInvariantBroken",
+    "CartwrightInvariantsHold",
+    not_run={"--watch": "it has no end; the drill's own watcher is it"},
+)
+async def _a_purchase_is_charged_twice(scene: Scene) -> AsyncIterator[Blanks]:
+    bought, stack = await paid(scene.market, "twice"), scene.market.api.stack
+    form = {
+        "amount": "202",
+        "currency": "gbp",
+        "payment_method": "pm_card_visa",
+        "confirm": "true",
+        "metadata[tenant_id]": str(scene.market.shop.tenant_id),
+        "metadata[checkout_id]": bought["id"],
+        "payment_method_types[]": "card",
+    }
+    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {stack.stripe_api_key}"}) as session:
+        async with session.post(f"{stack.stripe_api_base}/v1/payment_intents", data=form) as answer:
+            charge = await answer.json()
+        yield {"acme": "alerts-fired", "ORDER": bought["order_id"]}
+        async with session.post(f"{stack.stripe_api_base}/v1/refunds", data={"payment_intent": charge["id"]}) as answer:
+            assert answer.status == 200, await answer.text()
+
+
+@situation("", "CartwrightNobodyLooks")
+async def _the_watcher_dies(scene: Scene) -> AsyncIterator[Blanks]:
+    await scene.looks.kill()
+    yield {}
+    await scene.looks.start()
+
+
+# --- Requests -----------------------------------------------------------------------------------------------------
+
+
+@situation(
+    "failing-requests",
+    "CartwrightCheckoutAvailability",
+    "CartwrightCartAvailability",
+    "CartwrightNobodyServes",
+    "CartwrightProcessUnheard",
+)
+async def _two_apis_are_gone(scene: Scene) -> AsyncIterator[Blanks]:
+    gateway, token = scene.market.stack.description().gateway_url, await scene.market.shop.token()
+    async with aiohttp.ClientSession(gateway, headers={"Authorization": f"Bearer {token}"}) as session:
+
+        async def ask() -> None:
+            for path in ("/v1/carts", "/v1/orders"):
+                async with session.get(path) as answer:
+                    await answer.read()
+
+        async with scene.again_and_again(ask), scene.stopped("cart.api", "checkout.api"):
+            yield {}
+
+
+@situation("slow-requests", "CartwrightCartLatency")
+async def _an_api_is_slow(scene: Scene) -> AsyncIterator[Blanks]:
+    address, token = scene.market.api.stack.services["cart"].url, await scene.market.shop.token()
+    async with aiohttp.ClientSession(address, headers={"Authorization": f"Bearer {token}"}) as session:
+
+        async def ask() -> None:
+            async with session.get("/v1/products") as answer:
+                await answer.read()
+
+        async def lock() -> None:
+            async with scene.held("cart", "LOCK TABLE product IN ACCESS EXCLUSIVE MODE"):
+                await asyncio.sleep(0.6)
+
+        async with scene.again_and_again(ask), scene.again_and_again(lock):
+            yield {}
+
+
+@situation("security-log", "CartwrightCallersTurnedAway")
+async def _somebody_makes_tokens(scene: Scene) -> AsyncIterator[Blanks]:
+    address = scene.market.api.stack.services["cart"].url
+    async with aiohttp.ClientSession(address, headers={"Authorization": "Bearer nonsense"}) as session:
+
+        async def ask() -> None:
+            async with session.get("/v1/carts") as answer:
+                await answer.read()
+
+        async with scene.again_and_again(ask):
+            yield {}
+
+
+@situation("strangers", "CartwrightStrangersRefused")
+async def _somebody_speaks_no_http(scene: Scene) -> AsyncIterator[Blanks]:
+    host, port = server_of(scene.market.api.stack.url("cart"))
+
+    async def ask() -> None:
+        reader, writer = await asyncio.open_connection(host, port)
+        writer.write(b"EHLO shop\r\n\r\n")
+        await reader.read()
+        writer.close()
+
+    async with scene.again_and_again(ask):
+        yield {}
+
+
+# --- Events -------------------------------------------------------------------------------------------------------
+
+
+@situation("late-events", "CartwrightNobodyPublishes", "CartwrightLagUnknown")
+async def _no_worker_runs(scene: Scene) -> AsyncIterator[Blanks]:
+    async with scene.stopped(*(f"{service}.worker" for service in SERVICES)):
+        yield {}
+
+
+@situation("", "CartwrightRelayFreshness", "CartwrightEventsWait")
+async def _the_broker_stands_still(scene: Scene) -> AsyncIterator[Blanks]:
+    with scene.frozen("kafka"):
+        await scene.begun("patient")
+        yield {}
+
+
+@situation("", "CartwrightInboxLag")
+async def _a_consumer_cannot_decide(scene: Scene) -> AsyncIterator[Blanks]:
+    tenant, price = scene.market.shop.tenant_id, {"currency": "GBP", "unit_minor": 900}
+    facts = [
+        Fact("catalog.v1", "price.changed", "/test/flood", tenant, f"FLOOD-{number % 50}", number, price)
+        for number in range(1, 4_001)
+    ]
+    async with scene.held("cart", "LOCK TABLE inbox_position IN ACCESS EXCLUSIVE MODE"):
+        await scene.publish(*facts)
+        yield {}
+
+
+@situation("parked-message", "CartwrightMessagesParked")
+async def _a_delta_comes_too_early(scene: Scene) -> AsyncIterator[Blanks]:
+    await scene.publish(scene.adjusted("EARLY", 7))
+    token = await operator(scene.market.api).token()
+    found: list[dict[str, Any]] = []
+
+    async def parked() -> bool:
+        told = (await scene.market.api.call("checkout", "GET", "/ops/parked-messages?state=parked", token=token)).body
+        found[:] = told["items"]
+        return bool(found)
+
+    await scene.market.until(parked)
+    yield {"ID": found[0]["id"]}
+
+
+@situation("paused-source", "CartwrightSourcePaused")
+async def _a_source_is_paused(scene: Scene) -> AsyncIterator[Blanks]:
+    tenant = str(scene.market.shop.tenant_id)
+    said = await scene.verb("sources", "pause", "/erp/acme", "--tenant", tenant, "--reason", "their export is wrong")
+    assert said.code == 0, said.out
+    yield {"acme": "acme", "TENANT_ID": tenant}
+
+
+# --- Checkouts ----------------------------------------------------------------------------------------------------
+
+
+@situation("", "CartwrightTimersLate")
+async def _timers_do_not_fire(scene: Scene) -> AsyncIterator[Blanks]:
+    checkout = await scene.begun("timeless", CHALLENGED, wait=20)
+    async with scene.database("checkout") as database:
+        hour_ago = "UPDATE timer SET due_at = now() - interval '1 hour', free_at = now() - interval '1 hour' WHERE key = $1"
+        await database.execute(hour_ago, checkout["id"])
+    async with scene.held("checkout", "LOCK TABLE timer IN SHARE MODE"):
+        yield {"CHECKOUT": checkout["id"]}
+
+
+@situation("stuck-checkout", "CartwrightCheckoutsOverdue")
+async def _payments_does_not_let_go(scene: Scene) -> AsyncIterator[Blanks]:
+    checkout = await scene.begun("waiting", CHALLENGED, wait=20)
+    token = await scene.market.shop.token()
+    async with scene.stopped("payments.worker"):
+        path = f"/v1/checkouts/{checkout['id']}/cancel"
+        await scene.market.api.call("checkout", "POST", path, token=token, key=str(uuid4()))
+        yield {"CHECKOUT": checkout["id"]}
+
+
+@situation("drops", "CartwrightQueueStands")
+async def _a_queue_does_not_move(scene: Scene) -> AsyncIterator[Blanks]:
+    api, token = scene.market.api, await scene.market.shop.token()
+    terms = {"starts_at": "2099-01-01T00:00:00Z", "per_minute": 60, "patience_seconds": 600}
+    await api.call("checkout", "PUT", "/v1/drops/SKU-4", token=token, body=terms)
+    shopper = await scene.market.shop.shopper("customer:queueing").token()
+    await api.call("checkout", "POST", "/v1/drops/SKU-4/places", token=shopper, key=str(uuid4()))
+    yield {}
+    await api.call("checkout", "DELETE", "/v1/drops/SKU-4", token=token)
+
+
+# --- Money --------------------------------------------------------------------------------------------------------
+
+
+@situation(
+    "unknown-outcomes",
+    "CartwrightPaymentsKnown",
+    "CartwrightCheckoutLatency",
+)
+async def _the_provider_swallows_its_answers(scene: Scene) -> AsyncIterator[Blanks]:
+    gone = (
+        {"match": {"path": "/v1/payment_intents/*/confirm"}, "fault": "reset_after"},
+        {"match": {"method": "GET"}, "fault": "500"},
+    )
+    async with scene.faults(*gone):
+        started = await asyncio.gather(*(scene.begun(f"unsure-{number}", wait=4) for number in range(4)))
+        payments = [each["payment_id"] for each in started]
+        yield {"acme": "alerts-fired", "PAYMENT": payments[0], "CHECKOUT": started[0]["id"]}
+
+
+@situation("open-circuit", "CartwrightCircuitOpen")
+async def _the_provider_is_away(scene: Scene) -> AsyncIterator[Blanks]:
+    async with scene.faults({"match": {"path": "/v1/*"}, "fault": "reset_before"}):
+        await asyncio.gather(*(scene.begun(f"away-{number}") for number in range(40)))
+        yield {}
+
+
+@situation(
+    "human-queue", "CartwrightOutcomesWaitForAPerson", not_run={"did-not-happen": "the charge is there, and it would be refused"}
+)
+async def _a_ladder_has_ended(scene: Scene) -> AsyncIterator[Blanks]:
+    swallowed = {"match": {"path": "/v1/payment_intents/*/confirm"}, "fault": "reset_after"}
+    async with scene.faults(swallowed, {"match": {"method": "GET"}, "fault": "500"}):
+        checkout = await scene.begun("queued", wait=4)
+        async with scene.database("payments") as database:
+
+            async def unknown() -> bool:
+                done = await database.execute(LADDER_ENDS, checkout["payment_id"])
+                return bool(done != "UPDATE 0")
+
+            await scene.market.until(unknown)
+        yield {"PAYMENT": checkout["payment_id"], "CHECKOUT": checkout["id"]}
+    read_again = ("--verdict", "read-again", "--reason", "the provider is back")
+    assert (await scene.verb("payments", "unknown", "resolve", checkout["payment_id"], *read_again)).code in {0, 1}
+
+
+@situation("orphan-money", "CartwrightMoneyHasAnOrder")
+async def _money_is_captured_by_hand_before_there_is_an_order(scene: Scene) -> AsyncIterator[Blanks]:
+    stack = scene.market.api.stack
+    slow = {"match": {"path": "/v1/payment_intents/*/confirm"}, "fault": "latency", "delay_ms": 6_000}
+    async with AsyncExitStack() as open_things:
+        await open_things.enter_async_context(scene.faults(slow))
+        checkout = await scene.begun("by-hand", wait=2)
+        assert checkout["state"] == "paying"
+        await open_things.enter_async_context(scene.stopped("checkout.worker"))
+
+        async def captured() -> bool:
+            found = [each for each in await scene.market.charges(checkout["id"]) if each["status"] == "requires_capture"]
+            headers = {"Authorization": f"Bearer {stack.stripe_api_key}"}
+            async with aiohttp.ClientSession(headers=headers) as session:
+                for each in found:
+                    async with session.post(f"{stack.stripe_api_base}/v1/payment_intents/{each['id']}/capture") as answer:
+                        return answer.status == 200
+            return False
+
+        await scene.market.until(captured)
+        yield {"CHECKOUT": checkout["id"]}
+
+
+@situation("reconciliation-breaks", "CartwrightBooksDiffer", "CartwrightNotReconciled")
+async def _the_provider_has_money_that_we_do_not(scene: Scene) -> AsyncIterator[Blanks]:
+    await paid(scene.market, "reconciled")
+    await held_for_no_order(scene.market)
+    said = await scene.verb("reconcile", "--tenant", "alerts-fired", "--grace-seconds", "0", "--json")
+    [report] = said.told["tenants"]
+    [found] = [each for each in report["breaks"] if each["state"] == "open"]
+    yield {"acme": "alerts-fired", "BREAK": found["id"]}
+
+
+@situation("reviews", "CartwrightReviewsWait")
+async def _a_difference_waits_for_a_person(scene: Scene) -> AsyncIterator[Blanks]:
+    await held_for_no_order(scene.market)
+    said = await scene.verb("reconcile", "--tenant", "alerts-fired", "--grace-seconds", "0", "--json")
+    [report] = said.told["tenants"]
+    yield {"acme": "alerts-fired"}
+    for each in report["breaks"]:
+        if each["state"] == "open":
+            reason = ("--tenant", "alerts-fired", "--reason", "a test")
+            assert (await scene.verb("payments", "breaks", "close", each["id"], *reason)).code == 0
+
+
+@situation("", "CartwrightWebhooksLate")
+async def _what_webhooks_are_about_cannot_be_read(scene: Scene) -> AsyncIterator[Blanks]:
+    async with scene.faults({"match": {"method": "GET"}, "fault": "500"}):
+        await scene.begun("unread", wait=10)
+        yield {}
+
+
+@situation("webhooks", "CartwrightWebhooksRefused")
+async def _somebody_signs_webhooks_with_another_secret(scene: Scene) -> AsyncIterator[Blanks]:
+    address = scene.market.api.stack.services["payments"].url
+    async with aiohttp.ClientSession(address) as session:
+
+        async def ask() -> None:
+            async with session.post("/v1/webhooks/stripe", data=b"{}", headers={"Stripe-Signature": "t=1,v1=00"}) as answer:
+                await answer.read()
+
+        async with scene.again_and_again(ask, pause=0.5):
+            yield {}
