@@ -6,7 +6,7 @@ import json
 import re
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -186,16 +186,20 @@ async def test_who_sends_a_head_by_and_by_is_not_waited_for(door: FrontDoor) -> 
 
 
 async def test_one_address_begins_so_much_and_is_told_when_to_come_back(session: aiohttp.ClientSession) -> None:
-    statuses = Counter[int]()
-    for _ in range(6):
+    async def ask() -> tuple[int, str, Mapping[str, str]]:
         async with session.post("/v1/checkouts", json={}, headers=KEYED) as answer:
-            statuses[answer.status] += 1
-            last = answer
-            told = await answer.json(content_type=None)
-    assert statuses[200] in {3, 4}
-    assert (last.status, told["code"], last.headers["Retry-After"]) == (429, "rate-limited", "1")
-    assert last.headers["RateLimit"] == '"address";r=0;t=1'
-    assert last.content_type == "application/problem+json"
+            return answer.status, (await answer.json(content_type=None)).get("code", ""), answer.headers
+
+    refused, allowed = [], 0
+    while not refused:  # however slow this machine is, some come within the second that so many may
+        for status, code, headers in await asyncio.gather(*(ask() for _ in range(20))):
+            allowed += status == 200
+            refused += [(code, headers)] if status != 200 else []
+    assert allowed >= 3
+    for code, headers in refused:
+        assert (code, headers["Retry-After"]) == ("rate-limited", "1")
+        assert headers["RateLimit"] == '"address";r=0;t=1'
+        assert headers["Content-Type"].startswith("application/problem+json")
     await _told(session, "GET", "/v1/products")
 
 
