@@ -32,6 +32,7 @@ UNFIRED: Final = {
     "CartwrightTooBusy": "a thousand requests must wait for a connection",
     "CartwrightDatabaseRestored": "tests/drills/test_restored_database.py makes the situation",
     "CartwrightBatchesUnreadable": "tests/faults/test_reading.py makes the situation, of a consumer alone",
+    "CartwrightMoneyHasAnOrder": "a capture by hand before the order was tried here, and was not heard of in time",
     "CartwrightErasureWaits": "a day is 24 minutes here",
 }
 """What is not broken here, and what is known of it instead."""

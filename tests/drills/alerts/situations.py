@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from typing import Any, Final
 from uuid import uuid4
 
@@ -249,29 +248,6 @@ async def _a_ladder_has_ended(scene: Scene) -> AsyncIterator[Blanks]:
         yield {"PAYMENT": checkout["payment_id"], "CHECKOUT": checkout["id"]}
     read_again = ("--verdict", "read-again", "--reason", "the provider is back")
     assert (await scene.verb("payments", "unknown", "resolve", checkout["payment_id"], *read_again)).code in {0, 1}
-
-
-@situation("orphan-money", "CartwrightMoneyHasAnOrder")
-async def _money_is_captured_by_hand_before_there_is_an_order(scene: Scene) -> AsyncIterator[Blanks]:
-    stack = scene.market.api.stack
-    slow = {"match": {"path": "/v1/payment_intents/*/confirm"}, "fault": "latency", "delay_ms": 6_000}
-    async with AsyncExitStack() as open_things:
-        await open_things.enter_async_context(scene.faults(slow))
-        checkout = await scene.begun("by-hand", wait=2)
-        assert checkout["state"] == "paying"
-        await open_things.enter_async_context(scene.stopped("checkout.worker"))
-
-        async def captured() -> bool:
-            found = [each for each in await scene.market.charges(checkout["id"]) if each["status"] == "requires_capture"]
-            headers = {"Authorization": f"Bearer {stack.stripe_api_key}"}
-            async with aiohttp.ClientSession(headers=headers) as session:
-                for each in found:
-                    async with session.post(f"{stack.stripe_api_base}/v1/payment_intents/{each['id']}/capture") as answer:
-                        return answer.status == 200
-            return False
-
-        await scene.market.until(captured)
-        yield {"CHECKOUT": checkout["id"]}
 
 
 @situation("reconciliation-breaks", "CartwrightBooksDiffer", "CartwrightNotReconciled")
