@@ -20,6 +20,7 @@ async def _counts_more(url: str, before: float) -> bool:
     return await _found_dead(url) > before
 
 
+@pytest.mark.long("the two below have processes come and go as well")
 async def test_services_grow_and_shrink_one_by_one_while_people_buy_and_nobody_has_to_ask_twice(market: Market) -> None:
     api = Blunt(market)
     custom = Custom(market, shop_of(market, api), "growing")
