@@ -39,6 +39,7 @@ async def test_services_grow_and_shrink_one_by_one_while_people_buy_and_nobody_h
     assert api.lost == [], "who asks once has been answered"
 
 
+@pytest.mark.long("a rolling restart of everything under load is played in every build (test_edge)")
 async def test_an_api_that_is_told_to_leave_loses_no_request_of_those_who_ask_once(market: Market) -> None:
     await market.stack.scale({"checkout.api": 2, "cart.api": 2})
     api = Blunt(market)

@@ -146,9 +146,12 @@ def recall(tenant: Tenant, told: TenantUpdated) -> Tenant:
     """Take what was said of a tenant once and is not known any more, as a database does that was restored to before that.
 
     All others have heard it, so it stands; what is said next is news to them. One that was erased is to be erased again.
+    Raises NotYetError on a status that only a version after this one knows.
     """
     if told.version <= tenant.version:
         return tenant
+    if told.status not in {*TenantStatus}:
+        raise NotYetError("tenant-version-not-known", f"its status {told.status!r} is one of a version after this")
     status = TenantStatus(told.status)
     return replace(
         tenant,
