@@ -25,15 +25,23 @@ async def test_a_worker_whose_connection_ends_is_found_dead_by_each_of_the_other
     for each in hints:
         await each.start()
     first, second, doomed = everybody
+    busy = asyncio.create_task(_always_says_something(hints[0]))
     await asyncio.sleep(SETTLED_SECONDS + 1)
     await hints[2].close()
     async with asyncio.timeout(PATIENCE_SECONDS):
         assert await first.gone.get() == await second.gone.get() == {doomed.client_id}
     await asyncio.sleep(2 * MISSED_SECONDS)
+    busy.cancel()
     for each in hints[:2]:
         await each.close()
     assert first.gone.empty(), "nobody dies twice"
     assert second.gone.empty()
+
+
+async def _always_says_something(hints: Hints) -> None:
+    while True:
+        hints.give(outbox=False, changed=["something"])
+        await asyncio.sleep(0)
 
 
 def _seen(*looks: tuple[float, set[int]]) -> list[frozenset[str]]:

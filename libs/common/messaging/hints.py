@@ -137,22 +137,19 @@ class Hints:
             connection.terminate()
 
     async def _send_for_ever(self, connection: Connection) -> None:
-        loop = asyncio.get_running_loop()
-        look_at = loop.time()
+        loop, look_at = asyncio.get_running_loop(), 0.0
         while True:
-            try:
+            with suppress(TimeoutError):
                 # Python 3.11's wait_for would swallow a cancellation that comes together with the event.
                 async with asyncio.timeout_at(look_at):
                     await self._due.wait()
-            except TimeoutError:
+            if loop.time() >= look_at:  # also while there is always something to send
                 look_at = loop.time() + await self._looked(connection)
-                continue
-            await asyncio.sleep(COALESCE_SECONDS)
-            self._due.clear()
-            for payload in self._payloads():
-                await connection.execute(f"SELECT pg_notify('{CHANNEL}', $1)", payload)
-            if self._peers is None:
-                look_at = loop.time() + KEEP_SECONDS
+            if self._due.is_set():
+                await asyncio.sleep(COALESCE_SECONDS)
+                self._due.clear()
+                for payload in self._payloads():
+                    await connection.execute(f"SELECT pg_notify('{CHANNEL}', $1)", payload)
 
     async def _looked(self, connection: Connection) -> float:
         """Use the connection for what there is to look at; answers when to do so again."""
