@@ -6,28 +6,26 @@ from typing import Any, Final, Literal
 from deploy.local.databases import close_server
 from deploy.local.errors import StackError
 from deploy.local.kafka.client import client_options, require_broker
-from deploy.local.kafka.listeners import BrokerAccess, admin_options
+from deploy.local.kafka.listeners import LISTENERS, NODES, BrokerAccess, admin_options
 from deploy.local.parts import Broker, Database, Part
 from deploy.local.principals import SaslListener
 from deploy.local.processes import Child, in_parallel
+from deploy.local.replicated import SERVERS, STANDBY, ReplicatedPostgres
 from deploy.local.state import Home
 
 Kind = Literal["embedded", "containers", "cluster"]
 """A cluster is embedded too: of a PostgreSQL with a synchronous standby, and three brokers."""
 
-_LISTENERS: Final = ("", ".sasl", ".controller")
-BROKER_PORTS: Final = tuple(f"kafka{listener}" for listener in _LISTENERS)
-PORTS: Final = ("postgres", *BROKER_PORTS)
-_MORE_SERVERS: Final = ("postgres-2",)
-_MORE_BROKERS: Final = tuple(f"kafka-{node}{listener}" for node in (2, 3) for listener in _LISTENERS)
+BROKER_PORTS: Final = [NODES[1] + listener for listener in LISTENERS]
+PORTS: Final = (SERVERS[0], *BROKER_PORTS)
 
 
 def ports_needed(kind: Kind, *, postgres_admin_url: str | None, kafka_bootstrap: str | None) -> list[str]:
     """Name what is listened on, by what is not given."""
     more = kind == "cluster"
-    servers = () if postgres_admin_url else ("postgres", *(_MORE_SERVERS if more else ()))
-    brokers = () if kafka_bootstrap else (*BROKER_PORTS, *(_MORE_BROKERS if more else ()))
-    return [*servers, *brokers]
+    servers = () if postgres_admin_url else SERVERS if more else SERVERS[:1]
+    nodes = () if kafka_bootstrap else NODES.values() if more else [NODES[1]]
+    return [*servers, *(node + listener for node in nodes for listener in LISTENERS)]
 
 
 class Infrastructure:
@@ -115,10 +113,8 @@ def _database(
 
         return PostgresInContainer(ports["postgres"], home.secret("postgres-admin"))
     if kind == "cluster":
-        from deploy.local.replicated import ReplicatedPostgres
-
         return ReplicatedPostgres(home, ports, say=say, on_exit=on_exit)
-    if (home.path / _MORE_SERVERS[0]).exists():  # which of the two is the newer one, only the pair knows
+    if (home.path / STANDBY).exists():  # which of the two is the newer one, only the pair knows
         raise StackError(f"what lies in {home.path} is a cluster's: ./cartwright up --cluster, or down --purge first")
     from deploy.local.postgres import EmbeddedPostgres
 

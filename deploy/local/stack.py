@@ -182,7 +182,7 @@ class Stack:
             self._gateway.configure()
         gone = {name: self._parts.pop(name) for name in surplus}
         await in_parallel(*(part.stop() for part in gone.values()))
-        self.home.record(ports=self._ports, copies=self._copies)
+        self.home.record(ports=self._ports)
         self._record()
 
     async def start_process(self, name: str) -> None:

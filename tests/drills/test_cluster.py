@@ -8,7 +8,8 @@ import pytest
 import pytest_asyncio
 
 from deploy.cli.api import connected
-from deploy.local.kafka.brokers import NODES, KafkaCluster
+from deploy.local.kafka.brokers import KafkaCluster
+from deploy.local.kafka.listeners import NODES
 from deploy.local.replicated import ReplicatedPostgres
 from deploy.local.stack import Stack
 from tests.shared.custom import Custom
@@ -32,14 +33,6 @@ async def market(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mark
         yield await market_in((stack, api))
 
 
-async def _numbers_have_no_gaps_and_stock_is_conserved(market: Market) -> None:
-    numbers = sorted([order["number"] async for order in market.shop.orders()])
-    assert numbers == list(range(1, len(numbers) + 1))
-    levels = [level async for level in market.shop.stock()]
-    assert {level["on_hand"] + level["reserved"] + level["sold"] for level in levels} == {1_000_000}
-    assert {level["reserved"] for level in levels} == {0}
-
-
 async def test_the_primary_is_killed_and_its_standby_promoted_twenty_times_and_no_order_is_lost(market: Market) -> None:
     databases = market.stack._parts["postgres"]
     assert isinstance(databases, ReplicatedPostgres)
@@ -54,7 +47,7 @@ async def test_the_primary_is_killed_and_its_standby_promoted_twenty_times_and_n
             pauses.append(monotonic() - killed)
             await market.stack.heal()
     await custom.was_served_once_each()
-    await _numbers_have_no_gaps_and_stock_is_conserved(market)
+    await market.numbers_have_no_gaps_and_stock_is_conserved()
     print(f"{len(custom.checkouts)} orders; the next was confirmed {min(pauses):.1f} to {max(pauses):.1f} s after each kill")
 
 
@@ -69,7 +62,7 @@ async def test_each_broker_is_killed_in_turn_and_people_go_on_buying(market: Mar
             await custom.goes_on()
             await market.stack.heal()
     await custom.was_served_once_each()
-    await _numbers_have_no_gaps_and_stock_is_conserved(market)
+    await market.numbers_have_no_gaps_and_stock_is_conserved()
 
 
 async def test_nothing_is_confirmed_while_two_brokers_of_three_are_away_and_all_of_it_is_afterwards(

@@ -63,15 +63,7 @@ async def test_fifty_checkouts_end_in_fifty_orders_with_one_charge_each_though(m
 
 
 async def test_order_numbers_have_no_gaps_and_stock_is_conserved(market: Market) -> None:
-    await _numbers_have_no_gaps_and_stock_is_conserved(market)
-
-
-async def _numbers_have_no_gaps_and_stock_is_conserved(market: Market) -> None:
-    numbers = sorted([order["number"] async for order in market.shop.orders()])
-    assert numbers == list(range(1, len(numbers) + 1))
-    levels = [level async for level in market.shop.stock()]
-    assert {level["on_hand"] + level["reserved"] + level["sold"] for level in levels} == {1_000_000}
-    assert {level["reserved"] for level in levels} == {0}
+    await market.numbers_have_no_gaps_and_stock_is_conserved()
 
 
 # --- Everything, one after the other -----------------------------------------------------------------------------
@@ -146,4 +138,4 @@ async def test_every_acknowledged_checkout_ends_once_though_all_workers_then_kaf
     money = await settled(market.api, market.shop.tenant_id, found, bought)
     assert (dict(money.captured), money.pending) == (bought, set())
     assert Counter([order["checkout_id"] async for order in market.shop.orders()]) == Counter([*bought])
-    await _numbers_have_no_gaps_and_stock_is_conserved(market)
+    await market.numbers_have_no_gaps_and_stock_is_conserved()

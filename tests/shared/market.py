@@ -79,6 +79,14 @@ class Market:
             while not await condition():
                 await asyncio.sleep(0.1)
 
+    async def numbers_have_no_gaps_and_stock_is_conserved(self) -> None:
+        """Every order has the next number, and every unit is somewhere, once."""
+        numbers = sorted([order["number"] async for order in self.shop.orders()])
+        assert numbers == list(range(1, len(numbers) + 1))
+        levels = [level async for level in self.shop.stock()]
+        assert {level["on_hand"] + level["reserved"] + level["sold"] for level in levels} == {1_000_000}
+        assert {level["reserved"] for level in levels} == {0}
+
     async def level(self, sku: str) -> dict[str, Any]:
         """A product's stock."""
         return next(level for level in [each async for each in self.shop.stock()] if level["sku"] == sku)

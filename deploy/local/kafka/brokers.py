@@ -2,16 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Final
 
 from deploy.local.kafka.broker import EmbeddedKafka
-from deploy.local.kafka.listeners import BrokerAccess
+from deploy.local.kafka.listeners import LISTENERS, NODES, BrokerAccess
 from deploy.local.principals import SaslListener
 from deploy.local.processes import Child, in_parallel
 from deploy.local.state import Home
-
-NODES: Final = {1: "kafka", 2: "kafka-2", 3: "kafka-3"}
-LISTENERS: Final = ("", ".sasl", ".controller")
 
 
 class KafkaCluster:
@@ -28,7 +24,6 @@ class KafkaCluster:
     ) -> None:
         """Describe the brokers; nothing but the secrets is made before `start`."""
         voters = {node: ports[f"{name}.controller"] for node, name in NODES.items()}
-        self._access, self._ports = access, ports
         self.nodes = {
             name: EmbeddedKafka(
                 home,
@@ -66,8 +61,7 @@ class KafkaCluster:
 
     async def start(self) -> None:
         """Start those that do not run; return when all serve requests."""
-        first, *others = [node for node in self.nodes.values() if not node.running]
-        await in_parallel(*(node.start() for node in (first, *others)))
+        await in_parallel(*(node.start() for node in self.nodes.values() if not node.running))
 
     async def stop(self) -> None:
         """Shut down in order."""

@@ -17,6 +17,11 @@ from deploy.local.state import Home
 BrokerAccess = Literal["open", "publishers", "closed"]
 """What may be done without credentials: everything; publishing as a system outside does; nothing."""
 
+NODES: Final = {1: "kafka", 2: "kafka-2", 3: "kafka-3"}
+"""A cluster's nodes by their numbers; a broker by itself is the first."""
+LISTENERS: Final = ("", ".sasl", ".controller")
+"""What follows a node's name in those of its ports."""
+
 ADMIN: Final = "admin"
 """The one principal that every right is granted to: the node itself, and who makes users, rights and topics."""
 
