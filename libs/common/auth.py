@@ -5,7 +5,6 @@ for, the client's scopes and the member's roles. A route asks for one permission
 never do is held here besides, whatever a scope says.
 """
 
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from uuid import UUID
 
 import jwt
 
+from libs.common import clock
 from libs.common.clock import PLATFORM
 from libs.common.errors import DeniedError, UnauthenticatedError, UnavailableError
 from libs.common.jwk import ALGORITHM
@@ -155,6 +155,22 @@ class Verified:
     issued: Issued
 
 
+class _Judge(jwt.PyJWT):
+    """What a token says of its time is held to the time that everything goes by here, and not to this machine's."""
+
+    def _validate_iat(self, payload: dict[str, Any], now: float, leeway: float) -> None:  # noqa: ARG002
+        super()._validate_iat(payload, clock.now().timestamp(), leeway)
+
+    def _validate_nbf(self, payload: dict[str, Any], now: float, leeway: float) -> None:  # noqa: ARG002
+        super()._validate_nbf(payload, clock.now().timestamp(), leeway)
+
+    def _validate_exp(self, payload: dict[str, Any], now: float, leeway: float) -> None:  # noqa: ARG002
+        super()._validate_exp(payload, clock.now().timestamp(), leeway)
+
+
+JUDGE = _Judge()
+
+
 class Verifier:
     """Turns a bearer token into a principal of this service, or refuses it."""
 
@@ -172,7 +188,7 @@ class Verifier:
     async def verify(self, token: str) -> Principal:
         """Check everything a token says. Raises UnauthenticatedError with what is wrong."""
         seen = self._seen.get(token)
-        if seen is None or time.time() >= seen.expires_at or seen.kid not in self.keys:
+        if seen is None or clock.now().timestamp() >= seen.expires_at or seen.kid not in self.keys:
             seen = await self._check(token)
             if len(self._seen) >= CACHED_TOKENS:
                 self._seen.clear()
@@ -190,7 +206,7 @@ class Verifier:
                 if not self.keys:
                     raise UnavailableError("keys-unavailable", "no signing key is known yet; try again shortly", retry_after=1)
                 raise InvalidTokenError("unknown-key", "nobody knows its key")
-            claims = jwt.decode(
+            claims = JUDGE.decode(
                 token,
                 key,
                 algorithms=[ALGORITHM],

@@ -4,13 +4,13 @@ An epoch says that what was issued before it, to one tenant, subject, session or
 however late and however often one is heard, and are let go of when no token can live that they would refuse.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
+from libs.common.clock import now
 from libs.common.errors import UnavailableError
 from libs.common.telemetry import Counter
 
@@ -45,7 +45,7 @@ def mark(kind: str, id: Any) -> str:  # noqa: A002 - what the event calls it
 class Revocations:
     """Every epoch that can still refuse a token."""
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, clock: Callable[[], float] = lambda: now().timestamp()) -> None:
         self._clock = clock
         self._epochs: dict[str, int] = {}
         self._sweep_at = FIRST_SWEEP

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from libs.common.database import opened
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.peers import MISSED_SECONDS, SETTLED_SECONDS, Peers
 from tests.shared.toy import Toy
@@ -36,6 +37,16 @@ async def test_a_worker_whose_connection_ends_is_found_dead_by_each_of_the_other
         await each.close()
     assert first.gone.empty(), "nobody dies twice"
     assert second.gone.empty()
+
+
+async def test_a_worker_that_comes_back_does_not_wait_until_its_connection_of_before_has_been_missed(toy: Toy) -> None:
+    mine = Peers("toy")
+    before, after = [await opened(toy.url("app"), settings={}) for _ in range(2)]
+    await mine.enter(before)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await mine.enter(after)
+    await before.close()
+    await after.close()
 
 
 async def _always_says_something(hints: Hints) -> None:

@@ -1,9 +1,11 @@
 """Buyers who keep coming, and what becomes of whoever asks only once."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import Any
 
 import aiohttp
@@ -42,6 +44,8 @@ class Custom:
     def __init__(self, market: Market, shop: Shop, name: str) -> None:
         self._market, self._shop, self._name = market, shop, name
         self.checkouts: list[dict[str, Any]] = []
+        self._over_at: list[float] = []
+        """When each was."""
         self._over = False
 
     @asynccontextmanager
@@ -64,6 +68,11 @@ class Custom:
         """Whether so many purchases are over."""
         return len(self.checkouts) >= count
 
+    def longest_pause(self, since: float) -> float:
+        """For how many seconds at most no purchase was over, since that moment of the monotonic clock."""
+        moments = [since, *(each for each in self._over_at if each > since), time.monotonic()]
+        return max(after - before for before, after in pairwise(moments))
+
     async def _buys(self, buyer: int) -> None:
         number = 0
         while not self._over:
@@ -73,6 +82,7 @@ class Custom:
             key = f"{self._name}-{buyer}-{number}"
             started = await shopper.check_out(cart_id, key=key, method="pm_card_visa", wait_seconds=5)
             self.checkouts.append(await shopper.outcome(started, patience_seconds=PATIENCE_SECONDS))
+            self._over_at.append(time.monotonic())
 
     async def was_served_once_each(self) -> None:
         """Each is confirmed, with one charge, and nothing is parked."""

@@ -23,6 +23,7 @@ from libs.common.database.passing import (
 from libs.common.database.polling import WHATEVER_IT_SAYS, poll
 from libs.common.database.rows import Projection, Rows
 from libs.common.database.statements import Select, Statement, Write, select, write
+from libs.common.database.timing import keep_time
 from libs.common.database.wire import Connection, fetch
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "Write",
     "alembic_config",
     "fetch",
+    "keep_time",
     "migrate",
     "never_passes",
     "opened",

@@ -19,6 +19,7 @@ import asyncpg
 import structlog
 
 from libs.common import tenancy
+from libs.common.silence import Loop
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Frames: TypeAlias = "bytes | memoryview[int]"
@@ -122,16 +123,8 @@ class Wire:
         self.transport.writelines(buffers)
 
 
-class _Loop:
-    """The running loop, but what is connected by it is a wire."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        # What each statement asks for.
-        self.create_future, self.call_later, self.time = loop.create_future, loop.call_later, loop.time
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loop, name)
+class _Loop(Loop):
+    """The same, but what is connected by it is a wire."""
 
     async def create_connection(self, factory: Callable[[], Any], *where: Any, **options: Any) -> tuple[Wire, Any]:
         return _wired(await self._loop.create_connection(asyncio.Protocol, *where, **options), factory)
@@ -161,9 +154,9 @@ BROKEN: Final = (
 )
 
 
-async def connect(url: str, **options: Any) -> Connection:
+async def connect(url: str, *, loop: Loop, **options: Any) -> Connection:
     """A connection on which transactions ride if it can prove that they do, else a plain one."""
-    connection: Connection = await asyncpg.connect(url, loop=_Loop(asyncio.get_running_loop()), **options)
+    connection: Connection = await asyncpg.connect(url, loop=_Loop(loop), **options)
     try:
         await _prove(connection)
     except UnprovenError as error:
@@ -171,7 +164,7 @@ async def connect(url: str, **options: Any) -> Connection:
         log.warning(
             "database.plain", error=str(error), action="transactions take two round trips more; compare asyncpg's version"
         )
-        return await asyncpg.connect(url, **options)
+        return await asyncpg.connect(url, loop=loop, **options)
     except BaseException:
         connection.terminate()
         raise

@@ -8,14 +8,16 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
-from libs.common.database import WHATEVER_IT_SAYS, Connection, opened, poll
+from libs.common.database import WHATEVER_IT_SAYS, Connection, keep_time, opened, poll
 from libs.common.messaging.peers import Peers
 
 CHANNEL = "cartwright"
 COALESCE_SECONDS = 0.002
 RECONNECT_SECONDS = 0.5
 KEEP_SECONDS = 5.0
-"""So often the connection is used, lest nobody notice that it broke."""
+"""So often the connection is used, to go by the server's clock, and lest nobody notice that it broke."""
+ANSWER_SECONDS = 10.0
+"""So long the server may take: who hangs hears nothing, tells nobody, and does not know it."""
 OUTBOX = "*"
 """The hint that the outbox has rows; every other hint is the id of something that changed."""
 EVERYTHING = "**"
@@ -39,6 +41,7 @@ class Hints:
         self._listen = listen
         self._peers = peers
         """Who is known to live by this connection, and looks for others like it."""
+        self._time_kept_at = -KEEP_SECONDS
         self._pending: dict[str, None] = {}
         self._due = asyncio.Event()
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
@@ -123,7 +126,8 @@ class Hints:
 
     async def _serve(self) -> None:
         """One connection's life. Whoever waits polls until there is the next."""
-        connection = await opened(self._url, settings={"synchronous_commit": "off", "application_name": "hints"})
+        settings = {"synchronous_commit": "off", "application_name": "hints"}
+        connection = await opened(self._url, timeout=ANSWER_SECONDS, command_timeout=ANSWER_SECONDS, settings=settings)
         try:
             if self._listen:
                 await connection.add_listener(CHANNEL, self._received)
@@ -153,8 +157,11 @@ class Hints:
 
     async def _looked(self, connection: Connection) -> float:
         """Use the connection for what there is to look at; answers when to do so again."""
+        loop = asyncio.get_running_loop()
+        if self._peers is None or loop.time() >= self._time_kept_at + KEEP_SECONDS:
+            await keep_time(connection)
+            self._time_kept_at = loop.time()
         if self._peers is None:
-            await connection.execute("SELECT 1")
             return KEEP_SECONDS
         await self._peers.look(connection)
         return self._peers.pause or KEEP_SECONDS

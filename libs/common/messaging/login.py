@@ -9,10 +9,14 @@ from aiokafka import errors as kafka
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.conn import AIOKafkaConnection, OAuthAuthenticator, create_conn
 
+from libs.common.silence import Loop
+
 if TYPE_CHECKING:
     from libs.common.settings import KafkaLogin
 
 ANSWER_MS = 10_000
+ACCEPT_SECONDS = 5
+"""How long a broker may take to accept a connection, with its TLS: while it is waited for, so are all others."""
 ALERT_SECONDS = 2
 """How long a broker may take over saying that it does not know our certificate."""
 
@@ -62,8 +66,22 @@ def _authenticator_oauth(connection: AIOKafkaConnection) -> OAuthAuthenticator:
     return _Judged(sasl_oauth_token_provider=connection._sasl_oauth_token_provider)  # noqa: SLF001 - it is theirs
 
 
-# Here, for there is no other place: a connection decides by itself whom it asks.
+_connect = AIOKafkaConnection.connect
+
+
+async def _connect_until_silence(connection: AIOKafkaConnection) -> Any:
+    """Connect so that the connection ends when the broker falls silent: aiokafka sets nothing, and waits 40 s for each answer."""
+    loop = connection._loop  # noqa: SLF001 - by which it connects
+    connection._loop = Loop(loop, ACCEPT_SECONDS)  # noqa: SLF001
+    try:
+        return await _connect(connection)
+    finally:
+        connection._loop = loop  # noqa: SLF001
+
+
+# Here, for there is no other place: a connection decides by itself whom it asks, and how it connects.
 AIOKafkaConnection.authenticator_oauth = _authenticator_oauth
+AIOKafkaConnection.connect = _connect_until_silence
 
 
 def login(settings: "KafkaLogin") -> dict[str, Any]:

@@ -4,7 +4,7 @@ Kafka gives up a member that says nothing for its session's length, and no soone
 too. PostgreSQL notices when a process is gone, because its connections are closed, and never because it is slow. So a worker
 holds a lock for as long as it lives, and whoever misses one that was held has its owner leave Kafka's groups.
 
-It is a hint: a machine that is cut off takes its connections with it unnoticed, and then Kafka's own ten seconds hold.
+It is a hint: a machine that is cut off is not missed before its connections are given up, and Kafka's own ten seconds are as long.
 """
 
 import asyncio
@@ -27,7 +27,8 @@ MISSED_SECONDS: Final = 0.75
 SETTLED_SECONDS: Final = 5.0
 """After its own connection was new for so long, a worker believes what it misses: a server that starts has lost everybody's."""
 
-HOLD: Final = f"SELECT pg_advisory_lock({LOCK_CLASS}, $1)"
+HOLD: Final = f"SELECT pg_advisory_lock_shared({LOCK_CLASS}, $1)"
+"""Shared with oneself: the connection before may still be there for the server, long after a network has lost it."""
 LIVING: Final = f"""SELECT objid::bigint AS number FROM pg_locks
 WHERE locktype = 'advisory' AND classid = {LOCK_CLASS} AND objsubid = 2 AND granted
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""  # noqa: S608 - our own constant

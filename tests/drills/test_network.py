@@ -1,0 +1,77 @@
+"""A network that loses packets for half a minute, and tells nobody, while people buy: nothing is lost, nothing happens twice."""
+
+import asyncio
+import time
+from typing import get_args
+from urllib.parse import urlsplit
+
+import pytest
+
+from deploy.local import readiness
+from tests.shared.custom import Custom
+from tests.shared.island import Island, Way, island, let_in
+from tests.shared.market import Market
+from tests.shared.verbs import check
+
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.long("what is cut off is given up and comes back in every build (tests/faults/test_silence.py)"),
+    pytest.mark.timeout(3_600),
+]
+
+LOST_SECONDS = 30
+WORKERS = ("checkout.worker.2", "payments.worker.2")
+UNPROVEN = "that a network which loses packets for half a minute loses no purchase"
+
+
+async def _moved(market: Market, name: str, place: Island) -> str:
+    """Start one of the stack's processes anew, on the island; answers where it is asked whether it is ready."""
+    await market.stack.stop_process(name)
+    process = market.stack._parts[name]
+    child = process._child  # type: ignore[attr-defined]  # it is a HttpProcess
+    child.command = [*place.command, *child.command]
+    child.environment["CARTWRIGHT_HTTP_HOST"] = place.address
+    process._ready_url = process._ready_url.replace("127.0.0.1", place.address)  # type: ignore[attr-defined]
+    await market.stack.start_process(name)
+    return str(process._ready_url).replace("startupz", "readyz")  # type: ignore[attr-defined]
+
+
+async def test_second_workers_are_cut_off_from_database_broker_and_provider_both_ways_and_one_way(market: Market) -> None:
+    await let_in(market.stack.admin_url)
+    with island(UNPROVEN) as place:
+        await market.stack.scale(dict.fromkeys(("checkout.worker", "payments.worker"), 2))
+        ready = [await _moved(market, name, place) for name in WORKERS]
+
+        async def all_ready() -> bool:
+            return [await readiness.status(url) for url in ready] == [readiness.OK] * len(ready)
+
+        stack = market.stack.description()
+        provider = urlsplit(str(stack.stripe_api_base)).port
+        broker = urlsplit(f"//{stack.kafka_bootstrap_servers}").port
+        assert provider
+        assert broker
+        custom = Custom(market, market.shop, "silence")
+        async with custom.comes():
+            await market.until(all_ready)
+            await custom.goes_on()
+            for server, port in {"database": stack.postgres_port, "broker": broker, "provider": provider}.items():
+                for way in get_args(Way):
+                    begun, before = time.monotonic(), len(custom.checkouts)
+                    with place.cut_off(port, way=way):
+                        await asyncio.sleep(LOST_SECONDS)
+                    await custom.goes_on()
+                    bought, pause = len(custom.checkouts) - before, custom.longest_pause(begun)
+                    print(f"{server}, {way}: {bought} purchases, none for {pause:.1f} s at most")
+                    await market.until(all_ready)
+        await _all_is_well(market, custom)
+        await market.stack.scale(dict.fromkeys(("checkout.worker", "payments.worker"), 1))
+
+
+async def _all_is_well(market: Market, custom: Custom) -> None:
+    await custom.was_served_once_each()
+    await market.numbers_have_no_gaps_and_stock_is_conserved()
+
+    async def nothing_is_wrong() -> bool:
+        return (await check(market)).violations == set()
+
+    await market.until(nothing_is_wrong)
