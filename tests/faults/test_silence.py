@@ -101,12 +101,13 @@ async def test_what_is_cut_off_in_silence_is_given_up_by_both_sides_and_goes_on_
                 await bump()
                 with place.cut_off(port, way=way):
                     await bump()
-                    print(way, port, "theirs", await until(lambda port=port: _is(place.connections(port) == 0), PATIENCE_SECONDS))
+                    ours = await until(lambda port=port: _is(place.connections(port) == 0), PATIENCE_SECONDS)  # type: ignore[misc]
                     if port == database:
-                        print("server's", await until(lambda: _none(sessions), PATIENCE_SECONDS))
+                        theirs = await until(lambda: _none(sessions), PATIENCE_SECONDS)
+                        print(f"given up after {ours:.1f} s, and by the server {theirs:.1f} s later")
                     await all_published(toy)
                 await bump()
-                print("back", await until(at_work, PATIENCE_SECONDS))
+                await until(at_work, PATIENCE_SECONDS)
 
             async def all_applied() -> bool:
                 totals = await toy.totals([tenant])

@@ -104,13 +104,16 @@ async def let_in(admin_url: str) -> None:
     """Have the embedded PostgreSQL let in who comes from an island: by itself it knows nobody but 127.0.0.1."""
     admin = await asyncpg.connect(admin_url)
     try:
-        rules = Path(await admin.fetchval("SHOW hba_file"))
-        if ADMITTED not in rules.read_text():
-            with rules.open("a") as file:
-                file.write(f"\n{ADMITTED}\n")
-            await admin.execute("SELECT pg_reload_conf()")
+        _admit(Path(await admin.fetchval("SHOW hba_file")))
+        await admin.execute("SELECT pg_reload_conf()")
     finally:
         await admin.close()
+
+
+def _admit(rules: Path) -> None:
+    if ADMITTED not in rules.read_text():
+        with rules.open("a") as file:
+            file.write(f"\n{ADMITTED}\n")
 
 
 @contextmanager

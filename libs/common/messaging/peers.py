@@ -4,7 +4,7 @@ Kafka gives up a member that says nothing for its session's length, and no soone
 too. PostgreSQL notices when a process is gone, because its connections are closed, and never because it is slow. So a worker
 holds a lock for as long as it lives, and whoever misses one that was held has its owner leave Kafka's groups.
 
-It is a hint: a machine that is cut off is not missed before its connections are given up, and Kafka's own ten seconds are as long.
+It is a hint: a machine that is cut off is not missed before its connections are given up, and Kafka's ten seconds are as long.
 """
 
 import asyncio

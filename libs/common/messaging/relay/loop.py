@@ -263,6 +263,8 @@ class Relay:
             if not task.done():
                 task.cancel()
                 await asyncio.wait({task}, timeout=STANDBY_POLL_SECONDS)
+            if task.done() and not task.cancelled():
+                task.exception()  # it may have failed together with the lease, which is what is told of
 
     def _published(self, rows: Sequence[Any], refusals: Sequence[Refusal], seconds: float) -> None:
         self._backoff = FIRST_BACKOFF_SECONDS
