@@ -48,13 +48,15 @@ async def test_second_workers_are_cut_off_from_database_broker_and_provider_both
         stack = market.stack.description()
         provider = urlsplit(str(stack.stripe_api_base)).port
         broker = urlsplit(f"//{stack.kafka_bootstrap_servers}").port
-        assert provider
+        database = stack.postgres_port
+        assert database
         assert broker
+        assert provider
         custom = Custom(market, market.shop, "silence")
         async with custom.comes():
             await market.until(all_ready)
             await custom.goes_on()
-            for server, port in {"database": stack.postgres_port, "broker": broker, "provider": provider}.items():
+            for server, port in {"database": database, "broker": broker, "provider": provider}.items():
                 for way in get_args(Way):
                     begun, before = time.monotonic(), len(custom.checkouts)
                     with place.cut_off(port, way=way):

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -130,9 +130,9 @@ async def test_a_server_that_neither_takes_nor_refuses_a_connection_keeps_nobody
         await hints.start()
         await until(lambda: _is(hints.hears), PATIENCE_SECONDS)
         await hints.close()
-        toy.settings.kafka_bootstrap_servers = f"127.0.0.1:{port},{toy.settings.kafka_bootstrap_servers}"
+        several = Toy(toy.admin_url, f"127.0.0.1:{port},{toy.settings.kafka_bootstrap_servers}", toy.prefix)
         # Each asks the servers in an order that is by chance.
-        for producer in await asyncio.gather(*(Broker(toy.settings).producer() for _ in range(8))):
+        for producer in await asyncio.gather(*(Broker(several.settings).producer() for _ in range(8))):
             await producer.stop()
 
 
@@ -140,7 +140,7 @@ async def _is(value: bool) -> bool:
     return value
 
 
-async def _none(count: Callable[[], object]) -> bool:
+async def _none(count: Callable[[], Awaitable[int]]) -> bool:
     return not await count()
 
 

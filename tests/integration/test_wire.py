@@ -18,6 +18,7 @@ import pytest
 from libs.common.database import ConcurrencyError, Connection, Database, Write, fetch, write
 from libs.common.database import wire as riding
 from libs.common.errors import ConflictError
+from libs.common.silence import Loop
 from services.cart import domain
 from services.cart.domain import Cart, Product
 from services.cart.repository import CARTS, PRODUCTS
@@ -318,7 +319,7 @@ async def test_a_connection_that_cannot_prove_it_is_used_plainly(scene: Scene, p
             return False
 
     for kind in (Elsewhere, Counting):
-        connection = await riding.connect(place.url("app"), connection_class=kind)
+        connection = await riding.connect(place.url("app"), loop=Loop(asyncio.get_running_loop()), connection_class=kind)
         assert riding.wire_of(connection) is None
         await riding.begin(connection, [tenant_id := uuid4()])
         assert await fetch(connection, SETTING, ends=True) == [(str(tenant_id),)]

@@ -10,7 +10,7 @@ from libs.common import clock
 from libs.common.telemetry import Gauge
 
 if TYPE_CHECKING:
-    from libs.common.database.opening import Connection
+    import asyncpg
 
 ASK: Final = "SELECT clock_timestamp()"
 DOUBTFUL_SECONDS: Final = 1.0
@@ -23,7 +23,7 @@ APART = Gauge("cartwright_clock_apart_seconds", "How far this machine's clock is
 log = structlog.get_logger(__name__)
 
 
-async def keep_time(connection: "Connection") -> None:
+async def keep_time(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
     """Go by the clock of this connection's server."""
     asked = time.monotonic()
     theirs = await connection.fetchval(ASK)
