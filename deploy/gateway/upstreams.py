@@ -4,9 +4,17 @@ import ipaddress
 from typing import Any, Final
 
 from deploy.gateway.plan import Plan, Upstream
+from libs.common.silence import ASKED_AFTER_SECONDS, ASKED_EVERY_SECONDS, ASKED_TIMES, GIVEN_UP_SECONDS
 
 IDLE_SECONDS: Final = 60
 """A connection nobody uses is closed here before the service does it (75 s), so that no request meets a closed one."""
+_KEEPALIVE: Final = {
+    "keepalive_time": ASKED_AFTER_SECONDS,
+    "keepalive_interval": ASKED_EVERY_SECONDS,
+    "keepalive_probes": ASKED_TIMES,
+}
+_USER_TIMEOUT: Final = {"level": 6, "name": 18, "int_value": GIVEN_UP_SECONDS * 1_000, "state": "STATE_PREBIND"}
+"""Linux's `TCP_USER_TIMEOUT`: an API that is cut off in silence is not waited for until the time for an answer is over."""
 _ANY_METHOD: Final = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
@@ -45,7 +53,11 @@ def _cluster(plan: Plan, service: str, upstreams: list[Upstream]) -> dict[str, A
                 "explicit_http_config": {"http_protocol_options": {}},
             }
         },
-        **({"upstream_bind_config": {"source_address": {"address": plan.source, "port_value": 0}}} if plan.source else {}),
+        "upstream_connection_options": {"tcp_keepalive": _KEEPALIVE},
+        "upstream_bind_config": {
+            "socket_options": [_USER_TIMEOUT],
+            **({"source_address": {"address": plan.source, "port_value": 0}} if plan.source else {}),
+        },
     }
 
 

@@ -14,18 +14,20 @@ GIVEN_UP_SECONDS: Final = 10
 """So long what was sent may stay unacknowledged: as long as a lease of the relay and a session with Kafka."""
 ASKED_AFTER_SECONDS: Final = 5
 ASKED_EVERY_SECONDS: Final = 2
+ASKED_TIMES: Final = (GIVEN_UP_SECONDS - ASKED_AFTER_SECONDS) // ASKED_EVERY_SECONDS
+
 _OPTIONS: Final = {
     "TCP_KEEPIDLE": ASKED_AFTER_SECONDS,
     "TCP_KEEPALIVE": ASKED_AFTER_SECONDS,  # as macOS calls it
     "TCP_KEEPINTVL": ASKED_EVERY_SECONDS,
-    "TCP_KEEPCNT": (GIVEN_UP_SECONDS - ASKED_AFTER_SECONDS) // ASKED_EVERY_SECONDS,
+    "TCP_KEEPCNT": ASKED_TIMES,
     "TCP_USER_TIMEOUT": GIVEN_UP_SECONDS * 1_000,  # Linux alone
 }
 
 SESSION: Final = {
     "tcp_keepalives_idle": str(ASKED_AFTER_SECONDS),
     "tcp_keepalives_interval": str(ASKED_EVERY_SECONDS),
-    "tcp_keepalives_count": str(_OPTIONS["TCP_KEEPCNT"]),
+    "tcp_keepalives_count": str(ASKED_TIMES),
     "tcp_user_timeout": str(GIVEN_UP_SECONDS * 1_000),
 }
 """The same for PostgreSQL's side, as settings of a session."""

@@ -1,13 +1,17 @@
 """A network that loses packets for half a minute, and tells nobody, while people buy: nothing is lost, nothing happens twice."""
 
 import asyncio
+import json
 import time
 from typing import get_args
 from urllib.parse import urlsplit
 
 import pytest
 
+from deploy.gateway.files import write
 from deploy.local import readiness
+from deploy.local.copies import operator_port
+from services import SERVICES
 from tests.shared.custom import Custom
 from tests.shared.island import Island, Way, island, let_in
 from tests.shared.market import Market
@@ -20,6 +24,7 @@ pytestmark = [
 ]
 
 LOST_SECONDS = 30
+LISTENS = {"CARTWRIGHT_HTTP_HOST", "CARTWRIGHT_OPS_HOST"}
 WORKERS = ("checkout.worker.2", "payments.worker.2")
 UNPROVEN = "that a network which loses packets for half a minute loses no purchase"
 
@@ -30,7 +35,7 @@ async def _moved(market: Market, name: str, place: Island) -> str:
     process = market.stack._parts[name]
     child = process._child  # type: ignore[attr-defined]  # it is a HttpProcess
     child.command = [*place.command, *child.command]
-    child.environment["CARTWRIGHT_HTTP_HOST"] = place.address
+    child.environment |= dict.fromkeys(LISTENS & child.environment.keys(), place.address)
     process._ready_url = process._ready_url.replace("127.0.0.1", place.address)  # type: ignore[attr-defined]
     await market.stack.start_process(name)
     return str(process._ready_url).replace("startupz", "readyz")  # type: ignore[attr-defined]
@@ -43,7 +48,7 @@ async def test_second_workers_are_cut_off_from_database_broker_and_provider_both
         ready = [await _moved(market, name, place) for name in WORKERS]
 
         async def all_ready() -> bool:
-            return [await readiness.status(url) for url in ready] == [readiness.OK] * len(ready)
+            return all([await _is_ready(url) for url in ready])
 
         stack = market.stack.description()
         provider = urlsplit(str(stack.stripe_api_base)).port
@@ -67,6 +72,43 @@ async def test_second_workers_are_cut_off_from_database_broker_and_provider_both
                     await market.until(all_ready)
         await _all_is_well(market, custom)
         await market.stack.scale(dict.fromkeys(("checkout.worker", "payments.worker"), 1))
+
+
+async def test_the_second_of_two_apis_is_cut_off_from_the_gateway_both_ways_and_one_way(market: Market) -> None:
+    with island(UNPROVEN) as place:
+        await let_in(market.stack.admin_url)
+        await market.stack.scale({"checkout.api": 2})
+        ready = await _moved(market, "checkout.api.2", place)
+        port, ops_port = (market.stack._ports[operator] for operator in ("checkout.api.2", operator_port("checkout.api.2")))
+        _look_for_it_there(market, port, place)
+        custom = Custom(market, market.shop, "unheard")
+        async with custom.comes():
+            await custom.goes_on()
+            for way in get_args(Way):
+                begun, before = time.monotonic(), len(custom.checkouts)
+                with place.cut_off(port, ops_port, way=way):
+                    await asyncio.sleep(LOST_SECONDS)
+                await custom.goes_on()
+                bought, pause = len(custom.checkouts) - before, custom.longest_pause(begun)
+                print(f"gateway, {way}: {bought} purchases, none for {pause:.1f} s at most")
+                await market.until(lambda: _is_ready(ready))
+        await _all_is_well(market, custom)
+        await market.stack.scale({"checkout.api": 1})
+
+
+async def _is_ready(url: str) -> bool:
+    return await readiness.status(url) == readiness.OK
+
+
+def _look_for_it_there(market: Market, port: int, place: Island) -> None:
+    """Have the gateway look for one of the APIs on the island: it knows them all by their ports on this machine."""
+    folder = market.stack.home.path / "gateway"
+    known = json.loads((folder / "clusters.json").read_text())
+    for endpoint in known["resources"][SERVICES.index("checkout")]["load_assignment"]["endpoints"][0]["lb_endpoints"]:
+        address = endpoint["endpoint"]["address"]["socket_address"]
+        if address["port_value"] == port:
+            address["address"] = place.address
+    write({"clusters.json": known}, folder)
 
 
 async def _all_is_well(market: Market, custom: Custom) -> None:

@@ -32,5 +32,5 @@ async def poll(
         try:
             has_more = await work()
         except outlives as error:
-            log.warning(waiting, **about, error=str(error), action=f"trying again in {every:g} s")
+            log.warning(waiting, **about, error=str(error) or type(error).__name__, action=f"trying again in {every:g} s")
         await asyncio.sleep(0 if has_more is True else every)
