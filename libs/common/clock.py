@@ -29,6 +29,11 @@ def now() -> datetime:
     return datetime.now(UTC) + _Machine.correction
 
 
+def correction() -> timedelta:
+    """By how much this machine's clock is corrected."""
+    return _Machine.correction
+
+
 def go_by(theirs: datetime) -> timedelta:
     """Take this for the time it is now; answers how far this machine's clock is ahead of it."""
     behind = theirs - datetime.now(UTC)

@@ -30,9 +30,9 @@ async def keep_time(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
     took = time.monotonic() - asked
     if took > DOUBTFUL_SECONDS:
         return
-    ahead = clock.go_by(theirs + timedelta(seconds=took / 2))
+    before, ahead = clock.correction(), clock.go_by(theirs + timedelta(seconds=took / 2))
     APART.set(ahead.total_seconds())
-    if abs(ahead) > TOLD:
+    if clock.correction() != before and abs(ahead) > TOLD:
         log.error(
             "clock.apart",
             seconds=round(ahead.total_seconds(), 1),
