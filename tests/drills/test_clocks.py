@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 
+import aiohttp
 import pytest
 
 from libs.common.clock import now
@@ -29,6 +30,8 @@ async def test_processes_whose_clocks_are_wrong_lose_nothing_and_refuse_nobody(m
         await market.stack.stop_process(name)
         market.stack._parts[name]._child.environment.update(wrong)  # type: ignore[attr-defined]  # it is a HttpProcess
         await market.stack.start_process(name)
+    apart = [await _apart(url) for each in market.stack.description().services.values() for url in each.ops]
+    assert sum(abs(each - seconds) < OFF_SECONDS / 2 for each in apart) == len(WRONG), "they are wrong, and say so"
     begun, api = now(), Blunt(market)
     custom = Custom(market, shop_of(market, api), f"clock{seconds:+d}")
     async with custom.comes():
@@ -45,6 +48,13 @@ async def test_processes_whose_clocks_are_wrong_lose_nothing_and_refuse_nobody(m
 
     await market.until(nothing_is_wrong)
     await market.stack.scale(dict.fromkeys((name.removesuffix(".2") for name in WRONG), 1))
+
+
+async def _apart(url: str) -> float:
+    """How far this process's machine is ahead."""
+    async with aiohttp.ClientSession() as session, session.get(f"{url}/metrics") as answer:
+        lines = (await answer.text()).splitlines()
+    return next(float(line.rpartition(" ")[2]) for line in lines if line.startswith("cartwright_clock_apart_seconds "))
 
 
 async def _is_told_in_order(market: Market, checkout_id: str, begun: datetime) -> None:
