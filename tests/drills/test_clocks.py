@@ -30,7 +30,7 @@ async def test_processes_whose_clocks_are_wrong_lose_nothing_and_refuse_nobody(m
         await market.stack.stop_process(name)
         market.stack._parts[name]._child.environment.update(wrong)  # type: ignore[attr-defined]  # it is a HttpProcess
         await market.stack.start_process(name)
-    apart = [await _apart(url) for each in market.stack.description().services.values() for url in each.ops]
+    apart = await _told(market, "cartwright_clock_apart_seconds ")
     assert sum(abs(each - seconds) < OFF_SECONDS / 2 for each in apart) == len(WRONG), "they are wrong, and say so"
     begun, api = now(), Blunt(market)
     custom = Custom(market, shop_of(market, api), f"clock{seconds:+d}")
@@ -38,7 +38,8 @@ async def test_processes_whose_clocks_are_wrong_lose_nothing_and_refuse_nobody(m
         for _ in range(5):
             await custom.goes_on()
     await custom.was_served_once_each()
-    assert api.lost == [], "no token was refused, nor anything else"
+    assert api.lost == [], "who asks once has been answered"
+    assert sum(await _told(market, "cartwright_http_requests_total{", 'status="401"')) == 0, "and no token was refused"
     await market.numbers_have_no_gaps_and_stock_is_conserved()
     for checkout in custom.checkouts[:: len(custom.checkouts) // 10]:
         await _is_told_in_order(market, checkout["id"], begun)
@@ -50,11 +51,15 @@ async def test_processes_whose_clocks_are_wrong_lose_nothing_and_refuse_nobody(m
     await market.stack.scale(dict.fromkeys((name.removesuffix(".2") for name in WRONG), 1))
 
 
-async def _apart(url: str) -> float:
-    """How far this process's machine is ahead."""
-    async with aiohttp.ClientSession() as session, session.get(f"{url}/metrics") as answer:
-        lines = (await answer.text()).splitlines()
-    return next(float(line.rpartition(" ")[2]) for line in lines if line.startswith("cartwright_clock_apart_seconds "))
+async def _told(market: Market, metric: str, label: str = "") -> list[float]:
+    """What all processes tell by this name."""
+    told: list[float] = []
+    async with aiohttp.ClientSession() as session:
+        for url in [each for service in market.stack.description().services.values() for each in service.ops]:
+            async with session.get(f"{url}/metrics") as answer:
+                lines = [line for line in (await answer.text()).splitlines() if line.startswith(metric) and label in line]
+                told += [float(line.rpartition(" ")[2]) for line in lines]
+    return told
 
 
 async def _is_told_in_order(market: Market, checkout_id: str, begun: datetime) -> None:
