@@ -15,7 +15,6 @@ from services import SERVICES
 from tests.shared.custom import Custom
 from tests.shared.island import Island, Way, island, let_in
 from tests.shared.market import Market
-from tests.shared.verbs import check
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),
@@ -70,7 +69,7 @@ async def test_second_workers_are_cut_off_from_database_broker_and_provider_both
                     bought, pause = len(custom.checkouts) - before, custom.longest_pause(begun)
                     print(f"{server}, {way}: {bought} purchases, none for {pause:.1f} s at most")
                     await market.until(all_ready)
-        await _all_is_well(market, custom)
+        await custom.left_all_well()
         await market.stack.scale(dict.fromkeys(("checkout.worker", "payments.worker"), 1))
 
 
@@ -92,7 +91,7 @@ async def test_the_second_of_two_apis_is_cut_off_from_the_gateway_both_ways_and_
                 bought, pause = len(custom.checkouts) - before, custom.longest_pause(begun)
                 print(f"gateway, {way}: {bought} purchases, none for {pause:.1f} s at most")
                 await market.until(lambda: _is_ready(ready))
-        await _all_is_well(market, custom)
+        await custom.left_all_well()
         await market.stack.scale({"checkout.api": 1})
 
 
@@ -109,13 +108,3 @@ def _look_for_it_there(market: Market, port: int, place: Island) -> None:
         if address["port_value"] == port:
             address["address"] = place.address
     write({"clusters.json": known}, folder)
-
-
-async def _all_is_well(market: Market, custom: Custom) -> None:
-    await custom.was_served_once_each()
-    await market.numbers_have_no_gaps_and_stock_is_conserved()
-
-    async def nothing_is_wrong() -> bool:
-        return (await check(market)).violations == set()
-
-    await market.until(nothing_is_wrong)
