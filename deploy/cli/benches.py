@@ -106,6 +106,8 @@ def bench_payments(
 @verb
 def bench_neighbours(
     *,
+    kind: Annotated[list[str] | None, typer.Option(help="Beside this alone; may be said several times.")] = None,
+    turns: Annotated[int, typer.Option(min=1, help="Turns beside each, which count together.")] = 1,
     scale: Annotated[float, typer.Option(min=0.01, max=1, help="A share of everything the loud tenant does.")] = 1.0,
     json: Json = False,
 ) -> int | None:
@@ -113,9 +115,12 @@ def bench_neighbours(
 
     Purchases and price changes alone, and beside each kind of noise, in turns on one stack.
     """
+    from deploy.cli.bench.loud import KINDS
     from deploy.cli.bench.neighbours import run_neighbours
 
-    return run_neighbours(scale, json=json)
+    if unknown := {*(kind or ())} - {*KINDS}:
+        raise CommandError(f"no kind {', '.join(sorted(unknown))}; there are {', '.join(KINDS)}")
+    return run_neighbours(kind or [*KINDS], turns, scale, json=json)
 
 
 @verb

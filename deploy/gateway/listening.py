@@ -20,12 +20,11 @@ SPOKEN_FOR: Final = (
     *("x-user-id", "x-tenant-id", "x-scopes", "x-gateway", "x-jwt-payload", "x-principal", "x-roles"),
     *("forwarded", "x-real-ip", "true-client-ip", "cf-connecting-ip", "x-client-ip", "x-cluster-client-ip"),
     *("x-forwarded-host", "x-forwarded-port", "x-forwarded-prefix", "x-forwarded-user", "x-original-url", "x-rewrite-url"),
-    *("x-http-method-override", "x-http-method", "x-method-override", "x-envoy-original-path", "x-envoy-force-trace"),
-    *("x-envoy-upstream-rq-timeout-ms", "x-envoy-retry-on", "x-envoy-max-retries", "x-envoy-decorator-operation"),
-    *("x-envoy-external-address", "x-envoy-internal", "x-envoy-expected-rq-timeout-ms", "x-envoy-hedge-on-per-try-timeout"),
-    *("x-envoy-upstream-alt-stat-name", "x-envoy-upstream-rq-per-try-timeout-ms", "x-envoy-ip-tags", "x-client-trace-id"),
+    *("x-http-method-override", "x-http-method", "x-method-override", "x-client-trace-id"),
 )
 """What only ever a proxy says of a caller: from the caller itself it is removed before anybody reads it."""
+_STEERING: Final = {"remove_on_match": {"key_matcher": {"prefix": "x-envoy-"}}}
+"""And so is what this very one would do as it is told by."""
 
 _TYPE: Final = "type.googleapis.com/envoy"
 _MANAGER: Final = f"{_TYPE}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
@@ -108,7 +107,7 @@ def _cleaning(plan: Plan) -> dict[str, Any]:
         "name": "envoy.http.early_header_mutation.header_mutation",
         "typed_config": {
             "@type": f"{_TYPE}.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
-            "mutations": [*({"remove": name} for name in (*SPOKEN_FOR, *believed)), {"append": tokens.unique()}],
+            "mutations": [_STEERING, *({"remove": name} for name in (*SPOKEN_FOR, *believed)), {"append": tokens.unique()}],
         },
     }
 

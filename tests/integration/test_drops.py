@@ -66,6 +66,7 @@ async def test_a_crowd_larger_than_the_units_buys_exactly_those_in_order_and_the
             if mine["state"] == "admitted" and (await bought(shop, who, "shoe")).state is CheckoutState.CONFIRMED:
                 sold.append(who.subject)
     assert len(sold) == UNITS
+    await asyncio.sleep(repository.drops.LOOK_SECONDS)  # so old may be what those who wait are told
     told = [(await shop.ask("GET", f"{queue}/mine", who)).json()["state"] for who in crowd]
     assert {*told} <= {"used", "sold-out", "admitted"}
     assert (told.count("used"), told.count("sold-out") >= CROWD - UNITS - 1) == (UNITS, True)
@@ -91,6 +92,7 @@ async def test_who_was_not_let_in_is_told_where_to_queue_and_buys_once_they_are(
     place = await shop.ask("POST", queue)
     assert (place.status_code, place.json()["state"], place.json()["ahead"]) == (201, "waiting", 0)
     assert place.headers["location"] == f"{queue}/mine"
+    assert int(place.headers["retry-after"]) >= 1
     waiting = await shop.ask("GET", f"{queue}/mine")
     assert int(waiting.headers["retry-after"]) >= 1
     while not await let_in_once(shop.worker):
@@ -117,6 +119,25 @@ async def test_a_drop_is_staffs_to_open_and_take_away_and_any_shoppers_to_see(sh
     assert (await bought(shop, shop.shopper, "cap")).state is CheckoutState.CONFIRMED
     refused = await shop.ask("PUT", "/v1/drops/cap", shop.staff, json={**FAST, "ends_at": now().isoformat()})
     assert (refused.status_code, problem(refused)["code"]) == (422, "drop-ends-before")
+
+
+async def test_who_asked_while_they_waited_is_told_what_came_of_their_place_since(shop: Shop) -> None:
+    queue = await opened(shop, "mug", 9, starts_at="2999-01-01T00:00:00Z")
+
+    async def place() -> tuple[str | int, int | None]:
+        await asyncio.sleep(repository.drops.LOOK_SECONDS)
+        told = (await shop.ask("GET", f"{queue}/mine")).json()
+        return told.get("state", told.get("status")), told.get("ahead")
+
+    await shop.ask("POST", queue)
+    assert [await place(), await place()] == [("waiting", 0)] * 2
+    assert (await shop.ask("DELETE", "/v1/drops/mug", shop.staff)).status_code == 204
+    assert (await place())[0] == 404
+    await shop.ask("PUT", "/v1/drops/mug", shop.staff, json={**FAST, "starts_at": "2999-01-01T00:00:00Z"})
+    assert (await place())[0] == "none"
+    await shop.ask("POST", queue, Person(shop.tenant_id))
+    await shop.ask("POST", queue)
+    assert await place() == ("waiting", 1)
 
 
 async def test_places_of_long_ago_are_forgotten_and_no_younger_ones_are(shop: Shop) -> None:

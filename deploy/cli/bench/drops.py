@@ -41,6 +41,8 @@ class Crowd:
         self._api: Api = market.api
         self._buyers = [market.shop.shopper(f"drop:{uuid4()}", guest=True) for _ in range(count)]
         self._turn = asyncio.Semaphore(AT_ONCE)
+        self._asks_at: dict[Shopper, float] = {}
+        """When each is to ask for the first time, as they were told when they came."""
         self.told: dict[str, int] = {}
         self.join_seconds = 0.0
 
@@ -61,9 +63,11 @@ class Crowd:
             return await what(*arguments)
 
     async def _join(self, buyer: Shopper) -> None:
-        await self._api.call("checkout", "POST", f"/v1/drops/{SKU}/places", token=await buyer.token())
+        joined = await self._api.call("checkout", "POST", f"/v1/drops/{SKU}/places", token=await buyer.token())
+        self._asks_at[buyer] = time.perf_counter() + float(joined.headers["Retry-After"])
 
     async def _wait(self, buyer: Shopper) -> str:
+        await asyncio.sleep(max(0.0, self._asks_at[buyer] - time.perf_counter()))
         while True:
             asked = await self._in_turn(self._place, buyer)
             match asked.body["state"]:

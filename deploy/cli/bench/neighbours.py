@@ -20,7 +20,7 @@ import uvloop
 
 from deploy.cli.api import RefusedError
 from deploy.cli.bench.figures import machine, percentile
-from deploy.cli.bench.loud import EVENTS_PER_SECOND, KINDS, Loud, carry_out
+from deploy.cli.bench.loud import EVENTS_PER_SECOND, Loud, carry_out
 from deploy.cli.bench.orders import CURRENCY, Market, Run, anything, open_market, place_order
 from deploy.cli.errors import ExitCode
 from deploy.cli.output import print_json, progress
@@ -84,9 +84,9 @@ class Quiet:
         self._publisher = publisher
         self._changes: Iterator[int] = itertools.count(1)
 
-    async def turn(self, until: "asyncio.Event", seconds: float) -> Turn:
+    async def goes_on(self, turn: Turn, until: "asyncio.Event", seconds: float) -> Turn:
         """Go on for so long, and then until this is so."""
-        turn, begun = Turn(), time.perf_counter()
+        begun = time.perf_counter()
 
         async def repeated(per_second: float, what: Callable[[Turn], Awaitable[None]], group: asyncio.TaskGroup) -> None:
             for number in itertools.count():
@@ -135,8 +135,8 @@ class Quiet:
         return int(found["unit_minor"])
 
 
-async def bench_neighbours(scale: float, pool: ProcessPoolExecutor, say: Say) -> dict[str, Any]:
-    """Every kind of noise in its turn, and quiet before and after each."""
+async def bench_neighbours(kinds: Sequence[str], turns: int, scale: float, pool: ProcessPoolExecutor, say: Say) -> dict[str, Any]:
+    """Every kind of noise in its turns, and quiet before and after each."""
     async with open_market(32, say) as market, publishing(market.api.stack) as publisher:
         quiet = Quiet(market.shop, publisher)
         probes = [Offer(f"PROBE-{number}", f"Probe {number}", "bench", 999, 1_000) for number in range(PROBES)]
@@ -146,13 +146,13 @@ async def bench_neighbours(scale: float, pool: ProcessPoolExecutor, say: Say) ->
         await supply(neighbour.shop(market.api), CURRENCY, offers, say)
         alone = [await _alone(quiet, scale, say)]
         beside: dict[str, Any] = {}
-        for kind in KINDS:
-            loud = _loud(market, neighbour, kind, scale)
-            turn, done = await _beside(quiet, kind, loud, pool)
-            await quiet.settled()
-            alone.append(await _alone(quiet, scale, say))
-            beside[kind] = {**turn.figures(), **_ratios(turn, alone[-2:]), "loud": done}
-            told = beside[kind]
+        for kind in kinds:
+            loud, turn = _loud(market, neighbour, kind, scale), Turn()
+            for _ in range(turns):
+                done = await _beside(quiet, turn, kind, loud, pool)
+                await quiet.settled()
+                alone.append(await _alone(quiet, scale, say))
+            beside[kind] = told = {**turn.figures(), **_ratios(turn, alone[-1 - turns :]), "loud": done}
             say(
                 f"{kind:<19} purchase p50 {told['purchase_p50_ms']} p99 {told['purchase_p99_ms']} ms: "
                 f"{told['p50_ratio_to_alone']} and {told['p99_ratio_to_alone']} times alone; a price shows within "
@@ -166,6 +166,7 @@ async def bench_neighbours(scale: float, pool: ProcessPoolExecutor, say: Say) ->
         "beside": beside,
         "set_aside": set_aside,
         "scale": scale,
+        "turns": turns,
         "loud_events_per_second_at_most": EVENTS_PER_SECOND,
         "load_generator": "on the same machine",
         "machine": machine(),
@@ -182,22 +183,22 @@ def _loud(market: Market, neighbour: Onboarded, kind: str, scale: float) -> Loud
 async def _alone(quiet: Quiet, scale: float, say: Say) -> Turn:
     always = asyncio.Event()
     always.set()
-    turn = await quiet.turn(always, max(5.0, ALONE_SECONDS * scale))
+    turn = await quiet.goes_on(Turn(), always, max(5.0, ALONE_SECONDS * scale))
     told = turn.figures()
     say(f"{'alone':<19} purchase p50 {told['purchase_p50_ms']} p99 {told['purchase_p99_ms']} ms")
     return turn
 
 
-async def _beside(quiet: Quiet, kind: str, loud: Loud, pool: ProcessPoolExecutor) -> tuple[Turn, dict[str, Any]]:
+async def _beside(quiet: Quiet, turn: Turn, kind: str, loud: Loud, pool: ProcessPoolExecutor) -> dict[str, Any]:
     over = asyncio.Event()
     noise = asyncio.get_running_loop().run_in_executor(pool, carry_out, kind, loud)
     noise.add_done_callback(lambda _: over.set())
-    turn = await quiet.turn(over, 5.0)
-    return turn, await noise
+    await quiet.goes_on(turn, over, 5.0)
+    return await noise
 
 
 def _ratios(turn: Turn, alone: Sequence[Turn]) -> dict[str, float]:
-    """This turn's figures by those of the turns before and after it."""
+    """Figures beside the noise by those of the turns before and after it."""
     calm = [each for quiet in alone for each in quiet.run.whole_ms]
     shares = {"p50": 0.5, "p99": 0.99}
     return {
@@ -222,11 +223,11 @@ async def _set_aside(admin_url: str) -> dict[str, Any]:
     return found
 
 
-def run_neighbours(scale: float, *, json: bool) -> int:
+def run_neighbours(kinds: Sequence[str], turns: int, scale: float, *, json: bool) -> int:
     """Measure, and print the figures."""
     with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
         pool.submit(int).result()  # it is forked before there is a loop or a thread
-        figures = uvloop.run(bench_neighbours(scale, pool, progress()))
+        figures = uvloop.run(bench_neighbours(kinds, turns, scale, pool, progress()))
     if json:
         print_json(figures)
     else:

@@ -29,7 +29,6 @@ ROUTES = Routes(Facing.CUSTOMERS)
 HEARTBEAT_SECONDS = 15
 LONGEST_SECONDS = 300
 """A stream outlives no access token; its reader comes back with a new one."""
-SOONEST_POLL_SECONDS, LATEST_POLL_SECONDS = 1, 120
 
 
 class DropSight(Sight[Drop]):
@@ -140,25 +139,22 @@ async def delete_drop(call: Caller, sku: SkuPath) -> Response:
 @ROUTES.post("/v1/drops/{sku}/places", status_code=201, response_model=PlaceModel, responses={200: {"model": PlaceModel}})
 @guard("checkouts:write", sees=DROP, costly=True)
 async def take_place(call: Caller, sku: SkuPath) -> Response:
-    """Queue, in the order of arrival. One place each: said again it is the same (200). 409 `sold-out` when none are left."""
+    """Queue, in the order of arrival. One place each: said again it is the same (200). 409 `sold-out` when none are left.
+
+    `Retry-After` says when it is worth asking how the place stands.
+    """
     command = handlers.drops.JoinQueue(sku=sku, subject_id=call.principal.subject)
     stands: handlers.drops.Stands = await call.service.shared(Gathering).execute(call.message(command))
     location = f"/v1/drops/{quote(sku, safe='')}/places/mine"
-    shown = place_model(stands.drop, stands.place, stands.at)
-    return reply(201 if stands.is_new else 200, shown, Location=location)
+    return _told(201 if stands.is_new else 200, stands.drop, stands.place, stands.at, Location=location)
 
 
 @ROUTES.get("/v1/drops/{sku}/places/mine", response_model=PlaceModel)
 @guard("checkouts:read", sees=DROP)
 async def read_place(call: Caller, sku: SkuPath) -> Response:
     """How the caller stands. `Retry-After` says when it is worth asking again, while it is."""
-    found, place = await _mine(call, sku)
-    at = now()
-    shown = place_model(found, place, at)
-    if place is None or shown.state is not Standing.WAITING:
-        return reply(200, shown)
-    soon = drop.wait_seconds(found, place, at) // 10
-    return reply(200, shown, Retry_After=str(min(max(soon, SOONEST_POLL_SECONDS), LATEST_POLL_SECONDS)))
+    found, place = await _mine(call, call.service.shared(repository.drops.Rooms), sku)
+    return _told(200, found, place, now())
 
 
 @ROUTES.get(
@@ -172,21 +168,27 @@ async def follow_place(call: Caller, sku: SkuPath) -> Response:
     rooms = call.service.shared(repository.drops.Rooms)
     if rooms.streams >= rooms.most_streams:
         raise UnavailableError("too-many-streams", "too many are being told already; ask for your place instead", retry_after=5)
-    found, place = await _mine(call, sku)
+    found, place = await _mine(call, rooms, sku)
     if place is None or place_model(found, place, now()).state == "none":
         return Response(status_code=204)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(_steps(call, rooms, place), media_type="text/event-stream", headers=headers)
 
 
-async def _mine(call: Call, sku: str) -> tuple[Drop, Place | None]:
+def _told(status: int, found: Drop, place: Place | None, at: datetime, **headers: str) -> Response:
+    """How somebody stands, and while they wait when it is worth asking again."""
+    shown = place_model(found, place, at)
+    if place is not None and shown.state is Standing.WAITING:
+        headers |= {"Retry_After": str(drop.pause_seconds(found, place, at))}
+    return reply(status, shown, **headers)
+
+
+async def _mine(call: Call, rooms: repository.drops.Rooms, sku: str) -> tuple[Drop, Place | None]:
     """The drop, and the caller's place if they have one. Raises NotFoundError."""
-    key = drop.drop_id(sku)
-    async with call.transaction() as connection:
-        found, place = await repository.drops.standing(
-            connection, call.tenant_id, key, drop.place_id(key, call.principal.subject)
-        )
-    return present(Drop, found), place
+    key, clock = drop.drop_id(sku), asyncio.get_running_loop().time
+    place = drop.place_id(key, call.principal.subject)
+    found, mine = await rooms.standing(call.shell.database, call.tenant_id, key, place, clock)
+    return present(Drop, found), mine
 
 
 async def _steps(call: Call, rooms: repository.drops.Rooms, place: Place) -> AsyncIterator[bytes]:

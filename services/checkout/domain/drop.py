@@ -26,6 +26,10 @@ WAVE = timedelta(seconds=10)
 """Who is admitted within these is admitted together, and has as long as the last of them."""
 LONGEST_BURST_SECONDS = 5
 """What was not admitted longer ago, since nobody waited or nothing was free, is not made up for."""
+ASKS_PER_SECOND = 100
+"""So often those who are far from their turn ask, all together."""
+SHORT_PAUSE_SECONDS, LONG_PAUSE_SECONDS = 60, 600
+"""So long they pause between, in a small crowd and in any."""
 LEAST_SHARE = 0.1
 """Of the rate, that is kept to however crowded it is."""
 
@@ -211,6 +215,12 @@ def wait_seconds(drop: Drop, place: Place, now: datetime) -> int:
     """When it is their turn at the soonest, should nobody before them fail to come."""
     begins_in = max((drop.starts_at - now).total_seconds(), 0.0)
     return ceil(begins_in + (ahead(drop, place) + 1) * 60 / drop.per_minute)
+
+
+def pause_seconds(drop: Drop, place: Place, now: datetime) -> int:
+    """When it is worth asking again: at half of what is still to be waited, and so that a large crowd is heard slowly."""
+    latest = min(max(drop.waiting // ASKS_PER_SECOND, SHORT_PAUSE_SECONDS), LONG_PAUSE_SECONDS)
+    return min(max(wait_seconds(drop, place, now) // 2, 1), latest)
 
 
 # --- Who is let in ---------------------------------------------------------------------------------------------------

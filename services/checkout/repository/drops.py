@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from libs.common.clock import now
 from libs.common.database import Connection, Database, Rows
 from libs.common.database.statements import select
 from services.checkout import tables
-from services.checkout.domain.drop import Drop, Place
+from services.checkout.domain import drop
+from services.checkout.domain.drop import Drop, Place, Standing
 
 DROPS = Rows(tables.DROP, Drop)
 PLACES = Rows(tables.DROP_PLACE, Place)
@@ -17,6 +19,7 @@ PLACES = Rows(tables.DROP_PLACE, Place)
 LOOK_SECONDS = 1.0
 """So old may be what those who wait are told."""
 MOST_KNOWN = 1_000
+MOST_WAITING = 50_000
 
 WAITING = "SELECT tenant_id, id FROM drops_waiting()"
 UNUSED = """SELECT count(p.number) AS count
@@ -27,7 +30,7 @@ GROUP BY d.place ORDER BY d.place"""
 FORGET = "SELECT places_forget($1, $2)"
 
 
-async def waiting(database: Database, now: datetime) -> Sequence[tuple[Drop, int]]:
+async def waiting(database: Database, at: datetime) -> Sequence[tuple[Drop, int]]:
     """The drops that somebody waits at, each with how many are admitted there, may still come, and have not."""
     async with database.acquire() as connection:
         found = [(row["tenant_id"], row["id"]) for row in await connection.fetch(WAITING)]
@@ -35,9 +38,9 @@ async def waiting(database: Database, now: datetime) -> Sequence[tuple[Drop, int
         return []
     async with database.transaction(tenant_id for tenant_id, _ in found) as connection:
         drops = await DROPS.load(connection, found, lock=False)
-        places = [(each.tenant_id, each.id, each.lapsed_number(now), each.served_number) for each in drops]
+        places = [(each.tenant_id, each.id, each.lapsed_number(at), each.served_number) for each in drops]
         counts = await connection.fetch(UNUSED, *map(list, zip(*places, strict=True))) if places else []
-    return [(drop, row["count"]) for drop, row in zip(drops, counts, strict=True)]
+    return [(each, row["count"]) for each, row in zip(drops, counts, strict=True)]
 
 
 async def forget_places(connection: Connection, older_than: timedelta, how_many: int) -> int:
@@ -60,6 +63,28 @@ class Rooms:
     """So many may be told of their place as it changes. Others ask."""
     streams: int = 0
     _known: dict[tuple[UUID, UUID], tuple[float, "asyncio.Future[Drop | None]"]] = field(default_factory=dict)
+    _waiting: dict[tuple[UUID, UUID], Place] = field(default_factory=dict)
+
+    async def standing(
+        self, database: Database, tenant_id: UUID, drop_id: UUID, place_id: UUID, clock: Callable[[], float]
+    ) -> tuple[Drop | None, Place | None]:
+        """A drop and one place in its queue. Of a crowd that asks again and again the database is not asked for each.
+
+        While somebody waits nothing can change their place but the drop: they are read again once it is their turn.
+        """
+        key = tenant_id, place_id
+        if (place := self._waiting.get(key)) is not None:
+            found = await self.look(database, tenant_id, drop_id, clock)
+            if _waits(found, place):
+                return found, place
+        async with database.transaction([tenant_id]) as connection:
+            found, place = await standing(connection, tenant_id, drop_id, place_id)
+        self._waiting.pop(key, None)
+        if place is not None and _waits(found, place):
+            if len(self._waiting) >= MOST_WAITING:
+                self._waiting.clear()
+            self._waiting[key] = place
+        return found, place
 
     async def look(self, database: Database, tenant_id: UUID, drop_id: UUID, clock: Callable[[], float]) -> Drop | None:
         """The drop. Whoever comes while somebody reads it is told what they find."""
@@ -70,6 +95,10 @@ class Rooms:
             found = asyncio.ensure_future(_read(database, tenant_id, drop_id))
             self._known[tenant_id, drop_id] = clock(), found
         return await asyncio.shield(found)
+
+
+def _waits(found: Drop | None, place: Place) -> bool:
+    return found is not None and drop.standing(found, place, now()) is Standing.WAITING
 
 
 async def _read(database: Database, tenant_id: UUID, drop_id: UUID) -> Drop | None:

@@ -228,3 +228,15 @@ def test_a_drop_that_is_taken_away_lets_everybody_buy() -> None:
     memory.execute(PutDrop(sku="tea", terms=FAST))
     memory.execute(DeleteDrop(sku="tea"))
     assert buy(memory, uuid4()).state is CheckoutState.PAYING
+
+
+@pytest.mark.parametrize("crowd", [2, 200, 20_000, 2_000_000])
+def test_however_many_wait_they_ask_at_a_rate_that_can_be_borne_and_the_next_is_heard_at_once(crowd: int) -> None:
+    found = replace(opened(Terms(per_minute=600)), last_number=crowd)
+    place = Place(tenant_id=TENANT, id=uuid4(), drop_id=found.id, subject_id=uuid4(), number=1, joined_at=NOW)
+    numbers = range(1, crowd + 1, max(crowd // 20_000, 1))
+    pauses = [drop.pause_seconds(found, replace(place, number=number), NOW) for number in numbers]
+    assert pauses == sorted(pauses)
+    assert (pauses[0], pauses[-1] <= 600) == (1, True)
+    if crowd <= 60_000:
+        assert sum(1 / pause for pause in pauses) < 300
