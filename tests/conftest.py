@@ -21,15 +21,17 @@ structlog.configure(
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="the long form of the proofs that have one")
+    parser.addoption("--cluster", action="store_true", help="the proofs on a real API server of Kubernetes")
     parser.addoption("--crash-points", action="store_true", help="die at every step of a purchase, not at a sample of them")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what is proven on demand alone, unless it is asked for."""
     for item in items:
-        marker = item.get_closest_marker("long")
-        if marker is not None and not config.getoption("--long"):
-            item.add_marker(pytest.mark.skip(f"proven with --long alone: {marker.args[0]}"))
+        for demand in ("long", "cluster"):
+            marker = item.get_closest_marker(demand)
+            if marker is not None and not config.getoption(f"--{demand}"):
+                item.add_marker(pytest.mark.skip(f"proven with --{demand} alone: {marker.args[0]}"))
 
 
 @pytest.fixture(scope="session")

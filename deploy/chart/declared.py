@@ -18,7 +18,8 @@ SASL_SECRETS: Final = frozenset({"kafka_sasl_password"})
 OF_THE_CHART: Final = frozenset(
     {
         *("kafka_bootstrap_servers", "kafka_security_protocol", "kafka_sasl_mechanism", "kafka_sasl_username"),
-        *("kafka_ssl_cafile", "topic_prefix", "issuer", "jwks_url", "issuer_root_public_key", "trusted_proxies"),
+        *("kafka_ssl_cafile", "kafka_ssl_certfile", "kafka_ssl_keyfile", "kafka_sasl_tokenfile", "topic_prefix"),
+        *("issuer", "jwks_url", "issuer_root_public_key", "trusted_proxies"),
         *("http_host", "http_port", "ops_host", "ops_port", "drain_seconds", "console_urls"),
     }
 )

@@ -30,6 +30,15 @@ def values() -> Group:
             ),
             "consoleUrls": text("Where the console is, with spaces between several; the issuer's `/console/` unless set."),
             "kafka": _kafka(),
+            "postgres": Group(
+                "The databases. Where they are stands in the addresses that the Secrets below have.",
+                {
+                    "caSecret": text(
+                        "The Secret whose `ca.crt` signed the servers' certificates. Addresses name it as "
+                        "`sslrootcert=/etc/cartwright/postgres/ca.crt`."
+                    )
+                },
+            ),
             "settings": _settings(
                 "What every service is set to: its variables without `CARTWRIGHT_`, in lower case (`log_level: debug`).",
                 *SERVICES,
@@ -38,6 +47,7 @@ def values() -> Group:
             "drain": _drain(),
             "migrations": _migrations(),
             "gateway": _gateway(),
+            "invariants": _invariants(),
             "scheduling": _scheduling(),
             "network": _network(),
             "monitoring": _monitoring(),
@@ -65,7 +75,10 @@ def _kafka() -> Group:
         {
             "bootstrapServers": wanted("Where it is, with commas between several: `HOST:PORT`."),
             "securityProtocol": choice("How it is spoken to.", "SASL_SSL", "SASL_PLAINTEXT", "SSL", "PLAINTEXT"),
-            "saslMechanism": choice("How a password is proven.", "SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"),
+            "saslMechanism": choice(
+                "How a password is proven; with the last, a token (`kafkaTokenSecret` of each service).",
+                *("SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN", "OAUTHBEARER"),
+            ),
             "caSecret": text(
                 "The Secret whose `ca.crt` signed the brokers' certificates; without one, the system's authorities."
             ),
@@ -84,9 +97,42 @@ def _service(service: str) -> Group:
             "secret": text(f"The name of its Secret, with the keys {keys}; `RELEASE-{service}` unless set."),
             "ownerSecret": text(f"The name of its owner's, with {owner}; `RELEASE-{service}-owner` unless set."),
             "alsoSecrets": listed("Those of its other secrets that are in its Secret, too.", {"enum": needed["optional"]}),
+            **_logins(),
+            "postgresCertificateSecret": text(
+                "The Secret whose `tls.crt` and `tls.key` say to the database who it is, where it asks. Addresses name them as "
+                "`sslcert=/etc/cartwright/postgres/tls.crt` and `sslkey=/etc/cartwright/postgres/tls.key`."
+            ),
             "settings": _settings("What both of its processes are set to; goes before the common `settings`.", service),
             "api": _process(service, "api", "Its API processes.", _apis()),
             "worker": _process(service, "worker", "Its workers.", _workers(service)),
+        },
+    )
+
+
+def _logins() -> dict[str, Value]:
+    return {
+        "kafkaTokenSecret": text(
+            "The Secret whose `token` something else keeps valid, where `kafka.saslMechanism` asks for one."
+        ),
+        "kafkaCertificateSecret": text(
+            "The Secret whose `tls.crt` and `tls.key` say to the brokers who it is, where they ask. Read when a process starts."
+        ),
+    }
+
+
+def _invariants() -> Group:
+    return Group(
+        "Who looks whether everything is as it must be (`invariants --watch`): one process, whose figures Prometheus has.",
+        {
+            "enabled": switch("Whether there is one.", default=True),
+            "secret": text(
+                "The name of its Secret, with the keys `platform-client-secret`, `stripe-api-key` (one that may read is enough), "
+                "`kafka-sasl-password`; `RELEASE-invariants` unless set."
+            ),
+            **_logins(),
+            "everySeconds": whole("So long it rests between two looks. Each reads the provider's lists.", 60, 1),
+            "scratch": text("What it has read of the topics is kept there, and read anew when it starts.", "2Gi"),
+            "resources": anything("What it asks for and may have.", _FEW),
         },
     )
 

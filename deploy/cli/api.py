@@ -174,6 +174,8 @@ class Api:
         self, path: str, *, account: str | None = None, expand: str | None = None
     ) -> AsyncIterator[dict[str, Any]]:
         """Yield everything on one of the provider's lists, newest first; `account` is one that is connected to ours."""
+        if self.stack.stripe_api_key is None:
+            raise CommandError("the description of this deployment names no key of the provider (stripe.api_key_file)")
         headers = {"Authorization": f"Bearer {self.stack.stripe_api_key}"}
         if account:
             headers["Stripe-Account"] = account

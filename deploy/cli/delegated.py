@@ -188,7 +188,8 @@ def invariants(
     refund_limit: Annotated[int, typer.Option(min=0, help="Seconds a refund may take.")] = 432_000,
     orphan_limit: Annotated[int, typer.Option(min=0, help="Seconds until money without an order has gone back.")] = 1_200,
     every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks of --watch.")] = 5,
-    metrics_port: Annotated[int, typer.Option(min=0, help="Where --watch serves metrics; 0 takes a free one.")] = 9185,
+    metrics_host: Annotated[str, typer.Option(help="Where --watch serves metrics: an address of this machine.")] = "127.0.0.1",
+    metrics_port: Annotated[int, typer.Option(min=0, help="And its port; 0 takes a free one.")] = 9185,
     json: Json = False,
 ) -> int | None:
     """Check what must always be so.
@@ -209,7 +210,7 @@ def invariants(
         limits=limits,
         patience_seconds=patience,
         every_seconds=every,
-        metrics_port=metrics_port,
+        served_at=(metrics_host, metrics_port),
         json=json,
     )
 

@@ -1,7 +1,8 @@
 """Where operators' verbs work: at the deployment that `CARTWRIGHT_DEPLOYMENT` describes, or at the stack that runs here.
 
 A description is what `status --json` prints of a stack, as far as a verb needs it: each service's address and its operators'
-addresses (its API's first, a worker's last), and the platform's client with the file of its secret.
+addresses (its API's first, a worker's last), the platform's client with the file of its secret, and for those that ask the
+provider the file of a key.
 """
 
 import json
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from deploy.cli.errors import CommandError, ExitCode
+from deploy.composition import settings_of
 from deploy.local.description import StackDescription
 from deploy.local.environment import PLATFORM_CLIENT_ID, variable
 from deploy.local.state import Home, default_home
@@ -52,7 +54,7 @@ def described(file: Path) -> StackDescription:
                 "gateway": given.get("gateway"),
                 "postgres": {"host": None, "port": None},
                 "kafka": {"bootstrap_servers": None} | (given.get("kafka") or {}),
-                "stripe": {"api_base": None, "api_key": None} | (given.get("stripe") or {}),
+                "stripe": _provider(given.get("stripe") or {}, file.parent),
                 "platform_client": {
                     "client_id": client.get("client_id", PLATFORM_CLIENT_ID),
                     "secret_file": file.parent / client["secret_file"],
@@ -69,3 +71,11 @@ def described(file: Path) -> StackDescription:
         raise CommandError(
             f"{file} does not describe a deployment ({what}); ./cartwright status --json prints one", ExitCode.USAGE
         ) from error
+
+
+def _provider(given: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Where the provider is, and a key of ours, if there is one: few verbs ask there."""
+    file = folder / given["api_key_file"] if "api_key_file" in given else None
+    key = file.read_text().strip() if file and file.exists() else None
+    base = settings_of("payments").model_fields["stripe_api_base"].default if key else None
+    return {"api_base": base, "api_key": key} | given

@@ -26,16 +26,19 @@ def provision(
     plan: Annotated[bool, typer.Option("--plan", help="Print what would be done, and do nothing.")] = False,
     only: Annotated[
         list[str] | None,
-        typer.Option(parser=_part, metavar="PART", help="See to this alone: databases, topics or rights; may be given twice."),
+        typer.Option(
+            parser=_part, metavar="PART", help="See to this alone: databases, topics, users or rights. May be given twice."
+        ),
     ] = None,
     partitions: Annotated[int | None, typer.Option(min=1, help="Of each topic that has several.")] = None,
     replication: Annotated[int | None, typer.Option(min=1, help="Of each topic.")] = None,
     min_in_sync: Annotated[int | None, typer.Option("--min-in-sync", min=1, help="Of each topic.")] = None,
     secrets: Annotated[
-        Path | None, typer.Option(help="A folder for the roles' addresses, as the chart's Secrets have them.")
+        Path | None,
+        typer.Option(help="A folder for roles' addresses and users' passwords, as the chart's Secrets have them."),
     ] = None,
 ) -> None:
-    """Make databases, roles, topics and rights on servers that are there.
+    """Make databases, roles, topics, users and rights on servers that are there.
 
     They are those of CARTWRIGHT_POSTGRES_ADMIN_URL and CARTWRIGHT_KAFKA_BOOTSTRAP_SERVERS. Doing it again changes nothing.
     """

@@ -49,6 +49,7 @@ def run_tests(
     paths: Annotated[list[str] | None, typer.Argument(metavar="PATH…", help="Tests, and pytest options after --.")] = None,
     *,
     long: Annotated[bool, typer.Option("--long", help="The long proofs too.")] = False,
+    cluster: Annotated[bool, typer.Option("--cluster", help="The chart on a real API server of Kubernetes too.")] = False,
     crash_points: Annotated[bool, typer.Option("--crash-points", help="Kill at every step, not at a sample.")] = False,
     mutants: Annotated[bool, typer.Option("--mutants", help="Test the tests: PATH is code, changed a line at a time.")] = False,
     json: Annotated[bool, typer.Option("--json", help="With --mutants: one JSON object on stdout.")] = False,
@@ -61,7 +62,8 @@ def run_tests(
 
     if mutants:
         return asyncio.run(testing.play_mutants(paths or [], is_long=long, is_json=json, say=progress()))
-    options = [*(["--long"] if long else []), *(["--crash-points"] if crash_points else [])]
+    asked = {"--long": long, "--cluster": cluster, "--crash-points": crash_points}
+    options = [option for option, is_asked in asked.items() if is_asked]
     chosen = list(paths or [])
     return asyncio.run(testing.run_tests([*options, *chosen], with_stack=testing.needs_stack(chosen), say=progress()))
 

@@ -28,7 +28,7 @@ def compose() -> dict[str, Any]:
     known = declared()["services"]
     processes = {f"{service}-{kind}": _process(service, kind, known[service]) for service, kind in INSTANCES}
     migrations = {f"{service}-migrate": _migration(service) for service in SERVICES}
-    services = _beside() | migrations | processes | _gateway(known)
+    services = _beside() | migrations | processes | _gateway(known) | _invariants()
     names = {name for each in services.values() for name in each.get("secrets", ())}
     return {
         "name": "cartwright",
@@ -48,7 +48,8 @@ def prometheus() -> dict[str, Any]:
     known = declared()["services"]
     ports = {"api": "ops", "worker": "worker"}
     places = {f"{service}-{kind}": f"{service}-{kind}:{known[service]['ports'][ports[kind]]}" for service, kind in INSTANCES}
-    return scraping.prometheus({**places, "gateway": "gateway:8281"}, rules="/etc/prometheus/alerts/*.yaml")
+    beside = {"gateway": "gateway:8281", "invariants": "invariants:9185"}
+    return scraping.prometheus(places | beside, rules="/etc/prometheus/alerts/*.yaml")
 
 
 def _process(service: str, kind: str, known: dict[str, Any]) -> dict[str, Any]:
@@ -82,6 +83,38 @@ def _process(service: str, kind: str, known: dict[str, Any]) -> dict[str, Any]:
         "restart": "unless-stopped",
         "stop_grace_period": "45s",
     }
+
+
+def description() -> dict[str, Any]:
+    """What the checker of invariants goes by: where everything is, and where its secrets lie."""
+    known = declared()["services"]
+    services = {
+        name: {
+            "url": f"http://{name}-api:{known[name]['ports']['api']}",
+            "ops": [f"http://{name}-api:{known[name]['ports']['ops']}", f"http://{name}-worker:{known[name]['ports']['worker']}"],
+        }
+        for name in SERVICES
+    }
+    return {
+        "home": "/tmp",  # noqa: S108 - as above
+        "services": services,
+        "kafka": {"bootstrap_servers": "kafka:9092"},
+        "stripe": {"api_key_file": f"{_SECRETS}payments-stripe-api-key"},
+        "platform_client": {"secret_file": f"{_SECRETS}identity-platform-client-secret"},
+    }
+
+
+def _invariants() -> dict[str, Any]:
+    looks = {
+        "image": IMAGE,
+        "command": ["invariants", "--watch", "--every=60", "--metrics-host=0.0.0.0"],
+        "environment": {"CARTWRIGHT_DEPLOYMENT": "/etc/cartwright/deployment.json"},
+        "secrets": ["identity-platform-client-secret", "payments-stripe-api-key"],
+        "volumes": ["./deployment.json:/etc/cartwright/deployment.json:ro"],
+        "depends_on": {"topics": _READY["topics"]},
+        "restart": "unless-stopped",
+    }
+    return {"invariants": _SAFE | looks}
 
 
 def _migration(service: str) -> dict[str, Any]:

@@ -1,21 +1,21 @@
-"""Makes what a deployment stands on, on servers that are there: databases and roles, topics, and rights at the broker."""
+"""Makes what a deployment stands on, on servers that are there: databases and roles, topics, users and rights at the broker."""
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 from deploy.local import databases
 from deploy.local.access import declared_access
-from deploy.local.databases import ROLES, Role, database_url
+from deploy.local.databases import ROLES, Role, database_url, role_password
 from deploy.local.environment import variable
 from deploy.local.errors import StackError
 from deploy.local.kafka.client import client_options
-from deploy.local.kafka.wall import provide_rights
+from deploy.local.kafka.wall import provide_rights, provide_users
 from deploy.local.topics import Topic, declared_topics, provide_topics
 from services import SERVICES
 
-Part = Literal["databases", "topics", "rights"]
+Part = Literal["databases", "topics", "users", "rights"]
 PARTS: Final[tuple[Part, ...]] = get_args(Part)
 
 _SECRETS: Final[dict[Role, tuple[str, str]]] = {
@@ -36,7 +36,7 @@ class Wanted:
     replication: int | None = None
     min_in_sync: int | None = None
     secrets: Path | None = None
-    """Where the roles' addresses are written."""
+    """Where the roles' addresses and the users' passwords are written."""
 
     def topics(self) -> list[Topic]:
         """The declared ones, as they are wanted here."""
@@ -58,7 +58,7 @@ async def provision(wanted: Wanted, *, changes: bool) -> AsyncIterator[str]:
     if "databases" in wanted.parts:
         async for line in _of_databases(wanted, changes=changes):
             yield line
-    if {"topics", "rights"} & {*wanted.parts}:
+    if {"topics", "users", "rights"} & {*wanted.parts}:
         async for line in _of_the_broker(wanted, changes=changes):
             yield line
 
@@ -68,11 +68,8 @@ async def _of_databases(wanted: Wanted, *, changes: bool) -> AsyncIterator[str]:
     for service in SERVICES:
         for step in await (databases.provision if changes else databases.plan)(admin_url, service):
             yield f"+ {step}" if step.is_ours else f"! {step} (a superuser has to)"
-    for file, url in _addresses(wanted.secrets, admin_url):
-        if not file.exists() or file.read_text() != url:
-            yield f"+ {file}"
-            if changes:
-                _write(file, url)
+    for line in _kept(_addresses(wanted.secrets, admin_url), changes=changes):
+        yield line
 
 
 async def _of_the_broker(wanted: Wanted, *, changes: bool) -> AsyncIterator[str]:
@@ -82,9 +79,34 @@ async def _of_the_broker(wanted: Wanted, *, changes: bool) -> AsyncIterator[str]
         for difference in await provide_topics(topics=wanted.topics(), prefix=prefix, changes=changes, **broker):
             for line in difference.lines():
                 yield line
+    if "users" in wanted.parts and _asks_for_passwords(broker, asked_for=len(wanted.parts) < len(PARTS)):
+        access = declared_access()
+        users = {name: role_password(variable("POSTGRES_ADMIN_URL") or "", f"kafka.{name}") for name in access.principals}
+        for name in await provide_users(broker, users, changes=changes):
+            yield f"+ user {name} ({broker['sasl_mechanism']})"
+        files = [(wanted.secrets / name / "kafka-sasl-password", users[name]) for name in users] if wanted.secrets else []
+        for line in _kept(files, changes=changes):
+            yield line
     if "rights" in wanted.parts:
         for line in (await provide_rights(broker, declared_access(), prefix, changes=changes)).lines():
             yield line
+
+
+def _asks_for_passwords(broker: dict[str, Any], *, asked_for: bool) -> bool:
+    """Whether the broker keeps the users itself: of others' it is somebody else who makes them."""
+    keeps = str(broker.get("sasl_mechanism")).startswith("SCRAM-")
+    if asked_for and not keeps:
+        raise StackError("users are made at brokers that keep them: come by SCRAM (CARTWRIGHT_KAFKA_SASL_MECHANISM)")
+    return keeps
+
+
+def _kept(files: Iterable[tuple[Path, str]], *, changes: bool) -> Iterator[str]:
+    """Have these files with what is to be in them, and say which were otherwise."""
+    for file, content in files:
+        if not file.exists() or file.read_text() != content:
+            yield f"+ {file}"
+            if changes:
+                _write(file, content)
 
 
 def _addresses(folder: Path | None, admin_url: str) -> list[tuple[Path, str]]:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,16 +11,17 @@ import yaml
 
 from deploy.chart.declared import connections, partitions_read
 from deploy.chart.files import CHART, HELM
+from deploy.cli.deployment import described
 from deploy.composition import settings_of
+from deploy.local.ports import DEFAULT_PORTS
 from deploy.local.state import ROOT
 from deploy.observability.files import RULES
-from libs.common.settings import PREFIX
+from libs.common.settings import PREFIX, KafkaLogin
 from services import SERVICES
-from tests.contract.charts.asking import LEAST, MOST, VALUES, Manifest, asked, defined
+from tests.contract.charts.asking import GIVEN, VALUES, Manifest, asked, defined
 
 EXAMPLES = sorted((HELM / "examples").glob("*.yaml"))
 PROCESSES = [(service, kind) for service in SERVICES for kind in ("api", "worker")]
-GIVEN = {"least": LEAST, "most": MOST}
 EXTENDED = {"external-secrets.io/v1", "gateway.networking.k8s.io/v1", "keda.sh/v1alpha1", "monitoring.coreos.com/v1"}
 IN_EXAMPLES = {"kafka.strimzi.io/v1", "postgresql.cnpg.io/v1"}
 PROBES = {"startupProbe": "/startupz", "livenessProbe": "/livez", "readinessProbe": "/readyz"}
@@ -61,7 +63,7 @@ def _container(parts: list[Manifest], service: str, kind: str) -> Manifest:
 
 def _environment(container: Manifest) -> dict[str, str]:
     """Its variables, the values of files in place of their names."""
-    found = {each["name"]: each["value"] for each in container["env"]}
+    found = {each["name"]: each["value"] for each in container.get("env", ())}
     return {name.removeprefix(PREFIX): value for name, value in found.items() if name.startswith(PREFIX)}
 
 
@@ -87,6 +89,7 @@ def test_what_is_not_kubernetes_own_is_as_its_extensions_define_it(request: pyte
         ("none", r"at '/issuer'.*|at '/kafka/bootstrapServers'"),
         ("misspelt", r"additional properties 'isuer' not allowed"),
         ("unknown setting", r"additional properties 'log_levels' not allowed"),
+        ("no token", r"kafkaTokenSecret: kafka.saslMechanism is OAUTHBEARER"),
         ("too many workers", r"at '/services/cart/worker/autoscaling/max': maximum: got 25, want 24"),
     ],
 )
@@ -121,6 +124,67 @@ def test_every_secret_is_a_file_that_is_mounted_and_a_process_has_no_other(
     assert (f"/etc/cartwright/secrets/{'relay-database-url'}" in mounted) == (kind == "worker")
 
 
+def test_every_file_that_a_pod_is_told_of_is_mounted_there(parts: list[Manifest]) -> None:
+    for name, pod in _pods(parts):
+        for container in pod["containers"]:
+            named = {each["value"] for each in container.get("env", ()) if each["value"].startswith("/etc/cartwright/")}
+            assert named - {*_files(pod, container)} == set(), name
+
+
+def _files(pod: Manifest, container: Manifest) -> Iterator[str]:
+    """What is mounted below /etc/cartwright: of a whole Secret or ConfigMap, all that ours have in them."""
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    whole = [{"path": path} for path in ("owner-database-url", "platform-client-secret", "deployment.json")]
+    for mount in container["volumeMounts"]:
+        volume = volumes[mount["name"]]
+        sources = [source["secret"] for source in volume.get("projected", {}).get("sources", ())]
+        sources += [volume[kind] for kind in ("secret", "configMap") if kind in volume]
+        for source in sources:
+            yield from (f"{mount['mountPath']}/{item['path']}" for item in source.get("items", whole))
+
+
+def test_who_comes_by_a_token_or_a_certificate_has_its_own_and_no_password(answer: Manifest) -> None:
+    parts = answer["rendered"]["tokens"]
+    for name, pod in _pods(parts):
+        given, secrets = _environment(pod["containers"][0]), {*_secrets(pod)}
+        assert not any("SASL_PASSWORD" in variable or "SASL_USERNAME" in variable for variable in given), name
+        if "KAFKA_SECURITY_PROTOCOL" in given:
+            who = name.split("-")[1]
+            assert given["KAFKA_SASL_TOKENFILE"] == "/etc/cartwright/kafka/token"
+            assert {secret for secret in secrets if "token" in secret} == {f"{who}-token"}
+            assert ("KAFKA_SSL_CERTFILE" in given) == (f"{who}-kafka" in secrets) == (who in ("payments", "invariants"))
+        if name.split("-")[1] in ("identity", "cart", "checkout"):
+            assert {"postgres-ca", f"{name.split('-')[1]}-database"} <= secrets, name
+
+
+def _secrets(pod: Manifest) -> Iterator[str]:
+    for volume in pod["volumes"]:
+        yield from ([volume["secret"]["secretName"]] if "secret" in volume else [])
+        yield from (source["secret"]["name"] for source in volume.get("projected", {}).get("sources", ()))
+
+
+def test_the_checker_of_invariants_finds_everything_it_asks_by_what_it_is_given(answer: Manifest, tmp_path: Path) -> None:
+    for values, base in (("tokens", "http://stripe:1"), ("most", "https://api.stripe.com")):
+        parts = answer["rendered"][values]
+        pod = _of(parts, "Deployment")["cartwright-invariants"]["spec"]["template"]["spec"]
+        [container] = pod["containers"]
+        here = tmp_path / values
+        for file in _files(pod, container):
+            (here / file.lstrip("/")).parent.mkdir(parents=True, exist_ok=True)
+            (here / file.lstrip("/")).write_text(f"{Path(file).name} of it\n")
+        description = here / _environment(container)["DEPLOYMENT"].lstrip("/")
+        description.write_text(_of(parts, "ConfigMap")["cartwright-description"]["data"]["deployment.json"])
+        found = described(description)
+        assert (found.stripe_api_base, found.stripe_api_key) == (base, "stripe-api-key of it")
+        assert found.platform_client_secret() == "platform-client-secret of it"
+        assert {service: found.url(service) for service in SERVICES} == {
+            service: f"http://cartwright-{service}:{DEFAULT_PORTS[f'{service}.api']}" for service in SERVICES
+        }
+        assert {*_environment(container)} - {"DEPLOYMENT", "TOPIC_PREFIX", "KAFKA_BOOTSTRAP_SERVERS"} <= {
+            f"{name.upper()}{file}" for name in KafkaLogin.model_fields for file in ("", "_FILE")
+        }
+
+
 def test_what_is_chosen_for_a_process_goes_before_what_is_chosen_for_its_service_and_for_all(answer: Manifest) -> None:
     parts = answer["rendered"]["most"]
     levels = {(service, kind): _environment(_container(parts, service, kind))["LOG_LEVEL"] for service, kind in PROCESSES}
@@ -133,7 +197,7 @@ def test_what_is_chosen_for_a_process_goes_before_what_is_chosen_for_its_service
 
 def test_every_pod_may_as_little_as_can_be(parts: list[Manifest]) -> None:
     pods = dict(_pods(parts))
-    assert len(pods) == len(PROCESSES) + len(SERVICES) + 1
+    assert len(pods) == len(PROCESSES) + len(SERVICES) + len(["gateway", "invariants"])
     for name, pod in pods.items():
         assert pod["automountServiceAccountToken"] is False, name
         assert pod["enableServiceLinks"] is False, name
@@ -174,7 +238,9 @@ def test_workers_are_scaled_by_the_lag_of_their_own_groups_up_to_their_partition
         assert all(re.fullmatch(group, f"eu.{name}") for name in (service, f"{service}.timeline"))
         assert not any(re.fullmatch(group, name) for name in (service, f"eux{service}", f"eu.{service}s"))
     fixed = {name for name, each in _of(answer["rendered"]["least"], "Deployment").items() if "replicas" in each["spec"]}
-    assert fixed == {f"cartwright-{service}-worker" for service in SERVICES}, "whoever is scaled has no number beside that"
+    assert fixed == {"cartwright-invariants", *(f"cartwright-{service}-worker" for service in SERVICES)}, (
+        "whoever is scaled has no number beside that"
+    )
 
 
 def test_policies_let_through_what_the_matrix_has_and_nothing_else(parts: list[Manifest]) -> None:

@@ -1,5 +1,6 @@
 """The same system for Compose: its file is one, every process has what it requires, and its credentials are usable."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,18 @@ def test_credentials_are_made_once_and_belong_to_each_other(tmp_path: Path) -> N
     for service in SERVICES:
         [password] = re.findall(rf"CREATE ROLE {service}_app LOGIN PASSWORD '(\w+)'", kept["databases.sql"])
         assert kept[f"{service}-database-url"] == f"postgresql://{service}_app:{password}@postgres:5432/{service}"
+
+
+def test_the_checker_of_invariants_is_told_where_everything_is_and_prometheus_where_it_is() -> None:
+    told = json.loads((FOLDER / "deployment.json").read_text(encoding="utf-8"))
+    checker = COMPOSE["services"]["invariants"]
+    places = {place for each in told["services"].values() for place in (each["url"], *each["ops"])}
+    assert {place.split("/")[2].split(":")[0] for place in places} == {f"{service}-{kind}" for service, kind in PROCESSES}
+    named = {told["stripe"]["api_key_file"], told["platform_client"]["secret_file"]}
+    assert named == {f"/run/secrets/{name}" for name in checker["secrets"]}
+    assert checker["environment"] == {"CARTWRIGHT_DEPLOYMENT": checker["volumes"][0].split(":")[1]}
+    asked = yaml.safe_load((FOLDER / "prometheus.yaml").read_text(encoding="utf-8"))["scrape_configs"]
+    assert {"gateway", "invariants"} <= {each["job_name"] for each in asked}
 
 
 def _process(service: str, kind: str) -> dict[str, Any]:

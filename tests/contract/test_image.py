@@ -82,13 +82,26 @@ def test_an_image_is_small_runs_as_nobody_in_particular_and_says_what_it_is_made
 )
 def test_a_verb_runs_in_the_image_with_nothing_else_there(built: Built, tmp_path: Path, verb: tuple[str, ...]) -> None:
     """What a process does with databases and a broker is not proven by this."""
+    done = _run_in(built, tmp_path, *verb)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
+
+
+@pytest.mark.long("builds the image and runs it")
+def test_the_checker_of_invariants_finds_in_the_image_all_that_it_is_made_of(built: Built, tmp_path: Path) -> None:
+    done = _run_in(built, tmp_path, "invariants")
+    assert done.returncode == 3, done.stderr
+    assert "no stack runs" in done.stderr, "it has been loaded, and looks for whom to ask"
+
+
+def _run_in(built: Built, tmp_path: Path, *verb: str) -> "subprocess.CompletedProcess[str]":
     if shutil.which("bwrap") is None:
         pytest.skip("not proven: the image runs where nothing can be written (bwrap is not installed)")
     manifest, root = _unpacked(built, tmp_path)
     config = _blob(built, manifest["config"]["digest"])["config"]
     bound = ["--ro-bind", str(root), "/", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--clearenv"]
     environment = [part for each in config["Env"] for part in ("--setenv", *each.split("=", 1))]
-    done = subprocess.run(
+    return subprocess.run(
         [
             "bwrap",
             "--unshare-user",
@@ -106,8 +119,6 @@ def test_a_verb_runs_in_the_image_with_nothing_else_there(built: Built, tmp_path
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout
 
 
 def _blob(built: Built, digest: str) -> dict[str, Any]:

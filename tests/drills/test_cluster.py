@@ -1,8 +1,9 @@
 """A cluster, as in production: PostgreSQL with a synchronous standby, three brokers. Machines are lost one after the other."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack
 from time import monotonic
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -37,32 +38,34 @@ async def test_the_primary_is_killed_and_its_standby_promoted_twenty_times_and_n
     databases = market.stack._parts["postgres"]
     assert isinstance(databases, ReplicatedPostgres)
     custom, pauses = Custom(market, market.shop, "failover"), list[float]()
+
+    async def fail_over() -> None:
+        await market.stack.kill("postgres")
+        await databases.take_over()
+
     async with custom.comes():
         for _ in range(FAILOVERS):
             await custom.goes_on()
-            killed, bought = monotonic(), len(custom.checkouts)
-            await market.stack.kill("postgres")
-            await databases.take_over()
-            await market.until(lambda more=bought: custom.bought(more + 1), 600)  # type: ignore[misc]
-            pauses.append(monotonic() - killed)
+            pauses.append(await _until_the_next_order(market, custom, fail_over()))
             await market.stack.heal()
     await custom.was_served_once_each()
     await market.numbers_have_no_gaps_and_stock_is_conserved()
-    print(f"{len(custom.checkouts)} orders; the next was confirmed {min(pauses):.1f} to {max(pauses):.1f} s after each kill")
+    _tell(custom, pauses)
 
 
 async def test_each_broker_is_killed_in_turn_and_people_go_on_buying(market: Market) -> None:
     brokers = market.stack._parts["kafka"]
     assert isinstance(brokers, KafkaCluster)
-    custom = Custom(market, market.shop, "brokers")
+    custom, pauses = Custom(market, market.shop, "brokers"), list[float]()
     async with custom.comes():
         for name in NODES.values():
             await custom.goes_on()
-            await brokers.nodes[name].kill()
+            pauses.append(await _until_the_next_order(market, custom, brokers.nodes[name].kill()))
             await custom.goes_on()
             await market.stack.heal()
     await custom.was_served_once_each()
     await market.numbers_have_no_gaps_and_stock_is_conserved()
+    _tell(custom, pauses)
 
 
 async def test_nothing_is_confirmed_while_two_brokers_of_three_are_away_and_all_of_it_is_afterwards(
@@ -80,3 +83,15 @@ async def test_nothing_is_confirmed_while_two_brokers_of_three_are_away_and_all_
     finished = await shopper.outcome(started, patience_seconds=600)
     assert finished["state"] == "confirmed"
     assert len(await market.charges(finished["id"])) == 1
+
+
+async def _until_the_next_order(market: Market, custom: Custom, loss: Coroutine[Any, Any, None]) -> float:
+    """How long nobody's order was confirmed, in seconds, the loss itself included."""
+    began, bought = monotonic(), len(custom.checkouts)
+    await loss
+    await market.until(lambda: custom.bought(bought + 1), 600)
+    return monotonic() - began
+
+
+def _tell(custom: Custom, pauses: list[float]) -> None:
+    print(f"{len(custom.checkouts)} orders; the next was confirmed {min(pauses):.1f} to {max(pauses):.1f} s after each kill")

@@ -197,3 +197,46 @@ async def test_a_worker_that_may_no_longer_read_says_so_and_is_not_ready_until_i
             return await missing() == []
 
         await walled.until(ready, seconds=240)  # each partition has its refusal, and a poll tells one of them, every five seconds
+
+
+async def test_the_checker_of_invariants_looks_from_elsewhere_under_its_own_name_until_it_is_told_to_leave(
+    walled: Market, tmp_path: Path
+) -> None:
+    """As the chart and Compose run it: by a description, with each secret in a file."""
+    stack = walled.stack.description()
+    sasl = stack.kafka_sasl
+    assert sasl
+    assert stack.stripe_api_key
+    (tmp_path / "provider").write_text(f"{stack.stripe_api_key}\n")
+    services = {name: {"url": each["url"], "ops": each["ops"]} for name, each in stack.as_json()["services"].items()}
+    description = {
+        "services": services,
+        "platform_client": {"secret_file": str(stack.platform_secret_file)},
+        "kafka": {"bootstrap_servers": sasl.bootstrap_servers},
+        "stripe": {"api_base": stack.stripe_api_base, "api_key_file": "provider"},
+    }
+    (tmp_path / "deployment.json").write_text(orjson.dumps(description).decode())
+    own = sasl.environment("invariants") | {"TOPIC_PREFIX": stack.topic_prefix, "DEPLOYMENT": str(tmp_path / "deployment.json")}
+    del own["KAFKA_SASL_PASSWORD"]
+    own |= {"KAFKA_SASL_PASSWORD_FILE": str(sasl.principals["invariants"].secret_file), "HOME": str(tmp_path / "empty")}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "deploy.cli", "invariants", "--watch", "--every", "0.1", "--metrics-port", "0"),
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if not name.startswith("CARTWRIGHT_")}
+        | {f"CARTWRIGHT_{name}": value for name, value in own.items()},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr
+    place = (await process.stderr.readline()).decode().split()[-1]
+
+    async def has_looked() -> bool:
+        async with aiohttp.ClientSession() as session, session.get(place) as answer:
+            told = await answer.text()
+        return re.search(r'^cartwright_invariants_looks_total{outcome="(clean|violations)"} ', told, re.MULTILINE) is not None
+
+    try:
+        await walled.until(has_looked, seconds=240)
+    finally:
+        process.terminate()
+        _, said = await process.communicate()
+    assert process.returncode == 0, said.decode()

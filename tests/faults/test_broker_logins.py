@@ -1,7 +1,10 @@
 """A broker that asks who comes, in each of the ways that others' brokers do: a real one, with TLS and all that it can ask for."""
 
+import asyncio
 import base64
 import json
+import os
+import stat
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +14,8 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 import pytest_asyncio
 
+from deploy.local.access import declared_access
+from deploy.local.environment import python
 from deploy.local.errors import StackError
 from deploy.local.infrastructure import BROKER_PORTS
 from deploy.local.kafka.admin import kafka_admin
@@ -20,7 +25,7 @@ from deploy.local.kafka.install import installed
 from deploy.local.kafka.listeners import ADMIN, Listeners, admin_options, sasl_listener
 from deploy.local.ports import HOST, choose_ports
 from deploy.local.processes import Child, dying_with_parent
-from deploy.local.state import Home
+from deploy.local.state import ROOT, Home
 from deploy.local.topics import Topic, create_topics
 from libs.common.messaging.broker import Broker, BrokerRefusedError
 from libs.common.messaging.inbox import kafka_broker
@@ -32,7 +37,7 @@ if TYPE_CHECKING:
 
     from libs.common.settings import Settings
 
-TOPIC, USER, SECRET = "asked.v1", "cart", "known to cart and the broker"
+TOPIC, USER, SECRET = "asked.v1", "somebody", "known to somebody and the broker"
 UNSECURED = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required"
 
 
@@ -78,6 +83,8 @@ class Guarded:
     other: Authority
     member: Certified
     stranger: Certified
+    admin: Mapping[str, Any]
+    """How its administrator comes in."""
 
     def settings(self, door: str, **chosen: Any) -> dict[str, Any]:
         protocol, port = {"asking": ("SASL_SSL", self.doors.asking_port), "mutual": ("SSL", self.doors.mutual_port)}[door]
@@ -127,7 +134,7 @@ async def guarded(bootstrap_servers: str, tmp_path_factory: pytest.TempPathFacto
         await create_topics(topics=[Topic(TOPIC, USER, partitions=1, replication=1, settings={})], **admin_options(sasl))
         async with kafka_admin(**admin_options(sasl)) as admin:
             await admin.put_users({USER: SECRET})
-        yield Guarded(doors, authority, other, authority.certify("member"), other.certify("stranger"))
+        yield Guarded(doors, authority, other, authority.certify("member"), other.certify("stranger"), admin_options(sasl))
     finally:
         await child.kill()
 
@@ -191,12 +198,16 @@ async def test_a_token_is_read_again_at_each_log_in(guarded: Guarded, tmp_path: 
 
 
 REFUSED = {
-    "another password": ("asking", {"kafka_sasl_mechanism": "PLAIN", "kafka_sasl_password": "guessed"}, "cart is not let in: "),
+    "another password": (
+        "asking",
+        {"kafka_sasl_mechanism": "PLAIN", "kafka_sasl_password": "guessed"},
+        "somebody is not let in: ",
+    ),
     "another user": ("asking", {"kafka_sasl_username": "nobody"}, "nobody is not let in: .*credentials"),
     "a secret that the broker has for another mechanism": (
         "asking",
         {"kafka_sasl_mechanism": "SCRAM-SHA-256"},
-        "cart is not let in: .*SCRAM-SHA-256",
+        "somebody is not let in: .*SCRAM-SHA-256",
     ),
     "a broker that another authority certified": ("asking", {"kafka_ssl_cafile": "other"}, "TLS with .* fails: .*certificate"),
     "no certificate": ("mutual", {}, "TLS with .* fails: .*certificate required"),
@@ -240,3 +251,60 @@ async def test_what_cannot_prove_anything_is_refused_as_the_process_starts(
         monkeypatch.setenv(f"CARTWRIGHT_KAFKA_{name}", value)
     with pytest.raises(SettingsError, match=told):
         KafkaLogin.read()
+
+
+@pytest.mark.parametrize("mechanism", ["SCRAM-SHA-256", "SCRAM-SHA-512"])
+async def test_the_users_of_the_matrix_are_made_by_their_plan_once_and_whoever_has_another_password_gets_his(
+    guarded: Guarded, mechanism: str, tmp_path: Path
+) -> None:
+    principals = {*declared_access().principals}
+    async with kafka_admin(**guarded.admin) as admin:
+        await admin.put_users({"manager": SECRET}, mechanism)
+    manager = {"kafka_sasl_username": "manager", "kafka_sasl_password": SECRET, "kafka_sasl_mechanism": mechanism}
+    await _eventually(guarded, manager)
+
+    async def provision(*options: str) -> list[str]:
+        chosen = guarded.settings("asking", **manager)
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("CARTWRIGHT_")} | {
+            **{f"CARTWRIGHT_{name.upper()}": str(value) for name, value in chosen.items()},
+            "CARTWRIGHT_HOME": str(tmp_path / "home"),
+            "PYTHONPATH": str(ROOT),
+        }
+        command = python("deploy.cli", "provision", "--only", "users", "--secrets", str(tmp_path / "secrets"), *options)
+        process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=asyncio.subprocess.PIPE)
+        told, _ = await process.communicate()
+        assert process.returncode == 0
+        return told.decode().splitlines()
+
+    files = {name: tmp_path / "secrets" / name / "kafka-sasl-password" for name in principals}
+    wanted = {*(f"+ user {name} ({mechanism})" for name in principals), *(f"+ {file}" for file in files.values())}
+    planned = await provision("--plan")
+    assert ({*planned[:-1]}, planned[-1]) == (wanted, f"{len(wanted)} to be done")
+    assert not (tmp_path / "secrets").exists()
+    assert [*await provision()][:-1] == planned[:-1]
+    passwords = {name: file.read_text() for name, file in files.items()}
+    assert len({*passwords.values()}) == len(principals)
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files.values()} == {0o600}
+    for name, password in passwords.items():
+        await _eventually(guarded, manager | {"kafka_sasl_username": name, "kafka_sasl_password": password})
+    assert await provision() == ["nothing done"]
+    async with kafka_admin(**guarded.admin) as admin:
+        await admin.put_users({"cart": "what nobody knows"}, mechanism)
+    async with asyncio.timeout(120):
+        while (again := await provision("--plan")) == ["nothing to be done"]:
+            await asyncio.sleep(0.1)
+    assert again == [f"+ user cart ({mechanism})", "1 to be done"]
+    assert await provision() == [f"+ user cart ({mechanism})", "1 done"]
+    await _eventually(guarded, manager | {"kafka_sasl_username": "cart", "kafka_sasl_password": passwords["cart"]})
+
+
+async def _eventually(guarded: Guarded, who: Mapping[str, Any]) -> None:
+    """Returns when the broker lets him in: it hears of users a moment after they are made."""
+    async with asyncio.timeout(120):
+        while True:
+            try:
+                await (await guarded.broker("asking", **who).producer()).stop()
+            except BrokerRefusedError:
+                await asyncio.sleep(0.1)
+            else:
+                return

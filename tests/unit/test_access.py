@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from deploy.cli.invariants.reading import OTHERS, OURS, PRINCIPAL
 from deploy.composition import parts_of
-from deploy.local.access import Acl, Operation, Pattern, Permission, Resource, declared_access
+from deploy.local.access import Acl, Operation, Pattern, Permission, Principal, Resource, declared_access
 from deploy.local.errors import StackError
 from deploy.local.kafka.wall import Plan
 from deploy.local.topics import declared_topics
@@ -35,10 +36,14 @@ def test_a_service_reads_what_its_parts_read_what_all_follow_and_what_it_wrote(s
     assert ACCESS.principals[service].groups == (service,)
 
 
+def test_the_checker_of_invariants_may_read_what_it_reads_and_nothing_else() -> None:
+    assert ACCESS.principals[PRINCIPAL] == Principal(PRINCIPAL, reads=(*OURS, *OTHERS))
+
+
 def test_nobody_is_a_member_of_anothers_group_and_everybody_is_known() -> None:
     members = {name for name, principal in ACCESS.principals.items() if principal.groups}
     assert members == {*SERVICES}
-    assert {*ACCESS.principals} == {*SERVICES, *OUTSIDE.values(), "operator"}
+    assert {*ACCESS.principals} == {*SERVICES, *OUTSIDE.values(), "operator", PRINCIPAL}
 
 
 def test_who_comes_without_credentials_may_publish_what_systems_outside_do_and_nothing_else() -> None:

@@ -6,6 +6,7 @@ Others buy at a low fixed rate before, beside and after. Whoever waits asks agai
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any, Final
 from uuid import uuid4
 
@@ -21,10 +22,14 @@ from deploy.cli.publisher import Fact, publishing
 from deploy.cli.shop import Shopper
 from deploy.cli.supply import LOCATION, Offer, supply
 from deploy.cli.waiting import asked_again
+from libs.common.clock import now, rfc3339
 
 SKU: Final = "BENCH-DROP"
 OTHERS_PER_SECOND: Final = 4
 ALONE_SECONDS: Final = 30
+LEAST_NOTICE_SECONDS: Final = 10
+JOINING_PER_SECOND: Final = 100
+"""When it opens is known before, as of any drop: after so many have come a second, and a little."""
 AT_ONCE: Final = 32
 """So many of the crowd's requests are in flight at once."""
 
@@ -46,9 +51,12 @@ class Crowd:
         self.told: dict[str, int] = {}
         self.join_seconds = 0.0
 
+    async def come(self) -> None:
+        """All open the page."""
+        await asyncio.gather(*(self._in_turn(buyer.token) for buyer in self._buyers))
+
     async def queue(self) -> None:
         """All take a place."""
-        await asyncio.gather(*(self._in_turn(buyer.token) for buyer in self._buyers))
         begun = time.perf_counter()
         await asyncio.gather(*(self._in_turn(self._join, buyer) for buyer in self._buyers))
         self.join_seconds = time.perf_counter() - begun
@@ -122,19 +130,20 @@ async def bench_drops(buyers: int, units: int, per_minute: int, say: Say) -> dic
     async with open_market(AT_ONCE, say) as market:
         await supply(market.shop, CURRENCY, [Offer(SKU, "The drop", "bench", 999, units)], say)
         await _counted(market, units)
-        token = await market.shop.token()
-        put = f"/v1/drops/{SKU}"
-        starts_at = "2999-01-01T00:00:00Z"
-        await market.api.call("checkout", "PUT", put, token=token, body={"per_minute": per_minute, "starts_at": starts_at})
         crowd = Crowd(market, buyers)
+        await crowd.come()
+        alone = [await others(market, always, ALONE_SECONDS)]
+        opens_in = LEAST_NOTICE_SECONDS + buyers / JOINING_PER_SECOND
+        opens_at = time.perf_counter() + opens_in
+        terms = {"per_minute": per_minute, "starts_at": rfc3339(now() + timedelta(seconds=opens_in))}
+        await market.api.call("checkout", "PUT", f"/v1/drops/{SKU}", token=await market.shop.token(), body=terms)
         await crowd.queue()
         say(f"{buyers} queue, {buyers / crowd.join_seconds:.0f} a second")
-        alone = [await others(market, always, ALONE_SECONDS)]
-        terms = {"per_minute": per_minute, "starts_at": "2000-01-01T00:00:00Z"}
-        await market.api.call("checkout", "PUT", put, token=await market.shop.token(), body=terms)
+        buying = asyncio.create_task(crowd.buy())
+        await asyncio.sleep(max(0.0, opens_at - time.perf_counter()))
         over, begun = asyncio.Event(), time.perf_counter()
         beside = asyncio.create_task(others(market, over, 0))
-        await crowd.buy()
+        await buying
         seconds = time.perf_counter() - begun
         over.set()
         turn = await beside

@@ -29,6 +29,8 @@ OURS: Final = ("cart.v1", "checkout.v1", "order.v1", "payment.v1")
 """Topics on which every record must be readable: nobody but us may write there."""
 OTHERS: Final = ("inventory.v1", "fulfilment.v1")
 CLIENT_ID: Final = "checkout.invariants"
+PRINCIPAL: Final = "invariants"
+"""Who it is at a broker that asks."""
 _NOT_FOUND: Final = 404
 _EVERY_RECORD: Final = 5_000
 _TENANTS_AT_ONCE: Final = 16
@@ -76,7 +78,7 @@ async def topics(stack: StackDescription) -> AsyncIterator[Topics]:
     """Yield a reader of the stack's topics."""
     names = [stack.topic_prefix + topic for topic in (*OURS, *OTHERS)]
     consumer = Consumer(
-        *names, client_id=CLIENT_ID, auto_offset_reset="earliest", enable_auto_commit=False, **client_arguments(stack)
+        *names, client_id=CLIENT_ID, auto_offset_reset="earliest", enable_auto_commit=False, **client_arguments(stack, PRINCIPAL)
     )
     with closing(Store()) as store:
         await consumer.start()

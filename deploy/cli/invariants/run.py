@@ -2,10 +2,11 @@
 
 import asyncio
 import json as jsonlib
+import signal
 import time
 from collections import Counter as Tally
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -115,13 +116,15 @@ def run(*, tenant: str | None, limits: Limits, patience_seconds: float, json: bo
 
 
 def watch(
-    *, tenant: str | None, limits: Limits, patience_seconds: float, every_seconds: float, metrics_port: int, json: bool
+    *, tenant: str | None, limits: Limits, patience_seconds: float, every_seconds: float, served_at: tuple[str, int], json: bool
 ) -> int:
-    """Look again and again, tell what begins to last and what is over, and serve the figures for Prometheus."""
-    server, thread = start_http_server(metrics_port, addr="127.0.0.1")
-    echo(f"metrics on http://127.0.0.1:{server.server_port}/metrics")
+    """Look again and again, tell what begins to last and what is over, and serve the figures for Prometheus, until SIGTERM."""
+    host, port = served_at
+    server, thread = start_http_server(port, addr=host)
+    echo(f"metrics on http://{f'[{host}]' if ':' in host else host}:{server.server_port}/metrics")
     try:
-        asyncio.run(_watch(tenant, limits, Patience(patience_seconds), every_seconds, json=json))
+        with suppress(asyncio.CancelledError):
+            asyncio.run(_watch(tenant, limits, Patience(patience_seconds), every_seconds, json=json))
     finally:
         server.shutdown()
         thread.join()
@@ -130,6 +133,9 @@ def watch(
 
 async def _watch(tenant: str | None, limits: Limits, patience: Patience, every_seconds: float, *, json: bool) -> None:
     known: dict[tuple[str, str, str], Violation] = {}
+    watching = asyncio.current_task()
+    assert watching
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, watching.cancel)  # a container's first process dies of none
     async with AsyncExitStack() as open_things:
         stack = await open_things.enter_async_context(deployment(progress()))
         api = await open_things.enter_async_context(connected(stack))

@@ -18,9 +18,12 @@ from aiokafka.protocol.api import Request, RequestStruct, Response
 
 from deploy.local.access import Acl
 from deploy.local.errors import StackError
+from deploy.local.principals import MECHANISM
+from libs.common.messaging.login import refused_at
 
 _ANY: Final = 1
-_SCRAM_SHA_512: Final = 2
+_SCRAM: Final = {"SCRAM-SHA-256": (1, "sha256"), "SCRAM-SHA-512": (2, "sha512")}
+"""The number of each mechanism, and what it hashes with."""
 _ITERATIONS: Final = 4096
 """Kafka's least. What they would slow down is guessing, and there is nothing to guess in a secret of 256 random bits."""
 _SALT_BYTES: Final = 16
@@ -108,9 +111,10 @@ class _PutUsers(Request[_AlterUserScramCredentialsRequest_v0]):  # type: ignore[
 
     API_KEY = 51
 
-    def __init__(self, users: Mapping[str, str]) -> None:
+    def __init__(self, users: Mapping[str, str], mechanism: str) -> None:
+        number, hashing = _SCRAM[mechanism]
         self._rows: list[tuple[Any, ...]] = [
-            (user, _SCRAM_SHA_512, _ITERATIONS, *_salted(secret), {}) for user, secret in users.items()
+            (user, number, _ITERATIONS, *_salted(secret, hashing), {}) for user, secret in users.items()
         ]
 
     def build(self, request_struct_class: type[_AlterUserScramCredentialsRequest_v0]) -> _AlterUserScramCredentialsRequest_v0:
@@ -120,9 +124,9 @@ class _PutUsers(Request[_AlterUserScramCredentialsRequest_v0]):  # type: ignore[
 class KafkaAdmin:
     """An administrator of users and rights."""
 
-    def __init__(self, client: AIOKafkaClient) -> None:
-        """Borrow a client that is connected."""
-        self._client = client
+    def __init__(self, client: AIOKafkaClient, login: Mapping[str, Any]) -> None:
+        """Borrow a client that is connected, and how it came in."""
+        self._client, self._login = client, login
 
     async def acls(self) -> set[Acl]:
         """Every right that anybody has. Raises StackError where the broker asks nobody who he is."""
@@ -146,11 +150,17 @@ class KafkaAdmin:
             for code, reason, *_ in (await self._ask(_DeleteAcls(acls))).filter_responses:
                 _require(code, reason)
 
-    async def put_users(self, users: Mapping[str, str]) -> None:
+    async def put_users(self, users: Mapping[str, str], mechanism: str = MECHANISM) -> None:
         """Make users of these names and secrets, or give those that are there their secret anew."""
         if users:
-            for _, code, reason, _ in (await self._ask(_PutUsers(users))).results:
+            for _, code, reason, _ in (await self._ask(_PutUsers(users, mechanism))).results:
                 _require(code, reason)
+
+    async def lets_in(self, user: str, secret: str) -> bool:
+        """Whether the broker takes this secret of this user, where we came in ourselves."""
+        broker = self._client.cluster.broker_metadata(self._client.get_random_node())
+        who = {"sasl_plain_username": user, "sasl_plain_password": secret}
+        return await refused_at(broker.host, broker.port, {**self._login, **who}) is None
 
     async def _ask(self, request: Any) -> Any:
         node = self._client.get_random_node()
@@ -164,7 +174,7 @@ async def kafka_admin(bootstrap_servers: str, **options: Any) -> AsyncIterator[K
     client = AIOKafkaClient(bootstrap_servers=bootstrap_servers, **options)
     try:
         await client.bootstrap()
-        yield KafkaAdmin(client)
+        yield KafkaAdmin(client, options)
     except (kafka.KafkaError, OSError) as error:
         raise StackError(f"Kafka at {bootstrap_servers} cannot be administered: {error}") from error
     finally:
@@ -175,9 +185,9 @@ def _row(acl: Acl) -> tuple[Any, ...]:
     return (acl.resource, acl.name, acl.pattern, acl.principal, acl.host, acl.operation, acl.permission)
 
 
-def _salted(secret: str) -> tuple[bytes, bytes]:
+def _salted(secret: str, hashing: str) -> tuple[bytes, bytes]:
     salt = secrets.token_bytes(_SALT_BYTES)
-    return salt, hashlib.pbkdf2_hmac("sha512", secret.encode(), salt, _ITERATIONS)
+    return salt, hashlib.pbkdf2_hmac(hashing, secret.encode(), salt, _ITERATIONS)
 
 
 def _require(code: int, reason: str | None) -> None:

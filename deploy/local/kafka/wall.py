@@ -42,6 +42,17 @@ async def provide_rights(options: Mapping[str, Any], access: Access, prefix: str
     return change
 
 
+async def provide_users(options: Mapping[str, Any], users: Mapping[str, str], *, changes: bool) -> list[str]:
+    """Have users with these secrets, by the mechanism that `options` come in with, and answer whom the broker did not let in."""
+    from deploy.local.kafka.admin import kafka_admin  # aiokafka is loaded where it is needed
+
+    async with kafka_admin(**options) as admin:
+        lacking = {user: secret for user, secret in users.items() if not await admin.lets_in(user, secret)}
+        if changes:
+            await admin.put_users(lacking, options["sasl_mechanism"])
+    return [*lacking]
+
+
 async def raise_wall(
     options: Mapping[str, Any],
     access: Access,

@@ -244,15 +244,15 @@ def is_sold_out(stock: Stock | None) -> bool:
 def admit(drop: Drop, stock: Stock | None, unused: int, now: datetime, crowded: float = 0.0) -> Drop:
     """Let in whoever's turn it is. The same drop if nobody's is.
 
-    `unused`: how many of those who may still come have not. `crowded`: by which part fewer are let in than the rate allows,
-    because the machine is busy with others.
+    `unused`: how many of those who may still come have not. `crowded`: which part of its time whoever decides waits for a
+    processor, busy with others. Fewer are let in then, and fewer than in proportion: a queue at a processor grows so, too.
     """
     if not drop.guards(now) or now < drop.starts_at or not drop.waiting:
         return drop
     if is_sold_out(stock):
         return drop if drop.sold_out else replace(drop, sold_out=True)
     drop = replace(drop, sold_out=False) if drop.sold_out else drop
-    per_minute = drop.per_minute * max(1 - crowded, LEAST_SHARE)
+    per_minute = drop.per_minute * max((1 - crowded) ** 2, LEAST_SHARE)
     burst = timedelta(seconds=max(LONGEST_BURST_SECONDS, 2 * 60 / per_minute))
     since = max(drop.rated_at, drop.starts_at, now - burst)
     due = floor((now - since).total_seconds() * per_minute / 60)

@@ -68,12 +68,27 @@ MOST: Final[Manifest] = LEAST | yaml.safe_load(
     network: {listen: "::", postgres: {peers: [{ipBlock: {cidr: 192.0.2.0/24}}]}}
     """
 )
+TOKENS: Final[Manifest] = LEAST | yaml.safe_load(
+    """
+    kafka: {bootstrapServers: "kafka:9093", caSecret: kafka-ca, saslMechanism: OAUTHBEARER}
+    postgres: {caSecret: postgres-ca}
+    services:
+      identity: {kafkaTokenSecret: identity-token, postgresCertificateSecret: identity-database}
+      cart: {kafkaTokenSecret: cart-token, postgresCertificateSecret: cart-database}
+      checkout: {kafkaTokenSecret: checkout-token, postgresCertificateSecret: checkout-database}
+      payments: {kafkaTokenSecret: payments-token, kafkaCertificateSecret: payments-kafka, settings: {stripe_api_base: "http://stripe:1"}}
+    invariants: {kafkaTokenSecret: invariants-token, kafkaCertificateSecret: invariants-kafka}
+    monitoring: {monitors: true}
+    """
+)
+GIVEN: Final[Mapping[str, Manifest]] = {"least": LEAST, "most": MOST, "tokens": TOKENS}
+"""Values that can be meant."""
 VALUES: Final[Mapping[str, Manifest]] = {
-    "least": LEAST,
-    "most": MOST,
+    **GIVEN,
     "none": {},
     "misspelt": LEAST | {"isuer": "https://shop.example.com"},
     "unknown setting": LEAST | {"settings": {"log_levels": "debug"}},
+    "no token": LEAST | {"kafka": {"bootstrapServers": "kafka:9093", "saslMechanism": "OAUTHBEARER"}},
     "too many workers": LEAST | {"services": {"cart": {"worker": {"autoscaling": {"max": 25}}}}},
 }
 

@@ -40,12 +40,21 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- $service.ownerSecret | default (printf "%s-%s-owner" (include "cartwright.name" .root) .service) -}}
 {{- end }}
 
+{{- define "cartwright.invariantsSecret" -}}
+{{- .Values.invariants.secret | default (printf "%s-invariants" (include "cartwright.name" .)) -}}
+{{- end }}
+
+{{/* The keys of it. */}}
+{{- define "cartwright.invariantsKeys" -}}
+platform-client-secret stripe-api-key{{ if include "cartwright.kafkaPassword" . }} kafka-sasl-password{{ end }}
+{{- end }}
+
 {{/* The keys of its Secret that a process is given, with spaces between: those it needs, and not one more. */}}
 {{- define "cartwright.keys" -}}
 {{- $secrets := .declared.secrets -}}
 {{- $keys := $secrets.required -}}
 {{- if eq .kind "worker" }}{{ $keys = concat $keys $secrets.worker }}{{ end -}}
-{{- if hasPrefix "SASL_" .root.Values.kafka.securityProtocol }}{{ $keys = concat $keys $secrets.sasl }}{{ end -}}
+{{- if include "cartwright.kafkaPassword" .root }}{{ $keys = concat $keys $secrets.sasl }}{{ end -}}
 {{- $keys = concat $keys (index .root.Values.services .service).alsoSecrets -}}
 {{- $keys | uniq | join " " -}}
 {{- end }}

@@ -67,27 +67,86 @@ priorityClassName: {{ . }}
 {{- end }}
 {{- end }}
 
+{{/* How it comes to the brokers: what of that is no secret. */}}
+{{- define "cartwright.kafkaLogin" -}}
+{{- $kafka := .root.Values.kafka -}}
+kafka_bootstrap_servers: {{ $kafka.bootstrapServers | quote }}
+kafka_security_protocol: {{ $kafka.securityProtocol }}
+{{- if hasPrefix "SASL_" $kafka.securityProtocol }}
+kafka_sasl_mechanism: {{ $kafka.saslMechanism }}
+{{- if eq $kafka.saslMechanism "OAUTHBEARER" }}
+kafka_sasl_tokenfile: /etc/cartwright/kafka/token
+{{- else }}
+kafka_sasl_username: {{ .who }}
+{{- end }}
+{{- end }}
+{{- if $kafka.caSecret }}
+kafka_ssl_cafile: /etc/cartwright/kafka/ca.crt
+{{- end }}
+{{- if .login.kafkaCertificateSecret }}
+kafka_ssl_certfile: /etc/cartwright/kafka/tls.crt
+kafka_ssl_keyfile: /etc/cartwright/kafka/tls.key
+{{- end }}
+{{- with $kafka.topicPrefix }}
+topic_prefix: {{ . | quote }}
+{{- end }}
+{{- end }}
+
+{{/* Whether that is a password. */}}
+{{- define "cartwright.kafkaPassword" -}}
+{{- if and (hasPrefix "SASL_" .Values.kafka.securityProtocol) (ne .Values.kafka.saslMechanism "OAUTHBEARER") }}yes{{ end -}}
+{{- end }}
+
+{{/* The files by which it comes to the brokers and knows them, each Secret as somebody else renews it. */}}
+{{- define "cartwright.kafkaFiles" -}}
+{{- $kafka := .root.Values.kafka -}}
+{{- include "cartwright.filesOf" (dict "name" $kafka.caSecret "keys" (list "ca.crt")) }}
+{{- if and (hasPrefix "SASL_" $kafka.securityProtocol) (eq $kafka.saslMechanism "OAUTHBEARER") }}
+{{- include "cartwright.filesOf" (dict "name" (required (printf "%s.kafkaTokenSecret: kafka.saslMechanism is OAUTHBEARER" .place) .login.kafkaTokenSecret) "keys" (list "token")) }}
+{{- end }}
+{{- include "cartwright.filesOf" (dict "name" .login.kafkaCertificateSecret "keys" (list "tls.crt" "tls.key")) }}
+{{- end }}
+
+{{/* The same of the databases. */}}
+{{- define "cartwright.postgresFiles" -}}
+{{- include "cartwright.filesOf" (dict "name" .root.Values.postgres.caSecret "keys" (list "ca.crt")) }}
+{{- include "cartwright.filesOf" (dict "name" (index .root.Values.services .service).postgresCertificateSecret "keys" (list "tls.crt" "tls.key")) }}
+{{- end }}
+
+{{- define "cartwright.filesOf" }}
+{{- if .name }}
+- secret:
+    name: {{ .name }}
+    items:
+      {{- range .keys }}
+      - {key: {{ . }}, path: {{ . }}}
+      {{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "cartwright.projected" }}
+{{- if .files }}
+- name: {{ .name }}
+  projected:
+    defaultMode: 0440
+    sources: {{- .files | nindent 6 }}
+{{- end }}
+{{- end }}
+
 {{- define "cartwright.environment" -}}
 {{- $values := .root.Values -}}
 {{- $name := include "cartwright.name" .root -}}
 {{- $ports := .declared.ports -}}
 {{- $identity := (include "cartwright.declared" .root | fromYaml).services.identity -}}
-{{- $given := dict
-  "kafka_bootstrap_servers" $values.kafka.bootstrapServers
-  "kafka_security_protocol" $values.kafka.securityProtocol
+{{- $service := index $values.services .service }}
+{{- $given := merge (include "cartwright.kafkaLogin" (dict "root" .root "who" .service "login" $service) | fromYaml) (dict
   "issuer" $values.issuer
   "issuer_root_public_key" $values.issuerRootPublicKey
   "jwks_url" ($values.jwksUrl | default (printf "http://%s-identity:%v/.well-known/jwks.json" $name $identity.ports.api))
   "http_host" $values.network.listen
   "http_port" (toString (index $ports .kind))
   "drain_seconds" (toString $values.drain.seconds)
--}}
-{{- if hasPrefix "SASL_" $values.kafka.securityProtocol }}
-{{- $_ := set $given "kafka_sasl_mechanism" $values.kafka.saslMechanism }}
-{{- $_ := set $given "kafka_sasl_username" .service }}
-{{- end }}
-{{- with $values.kafka.caSecret }}{{ $_ := set $given "kafka_ssl_cafile" "/etc/cartwright/kafka/ca.crt" }}{{ end }}
-{{- with $values.kafka.topicPrefix }}{{ $_ := set $given "topic_prefix" . }}{{ end }}
+) -}}
 {{- if eq .kind "api" }}
 {{- $_ := set $given "ops_host" $values.network.listen }}
 {{- $_ := set $given "ops_port" (toString $ports.ops) }}
@@ -96,7 +155,6 @@ priorityClassName: {{ . }}
 {{- if has "console_urls" .declared.given }}
 {{- $_ := set $given "console_urls" ($values.consoleUrls | default (printf "%s/console/" (trimSuffix "/" $values.issuer))) }}
 {{- end }}
-{{- $service := index $values.services .service }}
 {{- $chosen := mergeOverwrite (dict) (deepCopy $values.settings) }}
 {{- range $more := list $service.settings (index $service .kind).settings }}
 {{- range $key, $value := $more }}{{ if not (kindIs "invalid" $value) }}{{ $_ := set $chosen $key $value }}{{ end }}{{ end }}
