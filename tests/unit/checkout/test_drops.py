@@ -62,7 +62,7 @@ def test_who_came_first_is_let_in_first_at_the_rate_and_no_sooner_than_it_starts
 
 def test_fewer_are_let_in_the_more_crowded_it_is_and_some_always_are() -> None:
     found, _ = queue(opened(Terms(per_minute=600)), 100)
-    counts = [drop.admit(found, tea(100), 0, NOW + SECOND, crowded).served_number for crowded in (0.0, 0.5, 0.75, 1.0)]
+    counts = [drop.admit(found, tea(100), 0, NOW + SECOND, crowded).served_number for crowded in (0.0, 0.25, 0.5, 1.0)]
     assert counts == [10, 5, 2, 1]
 
 
