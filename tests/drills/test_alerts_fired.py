@@ -34,6 +34,7 @@ UNFIRED: Final = {
     "CartwrightBatchesUnreadable": "tests/faults/test_reading.py makes the situation, of a consumer alone",
     "CartwrightMoneyHasAnOrder": "a capture by hand before the order was tried here, and was not heard of in time",
     "CartwrightErasureWaits": "a day is 24 minutes here",
+    "CartwrightClockApart": "tests/drills/test_clocks.py makes the situation",
 }
 """What is not broken here, and what is known of it instead."""
 
