@@ -28,6 +28,7 @@ VERDICTS: Mapping[str, PaymentState] = {
 }
 """What must become of a payment: nobody wants those of the last card."""
 SHARES = (6, 1, 1, 2)
+OPEN = "SELECT kind, state, tries, unknown_count, due_at - now() FROM operation WHERE tenant_id = $1 AND due_at IS NOT NULL"
 PART = 400
 """What goes back of each payment that was captured."""
 
@@ -48,12 +49,16 @@ class Storm:
 
     async def weathered(self, left: str, *, calm_at: int) -> None:
         """Let the ladder's waits be over until nothing is left that this counts; the provider is well for the last of it."""
-        async with asyncio.timeout(600):
-            while count := (await self.till.as_admin(left, self.till.tenant_id))[0][0]:
-                if count <= calm_at and not self.struck:
-                    self.struck = await self.till.faults()
-                await self.till.hurry()
-                await asyncio.sleep(0.1)
+        try:
+            async with asyncio.timeout(600):
+                while count := (await self.till.as_admin(left, self.till.tenant_id))[0][0]:
+                    if count <= calm_at and not self.struck:
+                        self.struck = await self.till.faults()
+                    await self.till.hurry()
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            print("open for ten minutes:", *await self.till.as_admin(OPEN, self.till.tenant_id), sep="\n")
+            raise
         if not self.struck:
             self.struck = await self.till.faults()
 
