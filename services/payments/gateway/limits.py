@@ -172,7 +172,8 @@ class Guard:
             if wait > 0:
                 await self._sleep(wait)
             result = await send()
-            answered = not isinstance(result, Unknown)
+            # A failure that was stored comes from a provider that is there: one call of that kind would keep out all others.
+            answered = not isinstance(result, Unknown) or result.stored
         finally:
             self.circuit.leave(self._clock(), probe=probe, answered=answered)
         return result

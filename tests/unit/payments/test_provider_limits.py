@@ -190,6 +190,14 @@ async def test_an_open_circuit_tries_one_call_at_a_time_and_closes_with_the_firs
     assert await _ask(guard, provider, 50) == 50
 
 
+async def test_a_stored_failure_comes_from_a_provider_that_is_there_and_keeps_nobody_out(time: Time, provider: Provider) -> None:
+    guard = await _opened(time, provider)
+    time.now += OPEN_SECONDS
+    provider.answer = Unknown("http-500", stored=True)
+    assert await _ask(guard, provider, 2 * MIN_CALLS) == 2 * MIN_CALLS
+    assert state_of(guard) is CircuitState.CLOSED
+
+
 async def test_every_try_in_vain_doubles_the_wait_up_to_a_minute(time: Time, provider: Provider) -> None:
     guard = await _opened(time, provider)
     waits = []
