@@ -1,6 +1,7 @@
 """The services behind the gateway: where they are, which of them are ready, and how many requests they are trusted with."""
 
 import ipaddress
+import socket
 from typing import Any, Final
 
 from deploy.gateway.plan import Plan, Upstream
@@ -13,8 +14,22 @@ _KEEPALIVE: Final = {
     "keepalive_interval": ASKED_EVERY_SECONDS,
     "keepalive_probes": ASKED_TIMES,
 }
-_USER_TIMEOUT: Final = {"level": 6, "name": 18, "int_value": GIVEN_UP_SECONDS * 1_000, "state": "STATE_PREBIND"}
-"""Linux's `TCP_USER_TIMEOUT`: an API that is cut off in silence is not waited for until the time for an answer is over."""
+_USER_TIMEOUT: Final = (
+    [
+        {
+            "level": socket.IPPROTO_TCP,
+            "name": socket.TCP_USER_TIMEOUT,
+            "int_value": GIVEN_UP_SECONDS * 1_000,
+            "state": "STATE_PREBIND",
+        }
+    ]
+    if hasattr(socket, "TCP_USER_TIMEOUT")
+    else []
+)
+"""An API that is cut off in silence is not waited for until the time for an answer is over.
+
+Linux alone can be told so. Elsewhere no connection would come about with an option that the kernel does not know.
+"""
 _ANY_METHOD: Final = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
@@ -55,7 +70,7 @@ def _cluster(plan: Plan, service: str, upstreams: list[Upstream]) -> dict[str, A
         },
         "upstream_connection_options": {"tcp_keepalive": _KEEPALIVE},
         "upstream_bind_config": {
-            "socket_options": [_USER_TIMEOUT],
+            "socket_options": _USER_TIMEOUT,
             **({"source_address": {"address": plan.source, "port_value": 0}} if plan.source else {}),
         },
     }
