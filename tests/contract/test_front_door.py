@@ -191,12 +191,13 @@ async def test_one_address_begins_so_much_and_is_told_when_to_come_back(session:
         async with session.post("/v1/checkouts", json={}, headers=KEYED) as answer:
             return answer.status, (await answer.json(content_type=None)).get("code", ""), answer.headers
 
+    await asyncio.sleep(4)  # whatever was begun before from this address, all three may be again
     allowed, refused = 0, list[tuple[str, Mapping[str, str]]]()
     while not refused:  # however slow this machine is, some come within the second that so many may
         for status, code, headers in await asyncio.gather(*(ask() for _ in range(20))):
             allowed += status == 200
             refused += [(code, headers)] if status != 200 else []
-    assert allowed
+    assert allowed >= 3
     for code, headers in refused:
         assert (code, headers["Retry-After"]) == ("rate-limited", "1")
         assert headers["RateLimit"] == '"address";r=0;t=1'

@@ -164,13 +164,14 @@ async def test_the_outbox_stays_small_under_load_also_beside_a_transaction_that_
                 if number % 25 == 0:
                     sizes.append(await owner.fetchval("SELECT count(*) FROM outbox_event"))
                     emptied += sizes[-1] < sizes[-2] if len(sizes) > 1 else 0
-                if emptied == 5:  # it goes on being emptied: what is in it is of the last slots, however long this takes
+                # It goes on being emptied: what is in it is of the last slots, however long this takes.
+                if emptied >= 5 and max(sizes) < sum(writer.written.values()) / 2:
                     break
             await all_published(toy)
         await long.execute("ROLLBACK")
     written = sum(writer.written.values())
     print(f"{written} events written, at most {max(sizes)} in the outbox, {sizes[-1]} at the end")
-    assert max(sizes) < written
+    assert max(sizes) < written / 2
     sequences, _ = await delivered(toy)
     assert sequences == {key: [*range(1, count + 1)] for key, count in writer.written.items()}
 
