@@ -174,12 +174,13 @@ async def test_while_nothing_comes_a_fetch_rests_at_the_broker_and_the_first_rec
     await log.write(log.places[0])
     await log.until_read()
     assert {(wait, size) for wait, size, has_records in log.waits if has_records} == {usual}
-    while (*resting, False) not in log.waits:
-        await log.poll()
-    told = len(log.waits)
-    await log.write(log.places[5])
-    await log.until_read()
-    assert (*resting, True) in log.waits[told:], "it was answered while it rested"
+    # Whoever is slow to write on a busy machine may meet no fetch that rests, and writes again.
+    while (*resting, True) not in log.waits:
+        log.waits.clear()
+        while (*resting, False) not in log.waits:
+            await log.poll()
+        await log.write(log.places[5])
+        await log.until_read()
     log.waits.clear()
     while not log.waits:
         await log.poll()
