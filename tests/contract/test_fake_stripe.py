@@ -20,7 +20,7 @@ from deploy.local.fake_stripe.errors import StripeError
 from deploy.local.fake_stripe.faults import Fault
 from deploy.local.fake_stripe.idempotency import LIFETIME_SECONDS, Ask, Keys, Stored
 from deploy.local.fake_stripe.store import Store
-from tests.shared.fakes import BASIC, INTENTS, POOR, ROOT, VISA, Account, Process, account_at
+from tests.shared.fakes import BASIC, INTENTS, POOR, ROOT, VISA, Account, Process, account_at, control
 
 
 @pytest.mark.parametrize(("card", "status"), [(VISA, 200), (POOR, 402)])
@@ -85,10 +85,12 @@ async def test_a_key_in_flight_conflicts_and_then_replays(account: Account) -> N
     "...or the request conflicted with another that's executing concurrently, we don't save the idempotent result
     [...] You can retry these requests."
     """
-    await account.faults({"match": {"metadata": {"order": account.api_key}}, "fault": "latency", "delay_ms": 400})
+    await account.faults({"match": {"metadata": {"order": account.api_key}}, "fault": "latency", "delay_ms": 3_000})
     form = {"metadata[order]": account.api_key}
     first = asyncio.create_task(account.create("k1", **form))
-    await asyncio.sleep(0.15)
+    async with asyncio.timeout(60):
+        while not (await control(account, "GET", "faults"))["rules"][0]["struck"]:
+            await asyncio.sleep(0.05)
     meanwhile = await account.create("k1", **form)
     assert (meanwhile.status, meanwhile.error["code"]) == (409, "idempotency_key_in_use")
     assert meanwhile.headers["stripe-should-retry"] == "true"

@@ -14,11 +14,14 @@ from services.payments.domain.provider.outcome import Declined, IntentStatus, Ou
 from services.payments.gateway.stripe import StripeGateway
 from tests.shared.fakes import INTENTS, POOR, VISA, Account
 
+PATIENCE_SECONDS = 2
+"""Of our gateway: short, and long enough for a provider on a busy machine."""
+
 
 @pytest.fixture
 async def gateway(account: Account) -> AsyncIterator[StripeGateway]:
-    """Our gateway on the same account, with a short patience."""
-    opened = StripeGateway(account.api_key, account.url, timeout_seconds=0.5)
+    """Our gateway on the same account, that does not wait long."""
+    opened = StripeGateway(account.api_key, account.url, timeout_seconds=PATIENCE_SECONDS)
     yield opened
     await opened.close()
 
@@ -92,7 +95,7 @@ async def test_an_unknown_outcome_is_resolved_by_the_same_key_or_by_reading(
     intent = await announced(gateway, account)
     await gateway.confirm_intent("a1", intent, VISA)
     match = {"path": f"{INTENTS}/*/capture", "metadata": {"order": account.api_key}}
-    rule = {"match": match, "fault": fault, "times": 1, "delay_ms": 900 if fault == "latency" else 0}
+    rule = {"match": match, "fault": fault, "times": 1, "delay_ms": 2_000 * PATIENCE_SECONDS if fault == "latency" else 0}
     await account.faults(rule)
 
     assert isinstance(await gateway.capture_intent("c1", intent, 1250), Unknown)
@@ -101,7 +104,9 @@ async def test_an_unknown_outcome_is_resolved_by_the_same_key_or_by_reading(
     happened = fault in {"reset_after", "hang", "500_after"}
     assert meanwhile.status is (IntentStatus.CAPTURED if happened else IntentStatus.AUTHORIZED)
     if fault == "latency":  # the provider had the request all the time, and acts on it late
-        await asyncio.sleep(0.6)
+        async with asyncio.timeout(60):
+            while await gateway.retrieve_intent(intent) == meanwhile:
+                await asyncio.sleep(0.1)
     again = await gateway.capture_intent("c1", intent, 1250)
     truth = await gateway.retrieve_intent(intent)
     assert isinstance(truth, Succeeded)

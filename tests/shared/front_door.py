@@ -28,6 +28,8 @@ class Echo:
     port: int = field(default_factory=spare_port)
     heard: list[dict[str, Any]] = field(default_factory=list)
     lets_go: int = 0
+    heard_of: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
+    """How many events its reader has heard of: it tells the next then."""
     is_ready: bool = True
     keys: list[dict[str, str]] = field(default_factory=list)
 
@@ -51,18 +53,16 @@ class Echo:
             assert request.transport
             request.transport.abort()
         if request.path.endswith("/events"):
-            return await _drops(request)
+            return await self._drops(request)
         return web.json_response(told)
 
-
-async def _drops(request: web.Request) -> web.StreamResponse:
-    """An event, and the next only when the reader has been given time to hear of the first."""
-    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-    await response.prepare(request)
-    for number in range(3):
-        await response.write(f"id: {number}\n\n".encode())
-        await asyncio.sleep(0.2)
-    return response
+    async def _drops(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for number in range(3):
+            await response.write(f"id: {number}\n\n".encode())
+            await self.heard_of.acquire()
+        return response
 
 
 @asynccontextmanager
