@@ -15,6 +15,7 @@ import orjson
 from deploy.cli.errors import CommandError, ExitCode
 from deploy.local.description import StackDescription
 from libs.common.clock import now
+from services.payments.gateway.way import proxy_to
 
 LONGEST_WAIT_SECONDS: Final = 30
 """The most that `Prefer: wait` is worth."""
@@ -210,7 +211,10 @@ class Api:
         )
 
     async def _send(self, request: Request) -> Reply:
-        async with self._session.request(request.method, request.url, headers=request.headers, data=request.content) as response:
+        asked = self._session.request(
+            request.method, request.url, headers=request.headers, data=request.content, proxy=proxy_to(request.url)
+        )
+        async with asked as response:
             content = await response.read()
             return Reply(response.status, response.headers, _parsed(content))
 

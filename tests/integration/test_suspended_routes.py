@@ -65,11 +65,11 @@ async def test_what_begins_something_is_refused_and_changes_nothing_and_the_rest
 
 
 async def test_a_token_that_is_over_is_told_why_a_new_one_would_not_help_and_one_that_is_none_is_not(victim: Victim) -> None:
-    service, staff = _service(victim), Person(victim.tenant_id, role=CLIENT)
-    revocations = service.verifier.revocations
+    service, issued_at = _service(victim), int(now().timestamp())
+    staff = Person(victim.tenant_id, role=CLIENT, claims={"iat": issued_at})
     begins = next(each for each in _of_tenants(victim) if not each.route.rule.goes_on)
     reads = next(each for each in _of_tenants(victim) if each.method == "GET")
-    revocations.learn("tenant", str(victim.tenant_id), int((now().timestamp() + 2) * 1_000))
+    service.verifier.revocations.learn("tenant", str(victim.tenant_id), (issued_at + 1) * 1_000)
     assert _told(await victim.ask(begins, staff)) == (401, "invalid-token"), "of an open tenant it is over, and no more"
     service.standings.learn(victim.tenant_id, 2, "suspended")
     assert _told(await victim.ask(begins, staff)) == REFUSED
