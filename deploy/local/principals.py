@@ -1,5 +1,6 @@
 """The broker's address for those who say who they are, and what each of them proves it with."""
 
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,13 +34,17 @@ class SaslListener:
     bootstrap_servers: str
     mechanism: str
     principals: Mapping[str, Credentials]
+    certificate: Path | None = None
+    """Which one is shown there, by TLS; None where there is none."""
 
     def client(self, principal: str) -> dict[str, Any]:
         """Return the arguments of any aiokafka client that speaks as this principal."""
         known = self.principals[principal]
+        tls = {"ssl_context": ssl.create_default_context(cafile=self.certificate)} if self.certificate else {}
         return {
             "bootstrap_servers": self.bootstrap_servers,
-            "security_protocol": "SASL_PLAINTEXT",
+            "security_protocol": "SASL_SSL" if tls else "SASL_PLAINTEXT",
+            **tls,
             "sasl_mechanism": self.mechanism,
             "sasl_plain_username": known.username,
             "sasl_plain_password": known.secret(),
@@ -51,6 +56,7 @@ class SaslListener:
         return {
             "KAFKA_BOOTSTRAP_SERVERS": client["bootstrap_servers"],
             "KAFKA_SECURITY_PROTOCOL": client["security_protocol"],
+            "KAFKA_SSL_CAFILE": str(self.certificate or ""),
             "KAFKA_SASL_MECHANISM": client["sasl_mechanism"],
             "KAFKA_SASL_USERNAME": client["sasl_plain_username"],
             "KAFKA_SASL_PASSWORD": client["sasl_plain_password"],
@@ -61,6 +67,7 @@ class SaslListener:
         return {
             "bootstrap_servers": self.bootstrap_servers,
             "mechanism": self.mechanism,
+            **({"certificate": str(self.certificate)} if self.certificate else {}),
             "principals": {
                 name: {"username": it.username, "secret_file": str(it.secret_file)} for name, it in self.principals.items()
             },
@@ -70,4 +77,5 @@ class SaslListener:
     def from_json(cls, shown: dict[str, Any]) -> Self:
         """Read what `as_json` wrote."""
         principals = {name: Credentials(it["username"], Path(it["secret_file"])) for name, it in shown["principals"].items()}
-        return cls(shown["bootstrap_servers"], shown["mechanism"], principals)
+        certificate = Path(shown["certificate"]) if "certificate" in shown else None
+        return cls(shown["bootstrap_servers"], shown["mechanism"], principals, certificate)

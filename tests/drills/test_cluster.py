@@ -1,5 +1,7 @@
 """A cluster, as in production: PostgreSQL with a synchronous standby, three brokers. Machines are lost one after the other."""
 
+import asyncio
+import ssl
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack
 from time import monotonic
@@ -11,6 +13,7 @@ import pytest_asyncio
 from deploy.cli.api import connected
 from deploy.local.kafka.brokers import KafkaCluster
 from deploy.local.kafka.listeners import NODES
+from deploy.local.ports import HOST
 from deploy.local.replicated import ReplicatedPostgres
 from deploy.local.stack import Stack
 from tests.shared.custom import Custom
@@ -32,6 +35,15 @@ async def market(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mark
         await opened.enter_async_context(stack)
         api = await opened.enter_async_context(connected(stack.description(), connections=100))
         yield await market_in((stack, api))
+
+
+async def test_brokers_speak_by_tls_with_each_other_and_with_whoever_has_credentials(market: Market) -> None:
+    sasl, ports = market.stack.description().kafka_sasl, market.stack._ports
+    assert sasl
+    assert sasl.certificate
+    doors = [ports[f"{node}{listener}"] for node in NODES.values() for listener in (".sasl", ".controller")]
+    shown = {await asyncio.to_thread(ssl.get_server_certificate, (HOST, door)) for door in doors}
+    assert shown == {sasl.certificate.read_text()}
 
 
 async def test_the_primary_is_killed_and_its_standby_promoted_twenty_times_and_no_order_is_lost(market: Market) -> None:

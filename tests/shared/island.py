@@ -22,7 +22,7 @@ Way = Literal["both ways", "there", "back"]
 SELECTORS: Final[dict[Way, tuple[str, ...]]] = {"both ways": ("dport", "sport"), "there": ("dport",), "back": ("sport",)}
 ESTABLISHED: Final = "01"
 ISLANDS: Final = 256
-ADMITTED: Final = "host all all 10.213.0.0/16 scram-sha-256"
+ADMITTED: Final = "host all,replication all 10.213.0.0/16 scram-sha-256"
 
 
 @dataclass(frozen=True)

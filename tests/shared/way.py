@@ -3,28 +3,17 @@
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tests.shared.carrying import joined, listening
 from tests.shared.certificates import Authority
+from tests.shared.fakes import started
 
 NAME = "api.stripe.test"
 """That nobody but the proxy can find: whoever goes past it gets nowhere."""
-
-
-async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError, ssl.SSLError):
-        while piece := await reader.read(65_536):
-            writer.write(piece)
-            await writer.drain()
-    writer.close()
-
-
-async def _join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int) -> None:
-    there, back = await asyncio.open_connection("127.0.0.1", port)
-    await asyncio.gather(_carry(reader, back), _carry(there, writer))
 
 
 @dataclass
@@ -45,14 +34,7 @@ class Way:
             writer.close()
             return
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        await _join(reader, writer, self.stripe_port)
-
-
-@asynccontextmanager
-async def _listening(answer: object, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)  # type: ignore[arg-type]
-    yield server.sockets[0].getsockname()[1]
-    server.close()
+        await joined(reader, writer, self.stripe_port)
 
 
 @asynccontextmanager
@@ -65,10 +47,21 @@ async def way_to(fake: str, folder: Path) -> AsyncIterator[Way]:
     plain = urlsplit(fake).port or 0
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await _join(reader, writer, plain)
+        await joined(reader, writer, plain)
 
-    async with _listening(serve, context) as port:
+    async with listening(serve, context) as port:
         way = Way(authority, port)
-        async with _listening(way.tunnel) as proxy:
+        async with listening(way.tunnel) as proxy:
             way.proxy = f"http://till:hush@127.0.0.1:{proxy}"
             yield way
+
+
+@asynccontextmanager
+async def started_behind(folder: Path) -> AsyncIterator[Way]:
+    """A fake that is known by that name too, and the way to it."""
+    process = started(folder / "journal", "--allow-host", NAME)
+    try:
+        async with way_to(process.url, folder) as way:
+            yield way
+    finally:
+        process.kill()

@@ -93,7 +93,7 @@ def run(*, keep: bool, json: bool) -> int:
         async with running_stack(say=say) as stack, connected(stack) as api:
             found = await onboarded(api, Wish.of(_SLUG, currency=CURRENCY))
             say(f"tenant {_SLUG} is {found.tenant['status']}")
-            return await _play(api, found.shop(api), say), stack, found.client
+            return await play(api, found.shop(api), say), stack, found.client
 
     result, stack, client = asyncio.run(demo())
     if json:
@@ -104,7 +104,8 @@ def run(*, keep: bool, json: bool) -> int:
     return ExitCode.DONE if result.is_ok else ExitCode.NOT_SO
 
 
-async def _play(api: Api, shop: Shop, say: Callable[[str], None]) -> Result:
+async def play(api: Api, shop: Shop, say: Callable[[str], None]) -> Result:
+    """Stock a shop, buy from it, and wait until its money has settled."""
     await supply(shop, CURRENCY, offers(), say)
     purchases = await buy_all(shop, say)
     checkout_ids = {purchase.checkout["id"] for purchase in purchases}

@@ -11,6 +11,7 @@ from deploy.local.kafka.client import ready
 from deploy.local.kafka.cluster import java_environment, write_cluster
 from deploy.local.kafka.install import installed
 from deploy.local.kafka.listeners import BrokerAccess, admin_options, listeners, sasl_listener
+from deploy.local.kafka.tls import Tls
 from deploy.local.ports import HOST
 from deploy.local.processes import Child, dying_with_parent, in_full_slices
 from deploy.local.state import Home
@@ -36,7 +37,8 @@ class EmbeddedKafka:
     ) -> None:
         """Describe the broker, by itself or one of several `voters`; nothing but the secrets is made before `start`."""
         self._name, self._node, self._voters = name, node, voters
-        self.sasl = sasl_listener(home, ports["kafka.sasl"])
+        self._tls = Tls.of(home) if voters else None
+        self.sasl = sasl_listener(home, ports["kafka.sasl"], self._tls)
         self._home, self._ports, self._access, self._say, self._on_exit = home, ports, access, say, on_exit
         self._child: Child | None = None
 
@@ -58,7 +60,7 @@ class EmbeddedKafka:
     async def start(self) -> None:
         """Start the broker, installing Kafka on first use, and return when it serves requests."""
         kafka = await asyncio.to_thread(installed, self._say)
-        listening = replace(listeners(self._home, self._ports, self._access), node=self._node, voters=self._voters)
+        listening = replace(listeners(self._home, self._ports, self._access), node=self._node, voters=self._voters, tls=self._tls)
         configuration = write_cluster(kafka, self._home.path / self._name, listening)
         self._child = Child(
             self._name,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from deploy.local.access import ANONYMOUS, declared_access
+from deploy.local.kafka.tls import Tls
 from deploy.local.ports import HOST
 from deploy.local.principals import MECHANISM, Credentials, SaslListener
 from deploy.local.state import Home
@@ -40,6 +41,8 @@ class Listeners:
     node: int = 1
     voters: Mapping[int, int] = field(default_factory=dict)
     """Every node's controller port, where there are several."""
+    tls: Tls | None = None
+    """What is shown to whoever comes with credentials, other nodes too; None on the loopback of a single one."""
 
     def properties(self) -> dict[str, str]:
         """Return everything about listeners, and about who is let in."""
@@ -48,13 +51,15 @@ class Listeners:
         outside = [f"PLAINTEXT://{HOST}:{self.port}"] if anonymous else []
         admins = [ADMIN, ANONYMOUS] if self.access == "open" else [ADMIN]
         plain, voters = _plain(self.admin_secret), self.voters or {self.node: self.controller_port}
+        protocol = "SASL_SSL" if self.tls else "SASL_PLAINTEXT"
         return {
             "node.id": str(self.node),
             "listeners": ",".join(
                 [*inside, f"SASL://{self.bind}:{self.sasl_port}", f"CONTROLLER://{self.bind}:{self.controller_port}"]
             ),
             "advertised.listeners": ",".join([*outside, f"SASL://{HOST}:{self.sasl_port}"]),
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT,CONTROLLER:SASL_PLAINTEXT",
+            "listener.security.protocol.map": f"PLAINTEXT:PLAINTEXT,SASL:{protocol},CONTROLLER:{protocol}",
+            **(self.tls.properties() if self.tls else {}),
             "controller.listener.names": "CONTROLLER",
             "controller.quorum.voters": ",".join(f"{node}@{HOST}:{port}" for node, port in voters.items()),
             "inter.broker.listener.name": "SASL",
@@ -74,10 +79,10 @@ class Listeners:
         }
 
 
-def sasl_listener(home: Home, port: int) -> SaslListener:
+def sasl_listener(home: Home, port: int, tls: Tls | None = None) -> SaslListener:
     """Return the address for who has credentials, with a secret made for everybody who may come."""
     principals = {name: Credentials(name, _secret_file(home, name)) for name in (ADMIN, *declared_access().principals)}
-    return SaslListener(f"{HOST}:{port}", MECHANISM, principals)
+    return SaslListener(f"{HOST}:{port}", MECHANISM, principals, tls.certificate if tls else None)
 
 
 def listeners(home: Home, ports: Mapping[str, int], access: BrokerAccess) -> Listeners:
