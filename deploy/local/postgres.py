@@ -138,9 +138,7 @@ class EmbeddedPostgres:
         login.write_text(f"{HOST}:*:*:{SUPERUSER}:{self._password}\n")
         draft.mkdir(mode=0o700)
         self._hand_over(draft, login)
-        silence = "connect_timeout=2 tcp_user_timeout=10000"
-        name = f"user={SUPERUSER} passfile='{login}' application_name={self.data.name}"
-        address = f"host={HOST} port={source.port} {silence} {name}"
+        address = f"host={HOST} port={source.port} user={SUPERUSER} passfile='{login}' application_name={self.data.name}"
         options = ("--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast")
         await self._run("pg_basebackup", "-d", address, "-D", str(draft), *options)
         shutil.rmtree(self.data, ignore_errors=True)

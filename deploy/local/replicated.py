@@ -26,11 +26,6 @@ PRIMARY: Final = "postgres.primary"
 _FOLLOWS: Final = """SELECT EXISTS (SELECT FROM pg_stat_replication
     WHERE state = 'streaming' AND application_name IN ('postgres', 'postgres-2'))"""
 _WAITS: Final = """ALTER SYSTEM SET synchronous_standby_names = 'FIRST 1 ("postgres", "postgres-2")'"""
-UNTIL_SILENCE: Final = {"wal_receiver_timeout": "10s"}
-"""A standby that hears nothing for so long connects anew: its old connection could take half a minute to come back to life.
-
-The primary's `wal_sender_timeout` stays as it is: it would end the copying of a standby whose disk is slow.
-"""
 _PATIENCE_SECONDS: Final = 30
 _POLL_SECONDS: Final = 0.05
 
@@ -48,9 +43,7 @@ class ReplicatedPostgres:
     ) -> None:
         """Describe both; a file says which of them is the primary."""
         self._say, self._file = say, home.path / PRIMARY
-        self._servers = {
-            name: EmbeddedPostgres(home, ports[name], name=name, on_exit=on_exit, settings=UNTIL_SILENCE) for name in SERVERS
-        }
+        self._servers = {name: EmbeddedPostgres(home, ports[name], name=name, on_exit=on_exit) for name in SERVERS}
 
     @property
     def admin_url(self) -> str:

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import random
 import time
+from collections.abc import Sequence
 from typing import get_args
 from urllib.parse import urlsplit
 
@@ -15,6 +17,7 @@ from services import SERVICES
 from tests.shared.custom import Custom
 from tests.shared.island import Island, Way, island, let_in
 from tests.shared.market import Market
+from tests.shared.strait import Weather, strait
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),
@@ -23,6 +26,7 @@ pytestmark = [
 ]
 
 LOST_SECONDS = 30
+ROUGH_SECONDS = 90
 LISTENS = {"CARTWRIGHT_HTTP_HOST", "CARTWRIGHT_OPS_HOST"}
 WORKERS = ("checkout.worker.2", "payments.worker.2")
 UNPROVEN = "that a network which loses packets for half a minute loses no purchase"
@@ -46,9 +50,6 @@ async def test_second_workers_are_cut_off_from_database_broker_and_provider_both
         await market.stack.scale(dict.fromkeys(("checkout.worker", "payments.worker"), 2))
         ready = [await _moved(market, name, place) for name in WORKERS]
 
-        async def all_ready() -> bool:
-            return all([await _is_ready(url) for url in ready])
-
         stack = market.stack.description()
         provider = urlsplit(str(stack.stripe_api_base)).port
         broker = urlsplit(f"//{stack.kafka_bootstrap_servers}").port
@@ -58,7 +59,7 @@ async def test_second_workers_are_cut_off_from_database_broker_and_provider_both
         assert provider
         custom = Custom(market, market.shop, "silence")
         async with custom.comes():
-            await market.until(all_ready)
+            await market.until(lambda: _all_ready(ready))
             await custom.goes_on()
             for server, port in {"database": database, "broker": broker, "provider": provider}.items():
                 for way in get_args(Way):
@@ -68,9 +69,32 @@ async def test_second_workers_are_cut_off_from_database_broker_and_provider_both
                     await custom.goes_on()
                     bought, pause = len(custom.checkouts) - before, custom.longest_pause(begun)
                     print(f"{server}, {way}: {bought} purchases, none for {pause:.1f} s at most")
-                    await market.until(all_ready)
-        await custom.left_all_well()
+                    await market.until(lambda: _all_ready(ready))
         await market.stack.scale(dict.fromkeys(("checkout.worker", "payments.worker"), 1))
+        await custom.left_all_well()
+
+
+async def test_all_that_workers_hear_and_say_takes_its_time_comes_in_any_order_twice_or_not_at_all(market: Market) -> None:
+    await let_in(market.stack.admin_url)
+    weather = Weather(longest_seconds=0.05, lost=0.02, doubled=0.02, chance=random.Random(time.time_ns() % 2**32))
+    with strait(UNPROVEN, weather) as place:
+        await market.stack.scale(dict.fromkeys(("checkout.worker", "payments.worker"), 2))
+        ready = [await _moved(market, name, place) for name in WORKERS]
+        custom = Custom(market, market.shop, "rough")
+        async with custom.comes():
+            await market.until(lambda: _all_ready(ready))
+            for name in ("checkout.worker", "payments.worker"):
+                await market.stack.stop_process(name)
+            before = len(custom.checkouts)
+            for _ in range(ROUGH_SECONDS // LOST_SECONDS):
+                await asyncio.sleep(LOST_SECONDS)
+                await custom.goes_on()
+            print(f"{len(custom.checkouts) - before} purchases; of packets {dict(weather.seen)}")
+            for name in ("checkout.worker", "payments.worker"):
+                await market.stack.start_process(name)
+        await market.stack.scale(dict.fromkeys(("checkout.worker", "payments.worker"), 1))
+        await custom.left_all_well()
+    assert min(weather.seen[each] for each in ("once", "doubled", "lost")) > ROUGH_SECONDS
 
 
 async def test_the_second_of_two_apis_is_cut_off_from_the_gateway_both_ways_and_one_way(market: Market) -> None:
@@ -91,8 +115,12 @@ async def test_the_second_of_two_apis_is_cut_off_from_the_gateway_both_ways_and_
                 bought, pause = len(custom.checkouts) - before, custom.longest_pause(begun)
                 print(f"gateway, {way}: {bought} purchases, none for {pause:.1f} s at most")
                 await market.until(lambda: _is_ready(ready))
-        await custom.left_all_well()
         await market.stack.scale({"checkout.api": 1})
+        await custom.left_all_well()
+
+
+async def _all_ready(urls: Sequence[str]) -> bool:
+    return all([await _is_ready(url) for url in urls])
 
 
 async def _is_ready(url: str) -> bool:

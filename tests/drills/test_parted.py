@@ -17,7 +17,7 @@ from deploy.local.kafka.install import installed
 from deploy.local.kafka.listeners import LISTENERS, NODES, listeners
 from deploy.local.postgres import EmbeddedPostgres
 from deploy.local.processes import Child, dying_with_parent
-from deploy.local.replicated import STANDBY, UNTIL_SILENCE, ReplicatedPostgres
+from deploy.local.replicated import STANDBY, ReplicatedPostgres
 from deploy.local.stack import Stack
 from tests.shared.carrying import forwarded
 from tests.shared.custom import Custom
@@ -66,9 +66,7 @@ async def test_while_primary_and_standby_do_not_hear_each_other_nothing_is_ackno
     custom = Custom(market, market.shop, "one-disk")
     with island(UNPROVEN) as place:
         usual = databases._standby
-        elsewhere = EmbeddedPostgres(
-            market.stack.home, usual.port, name=STANDBY, settings=UNTIL_SILENCE | {"listen_addresses": place.address}
-        )
+        elsewhere = EmbeddedPostgres(market.stack.home, usual.port, name=STANDBY, settings={"listen_addresses": place.address})
         elsewhere._child.command = [*place.command, *elsewhere._child.command]
         await usual.stop()
         databases._servers[STANDBY] = elsewhere

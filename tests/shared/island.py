@@ -100,6 +100,20 @@ class Island:
             _ip("link", "del", f"cwshore{self.number}")
 
 
+def reached(place: Island, shore: str, isle: str) -> None:
+    """Have an island be reached by the two ends of a device, of which the one is moved to it."""
+    net = f"10.213.{place.number}"
+    _ip("link", "set", isle, "netns", place._own)
+    _ip("addr", "add", f"{net}.5", "peer", place.address, "dev", shore)
+    _ip("link", "set", shore, "up")
+    _ip("-n", place._own, "addr", "add", place.address, "peer", f"{net}.5", "dev", isle)
+    _ip("-n", place._own, "link", "set", isle, "up")
+    _ip("netns", "exec", place._own, "sysctl", "-qw", "net.ipv4.conf.all.route_localnet=1")
+    subprocess.run(["sysctl", "-qw", f"net.ipv4.conf.{shore}.route_localnet=1"], check=True, capture_output=True)
+    for somewhere in ("127.0.0.0/8", "default"):
+        _ip("-n", place._own, "route", "add", somewhere, "dev", isle)
+
+
 async def let_in(admin_url: str) -> None:
     """Have the embedded PostgreSQL let in who comes from an island: by itself it knows nobody but 127.0.0.1."""
     admin = await asyncpg.connect(admin_url)
@@ -128,8 +142,11 @@ def mute() -> Iterator[int]:
 
 
 @contextmanager
-def island(unproven: str) -> Iterator[Island]:
-    """One that nobody else has; where there can be none the test is skipped, and it is told what is `unproven` then."""
+def island(unproven: str, *, routed: bool = True) -> Iterator[Island]:
+    """One that nobody else has; where there can be none the test is skipped, and it is told what is `unproven` then.
+
+    Unless it is `routed` nothing leads to it yet.
+    """
     if os.geteuid() != 0 or not shutil.which("ip"):
         pytest.skip(f"not proven: {unproven} (it takes root, and the program `ip`)")
     taken = {line.split()[0] for line in _ip("netns", "list").splitlines()}
@@ -138,7 +155,10 @@ def island(unproven: str) -> Iterator[Island]:
         if found._own in taken:
             continue
         try:
-            found._rise()
+            if routed:
+                found._rise()
+            else:
+                _ip("netns", "add", found._own)
             yield found
         finally:
             found._sink()
