@@ -42,7 +42,7 @@ pytestmark = [
 NOBODY = 65_534
 WELL = {"orders": 9, "declined": 1, "lost": 0, "duplicated": 0, "ok": True}
 PLAINLY = frozenset({"HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR"})
-"""What this machine needs itself to get anywhere, and the demo does not."""
+"""What this machine may need to get anywhere, to install packages for example; the demo itself does not."""
 
 
 async def _ran(command: Sequence[str | Path], home: Path, variables: dict[str, object], **others: str) -> str:
@@ -217,4 +217,5 @@ async def test_with_each_python_in_a_folder_of_another_alphabet_and_not_as_root_
         command = [*nobody, *command]
     else:
         print(f"as whoever runs the tests: {interpreter} is nobody else's")
-    await _is_well(clone / "zuhause", {"python": interpreter}, command, HOME=str(folder), PYTHONPATH="")
+    own = {name: os.environ[name] for name in PLAINLY & os.environ.keys()} | {"HOME": str(folder), "PYTHONPATH": ""}
+    await _is_well(clone / "zuhause", {"python": interpreter}, command, **own)
