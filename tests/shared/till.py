@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from http import HTTPStatus
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -89,14 +88,10 @@ class Till:
                 raise error
 
     async def post(self, path: str, body: Any = None, key: str | None = None, **headers: str) -> httpx.Response:
-        """As staff do over HTTP: who is told to come again does, with the same key."""
+        """As staff do over HTTP."""
         sent = {**self.staff, "Idempotency-Key": key or uuid4().hex, **headers}
         content = {} if body is None else {"json": body}
-        while True:
-            answer = await self.client.post(f"/v1/payments/{path}", headers=sent, **content)
-            if answer.status_code != HTTPStatus.SERVICE_UNAVAILABLE:
-                return answer
-            await asyncio.sleep(float(answer.headers["Retry-After"]))
+        return await self.client.post(f"/v1/payments/{path}", headers=sent, **content)
 
     # --- What is known --------------------------------------------------------------------------------------------
 
