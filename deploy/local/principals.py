@@ -40,11 +40,10 @@ class SaslListener:
     def client(self, principal: str) -> dict[str, Any]:
         """Return the arguments of any aiokafka client that speaks as this principal."""
         known = self.principals[principal]
-        tls = {"ssl_context": ssl.create_default_context(cafile=self.certificate)} if self.certificate else {}
         return {
             "bootstrap_servers": self.bootstrap_servers,
-            "security_protocol": "SASL_SSL" if tls else "SASL_PLAINTEXT",
-            **tls,
+            "security_protocol": self._protocol,
+            **({"ssl_context": ssl.create_default_context(cafile=self.certificate)} if self.certificate else {}),
             "sasl_mechanism": self.mechanism,
             "sasl_plain_username": known.username,
             "sasl_plain_password": known.secret(),
@@ -52,15 +51,19 @@ class SaslListener:
 
     def environment(self, principal: str) -> dict[str, str]:
         """Return the variables of a service that speaks as this principal."""
-        client = self.client(principal)
+        known = self.principals[principal]
         return {
-            "KAFKA_BOOTSTRAP_SERVERS": client["bootstrap_servers"],
-            "KAFKA_SECURITY_PROTOCOL": client["security_protocol"],
-            "KAFKA_SSL_CAFILE": str(self.certificate or ""),
-            "KAFKA_SASL_MECHANISM": client["sasl_mechanism"],
-            "KAFKA_SASL_USERNAME": client["sasl_plain_username"],
-            "KAFKA_SASL_PASSWORD": client["sasl_plain_password"],
+            "KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers,
+            "KAFKA_SECURITY_PROTOCOL": self._protocol,
+            **({"KAFKA_SSL_CAFILE": str(self.certificate)} if self.certificate else {}),
+            "KAFKA_SASL_MECHANISM": self.mechanism,
+            "KAFKA_SASL_USERNAME": known.username,
+            "KAFKA_SASL_PASSWORD": known.secret(),
         }
+
+    @property
+    def _protocol(self) -> str:
+        return "SASL_SSL" if self.certificate else "SASL_PLAINTEXT"
 
     def as_json(self) -> dict[str, Any]:
         """Return what `status --json` shows: never a secret, only where it lies."""

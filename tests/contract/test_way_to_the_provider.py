@@ -8,27 +8,22 @@ import pytest
 
 from services.payments.domain.provider.outcome import Succeeded
 from services.payments.gateway.stripe import StripeGateway
-from tests.shared.fakes import VISA, Account, account_at, started
-from tests.shared.way import NAME, Way, way_to
+from tests.shared.fakes import VISA, Account, account_at
+from tests.shared.way import NAME, VARIABLES, Way, way_to_a_fake
 
 
 @pytest.fixture
-async def account(tmp_path: Path) -> AsyncIterator[Account]:
-    """A fake that knows itself by that name too."""
-    process = started(tmp_path / "journal", "--allow-host", NAME)
-    try:
-        async with account_at(process.url) as opened:
-            yield opened
-    finally:
-        process.kill()
-
-
-@pytest.fixture
-async def way(account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Way]:
-    for name in ("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_DIR", "SSL_CERT_FILE"):
+async def way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Way]:
+    for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    async with way_to(account.url, tmp_path) as way:
+    async with way_to_a_fake(tmp_path) as way:
         yield way
+
+
+@pytest.fixture
+async def account(way: Way) -> AsyncIterator[Account]:
+    async with account_at(way.fake) as opened:
+        yield opened
 
 
 async def _created(account: Account, base: str) -> object:

@@ -1,7 +1,6 @@
 """The databases go back to a random second, while Kafka and the provider do not: what is lost is told, and selling goes on."""
 
 import asyncio
-import os
 import random
 import signal
 import sys
@@ -27,6 +26,7 @@ from deploy.cli.supply import supply
 from deploy.local.stack import Stack
 from services import SERVICES
 from tests.shared.market import OFFERS, Market, shop_at
+from tests.shared.variables import without_ours
 from tests.shared.verbs import ROOT, Said, buy, cartwright, paid
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -89,8 +89,7 @@ async def _market(home: Path) -> AsyncIterator[Market]:
 @asynccontextmanager
 async def _backing_up(home: Path, folder: Path) -> AsyncIterator[None]:
     """The verb, as it runs beside a stack: it outlives that, and what is put in its place."""
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("CARTWRIGHT_")}
-    environment = ours | {"CARTWRIGHT_HOME": str(home)}
+    environment = without_ours() | {"CARTWRIGHT_HOME": str(home)}
     command = (sys.executable, "-m", "deploy.cli", "backup", "--folder", str(folder))
     process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, env=environment)
     try:

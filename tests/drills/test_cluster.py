@@ -3,21 +3,18 @@
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack
 from time import monotonic
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from deploy.cli.api import connected
 from deploy.local.kafka.brokers import KafkaCluster
 from deploy.local.kafka.listeners import NODES
 from deploy.local.ports import HOST
 from deploy.local.replicated import ReplicatedPostgres
-from deploy.local.stack import Stack
 from tests.shared.custom import Custom
-from tests.shared.market import Market, market_in
+from tests.shared.market import Market, market_on_a_cluster
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),
@@ -30,11 +27,8 @@ FAILOVERS = 20
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def market(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Market]:
-    stack = Stack(tmp_path_factory.mktemp("cluster"), database_prefix="cluster_", kind="cluster", say=print)
-    async with AsyncExitStack() as opened:
-        await opened.enter_async_context(stack)
-        api = await opened.enter_async_context(connected(stack.description(), connections=100))
-        yield await market_in((stack, api))
+    async with market_on_a_cluster(tmp_path_factory.mktemp("cluster")) as market:
+        yield market
 
 
 async def test_brokers_speak_by_tls_with_each_other_and_with_whoever_has_credentials(market: Market) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-import asyncpg
 import pytest
 import pytest_asyncio
 from aiokafka.admin import AIOKafkaAdminClient
@@ -29,10 +28,10 @@ from deploy.local.state import ROOT, Home
 from deploy.local.topics import declared_topics
 from services import SERVICES
 from tests.shared.certificates import Authority
-from tests.shared.guarded_broker import SECRET as PASSWORD
-from tests.shared.guarded_broker import USER, Guarded, guarded_broker, token
-from tests.shared.servers import SECRET, pgbouncer, postgres
-from tests.shared.way import NAME, started_behind
+from tests.shared.guarded_broker import SECRET, USER, Guarded, guarded_broker, token
+from tests.shared.servers import manager_at, pgbouncer, postgres, with_tls
+from tests.shared.variables import without_ours
+from tests.shared.way import NAME, VARIABLES, way_to_a_fake
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -41,13 +40,11 @@ pytestmark = [
 
 NOBODY = 65_534
 WELL = {"orders": 9, "declined": 1, "lost": 0, "duplicated": 0, "ok": True}
-PLAINLY = frozenset({"HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR"})
-"""What this machine may need to get anywhere, to install packages for example; the demo itself does not."""
 
 
 async def _ran(command: Sequence[str | Path], home: Path, variables: dict[str, object], **others: str) -> str:
     """What a verb says whose variables, without our prefix, are these."""
-    inherited = {name: each for name, each in os.environ.items() if name not in PLAINLY and not name.startswith("CARTWRIGHT_")}
+    inherited = {name: each for name, each in without_ours().items() if name not in VARIABLES}
     ours = {f"CARTWRIGHT_{name.upper()}": str(each) for name, each in ({"home": home} | variables).items() if each}
     pipes = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE}
     environment = {"PYTHONPATH": str(ROOT)} | inherited | ours | others
@@ -103,7 +100,7 @@ async def test_on_a_broker_with_tls_that_wants_to_be_shown(shown: str, guarded: 
         (tmp_path / "token").write_text(token(seconds=3_600))
         door, own = "asking", {"sasl_mechanism": shown, "sasl_tokenfile": tmp_path / "token"}
     else:
-        (tmp_path / "password").write_text(PASSWORD)
+        (tmp_path / "password").write_text(SECRET)
         door, own = "asking", {"sasl_mechanism": shown, "sasl_username": USER, "sasl_password_file": tmp_path / "password"}
     variables = guarded.settings(door, topic_prefix=f"{shown.lower()}.", **{f"kafka_{name}": each for name, each in own.items()})
     await _is_well(tmp_path / "demo", variables)
@@ -115,13 +112,9 @@ async def test_on_a_broker_with_tls_that_wants_to_be_shown(shown: str, guarded: 
 async def test_on_a_database_over_tls_whose_administrator_is_no_superuser(tmp_path: Path) -> None:
     authority = Authority(tmp_path / "files", "trusted")
     own = authority.certify("server")
-    settings = ["ssl=on", f"ssl_cert_file={own.certificate}", f"ssl_key_file={own.key}"]
-    async with postgres(tmp_path, settings=settings, access=["hostssl all all all scram-sha-256"]) as server:
+    async with postgres(tmp_path, settings=with_tls(own), access=["hostssl all all all scram-sha-256"]) as server:
         url = server.url(sslmode="verify-full", sslrootcert=authority.file)
-        admin = await asyncpg.connect(url)
-        await admin.execute(f"CREATE ROLE manager LOGIN CREATEROLE CREATEDB PASSWORD '{SECRET}'")
-        await admin.close()
-        await _is_well(tmp_path / "demo", {"postgres_admin_url": url.replace("//postgres:", "//manager:")})
+        await _is_well(tmp_path / "demo", {"postgres_admin_url": await manager_at(url)})
 
 
 @dataclass(frozen=True)
@@ -174,7 +167,7 @@ async def test_through_a_pool(mode: str, tmp_path: Path) -> None:
 
 
 async def test_past_a_companys_proxy_to_a_provider_that_its_authority_certifies(tmp_path: Path) -> None:
-    async with started_behind(tmp_path) as way:
+    async with way_to_a_fake(tmp_path) as way:
         variables: dict[str, object] = {"stripe_api_base": f"https://{NAME}", "stripe_api_key": "sk_test_company"}
         known = {"HTTPS_PROXY": way.proxy, "SSL_CERT_FILE": str(way.authority.file)}
         await _is_well(tmp_path / "demo", variables, **known)
@@ -182,10 +175,9 @@ async def test_past_a_companys_proxy_to_a_provider_that_its_authority_certifies(
 
 
 def _interpreter(version: str) -> Path:
-    system = Path(f"/usr/bin/python{version}")
-    for each in (system if system.exists() else None, *Path.home().glob(f".pyenv/versions/{version}.*/bin/python")):
-        if each:
-            return Path(each)
+    for each in (Path(f"/usr/bin/python{version}"), *Path.home().glob(f".pyenv/versions/{version}.*/bin/python")):
+        if each.exists():
+            return each
     pytest.skip(f"not proven: with Python {version} (there is none on this machine)")
 
 
@@ -217,5 +209,5 @@ async def test_with_each_python_in_a_folder_of_another_alphabet_and_not_as_root_
         command = [*nobody, *command]
     else:
         print(f"as whoever runs the tests: {interpreter} is nobody else's")
-    own = {name: os.environ[name] for name in PLAINLY & os.environ.keys()} | {"HOME": str(folder), "PYTHONPATH": ""}
+    own = {name: os.environ[name] for name in VARIABLES & os.environ.keys()} | {"HOME": str(folder), "PYTHONPATH": ""}
     await _is_well(clone / "zuhause", {"python": interpreter}, command, **own)

@@ -1,7 +1,6 @@
 """Every order explains itself, and one command says whether all is as it must be: each real source is corrupted in turn."""
 
 import asyncio
-import os
 import sys
 from contextlib import suppress
 from dataclasses import replace
@@ -24,6 +23,7 @@ from libs.common.contracts.payments import PaymentCaptured, PaymentUnknown
 from libs.common.messaging.envelope import adapter
 from tests.shared.events import order_confirmed, refund_requested
 from tests.shared.market import Market
+from tests.shared.variables import without_ours
 from tests.shared.verbs import ROOT, buy, cartwright, check, paid, post
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -375,12 +375,11 @@ async def test_what_the_timeline_cannot_read_is_set_aside_where_operators_look(m
 
 
 async def test_a_record_that_nobody_can_read_is_found_and_watching_tells_it_with_its_figures(market: Market) -> None:
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("CARTWRIGHT_")}
     options = ("--watch", "--tenant", "second-books", "--patience", "0", "--every", "0.2", "--metrics-port", "0")
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "deploy.cli", "invariants", *options),
         cwd=ROOT,
-        env=ours | {"CARTWRIGHT_HOME": str(market.stack.home.path)},
+        env=without_ours() | {"CARTWRIGHT_HOME": str(market.stack.home.path)},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

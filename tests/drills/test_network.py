@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import random
 import time
 from collections.abc import Sequence
 from typing import get_args
@@ -14,10 +13,11 @@ from deploy.gateway.files import write
 from deploy.local import readiness
 from deploy.local.copies import operator_port
 from services import SERVICES
-from tests.shared.custom import Custom
+from tests.shared.custom import LOST_SECONDS, Custom
 from tests.shared.island import Island, Way, island, let_in
 from tests.shared.market import Market
 from tests.shared.strait import Weather, strait
+from tests.shared.toy import seeded
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),
@@ -25,10 +25,10 @@ pytestmark = [
     pytest.mark.timeout(3_600),
 ]
 
-LOST_SECONDS = 30
 ROUGH_SECONDS = 90
 LISTENS = {"CARTWRIGHT_HTTP_HOST", "CARTWRIGHT_OPS_HOST"}
-WORKERS = ("checkout.worker.2", "payments.worker.2")
+FIRST = ("checkout.worker", "payments.worker")
+SECOND = tuple(f"{each}.2" for each in FIRST)
 UNPROVEN = "that a network which loses packets for half a minute loses no purchase"
 
 
@@ -47,8 +47,8 @@ async def _moved(market: Market, name: str, place: Island) -> str:
 async def test_second_workers_are_cut_off_from_database_broker_and_provider_both_ways_and_one_way(market: Market) -> None:
     await let_in(market.stack.admin_url)
     with island(UNPROVEN) as place:
-        await market.stack.scale(dict.fromkeys(("checkout.worker", "payments.worker"), 2))
-        ready = [await _moved(market, name, place) for name in WORKERS]
+        await market.stack.scale(dict.fromkeys(FIRST, 2))
+        ready = [await _moved(market, name, place) for name in SECOND]
 
         stack = market.stack.description()
         provider = urlsplit(str(stack.stripe_api_base)).port
@@ -63,36 +63,31 @@ async def test_second_workers_are_cut_off_from_database_broker_and_provider_both
             await custom.goes_on()
             for server, port in {"database": database, "broker": broker, "provider": provider}.items():
                 for way in get_args(Way):
-                    begun, before = time.monotonic(), len(custom.checkouts)
-                    with place.cut_off(port, way=way):
-                        await asyncio.sleep(LOST_SECONDS)
-                    await custom.goes_on()
-                    bought, pause = len(custom.checkouts) - before, custom.longest_pause(begun)
-                    print(f"{server}, {way}: {bought} purchases, none for {pause:.1f} s at most")
+                    await custom.bears_with(server, place, port, way=way)
                     await market.until(lambda: _all_ready(ready))
-        await market.stack.scale(dict.fromkeys(("checkout.worker", "payments.worker"), 1))
+        await market.stack.scale(dict.fromkeys(FIRST, 1))
         await custom.left_all_well()
 
 
 async def test_all_that_workers_hear_and_say_takes_its_time_comes_in_any_order_twice_or_not_at_all(market: Market) -> None:
     await let_in(market.stack.admin_url)
-    weather = Weather(longest_seconds=0.05, lost=0.02, doubled=0.02, chance=random.Random(time.time_ns() % 2**32))
+    weather = Weather(longest_seconds=0.05, lost=0.02, doubled=0.02, chance=seeded(time.time_ns() % 2**32))
     with strait(UNPROVEN, weather) as place:
-        await market.stack.scale(dict.fromkeys(("checkout.worker", "payments.worker"), 2))
-        ready = [await _moved(market, name, place) for name in WORKERS]
+        await market.stack.scale(dict.fromkeys(FIRST, 2))
+        ready = [await _moved(market, name, place) for name in SECOND]
         custom = Custom(market, market.shop, "rough")
         async with custom.comes():
             await market.until(lambda: _all_ready(ready))
-            for name in ("checkout.worker", "payments.worker"):
+            for name in FIRST:
                 await market.stack.stop_process(name)
             before = len(custom.checkouts)
             for _ in range(ROUGH_SECONDS // LOST_SECONDS):
                 await asyncio.sleep(LOST_SECONDS)
                 await custom.goes_on()
             print(f"{len(custom.checkouts) - before} purchases; of packets {dict(weather.seen)}")
-            for name in ("checkout.worker", "payments.worker"):
+            for name in FIRST:
                 await market.stack.start_process(name)
-        await market.stack.scale(dict.fromkeys(("checkout.worker", "payments.worker"), 1))
+        await market.stack.scale(dict.fromkeys(FIRST, 1))
         await custom.left_all_well()
     assert min(weather.seen[each] for each in ("once", "doubled", "lost")) > ROUGH_SECONDS
 
@@ -108,12 +103,7 @@ async def test_the_second_of_two_apis_is_cut_off_from_the_gateway_both_ways_and_
         async with custom.comes():
             await custom.goes_on()
             for way in get_args(Way):
-                begun, before = time.monotonic(), len(custom.checkouts)
-                with place.cut_off(port, ops_port, way=way):
-                    await asyncio.sleep(LOST_SECONDS)
-                await custom.goes_on()
-                bought, pause = len(custom.checkouts) - before, custom.longest_pause(begun)
-                print(f"gateway, {way}: {bought} purchases, none for {pause:.1f} s at most")
+                await custom.bears_with("gateway", place, port, ops_port, way=way)
                 await market.until(lambda: _is_ready(ready))
         await market.stack.scale({"checkout.api": 1})
         await custom.left_all_well()

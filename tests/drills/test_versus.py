@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -14,12 +13,12 @@ import pytest
 
 from deploy.cli.bench.versus import OTHER, THIS
 from deploy.local.state import ROOT, Home
+from tests.shared.variables import without_ours
 
 
 def environment(home: Path) -> Mapping[str, str]:
     """No servers of somebody else's."""
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("CARTWRIGHT_")}
-    return ours | {"CARTWRIGHT_HOME": str(home), "PYTHONPATH": str(ROOT)}
+    return without_ours() | {"CARTWRIGHT_HOME": str(home), "PYTHONPATH": str(ROOT)}
 
 
 def running(home: Path) -> list[psutil.Process]:

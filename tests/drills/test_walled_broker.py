@@ -27,6 +27,7 @@ from deploy.local.kafka.wall import raise_wall
 from deploy.local.state import ROOT
 from tests.shared.market import Market, market_in, standing
 from tests.shared.places import Templates
+from tests.shared.variables import without_ours
 
 EXAMPLE = re.compile(r"^```(?P<language>python|java|sh)\n(?P<body>.*?)^```$", re.DOTALL | re.MULTILINE)
 
@@ -222,8 +223,7 @@ async def test_the_checker_of_invariants_looks_from_elsewhere_under_its_own_name
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "deploy.cli", "invariants", "--watch", "--every", "0.1", "--metrics-port", "0"),
         cwd=ROOT,
-        env={name: value for name, value in os.environ.items() if not name.startswith("CARTWRIGHT_")}
-        | {f"CARTWRIGHT_{name}": value for name, value in own.items()},
+        env=without_ours() | {f"CARTWRIGHT_{name}": value for name, value in own.items()},
         stderr=asyncio.subprocess.PIPE,
     )
     assert process.stderr

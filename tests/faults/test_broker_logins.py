@@ -1,7 +1,6 @@
 """Whoever comes to a broker that asks who comes, in each of the ways that others' brokers do, is let in or told why not."""
 
 import asyncio
-import os
 import stat
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -21,6 +20,7 @@ from libs.common.messaging.broker import Broker, BrokerRefusedError
 from libs.common.messaging.inbox import kafka_broker
 from libs.common.settings import KafkaLogin, SettingsError
 from tests.shared.guarded_broker import SECRET, TOPIC, USER, Guarded, guarded_broker, token
+from tests.shared.variables import without_ours
 
 if TYPE_CHECKING:
     from faststream.kafka import KafkaMessage
@@ -160,7 +160,7 @@ async def test_the_users_of_the_matrix_are_made_by_their_plan_once_and_whoever_h
 
     async def provision(*options: str) -> list[str]:
         chosen = guarded.settings("asking", **manager)
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("CARTWRIGHT_")} | {
+        environment = without_ours() | {
             **{f"CARTWRIGHT_{name.upper()}": str(value) for name, value in chosen.items()},
             "CARTWRIGHT_HOME": str(tmp_path / "home"),
             "PYTHONPATH": str(ROOT),

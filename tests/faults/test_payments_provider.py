@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -16,6 +15,7 @@ import pytest
 from libs.common.contracts.checkout import PaymentRequested, PaymentVoidRequested, RefundRequested
 from services.payments.domain.money.ledger import Account
 from services.payments.domain.payment.payment import OVER, PaymentState
+from tests.shared.callers import until_taken
 from tests.shared.events import AMOUNT, refund_requested
 from tests.shared.till import MISHAPS, UNREADABLE, Till
 from tests.shared.toy import seeded
@@ -205,14 +205,6 @@ async def _on_with_it(till: Till, asked: PaymentRequested, kind: str) -> None:
 MANY, EACH = 50, 60
 
 
-async def _answered(till: Till, path: str, wanted: Mapping[str, object]) -> httpx.Response:
-    """Ask again, with the same key, for as long as one is told to come again."""
-    key = uuid4().hex
-    while (answer := await till.post(path, wanted, key)).status_code == HTTPStatus.SERVICE_UNAVAILABLE:
-        await asyncio.sleep(float(answer.headers["Retry-After"]))
-    return answer
-
-
 async def test_fifty_partial_refunds_at_once_over_http_give_back_what_was_captured_and_no_more_at_the_provider(
     till: Till,
 ) -> None:
@@ -221,7 +213,11 @@ async def test_fifty_partial_refunds_at_once_over_http_give_back_what_was_captur
     await till.confirm(asked)
     await till.until(asked.payment_id, PaymentState.CAPTURED)
     wanted = {"amount_minor": EACH, "reason": "returned"}
-    answers = await asyncio.gather(*(_answered(till, f"{asked.payment_id}/refunds", wanted) for _ in range(MANY)))
+
+    async def refunded(key: str) -> httpx.Response:
+        return await until_taken(lambda: till.post(f"{asked.payment_id}/refunds", wanted, key))
+
+    answers = await asyncio.gather(*(refunded(uuid4().hex) for _ in range(MANY)))
     assert Counter(each.status_code for each in answers) == {202: AMOUNT // EACH, 409: MANY - AMOUNT // EACH}
     await _none_left(till, "refund WHERE tenant_id = $1 AND state <> 'succeeded'")
     refunds, _, _ = await till.money_at_provider()

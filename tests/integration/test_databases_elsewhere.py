@@ -1,7 +1,6 @@
 """PostgreSQL as others run it: over TLS, on several servers, and with an administrator who is no superuser."""
 
 import asyncio
-import os
 import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -23,7 +22,8 @@ from libs.common.database.wire import wire_of
 from libs.common.errors import UnavailableError
 from libs.common.messaging.hints import Hints
 from tests.shared.certificates import Authority, Certified
-from tests.shared.servers import SECRET, Server, copied, postgres
+from tests.shared.servers import SECRET, Server, copied, manager_at, postgres, with_tls
+from tests.shared.variables import without_ours
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -49,8 +49,7 @@ async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gua
     folder = tmp_path_factory.mktemp("guarded")
     authority, other = Authority(folder / "files", "trusted"), Authority(folder / "files", "other")
     own = authority.certify("server")
-    files = {"ssl_cert_file": own.certificate, "ssl_key_file": own.key, "ssl_ca_file": authority.file}
-    settings = ["ssl=on", *(f"{name}={path}" for name, path in files.items())]
+    settings = [*with_tls(own), f"ssl_ca_file={authority.file}"]
     async with postgres(folder, settings=settings, access=ENCRYPTED) as server:
         guarded = Guarded(server, authority, other, authority.certify("badge"))
         admin = await asyncpg.connect(guarded.url())
@@ -113,7 +112,7 @@ async def _migrates(url: str, folder: Path, service: str = "cart") -> subprocess
     """The verb, with the address in a file as a Secret is."""
     file = folder / "owner-database-url"
     file.write_text(url)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("CARTWRIGHT_")}
+    environment = without_ours()
     environment |= {"CARTWRIGHT_OWNER_DATABASE_URL_FILE": str(file), "PYTHONPATH": str(ROOT)}
     return await asyncio.to_thread(
         subprocess.run,
@@ -128,7 +127,7 @@ async def _migrates(url: str, folder: Path, service: str = "cart") -> subprocess
 async def test_of_several_servers_whoever_may_be_written_to_is_used_by_all_that_write(guarded: Guarded, tmp_path: Path) -> None:
     await copied(tmp_path, guarded.url("replication").replace("/replication?", "/?"))
     own = guarded.authority.certify("standby")
-    settings = ["ssl=on", f"ssl_cert_file={own.certificate}", f"ssl_key_file={own.key}", "hot_standby=on"]
+    settings = [*with_tls(own), "hot_standby=on"]
     async with postgres(tmp_path, settings=settings) as standby:
         hosts = f"{HOST}:{spare_port()},{HOST}:{standby.port},{HOST}:{guarded.server.port}"
         admin_url = guarded.url(target_session_attrs="read-write").replace(f"{HOST}:{guarded.server.port}", hosts)
@@ -150,15 +149,6 @@ async def test_of_several_servers_whoever_may_be_written_to_is_used_by_all_that_
         await hints.close()
 
 
-async def _manager(superuser: str) -> str:
-    """An administrator as managed services give one, and his address."""
-    admin = await asyncpg.connect(superuser)
-    await admin.execute(f"CREATE ROLE manager LOGIN CREATEROLE CREATEDB PASSWORD '{SECRET}'")
-    await admin.close()
-    login, _, rest = superuser.rpartition("@")
-    return f"{login.partition('//')[0]}//manager:{SECRET}@{rest}"
-
-
 @pytest.mark.parametrize("server", ["embedded", "debian"])
 async def test_an_administrator_who_is_no_superuser_makes_all_that_services_need(
     server: str, guarded: Guarded, tmp_path: Path, admin_url: str
@@ -170,7 +160,7 @@ async def test_an_administrator_who_is_no_superuser_makes_all_that_services_need
     if server == "embedded":
         await embedded.start()
     try:
-        manager = await _manager(embedded.admin_url if server == "embedded" else guarded.url())
+        manager = await manager_at(embedded.admin_url if server == "embedded" else guarded.url())
         for service in ("identity", "cart", "checkout", "payments"):
             wanted = [str(step) for step in await plan(manager, service)]
             assert [str(step) for step in await provision(manager, service)] == wanted != []

@@ -1,9 +1,9 @@
 """`provision`: what a deployment stands on is made once, and told before it is made."""
 
 import asyncio
-import os
 import stat
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,8 @@ from deploy.local.postgres import EmbeddedPostgres
 from deploy.local.state import ROOT, Home
 from deploy.local.topics import declared_topics
 from services import SERVICES
-from tests.shared.servers import SECRET
+from tests.shared.servers import SECRET, manager_at
+from tests.shared.variables import without_ours
 
 SMALL = ("--partitions", "2", "--replication", "1", "--min-in-sync", "1")
 
@@ -36,7 +37,7 @@ class Servers:
 
     async def provision(self, *options: str) -> list[str]:
         """What the verb prints."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("CARTWRIGHT_")} | {
+        environment = without_ours() | {
             "CARTWRIGHT_HOME": str(self.home),
             "CARTWRIGHT_POSTGRES_ADMIN_URL": self.admin_url,
             "CARTWRIGHT_KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers,
@@ -71,10 +72,7 @@ async def servers(
     home.prepare()
     postgres = EmbeddedPostgres(home, choose_ports(["postgres"], {}, print, spread=True)["postgres"])
     await postgres.start()
-    admin = await asyncpg.connect(postgres.admin_url)
-    await admin.execute(f"CREATE ROLE manager LOGIN CREATEROLE CREATEDB PASSWORD '{SECRET}'")
-    await admin.close()
-    url = f"postgresql://manager:{SECRET}@127.0.0.1:{postgres.port}/postgres"
+    url = await manager_at(postgres.admin_url)
     yield Servers(url, bootstrap_servers, fresh_prefix("provision").replace("_", "."), tmp_path / "elsewhere")
     await postgres.stop()
 
@@ -87,7 +85,12 @@ async def test_it_does_what_its_plan_says_and_a_second_time_nothing(servers: Ser
     done = await servers.provision(*options)
     assert (done[:-1], done[-1]) == (planned[:-1], planned[-1].replace("to be done", "done"))
     topics = {servers.prefix + topic.name for topic in declared_topics()}
-    assert await servers.there() == ({*SERVICES}, topics, declared_access().acls(servers.prefix))
+    made = ({*SERVICES}, topics, declared_access().acls(servers.prefix))
+    with suppress(TimeoutError):  # the broker tells of rights a moment after it has taken them
+        async with asyncio.timeout(60):
+            while await servers.there() != made:
+                await asyncio.sleep(0.1)
+    assert await servers.there() == made
     assert SECRET not in "".join(done)
     again = await servers.provision(*options)
     assert [line for line in again if not line.startswith("! ")] == ["nothing done"]

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
 
@@ -29,7 +28,7 @@ from tests.integration.till_edge import (
     pay,
     payments_edge,
 )
-from tests.shared.callers import onboard, problem
+from tests.shared.callers import onboard, problem, until_taken
 from tests.shared.places import Places
 
 
@@ -65,13 +64,7 @@ async def settle(payments: Edge) -> int:
 async def test_an_event_is_stored_once_however_often_and_however_many_at_once_it_comes(payments: Edge) -> None:
     body = event(payments, {"id": "pi_x", "status": "succeeded"})
 
-    async def told() -> Any:
-        """Told until it is taken, as the provider does: on a busy machine twenty at once may be told to come again."""
-        while (answer := await payments.tell(body)).status_code == HTTPStatus.SERVICE_UNAVAILABLE:
-            await asyncio.sleep(float(answer.headers["Retry-After"]))
-        return answer
-
-    answers = await asyncio.gather(*(told() for _ in range(20)))
+    answers = await asyncio.gather(*(until_taken(lambda: payments.tell(body)) for _ in range(20)))
     assert [answer.status_code for answer in answers] == [200] * 20
     assert sorted(answer.json()["status"] for answer in answers) == ["accepted"] + ["duplicate"] * 19
     assert len(await payments.notices()) == 1

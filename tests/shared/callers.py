@@ -1,8 +1,10 @@
 """A service's HTTP edge in this process, on a real database, and callers with tokens of a key made for the test."""
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -136,6 +138,13 @@ async def edge(place: Place, rates: Rates | None = None) -> AsyncIterator[tuple[
         app.state.service.shared = Shared(SHARED[place.service](shell) if place.service in SHARED else None)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(BothDoors(app)), base_url="http://service.test") as client:
             yield client, shell
+
+
+async def until_taken(ask: Callable[[], Awaitable[httpx.Response]]) -> httpx.Response:
+    """Ask the same until one is not told to come again: on a busy machine many at once may be."""
+    while (answer := await ask()).status_code == HTTPStatus.SERVICE_UNAVAILABLE:
+        await asyncio.sleep(float(answer.headers["Retry-After"]))
+    return answer
 
 
 def problem(response: httpx.Response) -> dict[str, Any]:

@@ -14,12 +14,15 @@ from deploy.cli.api import Api, Reply, Request
 from deploy.cli.settlement import settled
 from deploy.cli.shop import Shop
 from services import SERVICES
+from tests.shared.island import Island, Way
 from tests.shared.market import Market
 from tests.shared.verbs import cartwright, check
 
 BUYERS = 4
 PATIENCE_SECONDS = 240
 BUSY = 500
+LOST_SECONDS = 30
+"""How long packets are lost."""
 
 
 class Blunt(Api):
@@ -74,6 +77,16 @@ class Custom:
         """For how many seconds at most no purchase was over, since that moment of the monotonic clock."""
         moments = [since, *(each for each in self._over_at if each > since), time.monotonic()]
         return max(after - before for before, after in pairwise(moments))
+
+    async def bears_with(self, what: str, place: Island, *ports: int, way: Way) -> float:
+        """Go on while these ports are cut off for a while, and after that; tells and answers for how long nobody's was over."""
+        begun, before = time.monotonic(), len(self.checkouts)
+        with place.cut_off(*ports, way=way):
+            await asyncio.sleep(LOST_SECONDS)
+        await self.goes_on()
+        pause = self.longest_pause(begun)
+        print(f"{what}, {way}: {len(self.checkouts) - before} purchases, none for {pause:.1f} s at most")
+        return pause
 
     async def _buys(self, buyer: int) -> None:
         number = 0

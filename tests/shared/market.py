@@ -121,6 +121,14 @@ async def standing(
         yield stack, await open_things.enter_async_context(connected(stack.description(), connections=100))
 
 
+@asynccontextmanager
+async def market_on_a_cluster(home: Path) -> AsyncIterator[Market]:
+    """A market on a cluster of its own."""
+    stack = Stack(home, database_prefix="cluster_", kind="cluster", say=print)
+    async with stack, connected(stack.description(), connections=100) as api:
+        yield await market_in((stack, api))
+
+
 async def market_in(where: Standing, slug: str = "market") -> Market:
     """A shop that has something to sell."""
     stack, api = where

@@ -15,6 +15,7 @@ import pytest
 from deploy.local.ports import HOST, spare_port
 from deploy.local.postgres import unprivileged
 from deploy.local.processes import Child, dying_with_parent
+from tests.shared.certificates import Certified
 
 SECRET = "a-secret-that-is-as-long-as-those-we-make"
 _SETTINGS = ("listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off", "max_connections=100")
@@ -69,6 +70,20 @@ async def postgres(folder: Path, *, settings: Sequence[str] = (), access: Sequen
         yield Server(folder, port)
     finally:
         await child.kill()
+
+
+def with_tls(own: Certified) -> list[str]:
+    """The settings of a server that shows this certificate."""
+    return ["ssl=on", f"ssl_cert_file={own.certificate}", f"ssl_key_file={own.key}"]
+
+
+async def manager_at(superuser: str) -> str:
+    """An administrator as managed services give one, and his address."""
+    admin = await asyncpg.connect(superuser)
+    await admin.execute(f"CREATE ROLE manager LOGIN CREATEROLE CREATEDB PASSWORD '{SECRET}'")
+    await admin.close()
+    login, _, rest = superuser.rpartition("@")
+    return f"{login.partition('//')[0]}//manager:{SECRET}@{rest}"
 
 
 def _status(data: Path, pid: int | None) -> str:

@@ -48,7 +48,7 @@ class Weather:
         """How long each copy of a packet takes."""
         fate = self.chance.random()
         copies = 0 if fate < self.lost else 2 if fate < self.lost + self.doubled else 1
-        self.seen["lost" if not copies else "doubled" if copies > 1 else "once"] += 1
+        self.seen[("lost", "once", "doubled")[copies]] += 1
         return (self.chance.uniform(0, self.longest_seconds) for _ in range(copies))
 
 
@@ -58,17 +58,16 @@ def strait(unproven: str, weather: Weather) -> Iterator[Island]:
     if not Path(TUN).exists():
         pytest.skip(f"not proven: {unproven} (there is no {TUN})")
     with island(unproven, routed=False) as place:
-        ends = [_device(f"cw{side}{place.number}") for side in ("shore", "isle")]
-        ended = threading.Event()
+        shore, isle = f"cwshore{place.number}", f"cwisle{place.number}"
+        ends, ended = [_device(shore), _device(isle)], threading.Event()
         ferry = threading.Thread(target=_ferry, args=(ends, weather, ended), daemon=True)
+        ferry.start()
         try:
-            reached(place, *(f"cw{side}{place.number}" for side in ("shore", "isle")))
-            ferry.start()
+            reached(place, shore, isle)
             yield place
         finally:
             ended.set()
-            if ferry.is_alive():
-                ferry.join()
+            ferry.join()
             for end in ends:
                 os.close(end)
 

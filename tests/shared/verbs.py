@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from uuid import uuid4
 from deploy.cli.shop import Shopper
 from services.payments.gateway.stripe import StripeGateway
 from tests.shared.market import Market
+from tests.shared.variables import without_ours
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,8 +36,7 @@ class Said:
 
 async def cartwright(market: Market, *arguments: str, **variables: str) -> Said:
     """The command itself, as an operator runs it: here, unless the variables say where else."""
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("CARTWRIGHT_")}
-    environment = ours | {"CARTWRIGHT_HOME": str(market.stack.home.path)} | variables
+    environment = without_ours() | {"CARTWRIGHT_HOME": str(market.stack.home.path)} | variables
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",

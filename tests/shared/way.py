@@ -14,12 +14,15 @@ from tests.shared.fakes import started
 
 NAME = "api.stripe.test"
 """That nobody but the proxy can find: whoever goes past it gets nowhere."""
+VARIABLES = frozenset({"HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR"})
+"""What says which way to go. A machine may need them itself, to install packages for example."""
 
 
 @dataclass
 class Way:
     """A fake Stripe behind TLS, and a proxy on the way to it."""
 
+    fake: str
     authority: Authority
     stripe_port: int
     asked: list[str] = field(default_factory=list)
@@ -38,30 +41,23 @@ class Way:
 
 
 @asynccontextmanager
-async def way_to(fake: str, folder: Path) -> AsyncIterator[Way]:
-    """The way to the fake at this address."""
+async def way_to_a_fake(folder: Path) -> AsyncIterator[Way]:
+    """A fake that knows itself by that name too, and the way to it."""
+    fake = started(folder / "journal", "--allow-host", NAME)
     authority = Authority(folder, "company")
     own = authority.certify("stripe", NAME, "localhost")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(own.certificate, own.key)
-    plain = urlsplit(fake).port or 0
+    plain = urlsplit(fake.url).port or 0
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await joined(reader, writer, plain)
 
-    async with listening(serve, context) as port:
-        way = Way(authority, port)
-        async with listening(way.tunnel) as proxy:
-            way.proxy = f"http://till:hush@127.0.0.1:{proxy}"
-            yield way
-
-
-@asynccontextmanager
-async def started_behind(folder: Path) -> AsyncIterator[Way]:
-    """A fake that is known by that name too, and the way to it."""
-    process = started(folder / "journal", "--allow-host", NAME)
     try:
-        async with way_to(process.url, folder) as way:
-            yield way
+        async with listening(serve, context) as port:
+            way = Way(fake.url, authority, port)
+            async with listening(way.tunnel) as proxy:
+                way.proxy = f"http://till:hush@127.0.0.1:{proxy}"
+                yield way
     finally:
-        process.kill()
+        fake.kill()

@@ -3,14 +3,15 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
 from deploy.local.errors import ProcessError
 from deploy.local.kafka.client import ready
-from deploy.local.kafka.cluster import java_environment, write_cluster
+from deploy.local.kafka.cluster import Installation, java_environment, write_cluster
 from deploy.local.kafka.install import installed
-from deploy.local.kafka.listeners import BrokerAccess, admin_options, listeners, sasl_listener
+from deploy.local.kafka.listeners import BrokerAccess, Listeners, admin_options, listeners, sasl_listener
 from deploy.local.kafka.tls import Tls
 from deploy.local.ports import HOST
 from deploy.local.processes import Child, dying_with_parent, in_full_slices
@@ -34,11 +35,11 @@ class EmbeddedKafka:
         name: str = "kafka",
         node: int = 1,
         voters: Mapping[int, int] = MappingProxyType({}),
+        tls: Tls | None = None,
     ) -> None:
         """Describe the broker, by itself or one of several `voters`; nothing but the secrets is made before `start`."""
-        self._name, self._node, self._voters = name, node, voters
-        self._tls = Tls.of(home) if voters else None
-        self.sasl = sasl_listener(home, ports["kafka.sasl"], self._tls)
+        self._name, self._node, self._voters, self._tls = name, node, voters, tls
+        self.sasl = sasl_listener(home, ports["kafka.sasl"], tls)
         self._home, self._ports, self._access, self._say, self._on_exit = home, ports, access, say, on_exit
         self._child: Child | None = None
 
@@ -60,11 +61,10 @@ class EmbeddedKafka:
     async def start(self) -> None:
         """Start the broker, installing Kafka on first use, and return when it serves requests."""
         kafka = await asyncio.to_thread(installed, self._say)
-        listening = replace(listeners(self._home, self._ports, self._access), node=self._node, voters=self._voters, tls=self._tls)
-        configuration = write_cluster(kafka, self._home.path / self._name, listening)
+        configuration = write_cluster(kafka, self._home.path / self._name, self._listeners())
         self._child = Child(
             self._name,
-            [*dying_with_parent("TERM"), *in_full_slices(), *kafka.broker(configuration)],
+            self._command(kafka, configuration),
             environment=java_environment(),
             log=self._home.log(self._name),
             on_exit=self._on_exit,
@@ -81,6 +81,12 @@ class EmbeddedKafka:
         """End the broker as a crash would."""
         if self._child:
             await self._child.kill()
+
+    def _listeners(self) -> Listeners:
+        return replace(listeners(self._home, self._ports, self._access), node=self._node, voters=self._voters, tls=self._tls)
+
+    def _command(self, kafka: Installation, configuration: Path) -> list[str]:
+        return [*dying_with_parent("TERM"), *in_full_slices(), *kafka.broker(configuration)]
 
     async def _until_ready(self, broker: Child) -> None:
         answering = asyncio.create_task(ready(**admin_options(self.sasl), seconds=_START_SECONDS))

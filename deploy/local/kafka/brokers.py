@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from deploy.local.kafka.broker import EmbeddedKafka
 from deploy.local.kafka.listeners import LISTENERS, NODES, BrokerAccess
+from deploy.local.kafka.tls import Tls
 from deploy.local.principals import SaslListener
 from deploy.local.processes import Child, in_parallel
 from deploy.local.state import Home
@@ -23,7 +24,7 @@ class KafkaCluster:
         on_exit: Callable[[Child], None] | None = None,
     ) -> None:
         """Describe the brokers; nothing but the secrets is made before `start`."""
-        voters = {node: ports[f"{name}.controller"] for node, name in NODES.items()}
+        voters, tls = {node: ports[f"{name}.controller"] for node, name in NODES.items()}, Tls.of(home)
         self.nodes = {
             name: EmbeddedKafka(
                 home,
@@ -34,6 +35,7 @@ class KafkaCluster:
                 name=name,
                 node=node,
                 voters=voters,
+                tls=tls,
             )
             for node, name in NODES.items()
         }
