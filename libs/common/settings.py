@@ -12,6 +12,7 @@ from pydantic import Field, FilePath, SecretStr, StringConstraints, ValidationIn
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from libs.common.addresses import address
+from libs.common.cells import MAIN, CellName
 from libs.common.certificates import Roots
 
 PREFIX = "CARTWRIGHT_"
@@ -107,6 +108,8 @@ class Settings(KafkaLogin):
     """The broker, or several with commas between: one that answers is enough. `up` starts none then."""
     topic_prefix: str = ""
     """Stands before every topic and consumer group."""
+    cell: CellName = MAIN
+    """Workers: which set of databases they work on ([scale](docs/scale.md)). Tenants of other cells are none of theirs."""
     issuer: str
     """The `iss` of access tokens; identity's public address."""
     jwks_url: str

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 from uuid import UUID
 
+from libs.common.cells import MAIN
 from libs.common.contracts import Event
 from libs.common.contracts.identity import TenantUpdated
 from libs.common.decision import Aggregate, Message, Ref, World
@@ -53,6 +54,8 @@ class Tenant(Aggregate):
     country: str
     settings: dict[str, Any] = field(default_factory=dict)
     tenant_version: int
+    cell: str = MAIN
+    """Where it is served, as this database has it: from elsewhere nothing is decided here. Only a move changes it."""
 
 
 def tenant_ref(message: Message[Any]) -> Ref:
@@ -92,5 +95,5 @@ def project_tenant(
         "settings": update.settings,
         "tenant_version": update.version,
     }
-    tenant = replace(known, **facts) if known else Tenant(tenant_id=update.tenant_id, **facts)
+    tenant = replace(known, **facts) if known else Tenant(tenant_id=update.tenant_id, cell=update.cell, **facts)
     world.save(tenant, provisioned(update.tenant_id, update.version))

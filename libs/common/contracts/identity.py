@@ -30,6 +30,8 @@ class TenantUpdated(Event):
     """While it is being erased: the services in which nothing of it is under way any more, of those that say so."""
     erased_by: list[str] = field(default_factory=list)
     """While it is being erased: the services that have nothing of it any more. Of one that is `erased` nothing else is told."""
+    cell: str = "main"
+    """Which set of databases its rows are in."""
 
 
 @event("signing-key.v1", "signing-key.updated", aggregate="kid")

@@ -18,6 +18,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+from libs.common.cells import MAIN
+
 MOMENT: Final = DateTime(timezone=True)
 
 
@@ -47,7 +49,7 @@ def aggregate(metadata: MetaData, name: str, key: str, *rest: Column[Any] | Cons
 
 def tenant_table(metadata: MetaData) -> Table:
     """Where a service other than identity keeps what it knows of its tenants (`tenancy.Tenant`)."""
-    texts = required(Text, "slug", "status", "currency", "country")
+    texts, cell = required(Text, "slug", "status", "currency", "country"), required(Text, "cell", default=MAIN)
     return aggregate(
-        metadata, "tenant", "tenant_id", *required(BigInteger, "tenant_version"), *texts, *required(JSONB, "settings")
+        metadata, "tenant", "tenant_id", *required(BigInteger, "tenant_version"), *texts, *cell, *required(JSONB, "settings")
     )

@@ -18,6 +18,7 @@ from libs.common.messaging.schema.v9 import kernel_v9
 from libs.common.messaging.schema.v10 import kernel_v10
 from libs.common.messaging.schema.v11 import erasable, kernel_v11
 from libs.common.messaging.schema.v12 import kernel_v12
+from libs.common.messaging.schema.v13 import kernel_v13, movable
 
 __all__ = [
     "KEEP_DECIDED",
@@ -36,4 +37,6 @@ __all__ = [
     "kernel_v10",
     "kernel_v11",
     "kernel_v12",
+    "kernel_v13",
+    "movable",
 ]
