@@ -100,6 +100,7 @@ def _given_operator(before: Client | None, after: Client) -> Act:
 
 PARTS = ServiceParts(
     name="identity",
+    has_cells=False,
     settings=Settings,
     rows=repository.ROWS,
     handlers=handlers.HANDLERS,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
+from libs.common.cells import MAIN
 from libs.common.database import Database, Projection, Rows
 from libs.common.database.holdings import Holdings
 from libs.common.decision import Aggregate, Handler, Handlers
@@ -97,6 +98,8 @@ class ServiceParts:
     context: Context = no_context
     bootstrap: Callable[[], None] | None = None
     """Makes the rows that nobody else could make, after a migration and as the owner."""
+    has_cells: bool = True
+    """Whether each tenant is in one of several databases of it."""
     is_patient: bool = False
     """Whether its worker may hear of an event 0.25 s later, for fewer wake-ups."""
 
@@ -121,7 +124,8 @@ class ServiceParts:
         """What takes tenants out of its database, once they are to be erased."""
         return Eraser(shell, self.holdings, self.bury or word_of(self.name))
 
-    def shell(self, database: Database, hints: Hints, kind: Kind) -> Shell:
+    def shell(self, database: Database, hints: Hints, kind: Kind, *, cell: str = MAIN) -> Shell:
         """Its handlers on its database, in one process."""
         announce = self.announce | (self.announced_by_requests if kind == "api" else frozenset())
-        return Shell(database, self.rows, self.handlers, service=self.name, hints=hints, announce=announce)
+        of_cell = cell if self.has_cells else None
+        return Shell(database, self.rows, self.handlers, service=self.name, hints=hints, announce=announce, cell=of_cell)
