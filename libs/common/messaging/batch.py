@@ -44,7 +44,6 @@ from libs.common.messaging.parked import (
 from libs.common.messaging.shell import Failure, Shell, is_dropped
 from libs.common.messaging.sources import (
     BUDGET,
-    MOVING,
     Cuts,
     OverBudgetError,
     SortedOut,
@@ -179,9 +178,7 @@ class Batch:
             paused = {source for source, _ in cuts}
             writes = [park(self._group, decided.refusals)] if decided.refusals else []
             writes += [self.sources.pause(paused)] if paused else []
-            writes += (
-                [self.sources.pause(found.moving, reason="its tenant is on its way here", by=MOVING)] if found.moving else []
-            )
+            writes += [self.sources.keep_for_later(found.moving)] if found.moving else []
             writes += [self.sources.hold_back(held_back)] if held_back else []
             await self._shell.store(connection, decided.aggregates, *writes, self._advance(offsets, fence.marks), ends=True)
         self._brake.settled(*decided.outcomes)

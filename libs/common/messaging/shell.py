@@ -148,7 +148,7 @@ class Shell:
         return {*tenant_ids} - {row["tenant_id"] for row in await connection.fetch(sql, [*tenant_ids])}
 
     async def gone(self, connection: Connection, tenant_ids: Collection[UUID]) -> dict[UUID, ErasedError]:
-        """Those of these tenants of which nothing is decided here, and why. The transaction is in their name, or the platform's."""
+        """Those of these tenants of which nothing is decided here, and why; in their name, or the platform's."""
         [found] = await select(connection, [_gone(tenant_ids, self.cell)]) if tenant_ids else [[]]
         return _why(found)
 

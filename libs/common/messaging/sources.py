@@ -221,6 +221,10 @@ class Sources:
         why = reason or f"{self._budget} of its messages are set aside and not decided"
         return Write(PAUSE, [self._group, [each.tenant_id for each in wanted], [each.name for each in wanted], why, by])
 
+    def keep_for_later(self, sources: Collection[Source]) -> Write:
+        """What pauses these until their tenant is here."""
+        return self.pause(sources, reason="its tenant is on its way here", by=MOVING)
+
     def hold_back(self, stretches: Sequence[Stretch]) -> Write:
         """What remembers where these lie."""
         arguments = [

@@ -17,7 +17,7 @@ import asyncpg
 import structlog
 from aiokafka import TopicPartition
 
-from libs.common.clock import PLATFORM
+from libs.common.clock import PLATFORM, now
 from libs.common.database import WHATEVER_IT_SAYS, Connection, Write, passes_by_itself
 from libs.common.decision import Aggregate, IdentityMap
 from libs.common.errors import NotYetError
