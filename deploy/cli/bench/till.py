@@ -157,7 +157,7 @@ async def open_till(url: str, api_base: str, *, in_flight: int, connections: int
     database = await Database.connect(url, application=SERVICE, size=connections)
     shell = Shell(database, repository.ROWS, handlers.HANDLERS, service=SERVICE, hints=hints)
     provider, platform = Stripe(api_base, timeout_seconds=CALL_SECONDS), Credentials(API_KEY)
-    gateways = Gateways(loading(database), provider, platform=platform, master_keys=MasterKeys(MasterKey(bytes(KEY_BYTES))))
+    gateways = Gateways(loading(lambda _: database), provider, platform=platform, master_keys=MasterKeys(MasterKey(bytes(KEY_BYTES))))
     executor = Executor(shell, gateways.of, in_flight=in_flight)
     shell.after_commit.append(executor.committed)
     till = Till(shell, new_id())

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
+from uuid import UUID
 
 from libs.common.database import Database, Projection, Rows
 from libs.common.database.holdings import Holdings
@@ -58,6 +59,12 @@ class Process:
     """The signing keys it checks tokens with."""
     revocations: Revocations
     """What it knows to be revoked."""
+    elsewhere: Callable[[UUID], Shell] | None = None
+    """APIs: what is done for a tenant is done by this one, which is another cell's for tenants there."""
+
+    def shell_of(self, tenant_id: UUID) -> Shell:
+        """The shell on a tenant's database. Raises UnavailableError for a cell that this process does not have."""
+        return self.shell if self.elsewhere is None else self.elsewhere(tenant_id)
 
 
 Context = Callable[[Process], AbstractAsyncContextManager[object]]
@@ -85,6 +92,8 @@ class ServiceParts:
     """What it keeps of tenants, which is what they take away and what is erased."""
     bury: Handler[BuryTenant, Any] | None = None
     """What it says once it has nothing of a tenant any more. None: its own `tenant.erased`."""
+    is_in_cells: bool = True
+    """Whether each cell has a database of it. One that has one for all asks nobody where a tenant is."""
     has_jobs: bool = False
     """Whether there is work that no message starts."""
     announce: frozenset[type[Aggregate]] = frozenset()
