@@ -5,7 +5,6 @@ With no other cell, and nobody placed in one, it costs a request one look into a
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from uuid import UUID
 
 import structlog
@@ -35,7 +34,7 @@ class Elsewhere:
     """The other cells of a process, by name, and who is in which."""
 
     placements: Placements = field(default_factory=Placements)
-    cells: Mapping[str, Cell] = MappingProxyType({})
+    cells: Mapping[str, Cell] = field(default_factory=dict)
     _told: set[str] = field(default_factory=set)
 
     def of(self, tenant_id: UUID) -> Cell | None:
