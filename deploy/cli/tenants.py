@@ -21,6 +21,7 @@ from deploy.cli.output import print_json, progress
 from deploy.cli.shop import Shop
 from deploy.cli.waiting import asked_again
 from deploy.local.description import StackDescription
+from libs.common.cells import MAIN
 
 CLIENT_SCOPES: Final = (
     *("carts:read", "carts:write", "products:read", "stock:read"),
@@ -151,7 +152,9 @@ def list_tenants(*, json: bool) -> int:
                 print_json({"items": [tenant async for tenant in found]})
                 return
             async for each in found:
-                print(f"{each['tenant_id']}  {each['status']:<12} {each['currency']} {each['country']}  {each['slug']}")
+                cell = each.get("cell", MAIN)  # one of the version before tells none
+                where = "" if cell == MAIN else f"  (cell {cell})"
+                print(f"{each['tenant_id']}  {each['status']:<12} {each['currency']} {each['country']}  {each['slug']}{where}")
 
     asyncio.run(run())
     return ExitCode.DONE

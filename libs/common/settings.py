@@ -5,10 +5,11 @@ Names that nobody reads are refused by the command line, which knows what every 
 
 import os
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, FilePath, SecretStr, StringConstraints, ValidationInfo, field_validator
+from pydantic import Field, FilePath, SecretStr, StringConstraints, TypeAdapter, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from libs.common.addresses import address
@@ -19,6 +20,8 @@ PREFIX = "CARTWRIGHT_"
 
 Rate = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,6}/[1-9][0-9]{0,6}$")]
 """So many a second, and so many at once."""
+
+CELLS = TypeAdapter(dict[CellName, str])
 
 
 class SettingsError(Exception):
@@ -110,6 +113,8 @@ class Settings(KafkaLogin):
     """Stands before every topic and consumer group."""
     cell: CellName = MAIN
     """Workers: which set of databases they work on ([scale](docs/scale.md)). Tenants of other cells are none of theirs."""
+    cell_database_urls: SecretStr | None = None
+    """APIs: a JSON object, name of a cell to `DATABASE_URL` there. The main cell's is that itself."""
     issuer: str
     """The `iss` of access tokens; identity's public address."""
     jwks_url: str
@@ -174,6 +179,20 @@ class Settings(KafkaLogin):
             raise ValueError(message)
         return value
 
+    @field_validator("cell_database_urls")
+    @classmethod
+    def _are_of_other_cells(cls, value: SecretStr | None) -> SecretStr | None:
+        for name, url in ({} if value is None else read_cells(value.get_secret_value())).items():
+            if address(url)[1] == "transaction":
+                message = f"in cell {name} there is a pool with pooling=transaction, where nobody can listen: go past it"
+                raise ValueError(message)
+        return value
+
+    @property
+    def other_cells(self) -> Mapping[str, str]:
+        """The service's database in each cell but the main one."""
+        return {} if self.cell_database_urls is None else read_cells(self.cell_database_urls.get_secret_value())
+
     @property
     def listening_url(self) -> str:
         """Where a process listens for hints."""
@@ -189,6 +208,21 @@ class Settings(KafkaLogin):
     def roots(self) -> Roots:
         """Whose word on signing keys is believed."""
         return Roots(self.issuer, self.issuer_root_public_key)
+
+
+def read_cells(text: str) -> Mapping[str, str]:
+    """A database of each cell but the main one. Raises ValueError, which tells none of them."""
+    try:
+        found = CELLS.validate_json(text)
+    except ValidationError as error:
+        problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        message = f"it is a JSON object of cells' names and URLs: {where + ': ' if where else ''}{problem['msg']}"
+        raise ValueError(message) from None
+    if MAIN in found:
+        message = f"the database of cell {MAIN} is {PREFIX}DATABASE_URL, and no member of it"
+        raise ValueError(message)
+    return found
 
 
 def read_files() -> None:

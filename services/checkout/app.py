@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from libs.common.messaging.gathering import Gathering
+from libs.common.http.gatherings import Gatherings
 from libs.common.processes.parts import Kept, Process, ServiceParts
 from services.checkout import consumers, handlers, repository, tables
 from services.checkout.domain.returning import origins_of
@@ -14,11 +14,11 @@ from services.checkout.settings import Settings
 
 
 @asynccontextmanager
-async def context(process: Process) -> AsyncIterator[tuple[Terms, Rooms, Gathering]]:
+async def context(process: Process) -> AsyncIterator[tuple[Terms, Rooms, Gatherings]]:
     """What every checkout is begun with, what is known of drops, and who arrives at them."""
     settings: Settings = process.settings
     origins = origins_of((settings.issuer, *settings.shop_urls.split()))
-    yield Terms(settings.checkout_ttl_seconds, origins), Rooms(), Gathering(process.shell)
+    yield Terms(settings.checkout_ttl_seconds, origins), Rooms(), Gatherings()
 
 
 PARTS = ServiceParts(

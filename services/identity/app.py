@@ -100,7 +100,6 @@ def _given_operator(before: Client | None, after: Client) -> Act:
 
 PARTS = ServiceParts(
     name="identity",
-    has_cells=False,
     settings=Settings,
     rows=repository.ROWS,
     handlers=handlers.HANDLERS,
@@ -110,6 +109,7 @@ PARTS = ServiceParts(
     announce=frozenset({Tenant}),  # whose onboarding a request may be waiting for
     context=context,
     bootstrap=bootstrap,
+    is_in_cells=False,
     has_jobs=True,
     is_patient=True,  # of three busy topics one event a tenant concerns it
 )

@@ -15,6 +15,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB, ExcludeConstraint
 
+from libs.common.cells import MAIN
 from libs.common.database.holdings import Holdings, UnderWay
 from libs.common.database.tables import MOMENT, aggregate, optional, required
 from services.identity.domain.tenant import PROVISIONERS
@@ -28,6 +29,7 @@ TENANT = aggregate(
     *required(Text, "slug", "name", "status", "currency", "country", "admin_email"),
     *required(JSONB, "provisioned"),
     *required(JSONB, "settings", default="{}"),
+    *required(Text, "cell", default=MAIN),
     *required(BigInteger, "told_version", default=text("0")),
     *required(JSONB, "acknowledged", default="[]"),
     *required(JSONB, "settled_by", default="[]"),

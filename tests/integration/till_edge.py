@@ -115,7 +115,7 @@ async def payments_edge(place: Place, fake: str, master_keys: MasterKeys) -> Asy
         client, shell = await stack.enter_async_context(edge(place))
         platform_key = f"sk_test_{uuid4().hex}"
         gateways = Gateways(
-            loading(shell.database),
+            loading(lambda _: shell.database),
             Stripe(fake),
             platform=Credentials(platform_key),
             master_keys=master_keys,

@@ -21,6 +21,7 @@ from libs.common.clock import PLATFORM, new_id, now
 from libs.common.contracts.catalog import PriceChanged, ProductPublished
 from libs.common.database import Database
 from libs.common.decision import Message
+from libs.common.http.gatherings import Gatherings
 from libs.common.http.operator import repair_routes
 from libs.common.http.rates import Rates
 from libs.common.http.reading import path_of
@@ -28,7 +29,6 @@ from libs.common.http.routes import Service
 from libs.common.http.server import OPERATORS, closed
 from libs.common.jwk import ALGORITHM, thumbprint
 from libs.common.messaging.envelope import Reader
-from libs.common.messaging.gathering import Gathering
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.repairs import ParkedMessages
 from libs.common.messaging.shell import Shell
@@ -52,7 +52,7 @@ OPERATED = (OPERATORS, "/livez", "/startupz", "/readyz", "/metrics")
 """Where the paths begin that no public port answers on."""
 
 SHARED: Mapping[str, Callable[[Shell], object]] = {
-    "checkout": lambda shell: (Terms(900, frozenset()), Rooms(), Gathering(shell)),
+    "checkout": lambda _: (Terms(900, frozenset()), Rooms(), Gatherings()),
     "identity": lambda _: Desk(b"m" * 32, shows_tokens=True),
 }
 """What the processes of a service share; payments is given its own by whoever tries it."""

@@ -111,7 +111,7 @@ def parked_routes(service: str) -> Routes:
 
 
 def _parked(call: Call) -> ParkedMessages:
-    parked = call.service.parked
+    parked = call.service.parked_of(call.tenant_id)
     if parked is None:
         message = "this process has no parked messages to show"
         raise TypeError(message)

@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Annotated, Any
 from uuid import UUID
@@ -21,8 +21,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
-from libs.common.auth import InvalidTokenError, Principal, Verifier, bearer
-from libs.common.choices import Choices
+from libs.common.auth import InvalidTokenError, Principal, bearer
 from libs.common.database import Connection
 from libs.common.decision import Message, Viewer
 from libs.common.errors import MalformedError
@@ -31,7 +30,7 @@ from libs.common.http.asking import origin_of
 from libs.common.http.guards import Facing, Guard, for_strangers, guard, public
 from libs.common.http.origins import named_tenant, show
 from libs.common.http.problem import make_private, problem_of
-from libs.common.http.rates import Quota, Rates, address_of
+from libs.common.http.rates import Quota, address_of
 from libs.common.http.reading import (
     NOTHING,
     Headers,
@@ -46,12 +45,10 @@ from libs.common.http.reading import (
 )
 from libs.common.http.refusals import note, refusal_of
 from libs.common.http.server import OPERATORS
+from libs.common.http.service import Service
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.idempotency import Answer, Claim, Replayed
-from libs.common.messaging.repairs import ParkedMessages
 from libs.common.messaging.shell import Shell
-from libs.common.shared import Shared
-from libs.common.standings import Standings
 from libs.common.telemetry import Counter, Histogram, RequestSpan, request_span
 
 MAX_WAIT_SECONDS = 30
@@ -64,7 +61,7 @@ READING = frozenset({"GET", "HEAD"})
 REQUESTS = Counter("cartwright_http_requests_total", "Requests answered", ["method", "route", "status"])
 LATENCY = Histogram("cartwright_http_request_seconds", "From the first byte read to the answer", ["method", "route"])
 
-__all__ = ["Facing", "Guard", "for_strangers", "guard", "public"]
+__all__ = ["Facing", "Guard", "Service", "for_strangers", "guard", "public"]
 
 
 class UndeclaredPermissionError(Exception):
@@ -75,24 +72,6 @@ class UndeclaredSightError(Exception):
     """A route has an object in its path and does not say who sees it: its service does not start."""
 
 
-@dataclass(slots=True)
-class Service:
-    """What the routes of a service work with; made by its composition root."""
-
-    name: str
-    shell: Shell
-    hints: Hints
-    verifier: Verifier
-    shared: Shared = field(default_factory=Shared)
-    rates: Rates = field(default_factory=Rates)
-    parked: ParkedMessages | None = None
-    """What its consumer group has parked, for routes that show it."""
-    standings: Standings = field(default_factory=Standings)
-    """Which tenants may begin nothing new."""
-    choices: Choices = field(default_factory=Choices)
-    """What they have chosen of limits and pages."""
-
-
 class Call:
     """One request: who makes it, under which key, and how it is turned into a message."""
 
@@ -100,7 +79,6 @@ class Call:
         self.request = request
         self.headers = headers
         self.service: Service = request.app.state.service
-        self.shell: Shell = self.service.shell
         self.rule = rule
         self.request_id = request_id
         self.traceparent = span.traceparent
@@ -154,13 +132,24 @@ class Call:
         return self.principal.tenant_id
 
     @property
+    def shell(self) -> Shell:
+        """The one of the caller's tenant; the main cell's for the platform, and for who has said no name."""
+        return self.service.shell if self._principal is None else self.service.shell_of(self._principal.tenant_id)
+
+    @property
+    def hints(self) -> Hints:
+        """What tells that something of the caller's tenant has changed."""
+        return self.service.hints_of(self.tenant_id)
+
+    @property
     def viewer(self) -> Viewer:
         """The caller, as far as decisions and lists need to know."""
         return Viewer(subject_id=self.principal.subject, sees_all=not self.principal.is_shopper)
 
     def transaction(self, tenant_id: UUID | None = None) -> AbstractAsyncContextManager[Connection]:
         """To read in, as the caller's tenant unless another is said."""
-        return self.shell.database.transaction([self.tenant_id if tenant_id is None else tenant_id])
+        whose = self.tenant_id if tenant_id is None else tenant_id
+        return self.service.shell_of(whose).database.transaction([whose])
 
     @cached_property
     def wait_seconds(self) -> int:
@@ -187,7 +176,7 @@ class Call:
 
     def message(self, command: Any, *, tenant_id: UUID | None = None, correlation_id: str = "") -> Message[Any]:
         """A command of this caller, in its tenant."""
-        return self.shell.command(
+        return self.service.shell.command(
             command,
             self.tenant_id if tenant_id is None else tenant_id,
             id=self.request_id,
@@ -198,7 +187,8 @@ class Call:
 
     async def execute(self, command: Any, *, tenant_id: UUID | None = None) -> Any:
         """Carry out a command that needs no idempotency key."""
-        return await self.shell.execute(self.message(command, tenant_id=tenant_id))
+        message = self.message(command, tenant_id=tenant_id)
+        return await self.service.shell_of(message.tenant_id).execute(message)
 
     async def execute_once(
         self,
@@ -208,7 +198,8 @@ class Call:
         tenant_id: UUID | None = None,
     ) -> "Any | Replayed":
         """Carry out a command under the caller's idempotency key; `remember` makes the answer that is replayed."""
-        return await self.shell.execute(self.message(command, tenant_id=tenant_id), self.claim(remember))
+        message = self.message(command, tenant_id=tenant_id)
+        return await self.service.shell_of(message.tenant_id).execute(message, self.claim(remember))
 
     def claim(self, remember: Callable[[Any], Answer]) -> Claim[Any]:
         """The caller's idempotency key, to be claimed in the transaction that does what is asked."""

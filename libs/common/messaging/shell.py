@@ -320,7 +320,9 @@ def _erased(tenant_id: UUID) -> ErasedError:
     return ErasedError("tenant-erased", f"of tenant {tenant_id} nothing is kept here any more")
 
 
-def _decided(aggregates: IdentityMap, message: Message[Any], handler: Handler[Any, Any], at: datetime, cell: str | None) -> Any:
+def _decided(
+    aggregates: IdentityMap, message: Message[Any], handler: Handler[Any, Any], at: datetime, cell: str | None = None
+) -> Any:
     """What the handler answers, or its `Failure`, after which nothing of it stands."""
     world = World(aggregates, message, at, new_id, cell or MAIN)
     try:

@@ -12,8 +12,10 @@ from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
 from libs.common.auth import Verifier
+from libs.common.cells import MAIN
 from libs.common.choices import Choices
 from libs.common.database import Database
+from libs.common.http.elsewhere import Cell, Elsewhere
 from libs.common.http.openapi import document
 from libs.common.http.operator import repair_routes
 from libs.common.http.origins import preflight
@@ -26,6 +28,8 @@ from libs.common.messaging.broker import Broker
 from libs.common.messaging.envelope import Reader
 from libs.common.messaging.hints import Hints
 from libs.common.messaging.repairs import ParkedMessages
+from libs.common.messaging.shell import Shell
+from libs.common.placements import Placements
 from libs.common.processes.following import Tenants, follow
 from libs.common.processes.parts import Process, ServiceParts
 from libs.common.processes.running import (
@@ -61,39 +65,69 @@ async def _run(parts: ServiceParts, settings: Settings, ops_port: int) -> None:
         public = stack.enter_context(listen(settings.http_host, settings.http_port, "CARTWRIGHT_HTTP_PORT"))
         operators = stack.enter_context(listen(settings.ops_host, ops_port, "CARTWRIGHT_OPS_PORT"))
         url = settings.database_url.get_secret_value()
-        database = await Database.connect(
-            url,
-            application=f"{parts.name}-api",
-            size=settings.database_connections or POOL_SIZE,
-            most_waiting=settings.database_waiting,
-        )
-        stack.push_async_callback(database.close)
-        hints = Hints(settings.listening_url)
-        await hints.start()
-        stack.push_async_callback(hints.close)
-        shell, keys, revocations = parts.shell(database, hints, "api"), Keys(settings.jwks_url, settings.roots), Revocations()
-        process = Process("api", shell, settings, keys, revocations)
-        shared = Shared(await stack.enter_async_context(parts.context(process)))
+        shell = await _opened(parts, settings, url, settings.listening_url, stack)
+        keys, revocations = Keys(settings.jwks_url, settings.roots), Revocations()
         verifier = Verifier(keys, revocations, issuer=settings.issuer, audience=parts.name)
         reader = Reader(parts.handlers.events(), topic_prefix=settings.topic_prefix)
         parked = ParkedMessages(shell, reader, settings.topic_prefix + parts.name)
+        tenants = Tenants(Standings(follows=True), choices := Choices(), Placements(follows=True))
+        service = Service(parts.name, shell, shell.hints, verifier, parked=parked, standings=tenants.standings, choices=choices)
+        service.rates = Rates(settings, choices=choices)
+        if parts.is_in_cells:
+            service.elsewhere = await _elsewhere(parts, settings, reader, tenants.placements, stack)
+        process = Process("api", shell, settings, keys, revocations, service.shell_of)
+        service.shared = Shared(await stack.enter_async_context(parts.context(process)))
         app = api_app(parts.name, parts.routes)
-        app.state.keys = keys
+        app.state.keys, app.state.service = keys, service
         app.state.database_ready = ready = DatabaseReady(url, f"{parts.name}-api")
         stack.callback(ready.close)
-        tenants = Tenants(Standings(follows=True), choices := Choices())
-        rates = Rates(settings, choices=choices)
-        app.state.service = Service(parts.name, shell, hints, verifier, shared, rates, parked, tenants.standings, choices)
         app.operators.router.routes.extend(closed(repair_routes(parked, verifier)))
         following = asyncio.create_task(follow(keys, revocations, Broker(settings), tenants), name="following")
         stack.push_async_callback(ended, [following])
         calm_collector(YOUNG)
 
         def leaving() -> None:
-            hints.leave()
+            for each in (shell, *(cell.shell for cell in service.elsewhere.cells.values())):
+                each.hints.leave()
             leave_in_time(settings)
 
         await serve_both(Door(app, public), Door(app.operators, operators), settings, leaving)
+
+
+async def _opened(
+    parts: ServiceParts,
+    settings: Settings,
+    url: str,
+    listening_url: str,
+    stack: AsyncExitStack,
+    *,
+    cell: str = MAIN,
+    least: int = 1,
+) -> Shell:
+    """The service's shell on one database, which is closed with the rest. With none at `least` that may be away by now."""
+    database = await Database.connect(
+        url,
+        application=f"{parts.name}-api",
+        size=settings.database_connections or POOL_SIZE,
+        least=least,
+        most_waiting=settings.database_waiting,
+    )
+    stack.push_async_callback(database.close)
+    hints = Hints(listening_url)
+    await hints.start()
+    stack.push_async_callback(hints.close)
+    return parts.shell(database, hints, "api", cell=cell)
+
+
+async def _elsewhere(
+    parts: ServiceParts, settings: Settings, reader: Reader, placements: Placements, stack: AsyncExitStack
+) -> Elsewhere:
+    """What it has of other cells. One whose database is away is its tenants' trouble, and nobody else's."""
+    cells = {}
+    for name, url in settings.other_cells.items():
+        shell = await _opened(parts, settings, url, url, stack, cell=name, least=0)
+        cells[name] = Cell(shell, ParkedMessages(shell, reader, settings.topic_prefix + parts.name))
+    return Elsewhere(placements, cells)
 
 
 class Api(FastAPI):

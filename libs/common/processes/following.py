@@ -1,7 +1,7 @@
 """What processes that check tokens follow from the beginning, without a group: keys, what was revoked, how tenants stand."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 from aiokafka.errors import KafkaError
@@ -12,6 +12,7 @@ from libs.common.contracts.identity import RevocationRaised, SigningKeyUpdated, 
 from libs.common.keys import Keys
 from libs.common.messaging.broker import Broker
 from libs.common.messaging.envelope import Invalid, Reader, Received
+from libs.common.placements import Placements
 from libs.common.revocations import REFUSED, Revocations
 from libs.common.standings import OPEN, Standings
 
@@ -26,6 +27,12 @@ class Tenants:
 
     standings: Standings
     choices: Choices
+    placements: Placements = field(default_factory=Placements)
+
+    def read_to_its_end(self) -> None:
+        """The topic has told all that it had."""
+        self.standings.read_to_its_end()
+        self.placements.read_to_its_end()
 
 
 async def follow(keys: Keys, revocations: Revocations, broker: Broker, tenants: Tenants | None = None) -> None:
@@ -43,7 +50,7 @@ async def follow(keys: Keys, revocations: Revocations, broker: Broker, tenants: 
                 if record is None:
                     revocations.read_to_its_end()
                     if tenants is not None:
-                        tenants.standings.read_to_its_end()
+                        tenants.read_to_its_end()
                 else:
                     _take(keys, revocations, tenants, reader.read(record))
         except (KafkaError, OSError, TimeoutError) as error:
@@ -72,6 +79,7 @@ def _take(keys: Keys, revocations: Revocations, tenants: Tenants | None, found: 
                 if tenants is not None:
                     tenants.standings.learn(told.tenant_id, told.version, told.status)
                     tenants.choices.learn(told.tenant_id, told.version, told.settings, is_open=told.status in OPEN)
+                    tenants.placements.learn(told.tenant_id, told.version, told.cell)
 
 
 def _take_key(keys: Keys, update: SigningKeyUpdated) -> None:

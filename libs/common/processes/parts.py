@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
+from uuid import UUID
 
 from libs.common.cells import MAIN
 from libs.common.database import Database, Projection, Rows
@@ -59,6 +60,12 @@ class Process:
     """The signing keys it checks tokens with."""
     revocations: Revocations
     """What it knows to be revoked."""
+    elsewhere: Callable[[UUID], Shell] | None = None
+    """APIs: what is done for a tenant is done by this one, which is another cell's for tenants there."""
+
+    def shell_of(self, tenant_id: UUID) -> Shell:
+        """The shell on a tenant's database. Raises UnavailableError for a cell that this process does not have."""
+        return self.shell if self.elsewhere is None else self.elsewhere(tenant_id)
 
 
 Context = Callable[[Process], AbstractAsyncContextManager[object]]
@@ -86,6 +93,8 @@ class ServiceParts:
     """What it keeps of tenants, which is what they take away and what is erased."""
     bury: Handler[BuryTenant, Any] | None = None
     """What it says once it has nothing of a tenant any more. None: its own `tenant.erased`."""
+    is_in_cells: bool = True
+    """Whether each cell has a database of it. One that has one for all asks nobody where a tenant is."""
     has_jobs: bool = False
     """Whether there is work that no message starts."""
     announce: frozenset[type[Aggregate]] = frozenset()
@@ -98,8 +107,6 @@ class ServiceParts:
     context: Context = no_context
     bootstrap: Callable[[], None] | None = None
     """Makes the rows that nobody else could make, after a migration and as the owner."""
-    has_cells: bool = True
-    """Whether each tenant is in one of several databases of it."""
     is_patient: bool = False
     """Whether its worker may hear of an event 0.25 s later, for fewer wake-ups."""
 
@@ -127,5 +134,5 @@ class ServiceParts:
     def shell(self, database: Database, hints: Hints, kind: Kind, *, cell: str = MAIN) -> Shell:
         """Its handlers on its database, in one process."""
         announce = self.announce | (self.announced_by_requests if kind == "api" else frozenset())
-        of_cell = cell if self.has_cells else None
+        of_cell = cell if self.is_in_cells else None
         return Shell(database, self.rows, self.handlers, service=self.name, hints=hints, announce=announce, cell=of_cell)

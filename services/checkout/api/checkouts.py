@@ -154,15 +154,15 @@ async def awaited(call: Call, checkout: Checkout, news: "asyncio.Future[None]", 
     """Wait until it is done, at most until the deadline, without asking the database before there is news."""
     if done(checkout) or not call.wait_seconds:
         return checkout
-    if not await call.service.hints.comes(news, deadline):
+    if not await call.hints.comes(news, deadline):
         return await CHECKOUT.of(call, checkout.id)  # a hint may be lost: look once more before saying that it is not over
-    with call.service.hints.expect(str(checkout.id)) as more:
+    with call.hints.expect(str(checkout.id)) as more:
         return await awaited(call, await CHECKOUT.of(call, checkout.id), more, deadline, done)
 
 
 async def read_awaited(call: Call, checkout_id: UUID, deadline: float, done: Done = is_over) -> Checkout:
     """A checkout that was there before: as it is, or as it is once done within the wait."""
-    with call.service.hints.expect(str(checkout_id)) as news:
+    with call.hints.expect(str(checkout_id)) as news:
         return await awaited(call, await CHECKOUT.of(call, checkout_id), news, deadline, done)
 
 
@@ -217,7 +217,7 @@ async def start_checkout(call: Caller, body: NewCheckout) -> Response:
         return_url=body.payment.return_url,
         own_origins=terms.own_origins,
     )
-    with call.service.hints.expect(str(checkout_id)) as news:
+    with call.hints.expect(str(checkout_id)) as news:
         started: Any = await call.execute_once(command, _as_resource)
         if isinstance(started, Checkout) and started.id == checkout_id:
             return checkout_reply(call, await awaited(call, started, news, deadline, is_over_or_up_to_payer))

@@ -15,11 +15,11 @@ from libs.common.clock import now, rfc3339
 from libs.common.database import PASSING
 from libs.common.decision import present
 from libs.common.errors import UnavailableError
+from libs.common.http.gatherings import Gatherings
 from libs.common.http.members import Moment
 from libs.common.http.paging import Limit, Page
 from libs.common.http.routes import Call, Caller, Facing, Routes, guard, reply
 from libs.common.http.seeing import Sight, listed, of_the_tenant
-from libs.common.messaging.gathering import Gathering
 from services.checkout import handlers, repository
 from services.checkout.api.models import Body, SkuPath
 from services.checkout.domain import drop
@@ -144,7 +144,7 @@ async def take_place(call: Caller, sku: SkuPath) -> Response:
     `Retry-After` says when it is worth asking how the place stands.
     """
     command = handlers.drops.JoinQueue(sku=sku, subject_id=call.principal.subject)
-    stands: handlers.drops.Stands = await call.service.shared(Gathering).execute(call.message(command))
+    stands: handlers.drops.Stands = await call.service.shared(Gatherings).of(call.shell).execute(call.message(command))
     location = f"/v1/drops/{quote(sku, safe='')}/places/mine"
     return _told(201 if stands.is_new else 200, stands.drop, stands.place, stands.at, Location=location)
 
@@ -193,7 +193,7 @@ async def _mine(call: Call, rooms: repository.drops.Rooms, sku: str) -> tuple[Dr
 
 async def _steps(call: Call, rooms: repository.drops.Rooms, place: Place) -> AsyncIterator[bytes]:
     """A place's steps. Only who is admitted can change it, by buying: until then all of them are the drop's."""
-    loop, hints = asyncio.get_running_loop(), call.service.hints
+    loop, hints = asyncio.get_running_loop(), call.hints
     end, told, told_at = loop.time() + LONGEST_SECONDS, b"", 0.0
     rooms.streams += 1
     try:

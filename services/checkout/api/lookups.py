@@ -46,7 +46,7 @@ async def look_up_order(call: Caller, body: NewLookup) -> Response:
     wait = OF_ADDRESS.take((body.tenant_id, body.email.lower()), now) or OF_TENANT.take(body.tenant_id, now)
     if wait:
         raise _SlowDownError("too-many-lookups", "ask again later", retry_after=round(wait) + 1)
-    async with call.shell.database.transaction([body.tenant_id]) as connection:
+    async with call.transaction(body.tenant_id) as connection:
         order_id = await repository.orders.looked_up(connection, body.tenant_id, body.number, body.email)
     await call.execute(handlers.orders.AskForLink(order_id=order_id or new_id()), tenant_id=body.tenant_id)
     return Response(status_code=202)

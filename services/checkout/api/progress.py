@@ -46,10 +46,14 @@ async def follow_checkout(call: Caller, checkout_id: UUID, last_event_id: Annota
 
 
 async def _steps(call: Call, checkout_id: UUID, seen: int) -> AsyncIterator[bytes]:
-    loop, hints = asyncio.get_running_loop(), call.service.hints
+    loop = asyncio.get_running_loop()
     end = loop.time() + LONGEST_SECONDS
     yield RETRY
     while loop.time() < end:
+        try:
+            hints = call.hints  # of where the tenant is by now
+        except PASSING:
+            return  # its reader comes back
         with hints.expect(watched(checkout_id)) as step:
             try:
                 checkout = await CHECKOUT.of(call, checkout_id)

@@ -1,13 +1,16 @@
-"""How a tenant stands, for the platform's operators: suspended, open again, closing, erased."""
+"""How a tenant stands, for the platform's operators: suspended, open again, closing, erased; and in which cell."""
 
 from typing import Any
 from uuid import UUID
 
 from fastapi import Response
+from pydantic import BaseModel, ConfigDict
 
+from libs.common.cells import CellName
 from libs.common.http.routes import Call, Caller, Facing, Routes, guard, reply
 from services.identity.api.tenants import TenantModel, awaited, tenant_model
-from services.identity.handlers import CloseTenant, EraseTenant, ResumeTenant, SuspendTenant
+from services.identity.domain.tenant import Tenant
+from services.identity.handlers import CloseTenant, EraseTenant, PlaceTenant, ResumeTenant, SuspendTenant
 
 ROUTES = Routes(Facing.CUSTOMERS)
 
@@ -43,6 +46,22 @@ async def erase_tenant(call: Caller, tenant_id: UUID) -> Response:
     tenant = await awaited(call, tenant_id, lambda tenant: tenant.erased_at is not None)
     status = 202 if tenant.erased_at is None else 200
     return reply(status, tenant_model(tenant), ETag=f'"{tenant.version}"', **call.applied)
+
+
+class Placing(BaseModel):
+    """Where a tenant's rows are by now."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cell: CellName
+
+
+@ROUTES.put("/v1/tenants/{tenant_id}/cell", response_model=TenantModel)
+@guard("tenants:manage", platform_only=True)
+async def place_tenant(call: Caller, tenant_id: UUID, body: Placing) -> Response:
+    """Have a tenant served from another cell. It moves nothing: `tenants move` calls it once the rows are there."""
+    tenant: Tenant = await call.execute(PlaceTenant(cell=body.cell), tenant_id=tenant_id)
+    return reply(200, tenant_model(tenant), ETag=f'"{tenant.version}"')
 
 
 async def _settled(call: Call, tenant_id: UUID, command: Any) -> Response:

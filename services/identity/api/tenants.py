@@ -9,6 +9,7 @@ from uuid import UUID
 from fastapi import Query, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from libs.common.cells import MAIN, CellName
 from libs.common.choices import MOST_ORIGINS, ORIGIN
 from libs.common.clock import NIL, PLATFORM, new_id
 from libs.common.contracts.external import NAMED, WRITTEN
@@ -41,6 +42,7 @@ class NewTenant(BaseModel):
     currency: Annotated[str, Field(examples=["GBP"])]
     country: Annotated[str, Field(pattern=r"^[A-Z]{2}$", examples=["GB"])]
     admin_email: Email
+    cell: Annotated[CellName, Field(description="Where it is served from. This installation must have it")] = MAIN
 
 
 Rate = Annotated[int, Field(ge=1, le=100_000)]
@@ -164,6 +166,7 @@ class TenantModel(BaseModel):
     ready: dict[str, bool]
     acknowledged: Annotated[dict[str, bool], Field(description="Which services know of the status that an operator chose last")]
     settings: dict[str, Any]
+    cell: Annotated[str, Field(description="Where it is served from")]
     erased: Annotated[dict[str, bool], Field(description="Which services have nothing of it any more")]
     erased_at: datetime | None = None
     export_sha256: Annotated[
@@ -187,6 +190,7 @@ def tenant_model(tenant: Tenant) -> TenantModel:
         ready={service: service in tenant.provisioned for service in PROVISIONERS},
         acknowledged={service: not tenant.told_version or service in tenant.acknowledged for service in PROVISIONERS},
         settings=tenant.settings,
+        cell=tenant.cell,
         erased={service: service in tenant.erased_by for service in SERVICES},
         erased_at=tenant.erased_at,
         export_sha256=tenant.export_sha256,

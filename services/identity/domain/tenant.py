@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, ClassVar
 from uuid import UUID
 
+from libs.common.cells import MAIN
 from libs.common.contracts.identity import TenantUpdated
 from libs.common.decision import Aggregate
 from libs.common.errors import ConflictError, NotFoundError, NotYetError
@@ -62,6 +63,8 @@ class Tenant(Aggregate):
     """The services that have said they can serve it, sorted."""
     settings: dict[str, Any] = field(default_factory=dict)
     """What it chose; what it never chose is not there, and each service knows what that means."""
+    cell: str = MAIN
+    """Where its rows are in all services but this one."""
     told_version: int = 0
     """The version by which the services were told of its present status, if an operator chose it."""
     acknowledged: tuple[str, ...] = ()
@@ -124,6 +127,7 @@ def updated(tenant: Tenant) -> TenantUpdated:
         currency=tenant.currency,
         country=tenant.country,
         settings=tenant.settings,
+        cell=tenant.cell,
         settled_by=list(tenant.settled_by),
         erased_by=[] if tenant.status is TenantStatus.ERASED else sorted(tenant.erased_by),
     )
@@ -158,6 +162,7 @@ def recall(tenant: Tenant, told: TenantUpdated) -> Tenant:
         version=told.version,
         status=TenantStatus.ERASING if status is TenantStatus.ERASED else status,
         settings=tenant.settings if status is TenantStatus.ERASED else told.settings,
+        cell=told.cell,
         settled_by=tuple(told.settled_by) if status is TenantStatus.ERASING else tenant.settled_by,
     )
 
@@ -211,6 +216,7 @@ def bury(tenant: Tenant, sha256: str, now: datetime) -> tuple[Tenant, TenantUpda
         currency=NO_CURRENCY,
         country="",
         admin_email="",
+        cell=tenant.cell,
         erased_by=digests,
         erased_at=now,
         export_sha256=hashlib.sha256(lines.encode()).hexdigest(),
@@ -230,6 +236,21 @@ def change(tenant: Tenant | None, name: str | None, settings: Mapping[str, Any])
     chosen = {key: value for key, value in {**tenant.settings, **settings}.items() if value is not None}
     changed = replace(tenant, name=name or tenant.name, settings=chosen)
     return changed, updated(changed) if changed != tenant else None
+
+
+def place(tenant: Tenant | None, cell: str) -> tuple[Tenant, TenantUpdated | None]:
+    """Have a tenant's rows be looked for in this cell from now on. Said again, it changes nothing.
+
+    Raises NotFoundError when there is no such tenant, and ConflictError when nothing of it is to be found anywhere for long.
+    """
+    if tenant is None:
+        raise NotFoundError("tenant-not-found", "there is no such tenant")
+    if tenant.cell == cell:
+        return tenant, None
+    if tenant.status in (TenantStatus.ERASING, TenantStatus.ERASED):
+        raise ConflictError("tenant-status", f"the tenant is {tenant.status}", tenant_status=str(tenant.status))
+    placed = replace(tenant, cell=cell)
+    return placed, updated(placed)
 
 
 def note_provisioned(tenant: Tenant, service: str) -> tuple[Tenant, TenantUpdated | None]:

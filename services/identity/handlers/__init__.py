@@ -35,7 +35,7 @@ from services.identity.handlers.roles import ChangeRole, CreateRole, DeleteRole
 from services.identity.handlers.second_factors import BeginFactor, ConfirmFactor, RemoveFactor, RenewRecoveryCodes
 from services.identity.handlers.sessions import EndSession, RevokeSession, RevokeToken, TakeOver
 from services.identity.handlers.signing_in import IssueCode, ReadStanding, RedeemCode, Standing
-from services.identity.handlers.standing import CloseTenant, EraseTenant, ResumeTenant, SuspendTenant
+from services.identity.handlers.standing import CloseTenant, EraseTenant, PlaceTenant, ResumeTenant, SuspendTenant
 from services.identity.handlers.table import HANDLERS
 
 __all__ = [
@@ -62,6 +62,7 @@ __all__ = [
     "Granter",
     "IssueCode",
     "OnboardTenant",
+    "PlaceTenant",
     "ReadStanding",
     "RedeemCode",
     "RefreshSession",

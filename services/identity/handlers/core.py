@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from libs.common.auth import CLIENT, ROLES
+from libs.common.cells import MAIN
 from libs.common.decision import Message, Ref, World, present
 from libs.common.errors import NotFoundError, StaleError
 from services.identity import domain
@@ -37,6 +38,7 @@ class OnboardTenant:
     currency: str
     country: str
     admin_email: str
+    cell: str = MAIN
     owner: AskOwner | None = None
 
 
@@ -139,6 +141,7 @@ def onboard_tenant(world: World, message: Message[OnboardTenant]) -> Tenant:
         currency=command.currency,
         country=command.country,
         admin_email=command.admin_email,
+        cell=command.cell,
     )
     if command.owner is not None:
         owner = command.owner

@@ -1,4 +1,4 @@
-"""How a tenant stands, as operators of the platform have it: every service learns of it, and says that it has."""
+"""How and where a tenant stands, as operators of the platform have it: every service learns of it, and says that it has."""
 
 from dataclasses import dataclass
 from importlib import import_module
@@ -35,6 +35,13 @@ class EraseTenant:
     """Have nothing left of it, anywhere, once all that was begun has come to its end."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaceTenant:
+    """Have its rows be looked for in a cell, to which they were brought."""
+
+    cell: str
+
+
 def _tenant_and_epoch(message: Message[Any]) -> list[Ref]:
     return [Ref(Tenant, message.tenant_id), epoch_ref(message.tenant_id)]
 
@@ -61,6 +68,13 @@ def close_tenant(world: World, _message: Message[CloseTenant]) -> Tenant:
 def erase_tenant(world: World, _message: Message[EraseTenant]) -> Tenant:
     """Answers the tenant as it is now. Nobody gets a token of it again."""
     return _settled(world, TenantStatus.ERASING)
+
+
+@HANDLERS.on(PlaceTenant, lambda m: [Ref(Tenant, m.tenant_id)])
+def place_tenant(world: World, message: Message[PlaceTenant]) -> Tenant:
+    """Answers the tenant as it is now. Every process that answers for it learns of it."""
+    placed, event = domain.tenant.place(world.get(Tenant, world.tenant_id), message.data.cell)
+    return world.save(placed, event) if event else placed
 
 
 def _tenant_of(message: Message[Any]) -> list[Ref]:

@@ -12,7 +12,7 @@ from libs.common.decision import Message
 from libs.common.errors import ConflictError, NotFoundError, RejectedError, UnavailableError
 from libs.common.http.members import Moment
 from libs.common.http.routes import Call, Caller, Facing, Routes, guard, reply
-from libs.common.messaging.shell import Failure
+from libs.common.messaging.shell import Failure, Shell
 from libs.common.sealing import MasterKeys
 from services.payments.domain.provider.account import (
     MAX_WEBHOOK_SECRETS,
@@ -201,19 +201,29 @@ async def rewrap_accounts(call: Caller) -> Response:
     """Wrap every account's data key with the master key in force: what `keys rotate master` asks for."""
     master_keys = call.service.shared(Access).master_keys
     rewrapped = failed = 0
+    for shell in call.service.every_shell():
+        done, not_done = await _rewrap(call, shell, master_keys)
+        rewrapped, failed = rewrapped + done, failed + not_done
+    log.info("provider_accounts.rewrapped", master_key_id=master_keys.current.id, rewrapped=rewrapped, failed=failed)
+    return reply(200, RewrappedModel(rewrapped=rewrapped, failed=failed))
+
+
+async def _rewrap(call: Call, shell: Shell, master_keys: MasterKeys) -> tuple[int, int]:
+    """How many accounts of one cell were wrapped anew, and how many could not be."""
+    rewrapped = failed = 0
     after: UUID | None = NIL
     while after is not None:
-        async with call.shell.database.acquire() as connection:
+        async with shell.database.acquire() as connection:
             wanted = await wrapped_otherwise(connection, master_keys.current.id, after, REWRAPPED_AT_ONCE)
-        answers = await call.shell.execute_many([_rewrapping(call, tenant_id, master_keys) for tenant_id in wanted])
-        for tenant_id, answer in zip(wanted, answers, strict=True):
+        theirs = [each for each in wanted if call.service.shell_of(each) is shell]  # the others are about to be here, or were
+        answers = await shell.execute_many([_rewrapping(call, tenant_id, master_keys) for tenant_id in theirs])
+        for tenant_id, answer in zip(theirs, answers, strict=True):
             rewrapped += answer is True
             if isinstance(answer, Failure):
                 failed += 1
                 log.error("provider_account.not_rewrapped", tenant_id=str(tenant_id), error=str(answer.error))
         after = wanted[-1] if wanted else None
-    log.info("provider_accounts.rewrapped", master_key_id=master_keys.current.id, rewrapped=rewrapped, failed=failed)
-    return reply(200, RewrappedModel(rewrapped=rewrapped, failed=failed))
+    return rewrapped, failed
 
 
 def _rewrapping(call: Call, tenant_id: UUID, master_keys: MasterKeys) -> Message[RewrapAccount]:

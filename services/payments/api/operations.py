@@ -1,6 +1,6 @@
 """HTTP in, for the platform's operators: outcomes that nobody knows, whosever payments they are of, and how they end."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -11,10 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from libs.common.clock import rfc3339
 from libs.common.contracts.external import WRITTEN
+from libs.common.database import Connection
 from libs.common.http.members import Moment
 from libs.common.http.paging import Limit, Page, Paging
 from libs.common.http.routes import Call, Caller, Facing, Routes, guard, reply
 from libs.common.sealing import SealError
+from services.payments.api.everywhere import Key, whosever
 from services.payments.domain.payment.payment import Payment, PaymentState
 from services.payments.domain.provider.operation import Operation, OperationKind, Verdict
 from services.payments.domain.provider.outcome import Outcome, Throttled, as_kept
@@ -74,7 +76,7 @@ async def list_unknown(call: Caller, tenant_id: UUID | None = None, limit: Limit
     """Outcomes that nobody knows, of all tenants or of one, the oldest first."""
     asked = Paging(limit, cursor, datetime, UUID)
     found = await _unknown(call, tenant_id, Bookmark(*asked.after) if asked.after else BEGINNING, asked.most)
-    return asked.reply(found, lambda each: _model(*each), lambda each: [each[0].first_send_at, each[0].id])
+    return asked.reply(found, lambda each: _model(*each), _bookmark)
 
 
 @ROUTES.post("/ops/payments/{payment_id}/resolve", response_model=ResolvingModel, status_code=202)
@@ -111,14 +113,21 @@ async def _seen(call: Call, operation: Operation) -> Outcome:
 
 
 async def _unknown(call: Call, tenant_id: UUID | None, after: Bookmark, limit: int) -> Sequence[tuple[Operation, Payment]]:
-    database = call.shell.database
-    async with database.acquire() as connection:
-        keys = await unknown_operations(connection, tenant_id, after=after, limit=limit)
-    async with database.transaction({tenant for tenant, _ in keys}) as connection:
-        operations = {each.id: each for each in await OPERATIONS.load(connection, keys, lock=False)}
-        owners = sorted({(each.tenant_id, each.payment_id) for each in operations.values()})
-        payments = {each.id: each for each in await PAYMENTS.load(connection, owners, lock=False)}
-    return [(operations[key], payments[operations[key].payment_id]) for _, key in keys if key in operations]
+    async def find(connection: Connection, after: Bookmark, limit: int) -> Mapping[Key, Bookmark]:
+        return await unknown_operations(connection, tenant_id, after=after, limit=limit)
+
+    return await whosever(call, find, _read, _bookmark, of=tenant_id, after=after, limit=limit)
+
+
+async def _read(connection: Connection, keys: Sequence[Key]) -> Sequence[tuple[Operation, Payment]]:
+    operations = await OPERATIONS.load(connection, keys, lock=False)
+    owners = sorted({(each.tenant_id, each.payment_id) for each in operations})
+    payments = {each.id: each for each in await PAYMENTS.load(connection, owners, lock=False)}
+    return [(each, payments[each.payment_id]) for each in operations]
+
+
+def _bookmark(found: tuple[Operation, Payment]) -> list[Any]:
+    return [found[0].first_send_at, found[0].id]
 
 
 def _model(operation: Operation, payment: Payment) -> UnknownModel:

@@ -1,6 +1,6 @@
 """HTTP in: what waits for a person, in one list, with what may be done about each and what that would do."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -9,9 +9,11 @@ from fastapi import Response
 from pydantic import BaseModel
 
 from libs.common.clock import rfc3339
+from libs.common.database import Connection
 from libs.common.http.members import Moment
 from libs.common.http.paging import Limit, Page, Paging
-from libs.common.http.routes import Call, Caller, Facing, Routes, guard
+from libs.common.http.routes import Caller, Facing, Routes, guard
+from services.payments.api.everywhere import Key, whosever
 from services.payments.domain.review import MEANINGS, Action, Review, ReviewKind, actions, operators_actions
 from services.payments.repository.bookmark import BEGINNING, Bookmark
 from services.payments.repository.reviews import reviews_of, reviews_waiting, these_reviews
@@ -75,29 +77,17 @@ async def list_all_reviews(
     """The same of all tenants or of one, with what operators may do about it."""
     asked, after = _paging(limit, cursor)
     if tenant_id is None:
-        found = await _whosever(call, kind, after, asked.most)
+
+        async def find(connection: Connection, after: Bookmark, limit: int) -> Mapping[Key, Bookmark]:
+            return await reviews_waiting(connection, kind, after=after, limit=limit)
+
+        found = await whosever(call, find, these_reviews, _bookmark, of=None, after=after, limit=asked.most)
     else:
         async with call.transaction(tenant_id) as connection:
             found = await reviews_of(connection, tenant_id, kind, after=after, limit=asked.most)
     return asked.reply(
         found, lambda each: OperatorsReviewModel(tenant_id=each.tenant_id, **_members(each, operators_actions)), _bookmark
     )
-
-
-async def _whosever(call: Call, kind: ReviewKind | None, after: Bookmark, limit: int) -> Sequence[Review]:
-    """As many as that, if so many wait: what ends between the two reads makes no page the last."""
-    database, found = call.shell.database, list[Review]()
-    while len(found) < limit:
-        wanted = limit - len(found)
-        async with database.acquire() as connection:
-            keys = await reviews_waiting(connection, kind, after=after, limit=wanted)
-        if keys:
-            async with database.transaction({tenant for tenant, _ in keys}) as connection:
-                found += await these_reviews(connection, keys)
-        if len(keys) < wanted:
-            break
-        *_, after = keys.values()
-    return found
 
 
 def _paging(limit: int, cursor: str | None) -> tuple[Paging, Bookmark]:

@@ -16,7 +16,7 @@ from fastapi import Request, Response
 from pydantic import BaseModel
 
 from libs.common.clock import now
-from libs.common.errors import MalformedError, NotFoundError, RejectedError
+from libs.common.errors import MalformedError, NotFoundError, RejectedError, UnavailableError
 from libs.common.http.routes import Call, Caller, Facing, Routes, public, reply
 from libs.common.telemetry import Counter
 from services.payments.domain.provider.account import ProviderAccount, TenantAccount
@@ -87,8 +87,10 @@ async def _receive(call: Call, addressed: UUID | None, body: bytes) -> Status:
     """What is known of an account is remembered for seconds, which mostly leaves one short transaction with one insert."""
     signer = _verified(call, _platform(call), body) if addressed is None else await _verified_at(call, addressed, body)
     notice = read_notice(body)
-    owners = await _owners(call, notice, addressed) if signer.is_platform else [addressed]
+    owners, unasked = await _owners(call, notice, addressed) if signer.is_platform else ([addressed], None)
     stored = [await _store(call, each, notice) for each in owners if each and await _is_for(call, each, notice, signer)]
+    if unasked is not None:
+        raise unasked  # the provider sends it again, and those who have it by now have it once
     if not stored:
         return "ignored"
     return "accepted" if any(stored) else "duplicate"
@@ -145,12 +147,21 @@ def _verified(call: Call, signer: _Signer, body: bytes) -> _Signer:
 # --- For whom ------------------------------------------------------------------------------------------------------------
 
 
-async def _owners(call: Call, notice: Notice, addressed: UUID | None) -> Sequence[UUID | None]:
-    """For whom the platform's notice may be: as our metadata says, or whose account or payment it names, or who is addressed."""
+async def _owners(call: Call, notice: Notice, addressed: UUID | None) -> tuple[Sequence[UUID | None], UnavailableError | None]:
+    """For whom the platform's notice may be: as our metadata says, or whose account or payment it names, or who is addressed.
+
+    Only a database knows the second, and each cell's must be asked; also answers what kept us from asking one.
+    """
     if notice.tenant_id is not None:
-        return [notice.tenant_id]
-    async with call.shell.database.acquire() as connection:
-        return await webhooks.owners_of(connection, notice) or [addressed]
+        return [notice.tenant_id], None
+    owners, unasked = dict[UUID, None](), None
+    for shell in call.service.every_shell():
+        try:
+            async with shell.database.acquire() as connection:
+                owners |= dict.fromkeys(await webhooks.owners_of(connection, notice))
+        except UnavailableError as error:
+            unasked = error
+    return [*owners] or [addressed], unasked
 
 
 async def _is_for(call: Call, tenant_id: UUID, notice: Notice, signer: _Signer) -> bool:

@@ -17,11 +17,11 @@ ORDER BY created_at DESC LIMIT 1"""
 WRAPPED_OTHERWISE = "SELECT tenant_id FROM provider_accounts_wrapped_otherwise($1, $2, $3)"
 
 
-def loading(database: Database) -> Callable[[UUID], Awaitable[TenantAccount | None]]:
-    """How a gateway learns of a tenant's account and limits."""
+def loading(database_of: Callable[[UUID], Database]) -> Callable[[UUID], Awaitable[TenantAccount | None]]:
+    """How a gateway learns of a tenant's account and limits, from that tenant's database."""
 
     async def load(tenant_id: UUID) -> TenantAccount | None:
-        async with database.transaction([tenant_id]) as connection:
+        async with database_of(tenant_id).transaction([tenant_id]) as connection:
             return await tenant_account(connection, tenant_id)
 
     return load

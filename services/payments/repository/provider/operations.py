@@ -1,6 +1,6 @@
 """Operations asked of the provider: taken up, given back, and those whose outcome nobody knows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -63,7 +63,7 @@ async def open_operations(connection: Connection) -> tuple[int, float]:
 
 UNKNOWN_OF_PAYMENT = """SELECT id FROM operation WHERE tenant_id = $1 AND payment_id = $2 AND state = 'unknown' ORDER BY id"""
 
-UNKNOWN = "SELECT tenant_id, id FROM operations_unknown($1, $2, $3, $4)"
+UNKNOWN = "SELECT tenant_id, id, first_send_at FROM operations_unknown($1, $2, $3, $4)"
 
 
 async def unknown_of_payment(connection: Connection, tenant_id: UUID, payment_id: UUID) -> Sequence[UUID]:
@@ -73,6 +73,7 @@ async def unknown_of_payment(connection: Connection, tenant_id: UUID, payment_id
 
 async def unknown_operations(
     connection: Connection, tenant_id: UUID | None, *, after: Bookmark, limit: int
-) -> Sequence[tuple[UUID, UUID]]:
-    """Operations whose outcome nobody knows, whosever they are: (tenant, id), the oldest first."""
-    return [(row["tenant_id"], row["id"]) for row in await connection.fetch(UNKNOWN, tenant_id, *after, limit)]
+) -> Mapping[tuple[UUID, UUID], Bookmark]:
+    """Operations whose outcome nobody knows, whosever they are: (tenant, id), and where each stands, the oldest first."""
+    rows = await connection.fetch(UNKNOWN, tenant_id, *after, limit)
+    return {(row["tenant_id"], row["id"]): Bookmark(row["first_send_at"], row["id"]) for row in rows}
