@@ -33,7 +33,7 @@ WAIT_SECONDS = 0.2
 AT_ONCE = 1_000
 """Rows deleted with one transaction."""
 KEPT_BY_THE_KERNEL = (
-    *("timer", "idempotency_key", "inbox_source_range", "inbox_source", "inbox_parked"),
+    *("departure", "timer", "idempotency_key", "inbox_source_range", "inbox_source", "inbox_parked"),
     *("outbox_parked", "outbox_event"),
 )
 OUTBOX = frozenset({"outbox_parked", "outbox_event"})

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from libs.common.messaging.schema.v11 import erasable
 from libs.common.tenancy import TENANT_IS_PRESENT
 
 KERNEL_TABLES = ("idempotency_key", "inbox_parked", "inbox_source", "inbox_source_range", "audit_entry", "audit_head")
@@ -20,6 +21,7 @@ def kernel_v13(service: str) -> Sequence[str]:
         "ALTER TABLE departure ENABLE ROW LEVEL SECURITY",
         "ALTER TABLE departure FORCE ROW LEVEL SECURITY",
         *movable(service, "departure", *KERNEL_TABLES),
+        *erasable(service, "departure"),
     ]
 
 
