@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from libs.common.messaging.schema.v11 import erasable
-from libs.common.tenancy import TENANT_IS_PRESENT
+from libs.common.tenancy import TENANT_IS_PRESENT, protect
 
 KERNEL_TABLES = ("idempotency_key", "inbox_parked", "inbox_source", "inbox_source_range", "audit_entry", "audit_head")
 """What the kernel keeps of tenants, and they take along. The outbox is empty of them by then."""
@@ -18,8 +18,7 @@ def kernel_v13(service: str) -> Sequence[str]:
     return [
         "ALTER TABLE tenant ADD COLUMN cell text NOT NULL DEFAULT 'main'",
         _DEPARTURE,
-        "ALTER TABLE departure ENABLE ROW LEVEL SECURITY",
-        "ALTER TABLE departure FORCE ROW LEVEL SECURITY",
+        *protect("departure", f"{service}_app", privileges="SELECT"),
         *movable(service, "departure", *KERNEL_TABLES),
         *erasable(service, "departure"),
     ]
