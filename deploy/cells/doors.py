@@ -70,6 +70,8 @@ WHERE tenant_id = $1 AND paused_by = '{MOVING}' AND source <> '{ANY}' AND state 
 _LET_GO: Final = f"DELETE FROM inbox_source WHERE tenant_id = $1 AND source = '{ANY}'"  # noqa: S608
 _ARRIVE: Final = """INSERT INTO tenant SELECT t.* FROM jsonb_populate_record(NULL::tenant, $1) t
 ON CONFLICT (tenant_id) DO UPDATE SET ({columns}) = ROW({excluded})"""
+# The ledger stands but for whom it is told of that they go.
+_TELL: Final = """INSERT INTO erasure (tenant_id, row_count, sha256) VALUES ($1, 0, 'moved') ON CONFLICT DO NOTHING"""
 _COLUMNS: Final = "SELECT attname FROM pg_attribute WHERE attrelid = 'tenant'::regclass AND attnum > 0 AND NOT attisdropped"
 
 
@@ -115,12 +117,6 @@ async def deciding(source: Connection) -> set[str]:
     return {row[0] for row in await source.fetch(_DECIDING)}
 
 
-async def departed_at(source: Connection, tenant_id: UUID) -> Positions:
-    """How far the old cell had come when the tenant left."""
-    left = await _departure(source, tenant_id)
-    return _at(json.loads(left["positions"]))
-
-
 async def arrive(source: Connection, target: Connection, tenant_id: UUID) -> list[Place]:
     """Open the door, and have what was held back decided; answers, instead, which partitions are not that far here yet."""
     left = await _departure(source, tenant_id)
@@ -141,11 +137,12 @@ async def arrive(source: Connection, target: Connection, tenant_id: UUID) -> lis
     return []
 
 
-async def empty(source: Connection, tenant_id: UUID, tables: Sequence[str], digest: str) -> int:
+async def empty(source: Connection, tenant_id: UUID, tables: Sequence[str]) -> int:
     """Delete the rows that have gone along, which nobody asks for here any more; answers how many."""
-    left = await _departure(source, tenant_id)
-    told = "INSERT INTO erasure (tenant_id, row_count, sha256) VALUES ($1, 0, $2) ON CONFLICT DO NOTHING"
-    await source.execute(told, tenant_id, digest)
+    left = await source.fetchrow(_DEPARTURE, tenant_id)
+    if left is None:
+        return 0
+    await source.execute(_TELL, tenant_id)
     count = 0
     for table in [*reversed([each for each in tables if each not in _STAYS]), "inbox_source_range", "inbox_source"]:
         while gone := await _deleted(source, tenant_id, table):

@@ -82,25 +82,35 @@ async def moved(
         closed_at = time.monotonic()
         await _together(_closed(leg, way) for leg in staying)
         say("its door is closed")
-        await _together(_until_quiet(leg, way) for leg in legs)
-        result.rows += sum(each.rows for each in await _together(_until_equal(leg, way) for leg in legs))
-        result.digest = _digest(legs)
+        closed = [leg for leg in legs if not await _has_arrived(leg, way)]  # what is open has gone on since
+        await _together(_until_quiet(leg, way) for leg in closed)
+        result.rows += sum(each.rows for each in await _together(_until_equal(leg, way) for leg in closed))
+        result.digest = _digest(closed)
         say(f"both cells have the same: {result.digest[:16]}")
-        await _together(_opened(leg, way) for leg in legs)
+        await _together(_opened(leg, way) for leg in closed)
         await switch()
         result.closed_seconds = time.monotonic() - closed_at
         say(f"it is open in {way.target}, after {result.closed_seconds:.1f} s")
     return result
 
 
-async def emptied(way: Way, services: Sequence[str], owners: Owners, digest: str) -> int:
-    """Delete what it left behind; answers how many rows."""
+async def emptied(way: Way, services: Sequence[str], owners: Owners) -> int:
+    """Delete what it left behind, if it left anything; answers how many rows."""
     async with _legs(way, services, owners) as legs:
-        names = [[table.name for table in leg.tables] for leg in legs]
-        counts = await _together(
-            doors.empty(leg.source, way.tenant_id, tables, digest) for leg, tables in zip(legs, names, strict=True)
-        )
+        for leg in legs:
+            if not await _has_arrived(leg, way):
+                raise MoveError(f"{leg.service} does not have it in {way.target}: what is in {way.source} is all there is of it")
+        counts = await _together(doors.empty(leg.source, way.tenant_id, [table.name for table in leg.tables]) for leg in legs)
     return sum(counts)
+
+
+async def given_up(way: Way, services: Sequence[str], owners: Owners) -> None:
+    """Keep nothing of it for later in the other cell, unless it has left already."""
+    async with _legs(way, services, owners) as legs:
+        for leg in legs:
+            if await _has_left(leg, way):
+                raise MoveError(f"it has left {way.source} in {leg.service}: there is only the way forward, by the same move")
+        await _together(doors.release(leg.target, way.tenant_id) for leg in legs)
 
 
 async def _prepared(way: Way, legs: Sequence[_Leg], version: int, result: Moved, say: Say) -> None:
@@ -194,10 +204,14 @@ async def _until_equal(leg: _Leg, way: Way) -> Copied:
 
 async def _opened(leg: _Leg, way: Way) -> None:
     async def is_open() -> bool:
-        there = await doors.cell_of(leg.target, way.tenant_id)
-        return (there is not None and there[0] == way.target) or not await doors.arrive(leg.source, leg.target, way.tenant_id)
+        return not await doors.arrive(leg.source, leg.target, way.tenant_id)
 
     await _until(is_open, f"{leg.service}'s workers in {way.target} to read as far as those in {way.source} had")
+
+
+async def _has_arrived(leg: _Leg, way: Way) -> bool:
+    there = await doors.cell_of(leg.target, way.tenant_id)
+    return there is not None and there[0] == way.target
 
 
 async def _has_left(leg: _Leg, way: Way) -> bool:

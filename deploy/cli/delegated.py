@@ -67,6 +67,36 @@ def list_tenants(*, json: Json = False) -> int | None:
 
 
 @verb
+def move(
+    slug: str,
+    *,
+    to: Annotated[str, typer.Option(metavar="CELL", help="Where it is to be.")],
+    origin: Annotated[
+        str, typer.Option("--from", metavar="CELL", help="Where it was, if a move was interrupted after it was over.")
+    ] = "main",
+    owners: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.json",
+            help="The addresses of the databases' owners, by cell and service; those of the running stack by default.",
+        ),
+    ] = None,
+    cancel: Annotated[
+        bool, typer.Option("--cancel", help="Give up a move that was interrupted before its door was closed.")
+    ] = False,
+    json: Json = False,
+) -> int | None:
+    """Move a tenant to another cell while it trades.
+
+    Its rows are copied, its door is closed for seconds, and it opens in the other cell. A move that was interrupted goes on when
+    the same is said again.
+    """
+    from deploy.cli import moving
+
+    return moving.run(slug=slug, to=to, origin=origin, owners=owners, cancel=cancel, json=json)
+
+
+@verb
 def publish(file: Annotated[Path, typer.Argument(help="CloudEvents, one JSON object a line.")]) -> int | None:
     """Publish facts as another system would, exactly as given."""
     from deploy.cli import feed

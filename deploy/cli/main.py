@@ -14,7 +14,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-tenants = typer.Typer(help="Tenants: onboard, list, suspend, resume, close, export.", no_args_is_help=True, rich_markup_mode=None)
+tenants = typer.Typer(
+    help="Tenants: onboard, list, suspend, resume, close, export, erase, move.", no_args_is_help=True, rich_markup_mode=None
+)
 feed = typer.Typer(help="Facts of other systems: catalogue, stock, fulfilment.", no_args_is_help=True, rich_markup_mode=None)
 parked = typer.Typer(help="Messages that were parked.", no_args_is_help=True, rich_markup_mode=None)
 positions = typer.Typer(help="How far each consumer has come, and of which log.", no_args_is_help=True, rich_markup_mode=None)
@@ -70,6 +72,7 @@ tenants.command("suspend")(standings.suspend)
 tenants.command("resume")(standings.resume)
 tenants.command("close")(standings.close)
 tenants.command("export")(standings.export)
+tenants.command("move")(delegated.move)
 tenants.command("erase")(standings.erase)
 feed.command("publish")(delegated.publish)
 feed.command("validate")(delegated.validate)

@@ -9,14 +9,13 @@ from typing import Any, Final
 from uuid import UUID
 
 from deploy.cells.errors import MoveError
-from deploy.cells.moving import Moved, Owners, Way, emptied, moved
+from deploy.cells.moving import Moved, Owners, Way, emptied, given_up, moved
 from deploy.cli.api import Api, connected
 from deploy.cli.deployment import deployment
 from deploy.cli.errors import CommandError, ExitCode
 from deploy.cli.output import print_json, progress
 from deploy.cli.tenants import operator, tenants
 from deploy.composition import parts_of
-from libs.common.cells import MAIN
 from services import SERVICES
 
 MOVING: Final = tuple(service for service in SERVICES if parts_of(service).is_in_cells)
@@ -24,25 +23,31 @@ GRACE_SECONDS: Final = 5.0
 """By then every API has heard where the tenant is. One that has not finds nothing of it, instead of what it was."""
 
 
-def run(*, slug: str, to: str, owners: Path | None, json: bool) -> int:
-    """Move it, and delete what it left behind."""
+def run(*, slug: str, to: str, origin: str, owners: Path | None, cancel: bool, json: bool) -> int:
+    """Move it, and delete what it left behind in its old cell, which is `origin` where identity knows it as moved already."""
     say = progress()
 
     async def go() -> dict[str, Any]:
         async with deployment(say) as stack, connected(stack) as api, _owners(owners, stack.topic_prefix) as urls:
             tenant = await _tenant(api, slug)
-            way = Way(tenant_id=UUID(tenant["tenant_id"]), source=tenant.get("cell", MAIN), target=to)
-            if way.source == to:
-                raise CommandError(f"{slug} is in {to} already", ExitCode.USAGE)
+            is_there = tenant["cell"] == to
+            way = Way(tenant_id=UUID(tenant["tenant_id"]), source=origin if is_there else tenant["cell"], target=to)
+            if way.source == way.target:
+                raise CommandError(f"{slug} is in {to}, and came from no other cell", ExitCode.USAGE)
 
             async def switch() -> None:
                 path = f"/v1/tenants/{way.tenant_id}/cell"
                 await api.call("identity", "PUT", path, token=await operator(api).token(), body={"cell": to})
 
             try:
-                result = await moved(way, MOVING, urls, version=tenant["version"], switch=switch, say=say)
-                await asyncio.sleep(GRACE_SECONDS)
-                result.deleted = await emptied(way, MOVING, urls, result.digest)
+                if cancel:
+                    await given_up(way, MOVING, urls)
+                    return _as_json(slug, way, Moved()) | {"to": way.source}
+                result = Moved()
+                if not is_there:
+                    result = await moved(way, MOVING, urls, version=tenant["version"], switch=switch, say=say)
+                    await asyncio.sleep(GRACE_SECONDS)
+                result.deleted = await emptied(way, MOVING, urls)
             except MoveError as error:
                 raise CommandError(str(error), ExitCode.NOT_SO) from error
             return _as_json(slug, way, result)
@@ -50,10 +55,12 @@ def run(*, slug: str, to: str, owners: Path | None, json: bool) -> int:
     told = asyncio.run(go())
     if json:
         print_json(told)
+    elif cancel:
+        print(f"{slug} stays in {told['to']}")
     else:
         print(
-            f"{slug} is in {to}: {told['rows']} rows copied, closed for {told['closed_seconds']} s, the same in both cells "
-            f"({told['digest'][:16]}), {told['deleted']} rows deleted in {told['from']}"
+            f"{slug} is in {to}: {told['rows']} rows copied, closed for {told['closed_seconds']} s, "
+            f"{told['deleted']} rows deleted in {told['from']}"
         )
     return ExitCode.DONE
 
