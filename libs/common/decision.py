@@ -14,6 +14,7 @@ from operator import attrgetter
 from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar, cast
 from uuid import UUID
 
+from libs.common.cells import MAIN
 from libs.common.contracts import Event
 from libs.common.errors import ForeignError, NotFoundError
 from libs.common.origin import Origin
@@ -279,9 +280,18 @@ class World:
     What it saves is kept apart until the decision is over, so that one that fails halfway leaves nothing behind.
     """
 
-    def __init__(self, aggregates: IdentityMap, message: Message[Any], now: datetime, new_id: Callable[[], UUID]) -> None:
+    def __init__(
+        self,
+        aggregates: IdentityMap,
+        message: Message[Any],
+        now: datetime,
+        new_id: Callable[[], UUID],
+        cell: str = MAIN,
+    ) -> None:
         self.now = now
         self.new_id = new_id
+        self.cell = cell
+        """The cell in which this is decided."""
         self.tenant_id = message.tenant_id
         self._aggregates = aggregates
         self._message = message

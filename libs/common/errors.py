@@ -7,6 +7,7 @@
     ├── DeniedError       the caller may not                                  403
     │   ├── UnauthenticatedError  nobody knows who the caller is              401
     │   └── ErasedError     of a tenant that is gone for good                 a request 403, a message dropped
+    │       └── ElsewhereError  of one that is in another cell, or on its way there  a request 503, a message left to that cell
     ├── NotFoundError     absent, or not for this caller to know of           404
     │   └── ForeignError    another tenant's by its very name: told as absent  404
     ├── ConflictError     not legal in the present state                      409
@@ -63,6 +64,15 @@ class UnauthenticatedError(DeniedError):
 
 class ErasedError(DeniedError):
     """It is about a tenant of which nothing is kept any more: nothing happens to it, and nobody hears of it again."""
+
+
+class ElsewhereError(ErasedError):
+    """It is about a tenant of another cell, or one that is on its way there: who asks again finds it there."""
+
+    status = 503
+
+    def __init__(self, cell: str) -> None:
+        super().__init__("tenant-moving", f"the tenant is in cell {cell}, or about to be: try again", retry_after=1)
 
 
 class NotFoundError(CartwrightError):

@@ -16,6 +16,8 @@ from libs.common.decision import Aggregate, Message, Ref, World
 from libs.common.standings import ERASED, ERASING
 
 SETTING = "cartwright.tenant_ids"
+ELSEWHERE = "elsewhere"
+"""How one of another cell stands in a service of this one."""
 SETTLING, SETTLED = "settling", "settled"
 """How one stands in a service that is not to erase it yet: something may be under way, or it has said that nothing is."""
 
@@ -71,7 +73,7 @@ def project_tenant(
     erased_after: Collection[str] = (),
     once_settled: Collection[str] = (),
 ) -> None:
-    """Keep the newest state of a tenant, and say that this service can serve it.
+    """Keep the newest state of a tenant, and say that this service can serve it; of one of another cell keep that it is there.
 
     One that is being erased is so here once some services have nothing of it any more, and nothing is under way in some: until
     then they may still ask something of this one, which meanwhile is settling it. Of one that is erased nothing is kept: where
@@ -79,7 +81,15 @@ def project_tenant(
     """
     update = message.data
     known = world.get(Tenant, update.tenant_id)
+    if (known.cell if known else update.cell) != world.cell:
+        if known is None:
+            world.save(_elsewhere(update))
+        return
     if known is not None and known.tenant_version >= update.version:
+        return
+    if update.cell != world.cell:
+        # It moved away, and this database was restored to before that: two that serve it would be one too many.
+        world.save(_elsewhere(update, known))
         return
     if update.status == ERASED:
         if known is not None:
@@ -97,3 +107,10 @@ def project_tenant(
     }
     tenant = replace(known, **facts) if known else Tenant(tenant_id=update.tenant_id, cell=update.cell, **facts)
     world.save(tenant, provisioned(update.tenant_id, update.version))
+
+
+def _elsewhere(update: TenantUpdated, known: Tenant | None = None) -> Tenant:
+    """What is kept of a tenant that another cell serves: where it is, and nothing else."""
+    nothing: dict[str, Any] = {"slug": "", "status": ELSEWHERE, "currency": "", "country": "", "settings": {}}
+    facts: dict[str, Any] = {**nothing, "tenant_version": update.version, "cell": update.cell}
+    return replace(known, **facts) if known else Tenant(tenant_id=update.tenant_id, **facts)

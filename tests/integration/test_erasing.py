@@ -243,7 +243,7 @@ async def test_who_began_before_it_was_sealed_is_waited_for(empty: Places) -> No
         relay = await place.as_admin()
         await relay.execute("UPDATE outbox_cursor SET lo = pg_current_snapshot()")
         async with shell.database.transaction([tenant_id]) as early:
-            assert await shell.erased(early, [tenant_id]) == set()  # it writes nothing yet, and so has no number
+            assert await shell.gone(early, [tenant_id]) == {}  # it writes nothing yet, and so has no number
             erasing = asyncio.create_task(eraser.advance(tenant_id))
             while not await relay.fetchval("SELECT count(*) FROM erasure"):
                 await asyncio.sleep(0.05)
@@ -270,7 +270,7 @@ async def test_a_service_waits_for_its_turn_and_keeps_nothing_of_one_that_it_hea
 
         async def is_sealed(whose: UUID) -> bool:
             async with shell.database.transaction([whose]) as connection:
-                return whose in await shell.erased(connection, [whose])
+                return whose in await shell.gone(connection, [whose])
 
         await is_told(2)
         assert not await is_sealed(tenant_id), "payments may still ask checkout for an order, and that the others for anything"

@@ -53,7 +53,7 @@ def demand_own(call: Call, tenant_id: UUID) -> None:
 async def _demand_whole(call: Call, tenant_id: UUID) -> None:
     """Raise ErasedError where part of it may be gone already: half of an export looks like a whole one."""
     async with call.transaction(tenant_id) as connection:
-        if await call.service.shell_of(tenant_id).erased(connection, [tenant_id]):
+        if await call.service.shell_of(tenant_id).gone(connection, [tenant_id]):
             raise ErasedError("tenant-erased", "the tenant is being erased here, or is: nothing is to be taken away any more")
 
 

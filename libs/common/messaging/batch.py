@@ -127,6 +127,13 @@ WHERE p.consumer = $1 AND p.topic = w.topic AND p.part = w.part"""
 REMEMBER = """INSERT INTO inbox_message (consumer, source, message_id, day)
 SELECT $1, * FROM unnest($2::text[], $3::text[], $4::date[]) ON CONFLICT DO NOTHING RETURNING source, message_id"""
 
+# What another cell is to decide is not known here: when its tenant comes, it may have to be decided after all.
+REMEMBER_OURS = """INSERT INTO inbox_message (consumer, source, message_id, day)
+SELECT $1, w.source, w.message_id, w.day FROM unnest($2::text[], $3::text[], $4::date[], $5::uuid[])
+    AS w(source, message_id, day, tenant_id)
+WHERE NOT EXISTS (SELECT FROM tenant t WHERE t.tenant_id = w.tenant_id AND t.cell <> $6)
+ON CONFLICT DO NOTHING RETURNING source, message_id"""
+
 
 class Batch:
     """Applies batches of one consumer group."""
@@ -171,6 +178,7 @@ class Batch:
             paused = {source for source, _ in cuts}
             writes = [park(self._group, decided.refusals)] if decided.refusals else []
             writes += [self.sources.pause(paused)] if paused else []
+            writes += [self.sources.keep_for_later(found.moving)] if found.moving else []
             writes += [self.sources.hold_back(held_back)] if held_back else []
             await self._shell.store(connection, decided.aggregates, *writes, self._advance(offsets, fence.marks), ends=True)
         self._brake.settled(*decided.outcomes)
@@ -190,9 +198,9 @@ class Batch:
         return Decided(ordered, answers, aggregates, refusals, outcomes_of(ordered, answers))
 
     async def _of_the_living(self, connection: Connection, refusals: Sequence[Refusal]) -> list[Refusal]:
-        """Those that are kept: of an erased tenant nobody keeps what was refused either."""
-        erased = await self._shell.erased(connection, {each.tenant_id for each in refusals if each.tenant_id})
-        kept = [each for each in refusals if each.tenant_id not in erased]
+        """Those that are kept: of a tenant that is erased, or in another cell, nobody keeps what was refused either."""
+        gone = await self._shell.gone(connection, {each.tenant_id for each in refusals if each.tenant_id})
+        kept = [each for each in refusals if each.tenant_id not in gone]
         DROPPED.labels(self._group).inc(len(refusals) - len(kept))
         return kept
 
@@ -250,13 +258,17 @@ class Batch:
         why = f"older than the {self._remembered_days} days that ids are kept for"
         refusals.extend(Refusal.rejected(found, "too-old", why) for found in deltas if found.message.time < oldest)
         young = [found.message for found in deltas if found.message.time >= oldest]
-        rows = await connection.fetch(
-            REMEMBER,
+        arguments = [
             self._group,
             [message.source for message in young],
             [message.id for message in young],
             [message.time.astimezone(UTC).date() for message in young],
-        )
+        ]
+        if self._shell.cell is None:
+            rows = await connection.fetch(REMEMBER, *arguments)
+        else:
+            ids = [message.tenant_id for message in young]
+            rows = await connection.fetch(REMEMBER_OURS, *arguments, ids, self._shell.cell)
         return unseen(fresh, deltas, {(row["source"], row["message_id"]) for row in rows})
 
     def _is_delta(self, found: Received | Parked) -> bool:

@@ -16,6 +16,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 
+from libs.common.cells import MAIN
 from libs.common.clock import new_id, now
 from libs.common.database import (
     NEVER_PASSING,
@@ -40,7 +41,7 @@ from libs.common.decision import (
     Ref,
     World,
 )
-from libs.common.errors import ConflictError, ErasedError
+from libs.common.errors import ConflictError, ElsewhereError, ErasedError
 from libs.common.messaging import audit
 from libs.common.messaging.belief import source_of
 from libs.common.messaging.hints import Hints
@@ -69,8 +70,13 @@ class Failure:
 
 
 def is_dropped(answer: Any) -> bool:
-    """Whether a message was not decided because nothing is kept of its tenant any more."""
+    """Whether a message was not decided because nothing is kept of its tenant any more, or another cell decides on it."""
     return isinstance(answer, Failure) and isinstance(answer.error, ErasedError)
+
+
+def is_elsewhere(answer: Any) -> bool:
+    """Whether another cell decides on it."""
+    return isinstance(answer, Failure) and isinstance(answer.error, ElsewhereError)
 
 
 class Shell:
@@ -85,8 +91,11 @@ class Shell:
         service: str,
         hints: Hints,
         announce: frozenset[type[Aggregate]] = frozenset(),
+        cell: str | None = None,
     ) -> None:
+        """`cell`: where its database is; of tenants of other cells nothing is decided. None: it has those of all."""
         self.database = database
+        self.cell = cell
         self.handlers = handlers
         self.source = source_of(service)
         self.after_commit: list[Callable[[Sequence[Aggregate]], None]] = []
@@ -103,7 +112,8 @@ class Shell:
     def standing_in(self, kind: type[Aggregate], rows: Rows[Any]) -> "Shell":
         """The same shell, with one kind of aggregate kept in another table, and nobody told of anything."""
         kinds = [rows if each.kind is kind else each for each in self._rows.values()]
-        return Shell(self.database, kinds, self.handlers, service=self.source.rpartition("/")[2], hints=self._hints)
+        service = self.source.rpartition("/")[2]
+        return Shell(self.database, kinds, self.handlers, service=service, hints=self._hints, cell=self.cell)
 
     def command(
         self,
@@ -137,10 +147,10 @@ class Shell:
         sql = f"SELECT tenant_id FROM {rows.table.name} WHERE tenant_id = ANY ($1::uuid[])"  # noqa: S608 - our own table
         return {*tenant_ids} - {row["tenant_id"] for row in await connection.fetch(sql, [*tenant_ids])}
 
-    async def erased(self, connection: Connection, tenant_ids: Collection[UUID]) -> set[UUID]:
-        """Those of these tenants of which nothing is kept any more. The transaction is in their name, or the platform's."""
-        [found] = await select(connection, [_erased(tenant_ids)]) if tenant_ids else [[]]
-        return {tenant_id for [tenant_id] in found}
+    async def gone(self, connection: Connection, tenant_ids: Collection[UUID]) -> dict[UUID, ErasedError]:
+        """Those of these tenants of which nothing is decided here, and why; in their name, or the platform's."""
+        [found] = await select(connection, [_gone(tenant_ids, self.cell)]) if tenant_ids else [[]]
+        return _why(found)
 
     async def execute(self, message: Message[Any], claim: Claim[Any] | None = None) -> Any:
         """Carry out one command; answers what its handler answers, or `Replayed`. Raises the decision's error."""
@@ -203,16 +213,16 @@ class Shell:
         at = now()
         handlers = handlers or [self.handlers[type(message.data)] for message in messages]
         asked = {message.tenant_id for message, handler in zip(messages, handlers, strict=True) if not handler.outlives}
-        erased = await self._load(connection, aggregates, _first_round(messages, handlers), asked)
+        gone = await self._load(connection, aggregates, _first_round(messages, handlers), asked)
         await self._load(connection, aggregates, _second_round(messages, handlers, aggregates, at))
         answers: list[Any] = []
         for index, (message, handler) in enumerate(zip(messages, handlers, strict=True)):
             refusal = blocked(index, answers)
-            if message.tenant_id in erased and not handler.outlives:
-                refusal = _gone(message)
+            if message.tenant_id in gone and not handler.outlives:
+                refusal = gone[message.tenant_id]
             if refusal is None and handler.more is not None:
                 refusal = await self._load_late(connection, aggregates, message, handler.more, at)
-            answers.append(Failure(refusal) if refusal else _decided(aggregates, message, handler, at))
+            answers.append(Failure(refusal) if refusal else _decided(aggregates, message, handler, at, self.cell))
         return answers, aggregates
 
     async def _load_late(
@@ -232,12 +242,12 @@ class Shell:
         aggregates: IdentityMap,
         wanted: Iterable[tuple[UUID, Ref]],
         tenant_ids: Collection[UUID] = (),
-    ) -> set[UUID]:
+    ) -> dict[UUID, ErasedError]:
         """Load what is not yet there, kind by kind in the order the service lists them: the one lock order.
 
         Each kind that is locked has a statement of its own, which sees what others committed while the one before it
         waited. What is only looked at promises no such thing, and comes along with the last of them; so does the answer, those
-        of the tenants that are erased.
+        of the tenants of which nothing is decided here.
         """
         locked: dict[type[Aggregate], dict[Entry, None]] = {}
         shared: dict[type[Aggregate], dict[Entry, None]] = {}
@@ -251,12 +261,12 @@ class Shell:
         for together in rounds:
             selects = [self._rows[kind].wanted([entry.place for entry in entries], lock=lock) for kind, entries, lock in together]
             if tenant_ids and together is rounds[-1]:
-                *loaded, gone = await select(connection, [*selects, _erased(tenant_ids)])
+                *loaded, gone = await select(connection, [*selects, _gone(tenant_ids, self.cell)])
             else:
                 loaded = await select(connection, selects)
             for (kind, entries, _), found in zip(together, loaded, strict=True):
                 aggregates.put_loaded(kind, entries, self._rows[kind].judged(found))
-        return {tenant_id for [tenant_id] in gone}
+        return _why(gone)
 
     async def store(self, connection: Connection, aggregates: IdentityMap, *also: Write, ends: bool = False) -> None:
         """Write what changed with its timers and events, and what else there is to write, in one round trip.
@@ -290,17 +300,31 @@ class Shell:
             follow_up(changed)
 
 
-def _erased(tenant_ids: Collection[UUID]) -> Select:
-    return Select("e.tenant_id", "FROM erasure AS e WHERE e.tenant_id = ANY ($1::uuid[])", [[*tenant_ids]])
+def _gone(tenant_ids: Collection[UUID], cell: str | None) -> Select:
+    """Those of these tenants that are erased, or in another cell, which is named."""
+    ids = [*tenant_ids]
+    if cell is None:
+        return Select("e.tenant_id, NULL::text", "FROM erasure AS e WHERE e.tenant_id = ANY ($1::uuid[])", [ids])
+    return Select("g.tenant_id, g.cell", ABSENT, [ids, cell])
 
 
-def _gone(message: Message[Any]) -> ErasedError:
-    return ErasedError("tenant-erased", f"of tenant {message.tenant_id} nothing is kept here any more")
+ABSENT = """FROM (SELECT e.tenant_id, NULL::text AS cell FROM erasure e WHERE e.tenant_id = ANY ($1::uuid[])
+    UNION ALL SELECT t.tenant_id, t.cell FROM tenant t WHERE t.tenant_id = ANY ($1::uuid[]) AND t.cell <> $2) AS g"""
 
 
-def _decided(aggregates: IdentityMap, message: Message[Any], handler: Handler[Any, Any], at: datetime) -> Any:
+def _why(gone: Iterable[Sequence[Any]]) -> dict[UUID, ErasedError]:
+    return {tenant_id: ElsewhereError(cell) if cell else _erased(tenant_id) for tenant_id, cell in gone}
+
+
+def _erased(tenant_id: UUID) -> ErasedError:
+    return ErasedError("tenant-erased", f"of tenant {tenant_id} nothing is kept here any more")
+
+
+def _decided(
+    aggregates: IdentityMap, message: Message[Any], handler: Handler[Any, Any], at: datetime, cell: str | None = None
+) -> Any:
     """What the handler answers, or its `Failure`, after which nothing of it stands."""
-    world = World(aggregates, message, at, new_id)
+    world = World(aggregates, message, at, new_id, cell or MAIN)
     try:
         with about(message):
             answer = handler.decide(world, message)

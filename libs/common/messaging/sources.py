@@ -23,6 +23,10 @@ from libs.common.messaging.parked import Refusal, source_of, whose
 BUDGET = 1_000
 """So many undecided messages one source of one tenant may have set aside."""
 AUTOMATIC = "inbox"
+ANY = "*"
+"""In the place of a source's name: whatever comes of a tenant, who is on its way here from another cell. No envelope says it."""
+MOVING = "move"
+"""Who paused what comes of such a tenant."""
 
 
 class Source(NamedTuple):
@@ -113,6 +117,8 @@ class SortedOut:
     """The offsets of what is held back."""
     unknown: Collection[UUID] = ()
     """Tenants that only unreadable records speak of."""
+    moving: Collection[Source] = ()
+    """What is held back because its tenant is on its way here."""
 
 
 class Sources:
@@ -135,17 +141,24 @@ class Sources:
             for row in rows
             if row["topic"] is not None
         }
+        arriving = {source.tenant_id for source in paused if source.name == ANY}
         held_back: dict[Place, list[int]] = {}
         rest: dict[TopicPartition, Any] = {}
         for partition, run in read.items():
             rest[partition] = kept = []
             for record, found in run:
                 place = (holder_of(found, unknown), partition) if found is not None else None
-                if place and (place[0] in paused or place in behind or cuts.get(place, record.offset + 1) <= record.offset):
+                if place and (
+                    place[0] in paused
+                    or place in behind
+                    or place[0].tenant_id in arriving
+                    or cuts.get(place, record.offset + 1) <= record.offset
+                ):
                     held_back.setdefault(place, []).append(record.offset)
                 else:
                     kept.append((record, found))
-        return SortedOut(rest, held_back, unknown)
+        moving = {source for source, _ in held_back if source.tenant_id in arriving} - paused
+        return SortedOut(rest, held_back, unknown, moving)
 
     async def demand_room(self, connection: Connection, refusals: Sequence[Refusal]) -> None:
         """Raises OverBudgetError when a source would have more set aside than it may, with what goes beyond."""
@@ -207,6 +220,10 @@ class Sources:
         wanted = sorted(sources)
         why = reason or f"{self._budget} of its messages are set aside and not decided"
         return Write(PAUSE, [self._group, [each.tenant_id for each in wanted], [each.name for each in wanted], why, by])
+
+    def keep_for_later(self, sources: Collection[Source]) -> Write:
+        """What pauses these until their tenant is here."""
+        return self.pause(sources, reason="its tenant is on its way here", by=MOVING)
 
     def hold_back(self, stretches: Sequence[Stretch]) -> Write:
         """What remembers where these lie."""

@@ -17,7 +17,7 @@ import structlog
 from libs.common.clock import now
 from libs.common.database import fetch, poll
 from libs.common.decision import Message
-from libs.common.messaging.shell import Failure, Shell, is_dropped
+from libs.common.messaging.shell import Failure, Shell, is_dropped, is_elsewhere
 from libs.common.telemetry import Counter, Gauge
 
 MAX_FIRED = 500
@@ -94,6 +94,8 @@ async def _fire(shell: Shell, commands: Commands, timers: Sequence[Timer]) -> No
 
 def _note(timer: Timer, answer: Any) -> bool:
     """Count what became of it; whether it is done with."""
+    if is_elsewhere(answer):
+        return False  # it goes along, and becomes due there
     if isinstance(answer, Failure) and not is_dropped(answer):
         _failed(timer, answer.error)
         return False

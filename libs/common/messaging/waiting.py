@@ -17,7 +17,7 @@ import asyncpg
 import structlog
 from aiokafka import TopicPartition
 
-from libs.common.clock import PLATFORM
+from libs.common.clock import PLATFORM, now
 from libs.common.database import WHATEVER_IT_SAYS, Connection, Write, passes_by_itself
 from libs.common.decision import Aggregate, IdentityMap
 from libs.common.errors import NotYetError
@@ -25,7 +25,7 @@ from libs.common.messaging.batch import in_line
 from libs.common.messaging.envelope import Invalid, Reader
 from libs.common.messaging.ordering import key_of
 from libs.common.messaging.parked import OF_KEYS, Parked, QueuedError, Refusal, read, storable
-from libs.common.messaging.shell import Failure, Shell, is_dropped
+from libs.common.messaging.shell import Failure, Shell, is_dropped, is_elsewhere
 from libs.common.telemetry import Counter
 
 GRACE_SECONDS = 60
@@ -55,9 +55,9 @@ LOCK_POSITIONS = """SELECT FROM inbox_position JOIN unnest($2::text[], $3::int[]
 WHERE consumer = $1 ORDER BY topic, part FOR UPDATE OF inbox_position"""
 
 SETTLE = """UPDATE inbox_parked p SET state = w.state, reason = w.reason, detail = w.detail, attempts = attempts + 1,
-    decided_at = CASE w.state WHEN 'replayed' THEN now() END,
-    decided_by = CASE w.state WHEN 'replayed' THEN 'inbox' END,
-    decision = CASE w.state WHEN 'replayed' THEN 'what it refers to arrived' END
+    decided_at = CASE WHEN w.state IN ('replayed', 'discarded') THEN now() END,
+    decided_by = CASE WHEN w.state IN ('replayed', 'discarded') THEN 'inbox' END,
+    decision = CASE w.state WHEN 'replayed' THEN 'what it refers to arrived' WHEN 'discarded' THEN w.detail END
 FROM unnest($2::text[], $3::int[], $4::bigint[], $5::text[], $6::text[], $7::text[]) AS w(topic, part, off, state, reason, detail)
 WHERE p.consumer = $1 AND p.topic = w.topic AND p.part = w.part AND p.off = w.off"""
 
@@ -185,8 +185,10 @@ class Waiting:
         await connection.execute(LOCK_POSITIONS, self._group, topics, parts)
         rows = await connection.fetch(OF_KEYS, self._group, [topic for topic, _, _ in keys], [key for _, _, key in keys])
         waits = {(row["topic"], row["key"]) for row in rows if row["state"] == "waiting"}
-        found = [read(self._group, row, self._reader) for row in rows if (row["topic"], row["key"]) in waits]
+        rows = [row for row in rows if (row["topic"], row["key"]) in waits]
+        found = [read(self._group, row, self._reader) for row in rows]
         unreadable = [each for each in found if isinstance(each, Invalid)]
+        overdue = [each.record for row, each in zip(rows, found, strict=True) if now() - row["parked_at"] > self._grace]
         blocked = {(each.record.topic, each.record.key or b"") for each in unreadable}
         line = self._in_order([each for each in found if isinstance(each, Parked)])
         answers, aggregates = await self._shell.decide(connection, [each.message for each in line], in_line(line, blocked))
@@ -194,6 +196,8 @@ class Waiting:
         for each, answer in zip(line, answers, strict=True):
             if not isinstance(answer, Failure):
                 settled.append((each.record, "replayed", "arrived", ""))
+            elif is_elsewhere(answer) and each.record in overdue:  # a tenant that moves takes along what has waited for less
+                settled.append((each.record, "discarded", "elsewhere", "another cell decides on it"))
             elif not isinstance(answer.error, QueuedError) and not is_dropped(answer):
                 refusal = Refusal.of_failure(each, answer.error)
                 settled.append((refusal.record, refusal.state, refusal.reason, refusal.detail))

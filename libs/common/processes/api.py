@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
 from libs.common.auth import Verifier
-from libs.common.cells import in_cell
+from libs.common.cells import MAIN
 from libs.common.choices import Choices
 from libs.common.database import Database
 from libs.common.http.elsewhere import Cell, Elsewhere
@@ -95,7 +95,14 @@ async def _run(parts: ServiceParts, settings: Settings, ops_port: int) -> None:
 
 
 async def _opened(
-    parts: ServiceParts, settings: Settings, url: str, listening_url: str, stack: AsyncExitStack, *, least: int = 1
+    parts: ServiceParts,
+    settings: Settings,
+    url: str,
+    listening_url: str,
+    stack: AsyncExitStack,
+    *,
+    cell: str = MAIN,
+    least: int = 1,
 ) -> Shell:
     """The service's shell on one database, which is closed with the rest. With none at `least` that may be away by now."""
     database = await Database.connect(
@@ -109,7 +116,7 @@ async def _opened(
     hints = Hints(listening_url)
     await hints.start()
     stack.push_async_callback(hints.close)
-    return parts.shell(database, hints, "api")
+    return parts.shell(database, hints, "api", cell=cell)
 
 
 async def _elsewhere(
@@ -118,8 +125,8 @@ async def _elsewhere(
     """What it has of other cells. One whose database is away is its tenants' trouble, and nobody else's."""
     cells = {}
     for name, url in settings.other_cells.items():
-        shell = await _opened(parts, settings, url, url, stack, least=0)
-        cells[name] = Cell(shell, ParkedMessages(shell, reader, in_cell(settings.topic_prefix + parts.name, name)))
+        shell = await _opened(parts, settings, url, url, stack, cell=name, least=0)
+        cells[name] = Cell(shell, ParkedMessages(shell, reader, settings.topic_prefix + parts.name))
     return Elsewhere(placements, cells)
 
 

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
+from libs.common.cells import MAIN
 from libs.common.database import Database, Projection, Rows
 from libs.common.database.holdings import Holdings
 from libs.common.decision import Aggregate, Handler, Handlers
@@ -130,7 +131,8 @@ class ServiceParts:
         """What takes tenants out of its database, once they are to be erased."""
         return Eraser(shell, self.holdings, self.bury or word_of(self.name))
 
-    def shell(self, database: Database, hints: Hints, kind: Kind) -> Shell:
+    def shell(self, database: Database, hints: Hints, kind: Kind, *, cell: str = MAIN) -> Shell:
         """Its handlers on its database, in one process."""
         announce = self.announce | (self.announced_by_requests if kind == "api" else frozenset())
-        return Shell(database, self.rows, self.handlers, service=self.name, hints=hints, announce=announce)
+        of_cell = cell if self.is_in_cells else None
+        return Shell(database, self.rows, self.handlers, service=self.name, hints=hints, announce=announce, cell=of_cell)

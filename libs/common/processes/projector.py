@@ -4,9 +4,7 @@ It is written with the inbox's own machinery, so every event counts once; what i
 message, under ids that begin with the projection's name.
 """
 
-from libs.common.database import Database
 from libs.common.messaging.broker import Broker
-from libs.common.messaging.hints import Hints
 from libs.common.messaging.inbox import Inbox
 from libs.common.messaging.rebuild import Rebuilder
 from libs.common.messaging.repairs import ParkedMessages
@@ -21,8 +19,7 @@ class Projector:
         self,
         service: str,
         kept: Kept,
-        database: Database,
-        hints: Hints,
+        of: Shell,
         broker: Broker,
         *,
         adopts_new_logs: bool,
@@ -30,7 +27,7 @@ class Projector:
     ) -> None:
         self.name = kept.projection.name
         group = f"{service}.{self.name}"
-        shell = Shell(database, [kept.projection.live], kept.handlers, service=service, hints=hints)
+        shell = Shell(of.database, [kept.projection.live], kept.handlers, service=service, hints=of.hints, cell=of.cell)
         self.inbox = Inbox(
             shell,
             broker,

@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from libs.common.auth import Verifier
+from libs.common.cells import in_cell
 from libs.common.database import PASSING, WHATEVER_IT_SAYS, Database, passes_by_itself, poll
 from libs.common.errors import UnavailableError
 from libs.common.http.operator import repair_routes
@@ -105,7 +106,7 @@ class _Work:
     def __init__(
         self, parts: ServiceParts, settings: Settings, database: Database, hints: Hints, peers: Peers, relay_url: str
     ) -> None:
-        self.shell = parts.shell(database, hints, "worker")
+        self.shell = parts.shell(database, hints, "worker", cell=settings.cell)
         self.keys = Keys(settings.jwks_url, settings.roots)
         self.revocations = Revocations()
         self.broker = broker = Broker(settings)
@@ -129,8 +130,7 @@ class _Work:
             Projector(
                 parts.name,
                 kept,
-                database,
-                hints,
+                self.shell,
                 broker,
                 adopts_new_logs=settings.adopt_new_log,
                 source_budget=settings.inbox_source_budget,
@@ -145,7 +145,8 @@ class _Work:
         others = [each.rebuilder for each in self._projectors]
         self._rebuilder = Rebuilder(self.shell, broker, group=parts.name, projections=parts.projections, others=others)
         topics = sorted({event.TOPIC for event in asyncapi.published_by(parts.name)})
-        self._relay = Relay(relay_url, database=parts.name, broker=broker, hints=hints, topics=topics)
+        origin = in_cell(parts.name, settings.cell)
+        self._relay = Relay(relay_url, database=origin, broker=broker, hints=hints, topics=topics)
 
     def surface(self) -> Starlette:
         """What operators ask this process."""

@@ -10,6 +10,7 @@ import asyncpg
 import structlog
 from faststream.kafka import KafkaBroker
 
+from libs.common.cells import MAIN, in_cell
 from libs.common.contracts import EXTERNAL_TOPICS
 from libs.common.database import PASSING
 from libs.common.messaging.batch import Applied, Batch
@@ -84,7 +85,8 @@ class Inbox:
         )
         self.sources = Resuming(shell, batch, self.reader, broker, self.group, committed=self._committed)
         self.waiting = Waiting(shell, self.reader, self.group, grace_seconds=grace_seconds)
-        courses = self._courses([broker.topic(topic) for topic in topics], foreign, patient=patient)
+        group_there = in_cell(self.group, shell.cell or MAIN)  # each cell's workers read everything
+        courses = self._courses(group_there, [broker.topic(topic) for topic in topics], foreign, patient=patient)
         self.members = [
             Member(
                 each,
@@ -98,17 +100,18 @@ class Inbox:
             for each in courses
         ]
 
-    def _courses(self, topics: Sequence[str], foreign: frozenset[str], *, patient: bool) -> list[Course]:
+    @staticmethod
+    def _courses(group: str, topics: Sequence[str], foreign: frozenset[str], *, patient: bool) -> list[Course]:
         """Our own topics and those of others apart. Who is in no hurry reads them as they come, and gives way too."""
         own, others = [each for each in topics if each not in foreign], [each for each in topics if each in foreign]
         giving_way = partial(Course, lanes=1, max_records=FEED_RECORDS, rest=PACE.rest)
         if patient:
-            return [giving_way(topics=topics, kafka_group=self.group, patient=True)]
+            return [giving_way(topics=topics, kafka_group=group, patient=True)]
         if not own or not others:
-            return [Course(topics=topics, kafka_group=self.group)]
+            return [Course(topics=topics, kafka_group=group)]
         return [
-            Course(topics=own, kafka_group=self.group, concerned=PACE.own),
-            giving_way(topics=others, kafka_group=f"{self.group}.feeds"),
+            Course(topics=own, kafka_group=group, concerned=PACE.own),
+            giving_way(topics=others, kafka_group=f"{group}.feeds"),
         ]
 
     @property

@@ -18,10 +18,11 @@ from libs.common.messaging.schema.v9 import kernel_v9
 from libs.common.messaging.schema.v10 import kernel_v10
 from libs.common.messaging.schema.v11 import erasable, kernel_v11
 from libs.common.messaging.schema.v12 import kernel_v12
-from libs.common.messaging.schema.v13 import kernel_v13, movable
+from libs.common.messaging.schema.v13 import MOVES, kernel_v13, movable
 
 __all__ = [
     "KEEP_DECIDED",
+    "MOVES",
     "SLOTS",
     "SLOT_SECONDS",
     "erasable",

@@ -1,0 +1,178 @@
+"""One tenant's rows in two databases of a service: how they differ, and how those of one come to be as the other's.
+
+Both are compared by digests of a few hundred buckets, so a second look at what was copied costs reading it, and no more is
+copied again than the buckets that have changed since.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
+from typing import Final
+from uuid import UUID
+
+from deploy.cells.errors import MoveError
+from libs.common.database import Connection
+from libs.common.messaging.schema import MOVES
+
+Buckets = Mapping[int, str]
+"""By bucket, the digest of the rows in it."""
+
+_CATALOG: Final = """SELECT c.relname AS name,
+    ARRAY(SELECT a.attname FROM pg_attribute a
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attname) AS columns,
+    ARRAY(SELECT a.attname FROM pg_index i CROSS JOIN unnest(i.indkey) WITH ORDINALITY AS k(number, place)
+        JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
+        WHERE i.indrelid = c.oid AND i.indisprimary ORDER BY k.place) AS keys,
+    EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgtype & 1 = 0 AND t.tgtype & 16 <> 0)
+        AS stands,
+    ARRAY(SELECT r.relname FROM pg_constraint f JOIN pg_class r ON r.oid = f.confrelid
+        WHERE f.conrelid = c.oid AND f.contype = 'f' AND f.confrelid <> c.oid) AS refers
+FROM pg_class c JOIN pg_policy p ON p.polrelid = c.oid AND p.polname = $1
+WHERE c.relnamespace = 'public'::regnamespace AND NOT c.relname = ANY ($2::text[])"""
+
+_APART: Final = ("tenant", "departure", "inbox_source", "inbox_source_range")
+"""What is moved by whoever opens the door: it says where the tenant is, and from where on its messages are whose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A table in which rows of tenants are kept."""
+
+    name: str
+    columns: Sequence[str]
+    keys: Sequence[str]
+    stands: bool = False
+    """Whether what is there is never changed."""
+    refers: Sequence[str] = ()
+    of: str = "tenant_id = $1"
+    """Which rows are the tenant's."""
+
+    @property
+    def rest(self) -> Sequence[str]:
+        """The columns that are no part of the key."""
+        return [each for each in self.columns if each not in self.keys]
+
+    @property
+    def bucket(self) -> str:
+        """The bucket of a row."""
+        return f"('x' || left(md5(ROW({', '.join(self.keys)})::text), 2))::bit(8)::int"
+
+
+MESSAGES: Final = Kept(
+    "inbox_message",
+    ("consumer", "day", "message_id", "source"),
+    ("consumer", "source", "message_id", "day"),
+    stands=True,
+    of="$1::uuid IS NOT NULL",
+)
+"""The ids of what others have sent, which name no tenant: all of them, or a repetition would be news where it comes next."""
+
+
+@dataclass(slots=True)
+class Copied:
+    """What one look came to."""
+
+    rows: int = 0
+    tables: list[str] = field(default_factory=list)
+    digest: str = ""
+    """Of all there was to compare."""
+
+
+async def tables(source: Connection, target: Connection) -> list[Kept]:
+    """What is to be copied, each after those that it refers to. Raises MoveError when the two are not of one version."""
+    here, there = [await _catalog(connection) for connection in (source, target)]
+    if here != there:
+        unlike = sorted({each.name for each in here.values() if there.get(each.name) != each} | there.keys() - here.keys())
+        raise MoveError(f"the two databases are not of one version ({', '.join(unlike)} differ): migrate both first")
+    order = TopologicalSorter({name: [each for each in kept.refers if each in here] for name, kept in here.items()})
+    return [MESSAGES, *(here[name] for name in order.static_order())]
+
+
+async def _catalog(connection: Connection) -> dict[str, Kept]:
+    rows = await connection.fetch(_CATALOG, MOVES, list(_APART))
+    return {row["name"]: Kept(row["name"], row["columns"], row["keys"], row["stands"], sorted(row["refers"])) for row in rows}
+
+
+async def made_equal(source: Connection, target: Connection, tenant_id: UUID, kept: Sequence[Kept]) -> Copied:
+    """Make the target's rows what the source's are at this moment; answers how many had to be copied for that."""
+    copied, digest = Copied(), hashlib.sha256()
+    changed: list[tuple[Kept, list[int]]] = []
+    async with source.transaction(isolation="repeatable_read", readonly=True), target.transaction():
+        for table in kept:
+            ours = await _digests(source, table, tenant_id)
+            digest.update(f"{table.name} {sorted(ours.items())}\n".encode())
+            theirs = await _digests(target, table, tenant_id)
+            unlike = sorted(each for each in ours.keys() | theirs.keys() if ours.get(each) != theirs.get(each))
+            if table is MESSAGES:  # the target's own are none of the source's
+                unlike = [each for each in unlike if each in ours]
+            if unlike and (how_many := await _brought(source, target, tenant_id, table, unlike)) is not None:
+                copied.rows += how_many
+                changed.append((table, unlike))
+        for table, unlike in reversed(changed):
+            if not table.stands:
+                await target.execute(_delete(table), tenant_id, unlike)
+        for table, _ in changed:
+            if await _inserted(target, table) or table is not MESSAGES:
+                copied.tables.append(table.name)
+    copied.digest = digest.hexdigest()
+    return copied
+
+
+async def _digests(connection: Connection, table: Kept, tenant_id: UUID) -> Buckets:
+    row = f"md5(ROW({', '.join(table.columns)})::text)"
+    rows = await connection.fetch(
+        f"SELECT {table.bucket} AS bucket, count(*) || ' ' || md5(string_agg({row}, '' ORDER BY {row})) AS digest "  # noqa: S608 - names of the catalog's
+        f"FROM {table.name} WHERE {table.of} GROUP BY 1",
+        tenant_id,
+    )
+    return {row["bucket"]: row["digest"] for row in rows}
+
+
+async def _brought(source: Connection, target: Connection, tenant_id: UUID, table: Kept, buckets: Sequence[int]) -> int:
+    """Have the source's rows of these buckets beside the target's."""
+    await target.execute(f"CREATE TEMPORARY TABLE {_beside(table)} (LIKE {table.name}) ON COMMIT DROP")
+    pipe: asyncio.Queue[bytes | None] = asyncio.Queue(16)
+    wanted = f"SELECT {', '.join(table.columns)} FROM {table.name} WHERE {table.of} AND {table.bucket} = ANY ($2::int[])"  # noqa: S608
+
+    async def send() -> None:
+        await source.copy_from_query(wanted, tenant_id, list(buckets), output=pipe.put, format="binary")
+        await pipe.put(None)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        while (chunk := await pipe.get()) is not None:
+            yield chunk
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(send())
+        columns = list(table.columns)
+        told = group.create_task(
+            target.copy_to_table(_beside(table), source=chunks(), columns=columns, format="binary", schema_name="pg_temp")
+        )
+    return int(told.result().rpartition(" ")[2])
+
+
+def _beside(table: Kept) -> str:
+    return f"moved_{table.name}"
+
+
+def _delete(table: Kept) -> str:
+    same = " AND ".join(f"m.{key} = {table.name}.{key}" for key in table.keys)
+    return (
+        f"DELETE FROM {table.name} WHERE {table.of} AND {table.bucket} = ANY ($2::int[]) "  # noqa: S608 - names of the catalog's
+        f"AND NOT EXISTS (SELECT FROM {_beside(table)} m WHERE {same})"
+    )
+
+
+async def _inserted(target: Connection, table: Kept) -> int:
+    columns, keys, rest = (", ".join(each) for each in (table.columns, table.keys, table.rest))
+    upsert = "DO NOTHING"
+    if rest and not table.stands:
+        theirs = ", ".join(f"excluded.{each}" for each in table.rest)
+        ours = ", ".join(f"{table.name}.{each}" for each in table.rest)
+        upsert = f"DO UPDATE SET ({rest}) = ROW({theirs}) WHERE ROW({ours}) IS DISTINCT FROM ROW({theirs})"
+    done = await target.execute(
+        f"INSERT INTO {table.name} ({columns}) SELECT {columns} FROM {_beside(table)} ON CONFLICT ({keys}) {upsert}"  # noqa: S608
+    )
+    return int(done.rpartition(" ")[2])
