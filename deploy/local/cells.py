@@ -15,11 +15,6 @@ CELLED: Final = tuple(service for service in SERVICES if service != "identity")
 _NAME: Final = TypeAdapter(CellName)
 
 
-def prefix_of(cell: str, prefix: str = "") -> str:
-    """How the names of a cell's databases begin, on a stack whose databases begin with that."""
-    return prefix if cell == MAIN else f"{prefix}{cell}_"
-
-
 def asked(given: Iterable[str]) -> tuple[str, ...]:
     """Read the names of cells. Raises StackError on what is none, and on the main one, which is there anyway."""
     names = tuple(dict.fromkeys(given))

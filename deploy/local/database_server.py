@@ -3,8 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from deploy.local.cells import prefix_of
-from deploy.local.databases import Role, database_url
+from deploy.local.databases import Role, cell_prefix, database_url
 from deploy.local.description import StackDescription
 from deploy.local.environment import variable
 from deploy.local.errors import StackError
@@ -51,4 +50,4 @@ def database_of(stack: StackDescription, service: str, cell: str, role: Role) ->
         raise StackError("the stack's PostgreSQL server does not run: start it with ./cartwright up")
     if cell != MAIN and cell not in stack.cells:
         raise StackError(f"the stack has no cell {cell!r}: ./cartwright down, then ./cartwright up --cell {cell}")
-    return database_url(admin_url, service, role, prefix_of(cell, stack.database_prefix))
+    return database_url(admin_url, service, role, cell_prefix(cell, stack.database_prefix))

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 from deploy.composition import settings_of
-from deploy.local.cells import CELLED, prefix_of
-from deploy.local.databases import database_url
+from deploy.local.cells import CELLED
+from deploy.local.databases import cell_prefix, database_url
 from deploy.local.errors import StackError
 from deploy.local.ports import HOST
 from deploy.local.principals import SaslListener
@@ -137,7 +137,7 @@ class Wiring:
         }
 
     def _database(self, service: str, role: Literal["owner", "app", "relay"], cell: str) -> str:
-        return database_url(self.admin_url, service, role, prefix_of(cell, self.database_prefix))
+        return database_url(self.admin_url, service, role, cell_prefix(cell, self.database_prefix))
 
     def _cells(self, service: str) -> str:
         """The databases of a service in all cells but the main one, as its API is told of them."""

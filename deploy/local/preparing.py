@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 
 from deploy.local.access import declared_access
-from deploy.local.cells import CELLED, prefix_of
-from deploy.local.databases import database_url, is_newest, provision
+from deploy.local.cells import CELLED
+from deploy.local.databases import cell_prefix, database_url, is_newest, provision
 from deploy.local.environment import BOOTSTRAPPED
 from deploy.local.infrastructure import Infrastructure, Kind
 from deploy.local.kafka.listeners import BrokerAccess
@@ -20,7 +20,7 @@ async def prepare_databases(home: Home, admin_url: str, services: Sequence[str],
     """Have the databases of these services, with every migration, in the main cell and in these."""
     wanted = [(service, MAIN) for service in services]
     wanted += [(service, cell) for cell in cells for service in services if service in CELLED]
-    await in_parallel(*(_prepare_database(home, admin_url, service, prefix_of(cell, prefix)) for service, cell in wanted))
+    await in_parallel(*(_prepare_database(home, admin_url, service, cell_prefix(cell, prefix)) for service, cell in wanted))
 
 
 async def _prepare_database(home: Home, admin_url: str, service: str, prefix: str) -> None:
