@@ -1,4 +1,4 @@
-"""An API asks the database of the cell that a tenant is in, and of nobody else's; what it has not got is missing to its tenants alone."""
+"""An API asks the database of the cell that a tenant is in; what it has not got is missing to its tenants alone."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
