@@ -29,7 +29,7 @@ from tests.integration.till_edge import payments_edge
 from tests.shared.callers import Person, edge, message, onboard, problem
 from tests.shared.events import payment_requested, tenant_updated
 from tests.shared.paying import AMOUNT, always, answer, captured
-from tests.shared.places import Places
+from tests.shared.places import Place, Places
 from tests.shared.till import MASTER_KEYS
 
 OPERATOR = Person(PLATFORM, role="platform-operator")
@@ -268,3 +268,41 @@ async def test_a_notice_that_names_a_payment_alone_finds_its_tenant_in_whichever
         both.service.elsewhere.placements.learn(uuid4(), 1, "west")
         again = await payments.tell_platform(body)
         assert problem(again)["code"] == "cell-unavailable", "it may be of one there: the provider sends it again"
+
+
+# --- Who says where a tenant is -----------------------------------------------------------------------------------
+
+
+async def told(place: Place, tenant_id: UUID) -> list[tuple[int, str]]:
+    """Version and cell, as all who follow tenants hear of this one."""
+    admin = await place.as_admin()
+    try:
+        found = await admin.fetch("SELECT payload FROM outbox_event WHERE tenant_id = $1 ORDER BY id", tenant_id)
+    finally:
+        await admin.close()
+    events = [orjson.loads(row["payload"]) for row in found]
+    return [(event["version"], event["cell"]) for event in events if "cell" in event]
+
+
+async def test_an_operator_says_where_a_tenant_is_and_all_who_follow_tenants_hear_of_it_once(empty: Places) -> None:
+    place = empty("identity")
+    async with edge(place) as (client, _):
+        new = {"slug": "eastern", "name": "Eastern", "currency": "GBP", "country": "GB", "admin_email": "a@eastern.test"}
+        headers = {**OPERATOR.authorization, "Idempotency-Key": "k"}
+        made = (await client.post("/v1/tenants", json={**new, "cell": EAST}, headers=headers)).json()
+        assert made["cell"] == EAST
+        path = f"/v1/tenants/{made['tenant_id']}"
+        placed = [await client.put(f"{path}/cell", json={"cell": "west"}, headers=OPERATOR.authorization) for _ in range(2)]
+        assert [(each.status_code, each.json()["cell"], each.headers["etag"]) for each in placed] == [(200, "west", '"2"')] * 2
+        assert (await client.get(path, headers=OPERATOR.authorization)).json()["cell"] == "west"
+        [listed] = (await client.get("/v1/tenants?slug=eastern", headers=OPERATOR.authorization)).json()["items"]
+        assert listed["cell"] == "west"
+        own = Person(UUID(made["tenant_id"]), role=CLIENT, scope=["tenants:manage"])
+        refused = [
+            await client.put(f"{path}/cell", json=body, headers=who.authorization)
+            for who, body in ((own, {"cell": "north"}), (OPERATOR, {"cell": "North"}), (OPERATOR, {}))
+        ]
+        assert [each.status_code for each in refused] == [403, 422, 422]
+        unknown = await client.put(f"/v1/tenants/{uuid4()}/cell", json={"cell": EAST}, headers=OPERATOR.authorization)
+        assert problem(unknown)["code"] == "tenant-not-found"
+        assert await told(place, UUID(made["tenant_id"])) == [(1, EAST), (2, "west")]
