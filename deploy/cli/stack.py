@@ -45,6 +45,10 @@ def up(
         list[str] | None,
         typer.Option("--apis", metavar="SERVICE=COUNT", help="So many of its APIs; the gateway balances them."),
     ] = None,
+    cell: Annotated[
+        list[str] | None,
+        typer.Option("--cell", metavar="NAME", help="Have this cell too, from now on: databases and workers of its own."),
+    ] = None,
     opens: Annotated[bool, typer.Option("--open", help="Open the shop in a browser.")] = False,
     behind: Annotated[bool, typer.Option("--behind", hidden=True)] = False,
 ) -> int:
@@ -61,14 +65,15 @@ def up(
     refuse_unknown_variables()
     kind = "cluster" if cluster else kind
     home, plan, wanted = Home(default_home()), _read_faults(faults), _wanted_access(access, open_broker=open_broker)
-    greeting, copies = _Greeting(is_bare=bare, opens=opens), _copies(workers, apis)
+    greeting, copies, cells = _Greeting(is_bare=bare, opens=opens), _copies(workers, apis), _cells(cell)
     if home.holder() and not behind:
+        _demand_cells(home, cells)
         return _join_running(home, plan, copies, wanted, repair=detach, greeting=greeting)
     if not detach:
-        stack = _Wanted(kind, wanted or "publishers", copies, supervises=supervise)
+        stack = _Wanted(kind, wanted or "publishers", copies, cells, supervises=supervise)
         return _stay(home, stack, plan, greeting=None if behind else greeting)
     options = [*BEHIND, "--stack", kind, *(["--supervise"] if supervise else []), *(["--broker", wanted] if wanted else [])]
-    options += [*_repeated("--workers", workers), *_repeated("--apis", apis)]
+    options += [*_repeated("--workers", workers), *_repeated("--apis", apis), *_repeated("--cell", cell)]
     if faults:
         options += ["--faults", str(faults.resolve())]
     return _go_behind(home, options, greeting)
@@ -168,6 +173,7 @@ class _Wanted:
     kind: Kind
     access: Access
     copies: dict[str, int]
+    cells: tuple[str, ...]
     supervises: bool
 
 
@@ -181,6 +187,23 @@ def _copies(workers: list[str] | None, apis: list[str] | None) -> dict[str, int]
         raise CommandError(str(error), ExitCode.USAGE) from error
 
 
+def _cells(given: list[str] | None) -> tuple[str, ...]:
+    from deploy.local.cells import asked
+    from deploy.local.errors import StackError
+
+    try:
+        return asked(given or ())
+    except StackError as error:
+        raise CommandError(str(error), ExitCode.USAGE) from error
+
+
+def _demand_cells(home: "Home", wanted: tuple[str, ...]) -> None:
+    """Raise CommandError for a cell that a running stack does not have: its APIs were told of the others when they started."""
+    if missing := {*wanted} - {*home.read().get("cells", ())}:
+        message = f"the stack is running without cell {', '.join(sorted(missing))}: stop it with ./cartwright down first"
+        raise CommandError(message, ExitCode.NOT_SO)
+
+
 def _repeated(option: str, values: list[str] | None) -> list[str]:
     return [word for value in values or () for word in (option, value)]
 
@@ -190,7 +213,13 @@ def _stay(home: "Home", wanted: _Wanted, faults: object, *, greeting: _Greeting 
     from deploy.local.supervisor import run_until_told
 
     stack = Stack.from_environment(
-        home.path, copies=wanted.copies, kind=wanted.kind, access=wanted.access, supervise=wanted.supervises, say=progress()
+        home.path,
+        copies=wanted.copies,
+        cells=wanted.cells,
+        kind=wanted.kind,
+        access=wanted.access,
+        supervise=wanted.supervises,
+        say=progress(),
     )
 
     async def greet(greeting: _Greeting, description: "StackDescription") -> None:
@@ -263,6 +292,9 @@ def _show(stack: "StackDescription") -> None:
     for name, service in stack.services.items():
         missing = [kind for kind, pids in (("api", service.api), ("worker", service.workers)) if not pids]
         print(f"  {name:<9} {service.url}", f"({' and '.join(missing)} not running)" if missing else "")
+    for name, cell in stack.cells.items():
+        missing = [f"{service}'s worker" for service, pids in cell.workers.items() if not pids]
+        print(f"  cell      {name}", f"({' and '.join(missing)} not running)" if missing else "")
     print(f"  postgres  {stack.postgres_host}:{stack.postgres_port}")
     print(f"  kafka     {stack.kafka_bootstrap_servers}", f"(--broker {stack.kafka_access})" if stack.kafka_access else "")
     if stack.kafka_sasl:

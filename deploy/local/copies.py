@@ -1,9 +1,14 @@
-"""How many processes a service has of each kind, and what they are called: `checkout.worker`, `checkout.worker.2` and on."""
+"""How many processes a service has of each kind, and what they are called: `checkout.worker`, `checkout.worker.2` and on.
+
+In a cell it has one worker, `checkout.worker@east`.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, Literal, TypeAlias
 
+from deploy.local.cells import workers
 from deploy.local.errors import StackError
+from libs.common.cells import MAIN
 from services import SERVICES
 
 Copies: TypeAlias = Mapping[str, int]
@@ -25,17 +30,25 @@ def asked(kind: Literal["api", "worker"], given: Iterable[str]) -> dict[str, int
     return copies
 
 
-def processes(services: Sequence[str], copies: Copies) -> Iterator[str]:
-    """Every process by name, those of a kind one after the other."""
+def processes(services: Sequence[str], copies: Copies, cells: Iterable[str] = ()) -> Iterator[str]:
+    """Every process by name, those of a kind one after the other, and those of cells in the end."""
     for service in services:
         for kind in KINDS:
             yield from named(service, kind, copies)
+    yield from workers(services, cells)
 
 
 def named(service: str, kind: str, copies: Copies) -> list[str]:
     """A service's processes of this kind."""
     first = f"{service}.{kind}"
     return [first, *(f"{first}.{number}" for number in range(2, copies.get(first, 1) + 1))]
+
+
+def parsed(process: str) -> tuple[str, str, str]:
+    """Of which service a process is, of which kind, and in which cell."""
+    name, _, cell = process.partition("@")
+    service, kind, *_ = name.split(".")
+    return service, kind, cell or MAIN
 
 
 def operator_port(process: str) -> str:

@@ -3,11 +3,15 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from deploy.local.databases import Role, cell_prefix, database_url
+from deploy.local.description import StackDescription
 from deploy.local.environment import variable
+from deploy.local.errors import StackError
 from deploy.local.ports import choose_ports
 from deploy.local.postgres import EmbeddedPostgres
 from deploy.local.replicated import STANDBY, ReplicatedPostgres
 from deploy.local.state import Home, default_home
+from libs.common.cells import MAIN
 
 
 @asynccontextmanager
@@ -37,3 +41,13 @@ def running_server(home: Home) -> str | None:
         return None
     of_cluster = (home.path / STANDBY).exists()
     return (ReplicatedPostgres(home, ports) if of_cluster else EmbeddedPostgres(home, ports["postgres"])).admin_url
+
+
+def database_of(stack: StackDescription, service: str, cell: str, role: Role) -> str:
+    """Where one role of a service connects in a cell of a running stack, password included: for no eyes but a program's."""
+    admin_url = variable("POSTGRES_ADMIN_URL") or running_server(Home(stack.home))
+    if admin_url is None:
+        raise StackError("the stack's PostgreSQL server does not run: start it with ./cartwright up")
+    if cell != MAIN and cell not in stack.cells:
+        raise StackError(f"the stack has no cell {cell!r}: ./cartwright down, then ./cartwright up --cell {cell}")
+    return database_url(admin_url, service, role, cell_prefix(cell, stack.database_prefix))

@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from deploy.local.errors import StackError
 from deploy.local.state import ROOT, Home, default_home
+from libs.common.cells import MAIN
 
 if TYPE_CHECKING:
     import asyncpg
@@ -43,6 +44,11 @@ def database_url(admin_url: str, service: str, role: Role, prefix: str = "") -> 
     user = f"{service}_{role}"
     login = f"{user}:{role_password(admin_url, user)}"
     return urlunsplit((server.scheme, f"{login}@{host}", f"/{quote(prefix + service)}", server.query, ""))
+
+
+def cell_prefix(cell: str, prefix: str = "") -> str:
+    """How the names of a cell's databases begin, where all databases of an installation begin with that."""
+    return prefix if cell == MAIN else f"{prefix}{cell}_"
 
 
 def role_password(admin_url: str, role: str) -> str:

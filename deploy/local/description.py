@@ -1,6 +1,6 @@
 """What a stack looks like from outside: where everything listens, and how it is. `status --json` prints it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -19,6 +19,27 @@ class ServiceAddress:
     api: tuple[int, ...] = ()
     workers: tuple[int, ...] = ()
     ops: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CellAddress:
+    """A cell's workers, by service, and where each of them answers operators."""
+
+    workers: dict[str, tuple[int, ...]]
+    ops: dict[str, tuple[str, ...]]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the object that `status --json` prints."""
+        return {
+            "workers": {service: list(pids) for service, pids in self.workers.items()},
+            "ops": {service: list(urls) for service, urls in self.ops.items()},
+        }
+
+    @classmethod
+    def from_json(cls, recorded: dict[str, Any]) -> "CellAddress":
+        """Read what `as_json` wrote."""
+        pids = {service: tuple(pids) for service, pids in recorded["workers"].items()}
+        return cls(pids, {service: tuple(urls) for service, urls in recorded["ops"].items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +62,9 @@ class StackDescription:
     kafka_sasl: SaslListener | None = None
     kafka_access: BrokerAccess | None = None
     """None for a cluster that is the user's."""
+    cells: dict[str, CellAddress] = field(default_factory=dict)
+    """All but the main one."""
+    database_prefix: str = ""
 
     def url(self, service: str) -> str:
         """Return a service's public base address."""
@@ -66,6 +90,7 @@ class StackDescription:
                 name: {"url": it.url, "api": list(it.api), "workers": list(it.workers), "ops": list(it.ops)}
                 for name, it in self.services.items()
             },
+            "cells": {name: it.as_json() for name, it in self.cells.items()},
             "gateway": {"url": self.gateway_url},
             "postgres": {"host": self.postgres_host, "port": self.postgres_port},
             "kafka": {
@@ -81,7 +106,7 @@ class StackDescription:
         }
 
     @classmethod
-    def from_json(cls, recorded: dict[str, Any], *, topic_prefix: str = "") -> "StackDescription":
+    def from_json(cls, recorded: dict[str, Any], *, topic_prefix: str = "", database_prefix: str = "") -> "StackDescription":
         """Read what `as_json` wrote."""
         return cls(
             state=recorded["state"],
@@ -101,6 +126,8 @@ class StackDescription:
             gateway_url=(recorded.get("gateway") or {}).get("url"),
             kafka_sasl=SaslListener.from_json(sasl) if (sasl := recorded["kafka"].get("sasl")) else None,
             kafka_access=recorded["kafka"].get("access"),
+            cells={name: CellAddress.from_json(it) for name, it in recorded.get("cells", {}).items()},
+            database_prefix=database_prefix,
         )
 
     def stopped(self) -> "StackDescription":
@@ -109,6 +136,7 @@ class StackDescription:
             self,
             state="stopped",
             services={name: ServiceAddress() for name in self.services},
+            cells={name: CellAddress({}, {}) for name in self.cells},
             postgres_host=None,
             postgres_port=None,
             kafka_bootstrap_servers=None,

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Final, Literal
 
 from deploy.composition import settings_of
-from deploy.local.databases import database_url
+from deploy.local.cells import CELLED
+from deploy.local.databases import cell_prefix, database_url
 from deploy.local.errors import StackError
 from deploy.local.ports import HOST
 from deploy.local.principals import SaslListener
 from deploy.local.state import ROOT
+from libs.common.cells import MAIN
 from libs.common.certificates import RootKey
 from services import SERVICES
 
@@ -79,6 +81,7 @@ class Wiring:
     stripe_webhook_secret: str
     platform_secret_file: Path
     database_prefix: str = ""
+    cells: tuple[str, ...] = ()
     stripe_connect_client_id: str = ""
     console_urls: str = ""
     shop_urls: str = ""
@@ -88,13 +91,13 @@ class Wiring:
     kafka_sasl: SaslListener | None = None
     """None for a cluster that is the user's: what he set goes to every service."""
 
-    def serving(self, service: str, kind: ProcessKind, port: int, ops_port: int) -> dict[str, str]:
+    def serving(self, service: str, kind: ProcessKind, port: int, ops_port: int, cell: str = MAIN) -> dict[str, str]:
         """Return the environment of one service process: of what it reads, what the stack decides and what the user has set.
 
         Only an API has a door for operators beside its own.
         """
         read = setting_names(service)
-        ours = {name: value for name, value in self._values(service, kind, port, ops_port).items() if name in read}
+        ours = {name: value for name, value in self._values(service, kind, port, ops_port, cell).items() if name in read}
         given = _given(*(read - ours.keys()))
         return child_environment(given | {name: value for name, value in ours.items() if value})
 
@@ -103,12 +106,14 @@ class Wiring:
         read = setting_names(service)
         return {_PREFIX + name: value for name, value in self.master_keys().items() if name in read}
 
-    def _values(self, service: str, kind: ProcessKind, port: int, ops_port: int) -> dict[str, str]:
+    def _values(self, service: str, kind: ProcessKind, port: int, ops_port: int, cell: str) -> dict[str, str]:
         """All that the stack decides for its processes, by variable; an empty one is not set at all."""
         return {
-            "DATABASE_URL": self._database(service, "app"),
+            "DATABASE_URL": self._database(service, "app", cell),
             "SESSION_DATABASE_URL": "",  # there is nothing before the stack's own server
-            "RELAY_DATABASE_URL": self._database(service, "relay") if kind == "worker" else "",
+            "RELAY_DATABASE_URL": self._database(service, "relay", cell) if kind == "worker" else "",
+            "CELL": "" if cell == MAIN else cell,
+            "CELL_DATABASE_URLS": self._cells(service) if kind == "api" else "",
             "KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers,
             **(self.kafka_sasl.environment(service) if self.kafka_sasl else {}),
             "TOPIC_PREFIX": self.topic_prefix,
@@ -131,8 +136,13 @@ class Wiring:
             "STRIPE_WEBHOOK_SECRET": self.stripe_webhook_secret,
         }
 
-    def _database(self, service: str, role: Literal["owner", "app", "relay"]) -> str:
-        return database_url(self.admin_url, service, role, self.database_prefix)
+    def _database(self, service: str, role: Literal["owner", "app", "relay"], cell: str) -> str:
+        return database_url(self.admin_url, service, role, cell_prefix(cell, self.database_prefix))
+
+    def _cells(self, service: str) -> str:
+        """The databases of a service in all cells but the main one, as its API is told of them."""
+        known = {cell: self._database(service, "app", cell) for cell in self.cells if service in CELLED}
+        return json.dumps(known) if known else ""
 
 
 def migration_environment(owner_url: str, service: str, platform_secret_file: Path) -> dict[str, str]:

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
 from deploy.local import readiness
-from deploy.local.copies import operator_port
+from deploy.local.copies import operator_port, parsed
 from deploy.local.environment import Wiring, child_environment, migration_environment, python
 from deploy.local.errors import StackError
 from deploy.local.ports import HOST
@@ -57,13 +57,13 @@ class HttpProcess:
 def service_process(
     name: str, home: Home, wiring: Wiring, ports: Mapping[str, int], on_exit: Callable[[Child], None] | None
 ) -> HttpProcess:
-    """Return one of a service's processes (`cart.api`, `cart.worker`, `cart.worker.2`, …)."""
-    service, kind, *_ = name.split(".")
+    """Return one of a service's processes (`cart.api`, `cart.worker`, `cart.worker.2`, `cart.worker@east`, …)."""
+    service, kind, cell = parsed(name)
     child = Child(
         name,
         # Killed outright if `up` is: they are made to survive exactly that.
         [*dying_with_parent("KILL"), *python("deploy.cli", "serve", service, kind)],
-        environment=wiring.serving(service, kind, ports[name], ports[operator_port(name)]),  # type: ignore[arg-type]
+        environment=wiring.serving(service, kind, ports[name], ports[operator_port(name)], cell),  # type: ignore[arg-type]
         log=home.log(name),
         on_exit=on_exit,
         secrets=partial(wiring.secrets, service),

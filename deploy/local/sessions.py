@@ -13,7 +13,7 @@ from typing import Final
 
 from deploy.local import readiness
 from deploy.local.copies import Copies
-from deploy.local.description import ServiceAddress, StackDescription
+from deploy.local.description import CellAddress, ServiceAddress, StackDescription
 from deploy.local.environment import PLATFORM_CLIENT_ID
 from deploy.local.errors import StackError
 from deploy.local.orphans import birth, end_orphans
@@ -49,14 +49,16 @@ async def observe(home: Home) -> StackDescription:
     recorded = home.read()
     if "stack" not in recorded:
         return _never_started(home)
-    stack = StackDescription.from_json(recorded["stack"], topic_prefix=recorded.get("topic_prefix", ""))
+    prefixes = {name: recorded.get(name, "") for name in ("topic_prefix", "database_prefix")}
+    stack = StackDescription.from_json(recorded["stack"], **prefixes)
     if home.holder() is None:
         return stack.stopped()
-    stack = replace(stack, services={name: _living(service) for name, service in stack.services.items()})
+    services = {name: _living(service) for name, service in stack.services.items()}
+    stack = replace(stack, services=services, cells={name: _of_living(cell) for name, cell in stack.cells.items()})
     whole = recorded["phase"] == "ready" and recorded["stack"]["state"] == "running"
-    answers = await asyncio.gather(
-        *(readiness.status(f"{ops}/readyz") for service in stack.services.values() for ops in service.ops)
-    )
+    doors = [ops for service in stack.services.values() for ops in service.ops]
+    doors += [ops for cell in stack.cells.values() for its in cell.ops.values() for ops in its]
+    answers = await asyncio.gather(*(readiness.status(f"{ops}/readyz") for ops in doors))
     return replace(stack, state="running" if whole and set(answers) <= {readiness.OK} else "degraded")
 
 
@@ -142,6 +144,10 @@ def _living(service: ServiceAddress) -> ServiceAddress:
         api=tuple(pid for pid in service.api if _alive(pid)),
         workers=tuple(pid for pid in service.workers if _alive(pid)),
     )
+
+
+def _of_living(cell: CellAddress) -> CellAddress:
+    return replace(cell, workers={service: tuple(filter(_alive, pids)) for service, pids in cell.workers.items()})
 
 
 def _alive(pid: int) -> bool:

@@ -13,30 +13,27 @@ from types import MappingProxyType, TracebackType
 from typing import Any, Final, Self
 
 from deploy.local import gateway
-from deploy.local.access import declared_access
-from deploy.local.copies import KINDS, Copies, named, operator_port, ports_of, processes
-from deploy.local.databases import database_url, is_newest, provision
-from deploy.local.description import ServiceAddress, StackDescription, server_of
-from deploy.local.environment import BOOTSTRAPPED, PLATFORM_CLIENT_ID, Wiring, refuse_unknown_variables, variable
+from deploy.local.addresses import cell_address, service_address
+from deploy.local.copies import Copies, named, operator_port, ports_of, processes
+from deploy.local.description import StackDescription, server_of
+from deploy.local.environment import PLATFORM_CLIENT_ID, Wiring, refuse_unknown_variables, variable
 from deploy.local.errors import ProcessError, StackError
 from deploy.local.gateway import Gateway
 from deploy.local.infrastructure import Infrastructure, Kind, ports_needed
 from deploy.local.kafka.listeners import BrokerAccess
-from deploy.local.kafka.wall import raise_wall
 from deploy.local.orphans import birth, end_orphans
 from deploy.local.parts import Part
 from deploy.local.ports import choose_ports
+from deploy.local.preparing import prepare_broker, prepare_databases
 from deploy.local.processes import Child, in_parallel
 from deploy.local.services import (
     address,
     fake_stripe,
     have_payments_told,
-    migrate_in_child,
     put_faults,
     service_process,
 )
 from deploy.local.state import Home
-from deploy.local.topics import Where, create_topics, declared_topics
 from deploy.local.wiring import wired
 from services import SERVICES
 
@@ -59,6 +56,7 @@ class Stack:
         stripe_api_key: str | None = None,
         services: Sequence[str] = SERVICES,
         copies: Copies = MappingProxyType({}),
+        cells: Sequence[str] = (),
         kind: Kind = "embedded",
         access: BrokerAccess = "publishers",
         supervise: bool = False,
@@ -67,8 +65,9 @@ class Stack:
         """Describe a stack; nothing is touched before `start`.
 
         A given address means that nothing is started for that part. `access` is what a broker that is started lets those do
-        who have no credentials. `supervise` restarts what crashes; `say` is told about progress, moved ports and crashes.
-        With a `database_prefix` the ports are random from the start, since several such stacks start at once.
+        who have no credentials. `cells` are those besides the main one; those that the home once had it has again.
+        `supervise` restarts what crashes; `say` is told about progress, moved ports and crashes. With a `database_prefix`
+        the ports are random from the start, since several such stacks start at once.
         """
         self.home = Home(home)
         self._prefixes = (database_prefix, topic_prefix)
@@ -76,7 +75,7 @@ class Stack:
         self._stripe_api_base, self._stripe_api_key = stripe_api_base, stripe_api_key
         self._access: BrokerAccess = access
         self._services, self._kind, self._supervise, self._say = tuple(services), kind, supervise, say
-        self._copies = dict(copies)
+        self._copies, self._cells = dict(copies), tuple(cells)
         self._infrastructure: Infrastructure | None = None
         self._wiring: Wiring | None = None
         self._ports: dict[str, int] = {}
@@ -96,6 +95,7 @@ class Stack:
         home: Path,
         *,
         copies: Copies = MappingProxyType({}),
+        cells: Sequence[str] = (),
         kind: Kind = "embedded",
         access: BrokerAccess = "publishers",
         supervise: bool = False,
@@ -114,6 +114,7 @@ class Stack:
             stripe_api_base=base or (_REAL_STRIPE if key else None),
             stripe_api_key=key,
             copies=copies,
+            cells=cells,
             kind=kind,
             access=access,
             supervise=supervise,
@@ -134,6 +135,7 @@ class Stack:
         self.home.prepare()
         self._held.enter_context(self.home.hold())
         self.home.want_copies(self._copies)
+        self._cells = self.home.have_cells(self._cells)
         try:
             if left := end_orphans(self.home):
                 self._say(f"ended what an earlier run had left: {', '.join(left)}")
@@ -171,9 +173,9 @@ class Stack:
 
     async def scale(self, copies: Copies) -> None:
         """Have so many processes of each kind that is named, as balanced as they are: nobody is told to leave who is called."""
-        before = {*processes(self._services, self._copies)}
+        before = {*processes(self._services, self._copies, self._cells)}
         self._copies |= copies
-        after = [*processes(self._services, self._copies)]
+        after = [*processes(self._services, self._copies, self._cells)]
         new, surplus = [name for name in after if name not in before], before - {*after}
         self._ports |= choose_ports(ports_of(new), self._ports, self._say)
         self._describe_processes(new)
@@ -224,7 +226,7 @@ class Stack:
         return StackDescription(
             state="running" if self._phase == "ready" and not self.dead() else "degraded",
             home=self.home.path,
-            services={service: self._address(service, pids) for service in self._services},
+            services={service: service_address(service, self._copies, self._ports, pids) for service in self._services},
             postgres_host=host,
             postgres_port=port,
             kafka_bootstrap_servers=self._wiring.bootstrap_servers,
@@ -236,6 +238,8 @@ class Stack:
             gateway_url=address(self._ports["gateway"]) if self._envoy else None,
             kafka_sasl=self._wiring.kafka_sasl,
             kafka_access=self._access if self._wiring.kafka_sasl else None,
+            cells={cell: cell_address(cell, self._services, self._ports, pids) for cell in self._cells},
+            database_prefix=self._prefixes[0],
         )
 
     async def put_faults(self, faults: object) -> None:
@@ -258,6 +262,7 @@ class Stack:
             self._prefixes,
             (self._stripe_api_base, self._stripe_api_key),
             has_gateway=self._envoy is not None,
+            cells=self._cells,
         )
         self._parts = dict(self._infrastructure.parts())
         if self._stripe_api_base is None:
@@ -268,10 +273,11 @@ class Stack:
         elif self._is_whole:
             self._say("there is no Envoy for this platform: customers reach each service at its own address")
         own = not variable("MASTER_KEY")
-        self.home.record(ports=self._ports, processes={}, topic_prefix=self._prefixes[1], own_master_key=own)
+        prefixes = dict(zip(("database_prefix", "topic_prefix"), self._prefixes, strict=True))
+        self.home.record(ports=self._ports, processes={}, own_master_key=own, **prefixes)
 
     def _ports_needed(self) -> list[str]:
-        names = ports_of(processes(self._services, self._copies))
+        names = ports_of(processes(self._services, self._copies, self._cells))
         names += ports_needed(self._kind, **self._given)
         names += gateway.PORTS if self._envoy else ()
         return names if self._stripe_api_base else [*names, "stripe"]
@@ -297,7 +303,7 @@ class Stack:
     async def _describe_services(self) -> None:
         """Describe the services' processes, in a thread: their settings are loaded while the servers start."""
         assert self._wiring
-        await asyncio.to_thread(self._describe_processes, [*processes(self._services, self._copies)])
+        await asyncio.to_thread(self._describe_processes, [*processes(self._services, self._copies, self._cells)])
 
     def _describe_processes(self, names: Sequence[str]) -> None:
         assert self._wiring
@@ -308,29 +314,16 @@ class Stack:
 
     async def _start_databases(self, infrastructure: Infrastructure) -> None:
         await infrastructure.start_database()
-        await in_parallel(*(self._prepare_database(service, infrastructure.admin_url) for service in self._services))
+        await prepare_databases(self.home, infrastructure.admin_url, self._services, self._cells, self._prefixes[0])
         self._say("databases are migrated")
-
-    async def _prepare_database(self, service: str, admin_url: str) -> None:
-        await provision(admin_url, service, self._prefixes[0])
-        owner_url = database_url(admin_url, service, "owner", self._prefixes[0])
-        if service in BOOTSTRAPPED or not await is_newest(owner_url, service):
-            await migrate_in_child(self.home, service, owner_url, self.home.secret_file("platform-client"))
 
     async def _start_broker(self, infrastructure: Infrastructure) -> None:
         await infrastructure.start_broker()
         await self._prepare_broker()
 
     async def _prepare_broker(self) -> None:
-        """Have the topics, and whoever works with them in possession of his rights."""
-        infrastructure = self._infrastructure
-        assert infrastructure
-        admin, sasl, prefix = infrastructure.broker_admin(), infrastructure.sasl, self._prefixes[1]
-        where: Where = "production" if self._kind == "cluster" else "local"
-        await create_topics(topics=declared_topics(where=where), prefix=prefix, **admin)
-        if sasl:
-            users, anonymous = {name: each.secret() for name, each in sasl.principals.items()}, self._access == "publishers"
-            await raise_wall(admin, declared_access(), users=users, prefix=prefix, anonymous=anonymous)
+        assert self._infrastructure
+        await prepare_broker(self._infrastructure, self._kind, self._access, self._prefixes[1])
 
     async def _start_and_say(self, name: str) -> None:
         await self._parts[name].start()
@@ -349,15 +342,6 @@ class Stack:
 
     def _service_names(self) -> list[str]:
         return [name for name in self._parts if "." in name]
-
-    def _address(self, service: str, pids: dict[str, int]) -> ServiceAddress:
-        apis, workers = (named(service, kind, self._copies) for kind in KINDS)
-        return ServiceAddress(
-            url=address(self._ports[apis[0]]),
-            api=tuple(pids[each] for each in apis if each in pids),
-            workers=tuple(pids[each] for each in workers if each in pids),
-            ops=tuple(address(self._ports[operator_port(each)]) for each in (*apis, *workers)),
-        )
 
     def _doors(self, service: str) -> list[tuple[int, int]]:
         return [(self._ports[api], self._ports[operator_port(api)]) for api in named(service, "api", self._copies)]

@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Final
@@ -131,6 +131,13 @@ class Home:
         except FileNotFoundError:
             return {}
         return wanted
+
+    def have_cells(self, cells: Iterable[str]) -> tuple[str, ...]:
+        """Add cells to those of this stack, which it has for good: what is in them is there. Returns all of them."""
+        known = (*dict.fromkeys([*self.read().get("cells", ()), *cells]),)
+        if known:
+            self.record(cells=known)
+        return known
 
     @contextmanager
     def hold(self) -> Iterator[None]:

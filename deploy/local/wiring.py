@@ -18,6 +18,7 @@ def wired(
     prefixes: tuple[str, str],
     stripe: tuple[str | None, str | None],
     *,
+    cells: tuple[str, ...] = (),
     has_gateway: bool,
 ) -> Wiring:
     """Wire a stack whose databases and topics have these prefixes. `stripe`: another provider's address and key."""
@@ -38,6 +39,7 @@ def wired(
         shop_urls=gateway.shops(ports["gateway"]) if has_gateway else "",
         platform_secret_file=home.secret_file("platform-client"),
         database_prefix=prefixes[0],
+        cells=cells,
         topic_prefix=prefixes[1],
         gateway_address=gateway.SOURCE if has_gateway else "",
         kafka_sasl=infrastructure.sasl,

@@ -37,6 +37,12 @@ def empty(templates: Templates) -> Iterator[Places]:
     yield from _copies(templates, "empty")
 
 
+@pytest.fixture
+def elsewhere(templates: Templates) -> Iterator[Places]:
+    """The same in another cell."""
+    yield from _copies(templates, "elsewhere")
+
+
 @pytest.fixture(scope="module")
 def fake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where the fake Stripe answers, in a process of its own."""

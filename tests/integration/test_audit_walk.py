@@ -215,6 +215,7 @@ async def test_identity_is_walked(empty: Places) -> None:
         await walk.act(staff, "PATCH", path, tenant_id, {"api-key"}, json={"name": f"{WRITTEN} too"})
         await walk.act(staff, "DELETE", path, tenant_id, {"api-key", "epoch"})
         await _walk_keys(walk)
+        await walk.act(OPERATOR, "PUT", f"/v1/tenants/{tenant_id}/cell", tenant_id, {"tenant"}, json={"cell": "east"})
         ends = {"tenant", "epoch"}
         for verb, kinds in (("suspend", ends), ("resume", {"tenant"}), ("close", ends), ("erase", ends)):
             await walk.act(OPERATOR, "POST", f"/v1/tenants/{tenant_id}/{verb}", tenant_id, kinds)

@@ -113,19 +113,18 @@ class Edge:
 async def payments_edge(place: Place, fake: str, master_keys: MasterKeys) -> AsyncIterator[Edge]:
     async with AsyncExitStack() as stack:
         client, shell = await stack.enter_async_context(edge(place))
+        transport: Any = client._transport
+        service = transport.app.state.service
         platform_key = f"sk_test_{uuid4().hex}"
         gateways = Gateways(
-            loading(lambda _: shell.database),
+            loading(lambda tenant_id: service.shell_of(tenant_id).database),
             Stripe(fake),
             platform=Credentials(platform_key),
             master_keys=master_keys,
             connect_client_id="ca_test",
         )
         stack.push_async_callback(gateways.close)
-        transport: Any = client._transport
-        transport.app.state.service.shared = Shared(
-            Access(gateways, master_keys, [SecretStr(SHARED_SECRET), SecretStr(CONNECT_SECRET)])
-        )
+        service.shared = Shared(Access(gateways, master_keys, [SecretStr(SHARED_SECRET), SecretStr(CONNECT_SECRET)]))
         yield Edge(client, shell, gateways, platform_key, await onboard(shell), place, fake)
 
 

@@ -73,3 +73,38 @@ def test_what_is_no_such_value_is_said_in_one_line(environment: pytest.MonkeyPat
     environment.setenv(PREFIX + name, value)
     with pytest.raises(SettingsError, match=rf"^set these environment variables: {PREFIX}{name} \(.*\)$"):
         Settings.read()
+
+
+CELLS = "CARTWRIGHT_CELL_DATABASE_URLS"
+
+
+def test_the_databases_of_other_cells_are_known_by_name_and_shown_to_nobody(environment: pytest.MonkeyPatch) -> None:
+    assert Settings.read().other_cells == {}
+    environment.setenv(CELLS, '{"east": "postgresql://app:hush@db/east_cart", "west2": "postgresql://app:hush@db2/cart"}')
+    settings = Settings.read()
+    assert settings.other_cells == {
+        "east": "postgresql://app:hush@db/east_cart",
+        "west2": "postgresql://app:hush@db2/cart",
+    }
+    assert "hush" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "east=postgresql://app:hush@db/cart",
+        '["postgresql://app:hush@db/cart"]',
+        '{"East": "postgresql://app:hush@db/cart"}',
+        '{"main": "postgresql://app:hush@db/cart"}',
+        '{"east": {"url": "postgresql://app:hush@db/cart"}}',
+        '{"east": "postgresql://app:hush@db/cart?pooling=transaction"}',
+        '{"east": "postgresql://app:hush@db/cart?pooling=often"}',
+    ],
+)
+def test_what_names_no_other_cells_databases_is_refused_in_one_line_without_telling_it(
+    environment: pytest.MonkeyPatch, given: str
+) -> None:
+    environment.setenv(CELLS, given)
+    with pytest.raises(SettingsError, match=rf"^set these environment variables: {CELLS} \(.*\)$") as refusal:
+        Settings.read()
+    assert "hush" not in str(refusal.value)

@@ -159,8 +159,9 @@ def test_what_was_said_once_and_is_forgotten_stands_and_the_next_word_is_news() 
         assert tenant.recall(known, replace(tenant.updated(known), version=version, status="closing")) == known, (
             "it is known here"
         )
-    recalled = tenant.recall(known, replace(tenant.updated(known), version=7, status="suspended", settings={}))
+    recalled = tenant.recall(known, replace(tenant.updated(known), version=7, status="suspended", settings={}, cell="east"))
     assert (recalled.status, recalled.version, recalled.settings, recalled.name) == (S.SUSPENDED, 7, {}, known.name)
+    assert recalled.cell == "east", "its rows were brought there, and are nowhere else"
     assert tenant.updated(recalled).version == 8
     erased = tenant.recall(known, replace(tenant.updated(known), version=9, status="erased", slug="", currency="XXX"))
     assert (erased.status, erased.slug, erased.currency) == (S.ERASING, known.slug, known.currency), "there is something to erase"
@@ -168,6 +169,21 @@ def test_what_was_said_once_and_is_forgotten_stands_and_the_next_word_is_news() 
     tenant.demand_recalled(known, 3)
     with pytest.raises(NotYetError):
         tenant.demand_recalled(known, 4)
+
+
+def test_a_tenant_is_in_one_cell_until_it_is_placed_in_another_and_for_good_once_it_is_erased() -> None:
+    placed, told = tenant.place(SHOP, "east")
+    assert told is not None
+    assert (placed.cell, told.cell, told.version) == ("east", "east", SHOP.version + 1)
+    assert (replace(placed, cell="main"), tenant.updated(SHOP).cell) == (SHOP, "main"), "nothing else of it changes"
+    assert tenant.place(placed, "east") == (placed, None), "said again, it changes nothing"
+    for status in GONE:
+        gone = replace(placed, status=status)
+        assert tenant.place(gone, "east") == (gone, None)
+        with pytest.raises(ConflictError, match="tenant-status"):
+            tenant.place(gone, "main")
+    with pytest.raises(NotFoundError, match="tenant-not-found"):
+        tenant.place(None, "east")
 
 
 def test_a_tenant_is_buried_once_every_service_has_said_its_word_and_what_is_left_says_nothing_of_it() -> None:
