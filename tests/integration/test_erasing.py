@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -29,7 +29,7 @@ from services.identity.handlers import EraseTenant, OnboardTenant
 from services.payments.gateway.webhooks import read_notice
 from services.payments.repository.provider import connections, webhooks
 from tests.integration.leavers import STAYING, UNDER_WAY, KilledError, Leaver, Mortal, eraser_on, leaving
-from tests.integration.victims import SEEDS, Victim
+from tests.integration.victims import Victim
 from tests.shared.callers import Person, edge, message, problem
 from tests.shared.events import tenant_updated
 from tests.shared.places import Places
