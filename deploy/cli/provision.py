@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deploy.cli.cells import cells_of
 from deploy.cli.errors import verb
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ def provision(
         Path | None,
         typer.Option(help="A folder for roles' addresses and users' passwords, as the chart's Secrets have them."),
     ] = None,
+    cell: Annotated[
+        list[str] | None, typer.Option("--cell", metavar="NAME", help="The databases of this cell too. May be given twice.")
+    ] = None,
 ) -> None:
     """Make databases, roles, topics, users and rights on servers that are there.
 
@@ -47,7 +51,8 @@ def provision(
 
     refuse_unknown_variables()
     parts = [part for part in PARTS if not only or part in only]
-    asyncio.run(_provision(Wanted(parts, partitions, replication, min_in_sync, secrets), changes=not plan))
+    wanted = Wanted(parts, partitions, replication, min_in_sync, secrets, cells_of(cell))
+    asyncio.run(_provision(wanted, changes=not plan))
 
 
 async def _provision(wanted: "Wanted", *, changes: bool) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from deploy.cli.cells import cells_of
 from deploy.cli.errors import CommandError, ExitCode, verb
 from deploy.cli.output import print_json, progress
 
@@ -65,7 +66,7 @@ def up(
     refuse_unknown_variables()
     kind = "cluster" if cluster else kind
     home, plan, wanted = Home(default_home()), _read_faults(faults), _wanted_access(access, open_broker=open_broker)
-    greeting, copies, cells = _Greeting(is_bare=bare, opens=opens), _copies(workers, apis), _cells(cell)
+    greeting, copies, cells = _Greeting(is_bare=bare, opens=opens), _copies(workers, apis), cells_of(cell)
     if home.holder() and not behind:
         _demand_cells(home, cells)
         return _join_running(home, plan, copies, wanted, repair=detach, greeting=greeting)
@@ -183,16 +184,6 @@ def _copies(workers: list[str] | None, apis: list[str] | None) -> dict[str, int]
 
     try:
         return asked("worker", workers or ()) | asked("api", apis or ())
-    except StackError as error:
-        raise CommandError(str(error), ExitCode.USAGE) from error
-
-
-def _cells(given: list[str] | None) -> tuple[str, ...]:
-    from deploy.local.cells import asked
-    from deploy.local.errors import StackError
-
-    try:
-        return asked(given or ())
     except StackError as error:
         raise CommandError(str(error), ExitCode.USAGE) from error
 

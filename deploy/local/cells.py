@@ -1,29 +1,23 @@
 """Cells of a local stack: each has databases of its own on the same server, and workers; APIs are told of all of them."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from pydantic import TypeAdapter, ValidationError
-
 from deploy.local.errors import StackError
-from libs.common.cells import MAIN, CellName
+from libs.common.cells import MAIN, NAME
 from services import SERVICES
 
 CELLED: Final = tuple(service for service in SERVICES if service != "identity")
 """The services that each cell has databases and workers of. Identity is one for all."""
-
-_NAME: Final = TypeAdapter(CellName)
 
 
 def asked(given: Iterable[str]) -> tuple[str, ...]:
     """Read the names of cells. Raises StackError on what is none, and on the main one, which is there anyway."""
     names = tuple(dict.fromkeys(given))
     for name in names:
-        try:
-            _NAME.validate_python(name)
-        except ValidationError:
-            message = f"{name!r} is no name of a cell: one has 1 to 16 lower-case letters and digits, and begins with a letter"
-            raise StackError(message) from None
+        if not re.fullmatch(NAME, name):
+            raise StackError(f"{name!r} is no cell's name, which has up to 16 lower-case letters and digits, a letter first")
         if name == MAIN:
             raise StackError(f"the cell {MAIN} is always there: name others")
     return names

@@ -7,12 +7,14 @@ from typing import Any, Final, Literal, get_args
 
 from deploy.local import databases
 from deploy.local.access import declared_access
-from deploy.local.databases import ROLES, Role, database_url, role_password
+from deploy.local.cells import CELLED
+from deploy.local.databases import ROLES, Role, cell_prefix, database_url, role_password
 from deploy.local.environment import variable
 from deploy.local.errors import StackError
 from deploy.local.kafka.client import client_options
 from deploy.local.kafka.wall import provide_rights, provide_users
 from deploy.local.topics import Topic, declared_topics, provide_topics
+from libs.common.cells import MAIN
 from services import SERVICES
 
 Part = Literal["databases", "topics", "users", "rights"]
@@ -37,6 +39,8 @@ class Wanted:
     min_in_sync: int | None = None
     secrets: Path | None = None
     """Where the roles' addresses and the users' passwords are written."""
+    cells: Collection[str] = ()
+    """Besides the main one."""
 
     def topics(self) -> list[Topic]:
         """The declared ones, as they are wanted here."""
@@ -65,11 +69,16 @@ async def provision(wanted: Wanted, *, changes: bool) -> AsyncIterator[str]:
 
 async def _of_databases(wanted: Wanted, *, changes: bool) -> AsyncIterator[str]:
     admin_url = _required("POSTGRES_ADMIN_URL", "databases")
-    for service in SERVICES:
-        for step in await (databases.provision if changes else databases.plan)(admin_url, service):
+    for service, cell in _wanted_databases(wanted.cells):
+        for step in await (databases.provision if changes else databases.plan)(admin_url, service, cell_prefix(cell)):
             yield f"+ {step}" if step.is_ours else f"! {step} (a superuser has to)"
-    for line in _kept(_addresses(wanted.secrets, admin_url), changes=changes):
+    for line in _kept(_addresses(wanted.secrets, admin_url, wanted.cells), changes=changes):
         yield line
+
+
+def _wanted_databases(cells: Iterable[str]) -> list[tuple[str, str]]:
+    """Each service with each cell that it has a database in."""
+    return [(service, MAIN) for service in SERVICES] + [(service, cell) for cell in cells for service in CELLED]
 
 
 async def _of_the_broker(wanted: Wanted, *, changes: bool) -> AsyncIterator[str]:
@@ -109,14 +118,16 @@ def _kept(files: Iterable[tuple[Path, str]], *, changes: bool) -> Iterator[str]:
                 _write(file, content)
 
 
-def _addresses(folder: Path | None, admin_url: str) -> list[tuple[Path, str]]:
+def _addresses(folder: Path | None, admin_url: str, cells: Iterable[str]) -> list[tuple[Path, str]]:
     if folder is None:
         return []
-    return [
-        (folder / f"{service}{_SECRETS[role][0]}" / _SECRETS[role][1], database_url(admin_url, service, role))
-        for service in SERVICES
-        for role in ROLES
-    ]
+    found = []
+    for service, cell in _wanted_databases(cells):
+        name = service if cell == MAIN else f"{service}-{cell}"
+        for role in ROLES:
+            url = database_url(admin_url, service, role, cell_prefix(cell))
+            found.append((folder / f"{name}{_SECRETS[role][0]}" / _SECRETS[role][1], url))
+    return found
 
 
 def _write(file: Path, content: str) -> None:

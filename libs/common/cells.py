@@ -3,15 +3,13 @@
 Topics are shared, and so are APIs, which ask the database of the tenant's cell. Identity is one for all.
 """
 
-from typing import Annotated, Final
-
-from pydantic import StringConstraints
+from typing import Final
 
 MAIN: Final = "main"
 """The cell that is there when nobody speaks of cells, and in which tenants begin."""
 
-CellName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]{0,15}$")]
-"""As it stands in names of consumer groups, relays and databases."""
+NAME: Final = "^[a-z][a-z0-9]{0,15}$"
+"""How cells are called, as it stands in names of consumer groups, relays and databases."""
 
 
 def in_cell(name: str, cell: str) -> str:

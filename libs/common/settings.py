@@ -13,7 +13,7 @@ from pydantic import Field, FilePath, SecretStr, StringConstraints, TypeAdapter,
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from libs.common.addresses import address
-from libs.common.cells import MAIN, CellName
+from libs.common.cells import MAIN, NAME
 from libs.common.certificates import Roots
 
 PREFIX = "CARTWRIGHT_"
@@ -21,6 +21,7 @@ PREFIX = "CARTWRIGHT_"
 Rate = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,6}/[1-9][0-9]{0,6}$")]
 """So many a second, and so many at once."""
 
+CellName = Annotated[str, StringConstraints(pattern=NAME)]
 CELLS = TypeAdapter(dict[CellName, str])
 
 

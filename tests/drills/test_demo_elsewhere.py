@@ -18,7 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from deploy.cli.api import connected
 from deploy.cli.demo.run import play
 from deploy.cli.tenants import Wish, onboarded
-from deploy.local.databases import ROLES, database_url, role_password
+from deploy.local.databases import ROLES, cell_prefix, database_url, role_password
 from deploy.local.environment import Wiring, python
 from deploy.local.infrastructure import ports_needed
 from deploy.local.kafka.brokers import KafkaCluster
@@ -124,13 +124,13 @@ class Pooled(Wiring):
     port: int = 0
     mode: str = ""
 
-    def _values(self, service: str, kind: Any, port: int, ops_port: int) -> dict[str, str]:
-        direct = database_url(self.admin_url, service, "app", self.database_prefix)
+    def _values(self, service: str, kind: Any, port: int, ops_port: int, cell: str) -> dict[str, str]:
+        direct = database_url(self.admin_url, service, "app", cell_prefix(cell, self.database_prefix))
         beside = direct if self.mode == "transaction" else ""
-        return Wiring._values(self, service, kind, port, ops_port) | {"SESSION_DATABASE_URL": beside}
+        return Wiring._values(self, service, kind, port, ops_port, cell) | {"SESSION_DATABASE_URL": beside}
 
-    def _database(self, service: str, role: Literal["owner", "app", "relay"]) -> str:
-        direct = urlsplit(database_url(self.admin_url, service, role, self.database_prefix))
+    def _database(self, service: str, role: Literal["owner", "app", "relay"], cell: str) -> str:
+        direct = urlsplit(database_url(self.admin_url, service, role, cell_prefix(cell, self.database_prefix)))
         if role != "app" and self.mode == "transaction":
             return direct.geturl()
         login = direct.netloc.rpartition("@")[0]

@@ -104,6 +104,23 @@ async def test_it_does_what_its_plan_says_and_a_second_time_nothing(servers: Ser
             await connection.close()
 
 
+async def test_a_cell_has_databases_of_its_own_beside_those_that_were_there_and_of_identity_none(
+    servers: Servers, tmp_path: Path
+) -> None:
+    only = ("--only", "databases")
+    await servers.provision(*only)
+    options = (*only, "--cell", "east", "--secrets", str(tmp_path / "secrets"))
+    assert (await servers.provision(*options))[-1] != "nothing done"
+    assert [line for line in await servers.provision(*options) if not line.startswith("! ")] == ["nothing done"]
+    for service in SERVICES:
+        folders = [tmp_path / "secrets" / f"{service}-east{of}" for of in ("", "-owner")]
+        assert [each.exists() for each in folders] == [service != "identity"] * 2
+        if service != "identity":
+            connection = await asyncpg.connect((folders[1] / "owner-database-url").read_text())
+            assert await connection.fetchval("SELECT current_database()") == f"east_{service}"
+            await connection.close()
+
+
 async def test_what_was_changed_since_is_told_line_by_line_and_put_right(servers: Servers) -> None:
     only = ("--only", "topics", "--only", "rights", *SMALL)
     await servers.provision(*only)

@@ -6,8 +6,8 @@ from uuid import UUID
 from fastapi import Response
 from pydantic import BaseModel, ConfigDict
 
-from libs.common.cells import CellName
 from libs.common.http.routes import Call, Caller, Facing, Routes, guard, reply
+from libs.common.settings import CellName
 from services.identity.api.tenants import TenantModel, awaited, tenant_model
 from services.identity.domain.tenant import Tenant
 from services.identity.handlers import CloseTenant, EraseTenant, PlaceTenant, ResumeTenant, SuspendTenant

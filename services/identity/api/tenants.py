@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import Query, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from libs.common.cells import MAIN, CellName
+from libs.common.cells import MAIN
 from libs.common.choices import MOST_ORIGINS, ORIGIN
 from libs.common.clock import NIL, PLATFORM, new_id
 from libs.common.contracts.external import NAMED, WRITTEN
@@ -18,6 +18,7 @@ from libs.common.http.paging import Limit, Page, Paging
 from libs.common.http.routes import Call, Caller, Facing, Routes, guard, reply
 from libs.common.messaging.idempotency import Answer, Replayed
 from libs.common.money import CURRENCIES
+from libs.common.settings import CellName
 from services import SERVICES
 from services.identity import repository
 from services.identity.api.desk import Desk
