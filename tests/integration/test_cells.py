@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from deploy.composition import parts_of
 from libs.common.auth import CLIENT
+from libs.common.cells import MAIN
 from libs.common.clock import PLATFORM, now
 from libs.common.database import Database
 from libs.common.http.elsewhere import Cell, Elsewhere
@@ -63,6 +64,7 @@ async def with_east(client: httpx.AsyncClient, main: Shell, url: str) -> AsyncIt
     """Give an API another cell, as its process does when it starts."""
     transport: Any = client._transport
     service: Service = transport.app.state.service
+    main.cell = MAIN
     parts = parts_of(service.name)
     database = await Database.connect(url, application="test", size=5, least=0)
     hints = Hints(url)
@@ -243,9 +245,9 @@ async def test_operators_list_what_waits_in_all_cells_in_one_order_and_nothing_t
         assert problem(asked)["code"] == "cell-unavailable", "half a list would look like a whole one"
 
 
-def notice(intent_id: str) -> bytes:
-    """What the provider tells the platform of something that no metadata says whose it is."""
-    thing = {"object": "payment_intent", "id": intent_id, "status": "succeeded", "amount_received": AMOUNT, "metadata": {}}
+def notice(intent_id: str, **metadata: str) -> bytes:
+    """What the provider tells the platform of a payment."""
+    thing = {"object": "payment_intent", "id": intent_id, "status": "succeeded", "amount_received": AMOUNT, "metadata": metadata}
     whole = {"object": "event", "type": "payment_intent.succeeded", "created": int(now().timestamp()), "livemode": False}
     return orjson.dumps({**whole, "id": f"evt_{uuid4().hex}", "data": {"object": thing}})
 
@@ -268,6 +270,32 @@ async def test_a_notice_that_names_a_payment_alone_finds_its_tenant_in_whichever
         both.service.elsewhere.placements.learn(uuid4(), 1, "west")
         again = await payments.tell_platform(body)
         assert problem(again)["code"] == "cell-unavailable", "it may be of one there: the provider sends it again"
+
+
+async def test_nothing_is_taken_for_a_tenant_that_has_left_by_an_api_that_has_not_heard_of_it(
+    empty: Places, elsewhere: Places, fake: str
+) -> None:
+    async with (
+        payments_edge(empty("payments"), fake, MASTER_KEYS) as payments,
+        with_east(payments.client, payments.shell, elsewhere("payments").url("app")) as both,
+    ):
+        leaver = await onboard(both.main)
+        connections, headers = "/v1/provider-accounts/stripe/connections", Person(leaver, role=CLIENT).authorization
+        assert (await payments.tell_platform(notice("pi_1", tenant_id=str(leaver)))).json() == {"status": "accepted"}
+        assert (await both.client.post(connections, headers=headers)).status_code == 201
+        async with both.main.database.transaction([leaver]) as connection:
+            await connection.execute("UPDATE tenant SET cell = 'east'")
+        for known in ("its account as remembered", "its account as it is"):
+            refused = await payments.tell_platform(notice("pi_2", tenant_id=str(leaver)))
+            assert (refused.status_code, problem(refused)["code"]) == (503, "tenant-moving"), known
+            payments.gateways._known.clear()
+        assert problem(await both.client.post(connections, headers=headers))["code"] == "tenant-moving"
+        assert [await rows(both.main, leaver, each) for each in ("webhook_event", "account_connection")] == [1, 1]
+        await both.east.execute(message(tenant_updated(leaver, cell=EAST), leaver))
+        both.place(leaver, EAST, version=2)
+        assert (await payments.tell_platform(notice("pi_2", tenant_id=str(leaver)))).json() == {"status": "accepted"}
+        assert (await both.client.post(connections, headers=headers)).status_code == 201
+        assert [await rows(both.east, leaver, each) for each in ("webhook_event", "account_connection")] == [1, 1]
 
 
 # --- Who says where a tenant is -----------------------------------------------------------------------------------
