@@ -27,6 +27,8 @@ _CATALOG: Final = """SELECT c.relname AS name,
         WHERE i.indrelid = c.oid AND i.indisprimary ORDER BY k.place) AS keys,
     EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgtype & 1 = 0 AND t.tgtype & 16 <> 0)
         AS stands,
+    EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgtype & 1 = 0 AND t.tgtype & 8 <> 0)
+        AS stays,
     ARRAY(SELECT r.relname FROM pg_constraint f JOIN pg_class r ON r.oid = f.confrelid
         WHERE f.conrelid = c.oid AND f.contype = 'f' AND f.confrelid <> c.oid) AS refers
 FROM pg_class c JOIN pg_policy p ON p.polrelid = c.oid AND p.polname = $1
@@ -34,6 +36,8 @@ WHERE c.relnamespace = 'public'::regnamespace AND NOT c.relname = ANY ($2::text[
 
 _APART: Final = ("tenant", "departure", "inbox_source", "inbox_source_range")
 """What is moved by whoever opens the door: it says where the tenant is, and from where on its messages are whose."""
+_AFTER: Final = {"order_term": ["customer_order"]}
+"""What a trigger makes of rows that are copied, as far as it can: the rest is brought afterwards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,8 @@ class Kept:
     keys: Sequence[str]
     stands: bool = False
     """Whether what is there is never changed."""
+    stays: bool = False
+    """Whether it is never deleted."""
     refers: Sequence[str] = ()
     of: str = "tenant_id = $1"
     """Which rows are the tenant's."""
@@ -86,13 +92,17 @@ async def tables(source: Connection, target: Connection) -> list[Kept]:
     if here != there:
         unlike = sorted({each.name for each in here.values() if there.get(each.name) != each} | there.keys() - here.keys())
         raise MoveError(f"the two databases are not of one version ({', '.join(unlike)} differ): migrate both first")
-    order = TopologicalSorter({name: [each for each in kept.refers if each in here] for name, kept in here.items()})
+    before = {name: [*kept.refers, *_AFTER.get(name, ())] for name, kept in here.items()}
+    order = TopologicalSorter({name: [each for each in refers if each in here] for name, refers in before.items()})
     return [MESSAGES, *(here[name] for name in order.static_order())]
 
 
 async def _catalog(connection: Connection) -> dict[str, Kept]:
     rows = await connection.fetch(_CATALOG, MOVES, list(_APART))
-    return {row["name"]: Kept(row["name"], row["columns"], row["keys"], row["stands"], sorted(row["refers"])) for row in rows}
+    return {
+        row["name"]: Kept(row["name"], row["columns"], row["keys"], row["stands"], row["stays"], sorted(row["refers"]))
+        for row in rows
+    }
 
 
 async def made_equal(source: Connection, target: Connection, tenant_id: UUID, kept: Sequence[Kept]) -> Copied:
@@ -111,7 +121,7 @@ async def made_equal(source: Connection, target: Connection, tenant_id: UUID, ke
                 copied.rows += how_many
                 changed.append((table, unlike))
         for table, unlike in reversed(changed):
-            if not table.stands:
+            if not (table.stands or table.stays):
                 await target.execute(_delete(table), tenant_id, unlike)
         for table, _ in changed:
             if await _inserted(target, table) or table is not MESSAGES:

@@ -1,7 +1,6 @@
 """Two cells on one machine: a tenant moves from one to the other while people buy from it and from its neighbour."""
 
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -23,7 +22,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(1_8
 STAYS = frozenset({"audit_entry", "audit_head", "tenant", "outbox_event", "inbox_position", "inbox_message"})
 
 
-class Interrupted(Exception):
+class InterruptedMoveError(Exception):
     """Somebody ended the move."""
 
 
@@ -104,14 +103,14 @@ async def test_a_move_that_is_interrupted_at_any_step_goes_on_when_it_is_said_ag
     def interrupt(step: str) -> None:
         told.append(step)
         if len(told) == at:
-            raise Interrupted(step)
+            raise InterruptedMoveError(step)
 
     custom = Custom(market, shop_of(market, market.api), f"interrupted-{at}")
     async with custom.comes():
         await custom.goes_on()
         try:
             await removal.to(target, interrupt)
-        except Interrupted as error:
+        except InterruptedMoveError as error:
             print(f"interrupted: {error}")
             if (await removal.tenant())["cell"] != target:
                 await removal.to(target)

@@ -1,7 +1,7 @@
 """A tenant that leaves, with something in every table there is, and its neighbour who stays."""
 
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -18,10 +18,11 @@ from libs.common.messaging.hints import Hints
 from libs.common.messaging.shell import Shell
 from services.identity.domain.tenant import PROVISIONERS
 from services.identity.handlers import CloseTenant, EraseTenant
-from tests.integration.victims import Victim
-from tests.shared.callers import message
+from tests.integration.victims import SEEDS, Victim
+from tests.shared.callers import Person, edge, message
 from tests.shared.events import tenant_updated
 from tests.shared.places import Place
+from tests.shared.victims import tenant_of
 
 STAYING = {"audit_entry", "audit_head", "erasure"}
 """Tables in which an erased tenant still has rows: that it is erased, and who did what, with nobody in it."""
@@ -96,6 +97,16 @@ UNDER_WAY: Mapping[str, Sequence[tuple[str, str, str]]] = {
 """What a tenant waits for, one after the other: how it comes about, where it is not there already, and how it ends."""
 
 
+async def counted(place: Place, tenant_id: UUID) -> dict[str, int]:
+    """How many rows a tenant has in a database, table by table."""
+    admin = await place.as_admin()
+    try:
+        names = [row["name"] for row in await admin.fetch(WITH_TENANTS)]
+        return {name: await admin.fetchval(f"SELECT count(*) FROM {name} WHERE tenant_id = $1", tenant_id) for name in names}
+    finally:
+        await admin.close()
+
+
 @dataclass
 class Leaver:
     """The victim, on its way out."""
@@ -114,13 +125,7 @@ class Leaver:
 
     async def counts(self, tenant_id: UUID | None = None) -> dict[str, int]:
         """How many rows it has, table by table."""
-        admin = await self.victim.place.as_admin()
-        try:
-            names = [row["name"] for row in await admin.fetch(WITH_TENANTS)]
-            whose = tenant_id or self.victim.tenant_id
-            return {name: await admin.fetchval(f"SELECT count(*) FROM {name} WHERE tenant_id = $1", whose) for name in names}
-        finally:
-            await admin.close()
+        return await counted(self.victim.place, tenant_id or self.victim.tenant_id)
 
     async def fill(self) -> None:
         """Put a row into each table where there is none."""
@@ -178,6 +183,18 @@ class Leaver:
             return [orjson.loads(row["payload"]) for row in await admin.fetch(sql, self.victim.tenant_id, mark)]
         finally:
             await admin.close()
+
+
+@asynccontextmanager
+async def leaving(place: Place) -> AsyncIterator[Leaver]:
+    """A tenant that leaves this database."""
+    async with edge(place) as (client, shell), AsyncExitStack() as leaves:
+        tenant_id = await tenant_of(shell, place.service)
+        victim = Victim(place, client, shell, tenant_id, Person(tenant_id), {}, leaves)
+        victim.ids |= await SEEDS[place.service](victim)
+        leaver = Leaver(victim, parts_of(place.service).eraser(shell))
+        await leaver.fill()
+        yield leaver
 
 
 async def _fill(admin: asyncpg.Connection, table: str, tenant_id: UUID) -> None:

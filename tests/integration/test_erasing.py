@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -28,8 +28,8 @@ from services.identity.domain.tenant import PROVISIONERS
 from services.identity.handlers import EraseTenant, OnboardTenant
 from services.payments.gateway.webhooks import read_notice
 from services.payments.repository.provider import connections, webhooks
-from tests.integration.leavers import STAYING, UNDER_WAY, KilledError, Leaver, Mortal, eraser_on
-from tests.integration.victims import SEEDS, Victim
+from tests.integration.leavers import STAYING, UNDER_WAY, KilledError, Leaver, Mortal, eraser_on, leaving
+from tests.integration.victims import Victim
 from tests.shared.callers import Person, edge, message, problem
 from tests.shared.events import tenant_updated
 from tests.shared.places import Places
@@ -42,13 +42,7 @@ LAST = 60
 
 @pytest.fixture(params=SERVICES)
 async def leaver(request: pytest.FixtureRequest, empty: Places) -> AsyncIterator[Leaver]:
-    place = empty(request.param)
-    async with edge(place) as (client, shell), AsyncExitStack() as leaves:
-        tenant_id = await tenant_of(shell, request.param)
-        victim = Victim(place, client, shell, tenant_id, Person(tenant_id), {}, leaves)
-        victim.ids |= await SEEDS[request.param](victim)
-        leaver = Leaver(victim, parts_of(request.param).eraser(shell))
-        await leaver.fill()
+    async with leaving(empty(request.param)) as leaver:
         yield leaver
 
 
