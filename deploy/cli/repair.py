@@ -140,7 +140,8 @@ def with_operator(run: Callable[[Api, str], Awaitable[Any]]) -> Any:
 def worker(stack: StackDescription, service: str) -> str:
     """A worker sees more than an API: the events that the broker refused, and projections to rebuild."""
     [name] = services(stack, service)
-    return stack.services[name].ops[-1]
+    of, _, cell = name.partition("@")
+    return stack.cells[cell].ops[of][-1] if cell else stack.services[of].ops[-1]
 
 
 async def of_workers(
@@ -155,10 +156,11 @@ async def of_workers(
 
 
 def services(stack: StackDescription, service: str | None) -> Sequence[str]:
-    """Name the one service that is meant, or all."""
-    if service is not None and service not in stack.services:
-        raise CommandError(f"{service!r} is none of {', '.join(stack.services)}", ExitCode.USAGE)
-    return [service] if service else list(stack.services)
+    """Name the one service that is meant, or all; in another cell than the main one it is called `cart@east`."""
+    known = [*stack.services, *(f"{each}@{name}" for name, cell in stack.cells.items() for each in cell.ops)]
+    if service is not None and service not in known:
+        raise CommandError(f"{service!r} is none of {', '.join(known)}", ExitCode.USAGE)
+    return [service] if service else known
 
 
 def _set_aside(api: Api, service: str, token: str, filters: Mapping[str, str]) -> AsyncIterator[dict[str, Any]]:

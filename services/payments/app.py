@@ -22,7 +22,7 @@ async def context(process: Process) -> "AsyncIterator[Access]":
 
     settings: Settings = process.settings
     gateways = Gateways(
-        loading(lambda tenant_id: process.shell_of(tenant_id).database),
+        loading(process.shell_of),
         Stripe(settings.stripe_api_base, timeout_seconds=CALL_SECONDS),
         platform=Credentials(settings.stripe_api_key.get_secret_value()),
         master_keys=settings.master_keys,

@@ -93,7 +93,7 @@ class Bank:
         """Let the edge behind this client read the bank's account too."""
         provider = Stripe(fake)
         platform = Credentials(self.api_key)
-        gateways = Gateways(loading(lambda _: self.shell.database), provider, platform=platform, master_keys=MASTER_KEYS)
+        gateways = Gateways(loading(lambda _: self.shell), provider, platform=platform, master_keys=MASTER_KEYS)
         transport: Any = http._transport
         transport.app.state.service.shared = Shared(Access(gateways, MASTER_KEYS))
         return gateways

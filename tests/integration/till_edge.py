@@ -117,7 +117,7 @@ async def payments_edge(place: Place, fake: str, master_keys: MasterKeys) -> Asy
         service = transport.app.state.service
         platform_key = f"sk_test_{uuid4().hex}"
         gateways = Gateways(
-            loading(lambda tenant_id: service.shell_of(tenant_id).database),
+            loading(service.shell_of),
             Stripe(fake),
             platform=Credentials(platform_key),
             master_keys=master_keys,

@@ -237,9 +237,7 @@ async def _payments(victim: Victim) -> dict[str, str]:
     for command in (refund, ObserveDispute(payment_id=payment_id, seen=case), compare, taken_up, findings):
         await victim.shell.execute(message(command, victim.tenant_id))
     nowhere, keys, ours = Stripe("http://127.0.0.1:9"), MasterKeys(MasterKey(bytes(32))), Credentials("sk_test_walls")
-    gateways = Gateways(
-        loading(lambda _: victim.shell.database), nowhere, platform=ours, master_keys=keys, connect_client_id="ca_test"
-    )
+    gateways = Gateways(loading(lambda _: victim.shell), nowhere, platform=ours, master_keys=keys, connect_client_id="ca_test")
     victim.leaves.push_async_callback(nowhere.close)
     victim.leaves.push_async_callback(gateways.close)
     victim.client._transport.app.state.service.shared = Shared(Access(gateways, keys))  # type: ignore[attr-defined]

@@ -240,7 +240,7 @@ async def running(
 ) -> AsyncIterator[tuple[Executor, Gateways]]:
     """A worker's part: calls for what is planned here, and for what nobody has any more."""
     gateways = Gateways(
-        loading(lambda _: shell.database),
+        loading(lambda _: shell),
         Stripe(stripe_url, timeout_seconds=call_seconds),
         platform=Credentials(api_key or f"sk_test_{uuid4().hex}"),
         master_keys=MASTER_KEYS,

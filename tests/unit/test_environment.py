@@ -1,8 +1,10 @@
 """What each process is given of the environment, and which names nobody knows."""
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -160,3 +162,18 @@ def test_a_rotation_of_the_master_key_loses_neither_key_wherever_it_stops(tmp_pa
     files.finish()
     assert files.environment() == {"MASTER_KEY": second}
     assert not files.is_rotating
+
+
+@pytest.mark.usefixtures("environment")
+def test_workers_of_a_cell_work_on_its_databases_and_apis_are_told_of_all_cells() -> None:
+    wiring = replace(WIRING, cells=("east",), database_prefix="t_")
+    there, here = (_ours(wiring.serving("cart", "worker", 1, 1, cell)) for cell in ("east", "main"))
+    assert there["CELL"] == "east"
+    assert "CELL" not in here
+    databases = [urlsplit(each[name]).path for each in (there, here) for name in ("DATABASE_URL", "RELAY_DATABASE_URL")]
+    assert databases == ["/t_east_cart"] * 2 + ["/t_cart"] * 2
+    api = _ours(wiring.serving("cart", "api", 1, 2))
+    assert json.loads(api["CELL_DATABASE_URLS"]) == {"east": there["DATABASE_URL"]}
+    assert urlsplit(api["DATABASE_URL"]).path == "/t_cart"
+    others = [there, here, _ours(wiring.serving("identity", "api", 1, 2)), _ours(WIRING.serving("cart", "api", 1, 2))]
+    assert not any("CELL_DATABASE_URLS" in each for each in others)

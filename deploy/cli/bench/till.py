@@ -158,7 +158,7 @@ async def open_till(url: str, api_base: str, *, in_flight: int, connections: int
     shell = Shell(database, repository.ROWS, handlers.HANDLERS, service=SERVICE, hints=hints)
     provider, platform = Stripe(api_base, timeout_seconds=CALL_SECONDS), Credentials(API_KEY)
     keys = MasterKeys(MasterKey(bytes(KEY_BYTES)))
-    gateways = Gateways(loading(lambda _: database), provider, platform=platform, master_keys=keys)
+    gateways = Gateways(loading(lambda _: shell), provider, platform=platform, master_keys=keys)
     executor = Executor(shell, gateways.of, in_flight=in_flight)
     shell.after_commit.append(executor.committed)
     till = Till(shell, new_id())

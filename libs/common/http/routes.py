@@ -7,8 +7,8 @@ import asyncio
 import hashlib
 import re
 import time
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from functools import cached_property
 from typing import Annotated, Any
@@ -150,6 +150,15 @@ class Call:
         """To read in, as the caller's tenant unless another is said."""
         whose = self.tenant_id if tenant_id is None else tenant_id
         return self.service.shell_of(whose).database.transaction([whose])
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[Connection]:
+        """To write in what no command writes. Raises ErasedError where nothing of the caller's tenant is decided any more."""
+        shell = self.shell
+        async with shell.database.transaction([self.tenant_id]) as connection:
+            if gone := await shell.gone(connection, [self.tenant_id]):  # to the end nobody can take it from here unseen
+                raise gone[self.tenant_id]
+            yield connection
 
     @cached_property
     def wait_seconds(self) -> int:

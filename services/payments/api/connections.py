@@ -64,7 +64,7 @@ async def begin_connection(call: Caller) -> Response:
     """Begin to prove whose an account is. The state is this caller's, for ten minutes and one use."""
     state, expires_at = new_state(), now() + LIFETIME
     url = call.service.shared(Access).gateways.authorize_url(state)
-    async with call.transaction() as connection:
+    async with call.writing() as connection:
         await connections.begin(connection, call.tenant_id, digest_of(state), call.principal.subject, LIFETIME)
     return reply(201, BegunModel(authorize_url=url, state=state, expires_at=rfc3339(expires_at)), **NO_STORE)
 
@@ -73,7 +73,7 @@ async def begin_connection(call: Caller) -> Response:
 @guard("provider-accounts:write", sees=_begun_by_caller)
 async def complete_connection(call: Caller, state: str, given: CodeRequest) -> Response:
     """Have the provider say whose account it is, once; then the account may be given."""
-    async with call.transaction() as connection:
+    async with call.writing() as connection:
         if not await connections.use(connection, call.tenant_id, digest_of(state), call.principal.subject):
             raise _absent()
     seen = await call.service.shared(Access).gateways.exchange(given.code)
@@ -81,7 +81,7 @@ async def complete_connection(call: Caller, state: str, given: CodeRequest) -> R
         raise AccountNotProvenError
     if not isinstance(seen, SeenAccount) or seen.provider_id is None:
         raise UnavailableError("provider-unavailable", "the provider does not say whose account it is: begin another connection")
-    async with call.transaction() as connection:
+    async with call.writing() as connection:
         await connections.prove(connection, call.tenant_id, digest_of(state), seen.provider_id)
         await append(connection, [_proven(call, seen.provider_id)])
     log.info(

@@ -97,8 +97,9 @@ async def _receive(call: Call, addressed: UUID | None, body: bytes) -> Status:
 
 
 async def _store(call: Call, tenant_id: UUID, notice: Notice) -> bool:
-    async with call.transaction(tenant_id) as connection:
-        return await webhooks.store(connection, tenant_id, notice, ends=True)
+    shell = call.service.shell_of(tenant_id)
+    async with shell.database.transaction([tenant_id]) as connection:
+        return await webhooks.store(connection, tenant_id, notice, cell=shell.cell, ends=True)
 
 
 # --- Who says so ---------------------------------------------------------------------------------------------------------

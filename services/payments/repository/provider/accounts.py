@@ -3,7 +3,9 @@
 from collections.abc import Awaitable, Callable, Sequence
 from uuid import UUID
 
-from libs.common.database import Connection, Database, Rows
+from libs.common.database import Connection, Rows
+from libs.common.errors import ElsewhereError
+from libs.common.messaging.shell import Shell
 from services.payments import tables
 from services.payments.domain.provider.account import STRIPE, ProviderAccount, TenantAccount
 from services.payments.repository.payment import TENANTS
@@ -17,21 +19,27 @@ ORDER BY created_at DESC LIMIT 1"""
 WRAPPED_OTHERWISE = "SELECT tenant_id FROM provider_accounts_wrapped_otherwise($1, $2, $3)"
 
 
-def loading(database_of: Callable[[UUID], Database]) -> Callable[[UUID], Awaitable[TenantAccount | None]]:
+def loading(shell_of: Callable[[UUID], Shell]) -> Callable[[UUID], Awaitable[TenantAccount | None]]:
     """How a gateway learns of a tenant's account and limits, from that tenant's database."""
 
     async def load(tenant_id: UUID) -> TenantAccount | None:
-        async with database_of(tenant_id).transaction([tenant_id]) as connection:
-            return await tenant_account(connection, tenant_id)
+        shell = shell_of(tenant_id)
+        async with shell.database.transaction([tenant_id]) as connection:
+            return await tenant_account(connection, tenant_id, shell.cell)
 
     return load
 
 
-async def tenant_account(connection: Connection, tenant_id: UUID) -> TenantAccount | None:
-    """A tenant's account and settings; None when there is no such tenant."""
+async def tenant_account(connection: Connection, tenant_id: UUID, cell: str | None) -> TenantAccount | None:
+    """A tenant's account and settings; None when there is no such tenant.
+
+    Raises ElsewhereError for a tenant of another cell: it went, and its account with it, and the platform's is not its own.
+    """
     tenants = await TENANTS.load(connection, [(tenant_id, tenant_id)], lock=False)
     if not tenants:
         return None
+    if cell is not None and tenants[0].cell != cell:
+        raise ElsewhereError(tenants[0].cell)
     accounts = await ACCOUNTS.load(connection, [(tenant_id, STRIPE)], lock=False)
     return TenantAccount(accounts[0] if accounts else None, tenants[0].settings)
 

@@ -9,17 +9,22 @@ from uuid import UUID
 import asyncpg
 
 from libs.common.database import Connection, fetch
+from libs.common.errors import ElsewhereError
 from services.payments.domain.money.refund import Refund
 from services.payments.domain.payment.payment import Payment
 from services.payments.domain.provider.webhook import Notice, Result, Subject, TakenNotice
 from services.payments.repository.money.refunds import REFUNDS
 from services.payments.repository.payment import PAYMENTS
 
-STORE = """INSERT INTO webhook_event (tenant_id, id, type, subject, object_id, intent_id, payment_id, status, amount_minor,
-    livemode, account, occurred_at, received_at, attempts, due_at, result)
-SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, now(), 0, CASE WHEN $13::text IS NULL THEN now() END, $13
-WHERE NOT EXISTS (SELECT FROM erasure WHERE tenant_id = $1)
-ON CONFLICT DO NOTHING RETURNING true"""
+# Whether its tenant is here is looked into by the statement that stores it: whoever takes a tenant away waits for that.
+STORE = """WITH left_for AS (SELECT cell FROM tenant WHERE tenant_id = $1 AND cell <> $14),
+stored AS (
+    INSERT INTO webhook_event (tenant_id, id, type, subject, object_id, intent_id, payment_id, status, amount_minor,
+        livemode, account, occurred_at, received_at, attempts, due_at, result)
+    SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, now(), 0, CASE WHEN $13::text IS NULL THEN now() END, $13
+    WHERE NOT EXISTS (SELECT FROM erasure WHERE tenant_id = $1) AND NOT EXISTS (SELECT FROM left_for)
+    ON CONFLICT DO NOTHING RETURNING true)
+SELECT EXISTS (SELECT FROM stored) AS is_new, (SELECT cell FROM left_for) AS cell"""
 
 DUE = "SELECT tenant_id, id FROM webhook_events_due($1)"
 
@@ -76,10 +81,13 @@ class Known:
         return self.refunds.get((notice.tenant_id, notice.object_id))
 
 
-async def store(connection: Connection, tenant_id: UUID, notice: Notice, *, ends: bool = False) -> bool:
-    """Store a notice; answers whether it was new. One of no interest is over at once."""
+async def store(connection: Connection, tenant_id: UUID, notice: Notice, *, cell: str | None = None, ends: bool = False) -> bool:
+    """Store a notice in this cell's database; answers whether it was new. One of no interest is over at once.
+
+    Raises ElsewhereError for a tenant of another cell.
+    """
     result = Result.OF_NO_INTEREST if notice.subject is Subject.OTHER else None
-    stored = await fetch(
+    [stored] = await fetch(
         connection,
         STORE,
         tenant_id,
@@ -95,9 +103,12 @@ async def store(connection: Connection, tenant_id: UUID, notice: Notice, *, ends
         notice.account,
         notice.occurred_at,
         result,
+        cell,
         ends=ends,
     )
-    return bool(stored)
+    if stored["cell"] is not None:
+        raise ElsewhereError(stored["cell"])
+    return bool(stored["is_new"])
 
 
 async def owners_of(connection: Connection, notice: Notice) -> Sequence[UUID]:
