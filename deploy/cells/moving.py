@@ -228,7 +228,12 @@ async def _until(is_so: Callable[[], Awaitable[bool]], what: str) -> None:
 
 
 async def _together(work: Any) -> list[Any]:
-    return [*await asyncio.gather(*work)]
+    """All of it at once, each to its end: what is under way when another fails is not left half done."""
+    done = await asyncio.gather(*work, return_exceptions=True)
+    for each in done:
+        if isinstance(each, BaseException):
+            raise each
+    return [*done]
 
 
 def _digest(legs: Collection[_Leg]) -> str:

@@ -171,16 +171,14 @@ async def test_a_tenant_moves_there_and_back_while_people_buy_and_workers_die_an
 
 
 def _once(step: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """The step, for the first service alone; whoever comes next is interrupted."""
-    done: list[str] = []
+    """The step, for the first service alone; the others are interrupted."""
+    first: list[Any] = []
 
-    async def stepped(*arguments: Any) -> Any:
-        if done:
-            raise InterruptedMoveError("the second")
-        result = await step(*arguments)
-        if not result:  # an answer says what it waits for
-            done.append("the first")
-        return result
+    async def stepped(database: Any, *arguments: Any) -> Any:
+        first.append(database)
+        if database is not first[0]:
+            raise InterruptedMoveError(step.__name__)
+        return await step(database, *arguments)
 
     return stepped
 

@@ -27,7 +27,7 @@ BREAKS = Rows(tables.BREAK, Break)
 
 # --- Runs and breaks ----------------------------------------------------------------------------------------------
 
-DUE = "SELECT tenant_id, id FROM reconciliations_due($1, $2, $3)"
+DUE = "SELECT tenant_id, id FROM reconciliations_due($1, $2, $3, $4)"
 
 LAST = """SELECT max(window_to) AS last_to, max(window_to) FILTER (WHERE window_to - window_from >= $2) AS last_deep
 FROM reconciliation WHERE tenant_id = $1 AND state = 'finished'"""
@@ -48,13 +48,13 @@ OLDEST_RUN = "SELECT reconciliation_oldest_seconds()"
 
 
 async def due_reconciliations(
-    connection: Connection, every: timedelta | None, every_quiet: timedelta, how_many: int
+    connection: Connection, every: timedelta | None, every_quiet: timedelta, how_many: int, cell: str
 ) -> Sequence[tuple[UUID, UUID | None]]:
     """Whose turn it is: a run that nobody has or, if `every` is said, a tenant who has had none for so long (no id).
 
-    A tenant of whom the provider never had a payment has its turn every so often only.
+    A tenant of whom the provider never had a payment has its turn every so often only, and one of another cell has none here.
     """
-    return [(row["tenant_id"], row["id"]) for row in await connection.fetch(DUE, every, every_quiet, how_many)]
+    return [(row["tenant_id"], row["id"]) for row in await connection.fetch(DUE, every, every_quiet, how_many, cell)]
 
 
 async def last_windows(connection: Connection, tenant_id: UUID) -> tuple[datetime | None, datetime | None]:

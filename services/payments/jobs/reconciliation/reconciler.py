@@ -12,6 +12,7 @@ from uuid import UUID
 
 import structlog
 
+from libs.common.cells import MAIN
 from libs.common.clock import new_id, now
 from libs.common.database import WHATEVER_IT_SAYS, poll
 from libs.common.errors import ConflictError, ErasedError
@@ -99,7 +100,7 @@ class Reconciler:
     async def run_one(self, every: timedelta | None = EVERY) -> bool:
         """Carry out runs that are due, by the schedule too if `every` is said; answers whether there were any."""
         async with self._shell.database.acquire() as connection:
-            due = await due_reconciliations(connection, every, EVERY_QUIET, TOGETHER)
+            due = await due_reconciliations(connection, every, EVERY_QUIET, TOGETHER, self._shell.cell or MAIN)
         taken: list[Reconciliation] = []
         for tenant_id, known in due:
             try:
