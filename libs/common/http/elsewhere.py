@@ -46,6 +46,8 @@ class Elsewhere:
 
     def every(self) -> Sequence[Cell]:
         """All of them. Raises UnavailableError where anybody is in one that this process does not have."""
+        if self.cells:
+            self.placements.demand_whole()
         for name in self.placements.cells():
             self._named(name)
         return [*self.cells.values()]
