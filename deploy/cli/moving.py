@@ -2,8 +2,7 @@
 
 import asyncio
 import json as jsonlib
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -15,10 +14,9 @@ from deploy.cli.deployment import deployment
 from deploy.cli.errors import CommandError, ExitCode
 from deploy.cli.output import print_json, progress
 from deploy.cli.tenants import operator, tenants
-from deploy.composition import parts_of
-from services import SERVICES
+from deploy.local.cells import CELLED
+from deploy.local.description import StackDescription
 
-MOVING: Final = tuple(service for service in SERVICES if parts_of(service).is_in_cells)
 GRACE_SECONDS: Final = 5.0
 """By then every API has heard where the tenant is. One that has not finds nothing of it, instead of what it was."""
 
@@ -28,7 +26,8 @@ def run(*, slug: str, to: str, origin: str, owners: Path | None, cancel: bool, j
     say = progress()
 
     async def go() -> dict[str, Any]:
-        async with deployment(say) as stack, connected(stack) as api, _owners(owners, stack.topic_prefix) as urls:
+        async with deployment(say) as stack, connected(stack) as api:
+            urls = _owners(owners, stack)
             tenant = await _tenant(api, slug)
             is_there = tenant["cell"] == to
             way = Way(tenant_id=UUID(tenant["tenant_id"]), source=origin if is_there else tenant["cell"], target=to)
@@ -41,13 +40,13 @@ def run(*, slug: str, to: str, origin: str, owners: Path | None, cancel: bool, j
 
             try:
                 if cancel:
-                    await given_up(way, MOVING, urls)
+                    await given_up(way, CELLED, urls)
                     return _as_json(slug, way, Moved()) | {"to": way.source}
                 result = Moved()
                 if not is_there:
-                    result = await moved(way, MOVING, urls, version=tenant["version"], switch=switch, say=say)
+                    result = await moved(way, CELLED, urls, version=tenant["version"], switch=switch, say=say)
                     await asyncio.sleep(GRACE_SECONDS)
-                result.deleted = await emptied(way, MOVING, urls)
+                result.deleted = await emptied(way, CELLED, urls)
             except MoveError as error:
                 raise CommandError(str(error), ExitCode.NOT_SO) from error
             return _as_json(slug, way, result)
@@ -84,19 +83,21 @@ async def _tenant(api: Api, slug: str) -> dict[str, Any]:
     raise CommandError(f"no tenant is called {slug}: ./cartwright tenants list", ExitCode.USAGE)
 
 
-@asynccontextmanager
-async def _owners(file: Path | None, prefix: str) -> AsyncIterator[Owners]:
+def _owners(file: Path | None, stack: StackDescription) -> Owners:
     """Where the owners of the databases connect: by a file, or on the stack's own server."""
-    del prefix
     if file is not None:
         known = _read(file)
-        yield lambda service, cell: _known(known, service, cell)
-        return
-    from deploy.local.database_server import database_server  # an image has nothing that starts a server
-    from deploy.local.databases import cell_prefix, database_url
+        return lambda service, cell: _known(known, service, cell)
+    from deploy.local.database_server import database_of  # an image has nothing that starts a server
+    from deploy.local.errors import StackError
 
-    async with database_server(progress()) as admin_url:
-        yield lambda service, cell: database_url(admin_url, service, "owner", cell_prefix(cell))
+    def of(service: str, cell: str) -> str:
+        try:
+            return database_of(stack, service, cell, "owner")
+        except StackError as error:
+            raise CommandError(str(error), ExitCode.USAGE) from error
+
+    return of
 
 
 def _read(file: Path) -> Mapping[str, Mapping[str, str]]:

@@ -281,17 +281,9 @@ class World:
     """
 
     def __init__(
-        self,
-        aggregates: IdentityMap,
-        message: Message[Any],
-        now: datetime,
-        new_id: Callable[[], UUID],
-        cell: str = MAIN,
+        self, aggregates: IdentityMap, message: Message[Any], now: datetime, new_id: Callable[[], UUID], cell: str = MAIN
     ) -> None:
-        self.now = now
-        self.new_id = new_id
-        self.cell = cell
-        """The cell in which this is decided."""
+        self.now, self.new_id, self.cell = now, new_id, cell
         self.tenant_id = message.tenant_id
         self._aggregates = aggregates
         self._message = message
@@ -322,8 +314,7 @@ class World:
         """Publish for something that is no aggregate of ours, and so must say its own number; `by` its other key."""
         if by not in (None, event.OR_BY):
             raise TypeError(f"{event.TYPE} has no key by {by}: nobody would believe it")
-        aggregate_id = str(getattr(event, by or event.AGGREGATE))
-        self._published.append(Published(event, aggregate_id, sequence, self._message))
+        self._published.append(Published(event, str(getattr(event, by or event.AGGREGATE)), sequence, self._message))
 
     def remind(self, name: str, key: UUID, at: datetime) -> None:
         """Ask for the command of this name and key at a time. There is one timer for both, and the last word counts."""
@@ -331,8 +322,7 @@ class World:
 
     def on_record(self, origin: Origin) -> None:
         """Tell the audit trail of each change of this decision, which stands from here on."""
-        acts = [Changed(self._message, origin, entry.state, state) for entry, state in self._saved.items()]
-        self._aggregates.acts.extend(acts)
+        self._aggregates.acts += [Changed(self._message, origin, entry.state, state) for entry, state in self._saved.items()]
 
     def commit(self) -> None:
         """Let the decision stand: later decisions of the batch see it."""

@@ -12,9 +12,9 @@ import pytest_asyncio
 from deploy.cells import doors
 from deploy.cells.moving import Moved, Way, emptied, moved
 from deploy.cli.api import connected
-from deploy.cli.moving import MOVING
 from deploy.cli.publisher import Fact, publishing
 from deploy.cli.tenants import operator
+from deploy.local.cells import CELLED
 from deploy.local.databases import cell_prefix, database_url
 from deploy.local.stack import Stack
 from tests.integration.leavers import counted
@@ -75,14 +75,14 @@ class Removal:
             path = f"/v1/tenants/{self.tenant_id}/cell"
             await api.call("identity", "PUT", path, token=await operator(api).token(), body={"cell": target})
 
-        result = await moved(way, MOVING, self.owner, version=tenant["version"], switch=switch, say=say)
-        result.deleted = await emptied(way, MOVING, self.owner)
+        result = await moved(way, CELLED, self.owner, version=tenant["version"], switch=switch, say=say)
+        result.deleted = await emptied(way, CELLED, self.owner)
         return result
 
     async def left_in(self, cell: str) -> dict[str, int]:
         """How many rows a cell's databases have of it, by table."""
         found: dict[str, int] = {}
-        for service in MOVING:
+        for service in CELLED:
             counts = await counted(Place(self._market.stack.admin_url, service, PREFIX + cell_prefix(cell)), self.tenant_id)
             found |= {f"{service}.{table}": count for table, count in counts.items() if count and table not in STAYS}
         return found
@@ -149,7 +149,7 @@ async def test_a_tenant_moves_there_and_back_while_people_buy_and_workers_die_an
 ) -> None:
     neighbour = await market_in((market.stack, market.api), "neighbour")
     removal, owners = Removal(market), tmp_path / "owners.json"
-    owners.write_text(json.dumps({cell: {service: removal.owner(service, cell) for service in MOVING} for cell in CELLS}))
+    owners.write_text(json.dumps({cell: {service: removal.owner(service, cell) for service in CELLED} for cell in CELLS}))
     await market.stock_of("DELIVERED", 100)
     deliveries = Deliveries(market, "DELIVERED")
     moving, staying = Custom(market, market.shop, "moving"), Custom(neighbour, neighbour.shop, "staying")
@@ -215,7 +215,7 @@ async def test_a_move_that_is_interrupted_at_any_step_goes_on_when_it_is_said_ag
         if await removal.cell() == here:
             await removal.to(target)
         else:
-            await emptied(Way(tenant_id=removal.tenant_id, source=here, target=target), MOVING, removal.owner)
+            await emptied(Way(tenant_id=removal.tenant_id, source=here, target=target), CELLED, removal.owner)
         await custom.goes_on()
     assert await removal.cell() == target
     assert await removal.left_in(here) == {}

@@ -21,7 +21,7 @@ from libs.common.origin import Origin
 from services.checkout import repository
 from services.checkout.domain.shipping import ShippingKind, ShippingMethod, ShippingRate
 from services.checkout.handlers.quoting import DeleteShippingMethod, PutShippingMethod
-from tests.shared.callers import Person, edge, message, onboard, shell_of
+from tests.shared.callers import Person, decided, edge, message, onboard, shell_of
 from tests.shared.places import MIGRATED, Place, Places
 
 WRITERS = 50
@@ -188,7 +188,8 @@ async def test_a_crowd_of_writers_of_two_tenants_makes_two_whole_chains_and_no_d
         async def write(number: int) -> None:
             # Every other one in another order: the heads are locked in their own.
             ordered = tenants if number % 2 else tenants[::-1]
-            await shell.execute_many([_offer(each, f"{number}-{place}") for place in range(3) for each in ordered])
+            offers = [_offer(each, f"{number}-{place}") for place in range(3) for each in ordered]
+            await decided(lambda: shell.execute_many(offers))
 
         await asyncio.gather(*map(write, range(WRITERS)))
         for tenant_id in tenants:

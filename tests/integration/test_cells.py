@@ -8,7 +8,7 @@ import pytest
 from deploy.cells import doors, rows
 from deploy.cells.errors import MoveError
 from deploy.cells.rows import Copied, Kept
-from deploy.cli.moving import MOVING
+from deploy.local.cells import CELLED
 from libs.common.cells import MAIN
 from libs.common.errors import ElsewhereError
 from libs.common.messaging.shell import is_elsewhere
@@ -69,7 +69,7 @@ class Pair:
         return {table: count for table, count in (await counted(place, self.tenant_id)).items() if count}
 
 
-@pytest.fixture(params=MOVING)
+@pytest.fixture(params=CELLED)
 async def pair(
     request: pytest.FixtureRequest, empty: Places, templates: Templates, fresh_prefix: Callable[[str], str]
 ) -> AsyncIterator[Pair]:

@@ -19,8 +19,9 @@ from deploy.composition import parts_of
 from libs.common.auth import ROLES, SHOPPER, TOKEN_TYPE, Verifier, scope_of
 from libs.common.clock import PLATFORM, new_id, now
 from libs.common.contracts.catalog import PriceChanged, ProductPublished
-from libs.common.database import Database
+from libs.common.database import Database, passes_by_itself
 from libs.common.decision import Message
+from libs.common.errors import ConflictError
 from libs.common.http.gatherings import Gatherings
 from libs.common.http.operator import repair_routes
 from libs.common.http.rates import Rates
@@ -145,6 +146,17 @@ async def until_taken(ask: Callable[[], Awaitable[httpx.Response]]) -> httpx.Res
     while (answer := await ask()).status_code == HTTPStatus.SERVICE_UNAVAILABLE:
         await asyncio.sleep(float(answer.headers["Retry-After"]))
     return answer
+
+
+async def decided(carry_out: Callable[[], Awaitable[Any]]) -> Any:
+    """Carry out the same until it is not told to come again: on a busy machine many at once may be."""
+    while True:
+        try:
+            return await carry_out()
+        except Exception as error:
+            if not (passes_by_itself(error) or (isinstance(error, ConflictError) and error.code == "contention")):
+                raise
+            await asyncio.sleep(1)
 
 
 def problem(response: httpx.Response) -> dict[str, Any]:

@@ -12,9 +12,11 @@ import asyncpg
 from deploy.cli.audit.chains import Chain, read
 from deploy.cli.errors import CommandError, ExitCode
 from deploy.cli.output import echo, print_json, progress
+from deploy.local.cells import CELLED
 from deploy.local.database_server import database_server
-from deploy.local.databases import database_url
+from deploy.local.databases import cell_prefix, database_url
 from deploy.local.errors import StackError
+from deploy.local.state import Home, default_home
 from libs.common.clock import PLATFORM
 from services import SERVICES
 
@@ -29,7 +31,8 @@ def run(*, tenant: str | None, kept: Path | None, json: bool) -> int:
 
     async def verified() -> list[Chain]:
         async with database_server(progress()) as admin_url:
-            return await verify(admin_url, tenant=tenant, kept=_kept(kept) if kept else {})
+            cells = Home(default_home()).have_cells(())
+            return await verify(admin_url, tenant=tenant, kept=_kept(kept) if kept else {}, cells=cells)
 
     return report(asyncio.run(verified()), json=json)
 
@@ -48,15 +51,25 @@ def report(chains: Sequence[Chain], *, json: bool) -> int:
 
 
 async def verify(
-    admin_url: str, *, tenant: str | None = None, kept: Kept | None = None, prefix: str = "", services: Sequence[str] = SERVICES
+    admin_url: str,
+    *,
+    tenant: str | None = None,
+    kept: Kept | None = None,
+    prefix: str = "",
+    services: Sequence[str] = SERVICES,
+    cells: Sequence[str] = (),
 ) -> list[Chain]:
-    """Every chain of these services, read as the owners of their databases, who can change none."""
+    """Every chain of these services, read as the owners of their databases, who can change none; of a cell as `cart@east`."""
     whose = await _whose(admin_url, tenant, prefix)
+    places = [(service, service, prefix) for service in services]
+    places += [
+        (f"{service}@{cell}", service, cell_prefix(cell, prefix)) for cell in cells for service in services if service in CELLED
+    ]
     chains: list[Chain] = []
-    for service in services:
-        connection = await _as_owner(admin_url, service, prefix)
+    for name, service, where in places:
+        connection = await _as_owner(admin_url, service, where)
         try:
-            chains += await read(connection, service, whose, (kept or {}).get(service, {}))
+            chains += await read(connection, name, whose, (kept or {}).get(name, {}))
         finally:
             await connection.close()
     return chains

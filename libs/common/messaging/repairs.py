@@ -5,7 +5,7 @@ platform's operators see all, also what names no tenant that can be believed.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 from uuid import UUID
@@ -15,7 +15,7 @@ import orjson
 
 from libs.common.clock import PLATFORM, rfc3339
 from libs.common.database import NEVER_PASSING, Connection, passes_by_itself, write
-from libs.common.errors import ConflictError, MalformedError, NotFoundError
+from libs.common.errors import ConflictError, ElsewhereError, MalformedError, NotFoundError
 from libs.common.messaging.audit import Act, append
 from libs.common.messaging.envelope import Invalid, Reader
 from libs.common.messaging.idempotency import Claim, Replayed
@@ -147,6 +147,12 @@ class ParkedMessages:
             # Neither is the key: it was given back. That it failed once more is recorded apart.
             return await self._act(replace(wanted, claim=None))
 
+    async def _demand_here(self, connection: Connection, tenant_ids: Collection[UUID]) -> None:
+        """Raise ElsewhereError for a tenant that has left this cell: what was set aside of it went along."""
+        for error in (await self._shell.gone(connection, tenant_ids)).values():
+            if isinstance(error, ElsewhereError):
+                raise error
+
     async def _act(self, wanted: Wanted) -> dict[str, Any]:
         parked_id, action, actor, reason = wanted.parked_id, wanted.action, wanted.actor.client_id, wanted.reason
         if action == "discard" and not reason.strip():
@@ -161,6 +167,7 @@ class ParkedMessages:
                     raise _DoneBeforeError(Replayed(known))
                 # The consumer takes this lock too: nothing can be queued behind a key that is just being freed.
                 await connection.fetchval(LOCK_POSITION, self._group, row["topic"], row["part"])
+                await self._demand_here(connection, _tenants(row, first))
                 line = await self._line(connection, row, first)
                 failure, done, aggregates = await self._decided(connection, line, action, actor, reason)
                 stopped = {"stopped_by": f"{type(failure).__name__}: {failure}"} if failure is not None else {}
