@@ -71,9 +71,6 @@ class ElsewhereError(ErasedError):
 
     status = 503
 
-    def __init__(self, cell: str) -> None:
-        super().__init__("tenant-moving", f"the tenant is in cell {cell}, or about to be: try again", retry_after=1)
-
 
 class NotFoundError(CartwrightError):
     """Absent, or another's: the two are not to be told apart."""

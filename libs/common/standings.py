@@ -5,7 +5,7 @@ Looked up with every request, so it is one look into a dictionary that is nearly
 
 from uuid import UUID
 
-from libs.common.errors import DeniedError, UnavailableError
+from libs.common.errors import DeniedError, ElsewhereError, UnavailableError
 
 OPEN = frozenset({"provisioning", "active"})
 """A shop is set up before it is open to shoppers."""
@@ -51,6 +51,11 @@ class Standings:
         status = self._shut.get(tenant_id)
         if status in GONE:
             raise shut(status)
+
+
+def elsewhere(cell: str) -> ElsewhereError:
+    """What whoever would decide on a tenant of another cell is told."""
+    return ElsewhereError("tenant-moving", f"the tenant is in cell {cell}, or about to be: try again", retry_after=1)
 
 
 def shut(status: str) -> DeniedError:

@@ -17,10 +17,9 @@ from deploy.cli.tenants import operator
 from deploy.local.cells import CELLED
 from deploy.local.databases import cell_prefix, database_url
 from deploy.local.stack import Stack
-from tests.integration.leavers import counted
 from tests.shared.custom import Custom
 from tests.shared.market import Market, market_in
-from tests.shared.places import Place
+from tests.shared.places import Place, counted
 from tests.shared.verbs import cartwright
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(1_800)]

@@ -21,14 +21,11 @@ from services.identity.handlers import CloseTenant, EraseTenant
 from tests.integration.victims import SEEDS, Victim
 from tests.shared.callers import Person, edge, message
 from tests.shared.events import tenant_updated
-from tests.shared.places import Place
+from tests.shared.places import Place, counted
 from tests.shared.victims import tenant_of
 
 STAYING = {"audit_entry", "audit_head", "erasure"}
 """Tables in which an erased tenant still has rows: that it is erased, and who did what, with nobody in it."""
-
-WITH_TENANTS = """SELECT c.relname AS name FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id'
-WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition ORDER BY 1"""
 
 COLUMNS = """SELECT a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type FROM pg_attribute a
 WHERE a.attrelid = $1::text::regclass AND a.attnum > 0 AND a.attnotnull AND NOT a.attisdropped AND NOT a.atthasdef"""
@@ -95,16 +92,6 @@ UNDER_WAY: Mapping[str, Sequence[tuple[str, str, str]]] = {
     ),
 }
 """What a tenant waits for, one after the other: how it comes about, where it is not there already, and how it ends."""
-
-
-async def counted(place: Place, tenant_id: UUID) -> dict[str, int]:
-    """How many rows a tenant has in a database, table by table."""
-    admin = await place.as_admin()
-    try:
-        names = [row["name"] for row in await admin.fetch(WITH_TENANTS)]
-        return {name: await admin.fetchval(f"SELECT count(*) FROM {name} WHERE tenant_id = $1", tenant_id) for name in names}
-    finally:
-        await admin.close()
 
 
 @dataclass

@@ -13,10 +13,10 @@ from libs.common.cells import MAIN
 from libs.common.errors import ElsewhereError
 from libs.common.messaging.shell import is_elsewhere
 from libs.common.tenancy import SETTING
-from tests.integration.leavers import WITH_TENANTS, Leaver, counted, leaving
+from tests.integration.leavers import Leaver, leaving
 from tests.shared.callers import message
 from tests.shared.events import tenant_updated
-from tests.shared.places import Place, Places, Templates
+from tests.shared.places import WITH_TENANTS, Place, Places, Templates, counted
 from tests.shared.victims import tenant_of
 
 AT_HOME = frozenset(

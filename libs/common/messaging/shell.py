@@ -48,6 +48,7 @@ from libs.common.messaging.hints import Hints
 from libs.common.messaging.idempotency import Claim, Replayed
 from libs.common.messaging.outgoing import events, timers
 from libs.common.origin import Origin
+from libs.common.standings import elsewhere
 from libs.common.telemetry import about
 from libs.common.telemetry.messages import CommandSpans
 from libs.common.tenancy import Tenant
@@ -313,7 +314,7 @@ ABSENT = """FROM (SELECT e.tenant_id, NULL::text AS cell FROM erasure e WHERE e.
 
 
 def _why(gone: Iterable[Sequence[Any]]) -> dict[UUID, ErasedError]:
-    return {tenant_id: ElsewhereError(cell) if cell else _erased(tenant_id) for tenant_id, cell in gone}
+    return {tenant_id: elsewhere(cell) if cell else _erased(tenant_id) for tenant_id, cell in gone}
 
 
 def _erased(tenant_id: UUID) -> ErasedError:

@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from uuid import UUID
 
 from libs.common.database import Connection, Rows
-from libs.common.errors import ElsewhereError
 from libs.common.messaging.shell import Shell
+from libs.common.standings import elsewhere
 from services.payments import tables
 from services.payments.domain.provider.account import STRIPE, ProviderAccount, TenantAccount
 from services.payments.repository.payment import TENANTS
@@ -39,7 +39,7 @@ async def tenant_account(connection: Connection, tenant_id: UUID, cell: str | No
     if not tenants:
         return None
     if cell is not None and tenants[0].cell != cell:
-        raise ElsewhereError(tenants[0].cell)
+        raise elsewhere(tenants[0].cell)
     accounts = await ACCOUNTS.load(connection, [(tenant_id, STRIPE)], lock=False)
     return TenantAccount(accounts[0] if accounts else None, tenants[0].settings)
 

@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 
 from libs.common.database import Connection, fetch
-from libs.common.errors import ElsewhereError
+from libs.common.standings import elsewhere
 from services.payments.domain.money.refund import Refund
 from services.payments.domain.payment.payment import Payment
 from services.payments.domain.provider.webhook import Notice, Result, Subject, TakenNotice
@@ -107,7 +107,7 @@ async def store(connection: Connection, tenant_id: UUID, notice: Notice, *, cell
         ends=ends,
     )
     if stored["cell"] is not None:
-        raise ElsewhereError(stored["cell"])
+        raise elsewhere(stored["cell"])
     return bool(stored["is_new"])
 
 
