@@ -146,7 +146,8 @@ def bench_tenants(
 ) -> int | None:
     """Measure what one more tenant costs, among few and among many.
 
-    Onboarding, a grant, a token believed and the start of a process: CPU of the whole stack, and seconds of a start.
+    Onboarding, a grant, a token believed, a second of doing nothing and the start of a process: CPU of the whole stack, and
+    seconds of a start.
     """
     from deploy.cli.bench.crowd import run_tenants
 

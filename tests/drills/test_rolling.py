@@ -3,6 +3,7 @@
 import asyncio
 import re
 import subprocess
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -31,6 +32,8 @@ BEFORE = "565dadb"
 """What is taken for the version before while there is no tag."""
 READY_SECONDS = 5
 """The chart's `minReadySeconds`: a gateway learns of who is new before the next one leaves."""
+QUIET_SECONDS = 60
+"""So long nothing is replaced, for comparison."""
 TWICE = {f"{service}.{kind}": 2 for service in SERVICES for kind in ("api", "worker")}
 
 
@@ -99,10 +102,16 @@ async def test_versions_follow_each_other_process_by_process_and_whoever_asks_on
     custom = Custom(market, shop_of(market, api), "rolling")
     async with custom.comes():
         await custom.goes_on()
+        begun = time.monotonic()
+        await asyncio.sleep(QUIET_SECONDS)
+        rolled = time.monotonic()
         for revision in (here, before):
             for name in processes(SERVICES, TWICE):
                 await rollout.to(name, revision)
             await custom.goes_on()
+        over = time.monotonic()
     await custom.was_served_once_each()
     assert api.lost == [], "who asks once has been answered"
+    quiet, rolling = api.p99(begun, rolled), api.p99(rolled, over)
+    print(f"p99 of all requests: {quiet * 1000:.0f} ms, and {rolling * 1000:.0f} ms while they rolled, x {rolling / quiet:.2f}")
     print(f"{len(custom.checkouts)} purchases while {before.commit[:12]} and {here.commit[:12]} followed each other")

@@ -31,10 +31,19 @@ class Blunt(Api):
     def __init__(self, market: Market) -> None:
         super().__init__(market.api._session, market.api.stack)
         self.lost: list[str] = []
+        self._took: list[tuple[float, float]] = []
+        """When each request set out, and how long its answer took."""
+
+    def p99(self, since: float, until: float) -> float:
+        """What 99 of 100 requests took at most that set out in between, in seconds."""
+        took = sorted(seconds for at, seconds in self._took if since <= at < until)
+        return took[len(took) * 99 // 100]
 
     async def _send(self, request: Request) -> Reply:
+        began = time.monotonic()
         try:
             reply = await super()._send(request)
+            self._took.append((began, time.monotonic() - began))
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             self.lost.append(f"{request.method} {request.url}: {error!r}")
             raise

@@ -1,4 +1,4 @@
-"""What one more tenant costs when there are few, and when there are many: onboarding, a grant, a token believed, a start.
+"""What one more tenant costs when there are few, and when there are many: onboarding, a grant, a token, a start, and doing nothing.
 
 The whole stack takes the tenants through its public APIs. Of a machine that others use too, CPU tells more than time, so what
 is compared is the CPU of all processes of the stack; of a start, which nobody can do twice at once, the best of some.
@@ -34,6 +34,9 @@ EACH: Final = 10
 """Grants a tenant of those: time is counted in hundredths of a second."""
 STARTS: Final = 3
 STARTED: Final = ("cart.api", "identity.api", "identity.worker")
+SETTLES_SECONDS: Final = 90
+"""By then what a tenant that is new brings with it has been done: each is reconciled once."""
+IDLE_SECONDS: Final = 60
 _UNLIMITED: Final = "1000000/1000000"
 _MILLI: Final = 1_000.0
 
@@ -137,7 +140,10 @@ async def measured(crowd: Crowd, say: Callable[[str], None]) -> dict[str, float]
     belief = await crowd.cpu_ms(crowd.believed(tokens), len(tokens), "cart.api")
     say(f"{there} tenants: onboarding {onboarding:.1f} ms of CPU, a grant {grant:.2f}, a token believed {belief:.2f}")
     starts = await crowd.starts()
-    costs = {"onboarding_cpu_ms": onboarding, "grant_cpu_ms": grant, "verification_cpu_ms": belief}
+    await asyncio.sleep(SETTLES_SECONDS)
+    idle = await crowd.cpu_ms(asyncio.sleep(IDLE_SECONDS), IDLE_SECONDS)
+    say(f"{there} tenants: {idle:.1f} ms of CPU a second while nobody asks for anything")
+    costs = {"onboarding_cpu_ms": onboarding, "grant_cpu_ms": grant, "verification_cpu_ms": belief, "idle_cpu_ms": idle}
     return costs | {f"start_{name.replace('.', '_')}_seconds": seconds for name, seconds in starts.items()}
 
 
