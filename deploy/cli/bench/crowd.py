@@ -1,4 +1,4 @@
-"""What one more tenant costs when there are few, and when there are many: onboarding, a grant, a token, a start, and doing nothing.
+"""What one more tenant costs when there are few, and when there are many: onboarding, a grant, a token, a start, and idling.
 
 The whole stack takes the tenants through its public APIs. Of a machine that others use too, CPU tells more than time, so what
 is compared is the CPU of all processes of the stack; of a start, which nobody can do twice at once, the best of some.
