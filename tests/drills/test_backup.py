@@ -26,6 +26,7 @@ from deploy.cli.supply import supply
 from deploy.local.stack import Stack
 from services import SERVICES
 from tests.shared.market import OFFERS, Market, shop_at
+from tests.shared.places import WITH_TENANTS
 from tests.shared.variables import without_ours
 from tests.shared.verbs import ROOT, Said, buy, cartwright, paid
 
@@ -35,8 +36,6 @@ PREFIX = "backup_"
 SHOPPERS = 3
 STAYING = {"audit_entry", "audit_head", "erasure", "outbox_event"}
 """That it is erased, and the event that says so."""
-WITH_TENANTS = """SELECT c.relname AS name FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id'
-WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition"""
 
 
 @dataclass
