@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import pytest
 
 from deploy.cli.api import RefusedError, connected
@@ -26,7 +25,7 @@ from deploy.cli.supply import supply
 from deploy.local.stack import Stack
 from services import SERVICES
 from tests.shared.market import OFFERS, Market, shop_at
-from tests.shared.places import WITH_TENANTS
+from tests.shared.places import Place, counted
 from tests.shared.variables import without_ours
 from tests.shared.verbs import ROOT, Said, buy, cartwright, paid
 
@@ -122,13 +121,8 @@ async def _rows(market: Market, tenant_id: UUID) -> dict[str, int]:
     """What there is of a tenant in the four databases, but that it was there."""
     found: dict[str, int] = {}
     for service in SERVICES:
-        admin = await asyncpg.connect(market.stack.admin_url, database=PREFIX + service)
-        try:
-            for name in {row["name"] for row in await admin.fetch(WITH_TENANTS)} - STAYING:
-                count = await admin.fetchval(f"SELECT count(*) FROM {name} WHERE tenant_id = $1", tenant_id)
-                found |= {f"{service}.{name}": count} if count else {}
-        finally:
-            await admin.close()
+        counts = await counted(Place(market.stack.admin_url, service, PREFIX), tenant_id)
+        found |= {f"{service}.{name}": count for name, count in counts.items() if count and name not in STAYING}
     return found
 
 
