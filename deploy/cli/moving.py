@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
+import asyncpg
+
 from deploy.cells.errors import MoveError
 from deploy.cells.moving import Moved, Owners, Way, emptied, given_up, moved
 from deploy.cli.api import Api, connected
@@ -49,6 +51,9 @@ def run(*, slug: str, to: str, origin: str, owners: Path | None, cancel: bool, j
                 result.deleted = await emptied(way, CELLED, urls)
             except MoveError as error:
                 raise CommandError(str(error), ExitCode.NOT_SO) from error
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                message = f"a database does not let it ({error}): nothing is lost, and the same said again goes on"
+                raise CommandError(message, ExitCode.NOT_SO) from error
             return _as_json(slug, way, result)
 
     told = asyncio.run(go())

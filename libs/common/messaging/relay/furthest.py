@@ -13,8 +13,8 @@ from libs.common.messaging.attributes import parse_position
 from libs.common.messaging.broker import START_SECONDS, Broker
 from libs.common.messaging.reading import Consumer
 
-LAST: Final = 50
-"""So many records at the end of a partition are looked at: somebody else may have written there too."""
+LAST: Final = (50, 5_000)
+"""So many records at the end of a partition are looked at, and so many where none of those was ours: others write there too."""
 HIGHEST: Final = 1 << 62
 """Nobody's timeline has come so far; what says so was made up, and would leave no room for the next."""
 POSITION: Final = "ce_relayposition"
@@ -49,13 +49,15 @@ async def _reading(broker: Broker, *topics: str) -> AsyncIterator[Consumer]:
 async def _furthest(consumer: Consumer, origin: str) -> Reached:
     partitions = consumer.assignment()
     begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
-    for each in partitions:
-        consumer.seek(each, max(begins[each], ends[each] - LAST))
-    found = NOWHERE
-    while behind := [each for each in partitions if await consumer.position(each) < ends[each]]:
-        for records in (await consumer.getmany(*behind, timeout_ms=500)).values():
-            found = max([found, *(_reached(record.headers, origin) for record in records)])
-    return found
+    found = dict.fromkeys(partitions, NOWHERE)
+    for last in LAST:
+        unseen = [each for each in partitions if found[each] == NOWHERE]
+        for each in unseen:
+            consumer.seek(each, max(begins[each], ends[each] - last))
+        while behind := [each for each in unseen if await consumer.position(each) < ends[each]]:
+            for partition, records in (await consumer.getmany(*behind, timeout_ms=500)).items():
+                found[partition] = max([found[partition], *(_reached(record.headers, origin) for record in records)])
+    return max([NOWHERE, *found.values()])
 
 
 def _reached(headers: Iterable[tuple[str, bytes]], origin: str) -> Reached:
