@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from sqlalchemy import MetaData
 
 SERVICES = Path(__file__).resolve().parents[3] / "services"
-KERNEL = ("outbox_", "inbox_", "idempotency_", "operator_", "timer", "audit_", "erasure")
+KERNEL = ("outbox_", "inbox_", "idempotency_", "operator_", "timer", "audit_", "erasure", "departure")
 
 
 def migrate(service: str, owner_url: str) -> None:
