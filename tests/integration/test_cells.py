@@ -1,6 +1,7 @@
 """A tenant's rows in two databases of a service: all go along, nothing of others does, and its old cell decides no more."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -10,6 +11,7 @@ from deploy.cells.errors import MoveError
 from deploy.cells.rows import Copied, Kept
 from deploy.local.cells import CELLED
 from libs.common.cells import MAIN
+from libs.common.database import Database
 from libs.common.errors import ElsewhereError
 from libs.common.messaging.shell import is_elsewhere
 from libs.common.tenancy import SETTING
@@ -129,6 +131,19 @@ async def test_its_old_cell_decides_nothing_more_and_in_the_end_has_nothing_of_i
     assert (await pair.counts(pair.here)).keys() <= STAYS
     assert await counted(pair.here, neighbour) == theirs
     assert await doors.empty(pair.source, pair.tenant_id, [table.name for table in pair.tables]) == 0, "it was over"
+
+
+async def test_where_it_went_is_told_to_itself_alone_and_changed_by_no_process(pair: Pair) -> None:
+    await doors.depart(pair.source, pair.tenant_id, "east", MAIN)
+    database = await Database.connect(pair.here.url("app"), application="test", size=1)
+    for tenant_id, seen in ((pair.tenant_id, 1), (uuid4(), 0)):
+        async with database.transaction([tenant_id]) as connection:
+            assert await connection.fetchval("SELECT count(*) FROM departure") == seen
+    for change in ("DELETE FROM departure", "UPDATE departure SET cell = 'west'"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            async with database.transaction([pair.tenant_id]) as connection:
+                await connection.execute(change)
+    await database.close()
 
 
 async def test_a_service_that_has_a_newer_database_in_one_cell_moves_nobody(pair: Pair) -> None:

@@ -49,6 +49,7 @@ FOREVER_OPEN |= {"/.well-known/jwks.json", "/.well-known/oauth-authorization-ser
 
 
 BODIES: Mapping[str, Mapping[str, Any]] = {
+    "PUT /v1/tenants/{tenant_id}/cell": {"cell": "east"},
     "PUT /v1/carts/{cart_id}/lines": {"lines": [{"sku": "tea", "quantity": 1}]},
     "PUT /v1/carts/{cart_id}/lines/{sku}": {"quantity": 1},
     "POST /v1/carts/{cart_id}/lines": {"sku": "tea", "quantity": 1},
