@@ -39,18 +39,20 @@ ON CONFLICT (tenant_id, consumer, source) DO UPDATE SET state = 'paused'"""  # n
 _RELEASE: Final = f"""WITH gone AS (DELETE FROM inbox_source WHERE tenant_id = $1 AND paused_by = '{MOVING}')
 DELETE FROM inbox_source_range r USING inbox_source s WHERE r.tenant_id = $1 AND s.tenant_id = $1
     AND (s.consumer, s.source) = (r.consumer, r.source) AND s.paused_by = '{MOVING}'"""  # noqa: S608
-_LEAVE: Final = "UPDATE tenant SET cell = $2, version = version + 1 WHERE tenant_id = $1 AND cell = $3 RETURNING to_jsonb(tenant)"
+_STANDS: Final = """SELECT (to_jsonb(t) || jsonb_build_object('cell', $2::text))::text FROM tenant t
+WHERE tenant_id = $1 AND cell = $3 FOR UPDATE"""
+_LEAVE: Final = f"UPDATE tenant SET cell = $2, status = '{ELSEWHERE}', version = version + 1 WHERE tenant_id = $1"  # noqa: S608
 _STOP: Final = f"UPDATE inbox_source SET state = 'paused', paused_by = '{MOVING}' WHERE tenant_id = $1 AND state = 'resuming'"  # noqa: S608
-_DEPART: Final = """INSERT INTO departure (tenant_id, cell, positions, sources, ranges) SELECT $1, $2, $3,
+_DEPART: Final = """INSERT INTO departure (tenant_id, cell, tenant, positions, sources, ranges) SELECT $1, $2, $3, $4,
     (SELECT coalesce(jsonb_agg(s), '[]') FROM inbox_source s WHERE s.tenant_id = $1 AND s.state <> 'live'),
     (SELECT coalesce(jsonb_agg(r), '[]') FROM inbox_source_range r WHERE r.tenant_id = $1 AND r.first_off <= r.last_off)
-ON CONFLICT (tenant_id) DO UPDATE SET cell = excluded.cell, departed_at = now(), positions = excluded.positions,
-    sources = excluded.sources, ranges = excluded.ranges"""
-_DEPARTURE: Final = "SELECT cell, positions, sources, ranges FROM departure WHERE tenant_id = $1"
+ON CONFLICT (tenant_id) DO UPDATE SET cell = excluded.cell, departed_at = now(), tenant = excluded.tenant,
+    positions = excluded.positions, sources = excluded.sources, ranges = excluded.ranges"""
+_DEPARTURE: Final = "SELECT cell, tenant, positions, sources, ranges FROM departure WHERE tenant_id = $1"
 
-# Whoever decides looks into `tenant` first, and holds its lock to the end: so these may not have seen that it left.
+# Whoever decides looks into one of these first, and holds its lock to the end: so these may not have seen that it left.
 _DECIDING: Final = """SELECT DISTINCT virtualtransaction || ' ' || pid FROM pg_locks
-WHERE locktype = 'relation' AND relation = 'tenant'::regclass AND pid <> pg_backend_pid()
+WHERE locktype = 'relation' AND relation IN ('erasure'::regclass, 'tenant'::regclass) AND pid <> pg_backend_pid()
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
 
 # Of what was held back it takes what comes after its departure, with what its old cell had seen by then.
@@ -71,7 +73,10 @@ _LET_GO: Final = f"DELETE FROM inbox_source WHERE tenant_id = $1 AND source = '{
 _ARRIVE: Final = """INSERT INTO tenant SELECT t.* FROM jsonb_populate_record(NULL::tenant, $1) t
 ON CONFLICT (tenant_id) DO UPDATE SET ({columns}) = ROW({excluded})"""
 # The ledger stands but for whom it is told of that they go.
-_TELL: Final = """INSERT INTO erasure (tenant_id, row_count, sha256) VALUES ($1, 0, 'moved') ON CONFLICT DO NOTHING"""
+_TELL: Final = "UPDATE erasure SET row_count = 0, sha256 = 'moved' WHERE tenant_id = $1 AND cell IS NOT NULL"
+_FORGET: Final = """UPDATE tenant SET (slug, currency, country, settings, version) = ROW('', '', '', '{}'::jsonb, version + 1)
+WHERE tenant_id = $1"""
+_TOLD: Final = "UPDATE erasure SET row_count = NULL, sha256 = NULL WHERE tenant_id = $1 AND cell IS NOT NULL"
 _COLUMNS: Final = "SELECT attname FROM pg_attribute WHERE attrelid = 'tenant'::regclass AND attnum > 0 AND NOT attisdropped"
 
 
@@ -105,11 +110,13 @@ async def depart(source: Connection, tenant_id: UUID, cell: str, here: str) -> N
     """Close the door: from here on nothing is decided of the tenant, and what comes of it is the other cell's."""
     async with source.transaction():
         rows = await source.fetch(_LOCKED)
-        if await source.fetchval(_LEAVE, tenant_id, cell, here) is None:
+        stood = await source.fetchval(_STANDS, tenant_id, cell, here)
+        if stood is None:
             return
+        await source.execute(_LEAVE, tenant_id, cell)
         await source.execute(_STOP, tenant_id)
         told = [dict(row) | {"watermarks": json.loads(row["watermarks"])} for row in rows]
-        await source.execute(_DEPART, tenant_id, cell, json.dumps(told))
+        await source.execute(_DEPART, tenant_id, cell, stood, json.dumps(told))
 
 
 async def deciding(source: Connection) -> set[str]:
@@ -120,7 +127,6 @@ async def deciding(source: Connection) -> set[str]:
 async def arrive(source: Connection, target: Connection, tenant_id: UUID) -> list[Place]:
     """Open the door, and have what was held back decided; answers, instead, which partitions are not that far here yet."""
     left = await _departure(source, tenant_id)
-    row: str = await source.fetchval("SELECT to_jsonb(t)::text FROM tenant t WHERE tenant_id = $1", tenant_id)
     wanted = _at(json.loads(left["positions"]))
     async with target.transaction():
         here = _at(await target.fetch(_LOCKED))
@@ -133,14 +139,13 @@ async def arrive(source: Connection, target: Connection, tenant_id: UUID) -> lis
         await target.execute(_LET_GO, tenant_id)
         columns = [each["attname"] for each in await target.fetch(_COLUMNS)]
         excluded = ", ".join(f"excluded.{each}" for each in columns)
-        await target.execute(_ARRIVE.format(columns=", ".join(columns), excluded=excluded), row)
+        await target.execute(_ARRIVE.format(columns=", ".join(columns), excluded=excluded), left["tenant"])
     return []
 
 
 async def empty(source: Connection, tenant_id: UUID, tables: Sequence[str]) -> int:
     """Delete the rows that have gone along, which nobody asks for here any more; answers how many."""
-    left = await source.fetchrow(_DEPARTURE, tenant_id)
-    if left is None:
+    if await source.fetchrow(_DEPARTURE, tenant_id) is None:
         return 0
     await source.execute(_TELL, tenant_id)
     count = 0
@@ -148,17 +153,10 @@ async def empty(source: Connection, tenant_id: UUID, tables: Sequence[str]) -> i
         while gone := await _deleted(source, tenant_id, table):
             count += gone
     async with source.transaction():
-        stub = {"slug": "", "status": ELSEWHERE, "currency": "", "country": "", "settings": {}, "cell": left["cell"]}
-        await source.execute(
-            """UPDATE tenant t SET (slug, status, currency, country, settings, cell, version) =
-                (SELECT s.slug, s.status, s.currency, s.country, s.settings, s.cell, t.version + 1
-                 FROM jsonb_populate_record(t, $2) s) WHERE t.tenant_id = $1""",
-            tenant_id,
-            json.dumps(stub),
-        )
+        await source.execute(_FORGET, tenant_id)
         await source.execute("SELECT audit_forget($1)", tenant_id)  # its keys are where it is; the trail here stands without
         await source.execute("DELETE FROM departure WHERE tenant_id = $1", tenant_id)
-        await source.execute("DELETE FROM erasure WHERE tenant_id = $1", tenant_id)
+        await source.execute(_TOLD, tenant_id)
     return count
 
 

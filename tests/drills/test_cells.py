@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(1_8
 
 PREFIX = "cells_"
 CELLS = ("main", "east")
-STAYS = frozenset({"audit_entry", "audit_head", "tenant", "outbox_event"})
+STAYS = frozenset({"audit_entry", "audit_head", "tenant", "erasure", "outbox_event"})
 """That it is elsewhere, who did what, and what has been published and goes with the rest of its time."""
 
 

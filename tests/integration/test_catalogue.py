@@ -61,6 +61,8 @@ DEFINER_FUNCTIONS: dict[str, str | None] = {
     "audit_of_operators": "app",
     "audit_forget": "app",
     "audit_stands": None,
+    "door_closes": None,
+    "door_opens": None,
     "tenants_to_erase": "app",
     "erasure_seal": "app",
     "erasure_outbox_waits": "app",

@@ -284,7 +284,7 @@ async def test_nothing_is_taken_for_a_tenant_that_has_left_by_an_api_that_has_no
         assert (await payments.tell_platform(notice("pi_1", tenant_id=str(leaver)))).json() == {"status": "accepted"}
         assert (await both.client.post(connections, headers=headers)).status_code == 201
         async with both.main.database.transaction([leaver]) as connection:
-            await connection.execute("UPDATE tenant SET cell = 'east'")
+            await connection.execute("UPDATE tenant SET cell = 'east', status = 'elsewhere'")
         for known in ("its account as remembered", "its account as it is"):
             refused = await payments.tell_platform(notice("pi_2", tenant_id=str(leaver)))
             assert (refused.status_code, problem(refused)["code"]) == (503, "tenant-moving"), known

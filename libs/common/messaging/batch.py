@@ -131,7 +131,7 @@ SELECT $1, * FROM unnest($2::text[], $3::text[], $4::date[]) ON CONFLICT DO NOTH
 REMEMBER_OURS = """INSERT INTO inbox_message (consumer, source, message_id, day)
 SELECT $1, w.source, w.message_id, w.day FROM unnest($2::text[], $3::text[], $4::date[], $5::uuid[])
     AS w(source, message_id, day, tenant_id)
-WHERE NOT EXISTS (SELECT FROM tenant t WHERE t.tenant_id = w.tenant_id AND t.cell <> $6)
+WHERE NOT EXISTS (SELECT FROM erasure e WHERE e.tenant_id = w.tenant_id AND e.cell IS NOT NULL)
 ON CONFLICT DO NOTHING RETURNING source, message_id"""
 
 
@@ -267,8 +267,7 @@ class Batch:
         if self._shell.cell is None:
             rows = await connection.fetch(REMEMBER, *arguments)
         else:
-            ids = [message.tenant_id for message in young]
-            rows = await connection.fetch(REMEMBER_OURS, *arguments, ids, self._shell.cell)
+            rows = await connection.fetch(REMEMBER_OURS, *arguments, [message.tenant_id for message in young])
         return unseen(fresh, deltas, {(row["source"], row["message_id"]) for row in rows})
 
     def _is_delta(self, found: Received | Parked) -> bool:

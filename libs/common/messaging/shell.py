@@ -306,11 +306,7 @@ def _gone(tenant_ids: Collection[UUID], cell: str | None) -> Select:
     ids = [*tenant_ids]
     if cell is None:
         return Select("e.tenant_id, NULL::text", "FROM erasure AS e WHERE e.tenant_id = ANY ($1::uuid[])", [ids])
-    return Select("g.tenant_id, g.cell", ABSENT, [ids, cell])
-
-
-ABSENT = """FROM (SELECT e.tenant_id, NULL::text AS cell FROM erasure e WHERE e.tenant_id = ANY ($1::uuid[])
-    UNION ALL SELECT t.tenant_id, t.cell FROM tenant t WHERE t.tenant_id = ANY ($1::uuid[]) AND t.cell <> $2) AS g"""
+    return Select("e.tenant_id, e.cell", "FROM erasure AS e WHERE e.tenant_id = ANY ($1::uuid[])", [ids])
 
 
 def _why(gone: Iterable[Sequence[Any]]) -> dict[UUID, ErasedError]:

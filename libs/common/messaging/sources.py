@@ -55,11 +55,11 @@ FROM (SELECT t.tenant_id, t.source, EXISTS (SELECT FROM inbox_parked p
     WHERE p.consumer = $1 AND p.source = t.source AND coalesce(p.tenant_id, '{PLATFORM}'::uuid) = t.tenant_id
         AND p.state = 'waiting') AS waits FROM unnest($2::uuid[], $3::text[]) AS t(tenant_id, source)) AS w"""  # noqa: S608 - an id of ours
 
-PAUSE = """INSERT INTO inbox_source (consumer, tenant_id, source, state, reason, paused_by)
+KEEP = """INSERT INTO inbox_source (consumer, tenant_id, source, state, reason, paused_by)
 SELECT $1, w.tenant_id, w.source, 'paused', $4, $5 FROM unnest($2::uuid[], $3::text[]) AS w(tenant_id, source)
-WHERE NOT EXISTS (SELECT FROM erasure e WHERE e.tenant_id = w.tenant_id)
 ON CONFLICT (consumer, tenant_id, source)
 DO UPDATE SET state = 'paused', reason = excluded.reason, paused_by = excluded.paused_by, paused_at = now()"""
+PAUSE = KEEP.replace("ON CONFLICT", "WHERE NOT EXISTS (SELECT FROM erasure e WHERE e.tenant_id = w.tenant_id)\nON CONFLICT", 1)
 
 # One that has ended begins anew.
 HOLD_BACK = """INSERT INTO inbox_source_range AS r
@@ -217,13 +217,16 @@ class Sources:
 
     def pause(self, sources: Collection[Source], *, reason: str | None = None, by: str = AUTOMATIC) -> Write:
         """What pauses these from now on."""
-        wanted = sorted(sources)
         why = reason or f"{self._budget} of its messages are set aside and not decided"
-        return Write(PAUSE, [self._group, [each.tenant_id for each in wanted], [each.name for each in wanted], why, by])
+        return Write(PAUSE, self._pausing(sources, why, by))
+
+    def _pausing(self, sources: Collection[Source], why: str, by: str) -> list[Any]:
+        wanted = sorted(sources)
+        return [self._group, [each.tenant_id for each in wanted], [each.name for each in wanted], why, by]
 
     def keep_for_later(self, sources: Collection[Source]) -> Write:
         """What pauses these until their tenant is here."""
-        return self.pause(sources, reason="its tenant is on its way here", by=MOVING)
+        return Write(KEEP, self._pausing(sources, "its tenant is on its way here", MOVING))
 
     def hold_back(self, stretches: Sequence[Stretch]) -> Write:
         """What remembers where these lie."""

@@ -14,9 +14,20 @@ MOVES = "owner_moves_tenants"
 
 
 def kernel_v13(service: str) -> Sequence[str]:
-    """Expand only. A tenant's row says in which cell it is; of one that is elsewhere nothing is decided here."""
+    """Expand only. A tenant's row says in which cell it is; of one that is elsewhere nothing is decided here.
+
+    Who decides looks into `erasure` anyway, which is nearly empty: so a tenant that stands as `elsewhere` has a row there.
+    """
     return [
         "ALTER TABLE tenant ADD COLUMN cell text NOT NULL DEFAULT 'main'",
+        "ALTER TABLE erasure ADD COLUMN cell text",
+        _CLOSE,
+        _OPEN,
+        "REVOKE ALL ON FUNCTION door_closes(), door_opens() FROM PUBLIC",
+        """CREATE TRIGGER door_closes AFTER INSERT OR UPDATE ON tenant FOR EACH ROW
+            WHEN (NEW.status = 'elsewhere') EXECUTE FUNCTION door_closes()""",
+        """CREATE TRIGGER door_opens AFTER UPDATE ON tenant FOR EACH ROW
+            WHEN (OLD.status = 'elsewhere' AND NEW.status <> 'elsewhere') EXECUTE FUNCTION door_opens()""",
         _DEPARTURE,
         *protect("departure", f"{service}_app", privileges="SELECT"),
         *movable(service, "departure", *KERNEL_TABLES),
@@ -31,11 +42,27 @@ def movable(service: str, *tables: str) -> Sequence[str]:
     return [f"CREATE POLICY {MOVES} ON {each} TO {owner} USING ({present}) WITH CHECK ({present})" for each in tables]
 
 
-# Where everything stood when a tenant left: from there on its messages are the other cell's.
+_CLOSE = """CREATE FUNCTION door_closes() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+    INSERT INTO erasure (tenant_id, cell) VALUES (NEW.tenant_id, NEW.cell)
+    ON CONFLICT (tenant_id) DO UPDATE SET cell = excluded.cell;
+    RETURN NULL;
+END $$"""
+
+_OPEN = """CREATE FUNCTION door_opens() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+    DELETE FROM erasure e WHERE e.tenant_id = NEW.tenant_id AND e.cell IS NOT NULL;
+    RETURN NULL;
+END $$"""
+
+# How it and everything stood when a tenant left: from there on its messages are the other cell's.
 _DEPARTURE = """CREATE TABLE departure (
     tenant_id uuid NOT NULL,
     cell text NOT NULL,
     departed_at timestamptz NOT NULL DEFAULT now(),
+    tenant jsonb NOT NULL,
     positions jsonb NOT NULL,
     sources jsonb NOT NULL,
     ranges jsonb NOT NULL,
