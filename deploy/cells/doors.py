@@ -11,7 +11,7 @@ from uuid import UUID
 
 from deploy.cells.errors import MoveError
 from libs.common.database import Connection
-from libs.common.messaging.sources import ANY, MOVING
+from libs.common.messaging.sources import ANY, MOVING, Source, Sources
 from libs.common.tenancy import ELSEWHERE
 
 AT_ONCE: Final = 1_000
@@ -31,14 +31,11 @@ class Place(NamedTuple):
 Positions = Mapping[Place, int]
 
 _LOCKED: Final = """SELECT consumer, topic, part, next_offset, watermarks FROM inbox_position
-WHERE next_offset IS NOT NULL ORDER BY consumer, topic, part FOR UPDATE"""
+ORDER BY consumer, topic, part FOR UPDATE"""
 _READ: Final = "SELECT consumer, topic, part, next_offset FROM inbox_position"
-_HOLD: Final = f"""INSERT INTO inbox_source (consumer, tenant_id, source, state, reason, paused_by)
-SELECT each, $1, '{ANY}', 'paused', 'its tenant is on its way here', '{MOVING}' FROM unnest($2::text[]) AS each
-ON CONFLICT (tenant_id, consumer, source) DO UPDATE SET state = 'paused'"""  # noqa: S608 - constants of ours
 _RELEASE: Final = f"""WITH gone AS (DELETE FROM inbox_source WHERE tenant_id = $1 AND paused_by = '{MOVING}')
 DELETE FROM inbox_source_range r USING inbox_source s WHERE r.tenant_id = $1 AND s.tenant_id = $1
-    AND (s.consumer, s.source) = (r.consumer, r.source) AND s.paused_by = '{MOVING}'"""  # noqa: S608
+    AND (s.consumer, s.source) = (r.consumer, r.source) AND s.paused_by = '{MOVING}'"""  # noqa: S608 - constants of ours
 _STANDS: Final = """SELECT (to_jsonb(t) || jsonb_build_object('cell', $2::text))::text FROM tenant t
 WHERE tenant_id = $1 AND cell = $3 FOR UPDATE"""
 _LEAVE: Final = f"UPDATE tenant SET cell = $2, status = '{ELSEWHERE}', version = version + 1 WHERE tenant_id = $1"  # noqa: S608
@@ -95,7 +92,9 @@ async def hold(target: Connection, tenant_id: UUID, consumers: Sequence[str]) ->
     """Keep for later what comes of the tenant; answers from where on that is so."""
     async with target.transaction():
         rows = await target.fetch(_LOCKED)
-        await target.execute(_HOLD, tenant_id, list(consumers))
+        for each in consumers:
+            kept = Sources(each).keep_for_later([Source(tenant_id, ANY)])
+            await target.execute(kept.sql, *kept.arguments)
     return _at(rows)
 
 

@@ -60,7 +60,8 @@ class _Leg:
     source: Connection
     target: Connection
     tables: Sequence[Kept] = ()
-    digest: str = ""
+    copied: Copied = field(default_factory=Copied)
+    """What its last look came to."""
     kept_from: doors.Positions = field(default_factory=dict)
 
 
@@ -84,7 +85,7 @@ async def moved(
         say("its door is closed")
         closed = [leg for leg in legs if not await _has_arrived(leg, way)]  # what is open has gone on since
         await _together(_until_quiet(leg, way) for leg in closed)
-        result.rows += sum(each.rows for each in await _together(_until_equal(leg, way) for leg in closed))
+        result.rows += sum(await _together(_until_equal(leg, way) for leg in closed))
         if closed:
             result.digest = _digest(closed)
             say(f"both cells have the same: {result.digest[:16]}")
@@ -121,8 +122,8 @@ async def _prepared(way: Way, legs: Sequence[_Leg], version: int, result: Moved,
         await _together(_keep(leg, way) for leg in legs)
         for look in range(1, MOST_LOOKS + 1):
             began = time.monotonic()
-            copied = await _together(rows.made_equal(leg.source, leg.target, way.tenant_id, leg.tables) for leg in legs)
-            seconds, count = time.monotonic() - began, sum(each.rows for each in copied)
+            count = sum(await _together(_look(leg, way) for leg in legs))
+            seconds = time.monotonic() - began
             result.rows += count
             say(f"look {look}: {count:,} rows copied in {seconds:.1f} s")
             if seconds < SOON_SECONDS:
@@ -191,16 +192,21 @@ async def _until_quiet(leg: _Leg, way: Way) -> None:
     await _until(is_said, f"{leg.service}'s relay to publish what the tenant said")
 
 
-async def _until_equal(leg: _Leg, way: Way) -> Copied:
-    """Copy until a look finds nothing more to copy."""
-    all_of_it = Copied()
+async def _look(leg: _Leg, way: Way) -> int:
+    """Copy what is not there yet; answers how many rows."""
+    leg.copied = await rows.made_equal(leg.source, leg.target, way.tenant_id, leg.tables, leg.copied.messages)
+    return leg.copied.rows
+
+
+async def _until_equal(leg: _Leg, way: Way) -> int:
+    """Copy until a look finds nothing more to copy; answers how many rows that were."""
+    count = 0
     for _ in range(MOST_LOOKS):
-        copied = await rows.made_equal(leg.source, leg.target, way.tenant_id, leg.tables)
-        all_of_it.rows += copied.rows
-        if not copied.tables:
-            leg.digest = copied.digest
-            return all_of_it
-    raise MoveError(f"{leg.service}'s rows go on changing behind a closed door ({', '.join(copied.tables)}): tell us of it")
+        count += await _look(leg, way)
+        if not leg.copied.tables:
+            return count
+    changing = ", ".join(leg.copied.tables)
+    raise MoveError(f"{leg.service}'s rows go on changing behind a closed door ({changing}): tell us of it")
 
 
 async def _opened(leg: _Leg, way: Way) -> None:
@@ -238,7 +244,7 @@ async def _together(work: Any) -> list[Any]:
 
 
 def _digest(legs: Collection[_Leg]) -> str:
-    return hashlib.sha256("".join(f"{leg.service} {leg.digest}\n" for leg in legs).encode()).hexdigest()
+    return hashlib.sha256("".join(f"{leg.service} {leg.copied.digest}\n" for leg in legs).encode()).hexdigest()
 
 
 @asynccontextmanager

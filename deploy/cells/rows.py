@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
+from types import MappingProxyType
 from typing import Final
 from uuid import UUID
 
@@ -84,6 +85,8 @@ class Copied:
     tables: list[str] = field(default_factory=list)
     digest: str = ""
     """Of all there was to compare."""
+    messages: Buckets = field(default_factory=dict)
+    """The source's of this moment, all of which are in the target too."""
 
 
 async def tables(source: Connection, target: Connection) -> list[Kept]:
@@ -105,27 +108,33 @@ async def _catalog(connection: Connection) -> dict[str, Kept]:
     }
 
 
-async def made_equal(source: Connection, target: Connection, tenant_id: UUID, kept: Sequence[Kept]) -> Copied:
-    """Make the target's rows what the source's are at this moment; answers how many had to be copied for that."""
-    copied, digest = Copied(), hashlib.sha256()
+async def made_equal(
+    source: Connection, target: Connection, tenant_id: UUID, kept: Sequence[Kept], known: Buckets = MappingProxyType({})
+) -> Copied:
+    """Make the target's rows what the source's are at this moment; answers how many had to be copied for that.
+
+    `known`: the messages that the look before has brought. The target knows others too, so its own digests of them tell nothing.
+    """
+    copied, digest = Copied(messages=known), hashlib.sha256()
     changed: list[tuple[Kept, list[int]]] = []
     async with source.transaction(isolation="repeatable_read", readonly=True), target.transaction():
         for table in kept:
             ours = await _digests(source, table, tenant_id)
             digest.update(f"{table.name} {sorted(ours.items())}\n".encode())
-            theirs = await _digests(target, table, tenant_id)
+            if table is MESSAGES:
+                theirs, copied.messages = copied.messages, ours
+            else:
+                theirs = await _digests(target, table, tenant_id)
             unlike = sorted(each for each in ours.keys() | theirs.keys() if ours.get(each) != theirs.get(each))
-            if table is MESSAGES:  # the target's own are none of the source's
-                unlike = [each for each in unlike if each in ours]
-            if unlike and (how_many := await _brought(source, target, tenant_id, table, unlike)) is not None:
-                copied.rows += how_many
+            if unlike:
+                copied.rows += await _brought(source, target, tenant_id, table, unlike)
                 changed.append((table, unlike))
         for table, unlike in reversed(changed):
             if not (table.stands or table.stays):
                 await target.execute(_delete(table), tenant_id, unlike)
         for table, _ in changed:
-            if await _inserted(target, table) or table is not MESSAGES:
-                copied.tables.append(table.name)
+            await target.execute(_insert(table))
+            copied.tables.append(table.name)
     copied.digest = digest.hexdigest()
     return copied
 
@@ -175,14 +184,11 @@ def _delete(table: Kept) -> str:
     )
 
 
-async def _inserted(target: Connection, table: Kept) -> int:
+def _insert(table: Kept) -> str:
     columns, keys, rest = (", ".join(each) for each in (table.columns, table.keys, table.rest))
     upsert = "DO NOTHING"
     if rest and not table.stands:
         theirs = ", ".join(f"excluded.{each}" for each in table.rest)
         ours = ", ".join(f"{table.name}.{each}" for each in table.rest)
         upsert = f"DO UPDATE SET ({rest}) = ROW({theirs}) WHERE ROW({ours}) IS DISTINCT FROM ROW({theirs})"
-    done = await target.execute(
-        f"INSERT INTO {table.name} ({columns}) SELECT {columns} FROM {_beside(table)} ON CONFLICT ({keys}) {upsert}"  # noqa: S608
-    )
-    return int(done.rpartition(" ")[2])
+    return f"INSERT INTO {table.name} ({columns}) SELECT {columns} FROM {_beside(table)} ON CONFLICT ({keys}) {upsert}"  # noqa: S608

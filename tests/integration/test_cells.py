@@ -41,6 +41,7 @@ class Pair:
         self.leaver, self.there = leaver, there
         self.here, self.tenant_id = leaver.victim.place, leaver.victim.tenant_id
         self.tables: list[Kept] = []
+        self.last = Copied()
 
     async def open(self) -> None:
         for place in (self.here, self.there):
@@ -60,7 +61,8 @@ class Pair:
         return await asyncpg.connect(place.url("owner"), server_settings={SETTING: str(self.tenant_id), "TimeZone": "UTC"})
 
     async def made_equal(self) -> Copied:
-        return await rows.made_equal(self.source, self.target, self.tenant_id, self.tables)
+        self.last = await rows.made_equal(self.source, self.target, self.tenant_id, self.tables, self.last.messages)
+        return self.last
 
     async def copied(self) -> bool:
         """Whether there is as much of it there as here, but for what does not move, or not yet."""
@@ -110,6 +112,23 @@ async def test_what_has_changed_since_the_last_look_is_copied_and_nothing_else(p
     assert {*changed.tables} == {each.name for each in changing}
     assert await pair.copied()
     assert (await pair.made_equal()).digest == changed.digest != first.digest
+
+
+async def test_ids_of_messages_go_along_once_and_the_other_cells_own_stay(pair: Pair) -> None:
+    for place, ids in ((pair.here, ["a", "b", "c"]), (pair.there, ["d"])):
+        admin = await place.as_admin()
+        await admin.execute(
+            "INSERT INTO inbox_message (consumer, source, message_id, day) SELECT 'toy', '/test', each, current_date "
+            "FROM unnest($1::text[]) each",
+            ids,
+        )
+        await admin.close()
+    await pair.made_equal()
+    assert (await pair.made_equal()).tables == [], "what was brought is not brought again"
+    admin = await pair.there.as_admin()
+    known = await admin.fetch("SELECT message_id FROM inbox_message WHERE consumer = 'toy' ORDER BY 1")
+    await admin.close()
+    assert [row["message_id"] for row in known] == ["a", "b", "c", "d"]
 
 
 async def test_its_old_cell_decides_nothing_more_and_in_the_end_has_nothing_of_it(pair: Pair) -> None:
