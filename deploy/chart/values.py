@@ -39,6 +39,7 @@ def values() -> Group:
                     )
                 },
             ),
+            "provider": _provider(),
             "settings": _settings(
                 "What every service is set to: its variables without `CARTWRIGHT_`, in lower case (`log_level: debug`).",
                 *SERVICES,
@@ -83,6 +84,24 @@ def _kafka() -> Group:
                 "The Secret whose `ca.crt` signed the brokers' certificates; without one, the system's authorities."
             ),
             "topicPrefix": text("Stands before every topic and consumer group.", pattern="^[a-zA-Z0-9._-]*$"),
+        },
+    )
+
+
+def _provider() -> Group:
+    return Group(
+        "The way to the payment provider, of payments and of who looks after invariants.",
+        {
+            "proxy": text(
+                "The proxy on it: `http://HOST:PORT`, the provider's own TLS going through. A NetworkPolicy lets through what "
+                "`network.provider` names.",
+                pattern="^(https?://[^@ ]+)?$",
+            ),
+            "proxySecret": text("The Secret whose `proxy` is that address, where it has a name and a password in it."),
+            "noProxy": text("Where no proxy is asked, with commas between several: `NO_PROXY`."),
+            "caSecret": text(
+                "The Secret whose `ca.crt` stands for the system's authorities in these processes, where the proxy ends TLS itself."
+            ),
         },
     )
 

@@ -63,7 +63,7 @@ def _container(parts: list[Manifest], service: str, kind: str) -> Manifest:
 
 def _environment(container: Manifest) -> dict[str, str]:
     """Its variables, the values of files in place of their names."""
-    found = {each["name"]: each["value"] for each in container.get("env", ())}
+    found = {each["name"]: each["value"] for each in container.get("env", ()) if "value" in each}
     return {name.removeprefix(PREFIX): value for name, value in found.items() if name.startswith(PREFIX)}
 
 
@@ -89,6 +89,7 @@ def test_what_is_not_kubernetes_own_is_as_its_extensions_define_it(request: pyte
         ("none", r"at '/issuer'.*|at '/kafka/bootstrapServers'"),
         ("misspelt", r"additional properties 'isuer' not allowed"),
         ("unknown setting", r"additional properties 'log_levels' not allowed"),
+        ("a password in sight", r"at '/provider/proxy': .*does not match pattern"),
         ("no token", r"kafkaTokenSecret: kafka.saslMechanism is OAUTHBEARER"),
         ("too many workers", r"at '/services/cart/worker/autoscaling/max': maximum: got 25, want 24"),
     ],
@@ -127,7 +128,7 @@ def test_every_secret_is_a_file_that_is_mounted_and_a_process_has_no_other(
 def test_every_file_that_a_pod_is_told_of_is_mounted_there(parts: list[Manifest]) -> None:
     for name, pod in _pods(parts):
         for container in pod["containers"]:
-            named = {each["value"] for each in container.get("env", ()) if each["value"].startswith("/etc/cartwright/")}
+            named = {each["value"] for each in container.get("env", ()) if each.get("value", "").startswith("/etc/cartwright/")}
             assert named - {*_files(pod, container)} == set(), name
 
 
@@ -161,6 +162,23 @@ def _secrets(pod: Manifest) -> Iterator[str]:
     for volume in pod["volumes"]:
         yield from ([volume["secret"]["secretName"]] if "secret" in volume else [])
         yield from (source["secret"]["name"] for source in volume.get("projected", {}).get("sources", ()))
+
+
+def test_only_who_asks_the_provider_is_told_of_the_proxy_on_the_way_there(answer: Manifest) -> None:
+    asking = {"cartwright-payments-api", "cartwright-payments-worker", "cartwright-invariants"}
+    for values, told in (
+        ("least", {}),
+        ("most", {"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": ".cluster.local,10.0.0.0/8"}),
+        ("tokens", {"HTTPS_PROXY": {"secretKeyRef": {"name": "proxy", "key": "proxy"}}}),
+    ):
+        for name, pod in _pods(answer["rendered"][values]):
+            given = {each["name"]: each.get("value") or each["valueFrom"] for each in pod["containers"][0].get("env", ())}
+            found = {variable: value for variable, value in given.items() if variable.endswith("_PROXY")}
+            assert found == (told if name in asking else {}), name
+            is_trusted = values == "most" and name in asking
+            assert (given.get("SSL_CERT_FILE"), "proxy-ca" in {*_secrets(pod)}) == (
+                ("/etc/cartwright/provider/ca.crt", True) if is_trusted else (None, False)
+            )
 
 
 def test_the_checker_of_invariants_finds_everything_it_asks_by_what_it_is_given(answer: Manifest, tmp_path: Path) -> None:

@@ -64,6 +64,7 @@ MOST: Final[Manifest] = LEAST | yaml.safe_load(
     monitoring:
       {monitors: true, rules: true, runbooks: "https://ops/", labels: {release: a}, prometheusAddress: "http://p:9090", traces: "http://c:4318"}
     externalSecrets: {enabled: true, storeName: vault}
+    provider: {proxy: "http://proxy:3128", noProxy: ".cluster.local,10.0.0.0/8", caSecret: proxy-ca}
     scheduling: {nodeSelector: {a: b}, tolerations: [{operator: Exists}], priorityClassName: high, podAnnotations: {a: b}}
     network: {listen: "::", postgres: {peers: [{ipBlock: {cidr: 192.0.2.0/24}}]}}
     """
@@ -72,6 +73,7 @@ TOKENS: Final[Manifest] = LEAST | yaml.safe_load(
     """
     kafka: {bootstrapServers: "kafka:9093", caSecret: kafka-ca, saslMechanism: OAUTHBEARER}
     postgres: {caSecret: postgres-ca}
+    provider: {proxySecret: proxy}
     services:
       identity: {kafkaTokenSecret: identity-token, postgresCertificateSecret: identity-database}
       cart: {kafkaTokenSecret: cart-token, postgresCertificateSecret: cart-database}
@@ -88,6 +90,7 @@ VALUES: Final[Mapping[str, Manifest]] = {
     "none": {},
     "misspelt": LEAST | {"isuer": "https://shop.example.com"},
     "unknown setting": LEAST | {"settings": {"log_levels": "debug"}},
+    "a password in sight": LEAST | {"provider": {"proxy": "http://somebody:secret@proxy:3128"}},
     "no token": LEAST | {"kafka": {"bootstrapServers": "kafka:9093", "saslMechanism": "OAUTHBEARER"}},
     "too many workers": LEAST | {"services": {"cart": {"worker": {"autoscaling": {"max": 25}}}}},
 }

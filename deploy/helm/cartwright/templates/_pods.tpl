@@ -113,6 +113,32 @@ topic_prefix: {{ . | quote }}
 {{- include "cartwright.filesOf" (dict "name" (index .root.Values.services .service).postgresCertificateSecret "keys" (list "tls.crt" "tls.key")) }}
 {{- end }}
 
+{{/* The way to the payment provider, in the variables that every program reads. */}}
+{{- define "cartwright.providerWay" -}}
+{{- with .Values.provider }}
+{{- if .proxySecret }}
+- name: HTTPS_PROXY
+  valueFrom:
+    secretKeyRef: {name: {{ .proxySecret }}, key: proxy}
+{{- else if .proxy }}
+- name: HTTPS_PROXY
+  value: {{ .proxy | quote }}
+{{- end }}
+{{- if .noProxy }}
+- name: NO_PROXY
+  value: {{ .noProxy | quote }}
+{{- end }}
+{{- if .caSecret }}
+- name: SSL_CERT_FILE
+  value: /etc/cartwright/provider/ca.crt
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "cartwright.providerFiles" -}}
+{{- include "cartwright.filesOf" (dict "name" .Values.provider.caSecret "keys" (list "ca.crt")) }}
+{{- end }}
+
 {{- define "cartwright.filesOf" }}
 {{- if .name }}
 - secret:
@@ -164,6 +190,9 @@ topic_prefix: {{ . | quote }}
 {{- range splitList " " (include "cartwright.keys" .) }}
 - name: CARTWRIGHT_{{ . | replace "-" "_" | upper }}_FILE
   value: /etc/cartwright/secrets/{{ . }}
+{{- end }}
+{{- if eq .service "payments" }}
+{{- include "cartwright.providerWay" .root }}
 {{- end }}
 {{- with $values.monitoring.traces }}
 - name: OTEL_EXPORTER_OTLP_ENDPOINT
