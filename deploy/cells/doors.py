@@ -71,6 +71,7 @@ _ARRIVE: Final = """INSERT INTO tenant SELECT t.* FROM jsonb_populate_record(NUL
 ON CONFLICT (tenant_id) DO UPDATE SET ({columns}) = ROW({excluded})"""
 # The ledger stands but for whom it is told of that they go.
 _TELL: Final = "UPDATE erasure SET row_count = 0, sha256 = 'moved' WHERE tenant_id = $1 AND cell IS NOT NULL"
+_REOPEN: Final = "UPDATE tenant SET cell = $2, status = 'suspended' WHERE tenant_id = $1"
 _FORGET: Final = """UPDATE tenant SET (slug, currency, country, settings, version) = ROW('', '', '', '{}'::jsonb, version + 1)
 WHERE tenant_id = $1"""
 _TOLD: Final = "UPDATE erasure SET row_count = NULL, sha256 = NULL WHERE tenant_id = $1 AND cell IS NOT NULL"
@@ -140,6 +141,18 @@ async def arrive(source: Connection, target: Connection, tenant_id: UUID) -> lis
         excluded = ", ".join(f"excluded.{each}" for each in columns)
         await target.execute(_ARRIVE.format(columns=", ".join(columns), excluded=excluded), left["tenant"])
     return []
+
+
+async def is_nowhere(source: Connection, target: Connection, tenant_id: UUID, way: tuple[str, str]) -> bool:
+    """Whether each says that it is in the other, and it has left neither: both were restored to before a move."""
+    here, there = [await cell_of(each, tenant_id) for each in (source, target)]
+    is_here, is_there = here is not None and here[0] == way[0], there is None or there[0] == way[1]
+    return not (is_here or is_there) and await source.fetchrow(_DEPARTURE, tenant_id) is None
+
+
+async def reopen(target: Connection, tenant_id: UUID, cell: str) -> None:
+    """Open the door where its rows are, for what is under way: how it stands is identity's next word."""
+    await target.execute(_REOPEN, tenant_id, cell)
 
 
 async def empty(source: Connection, tenant_id: UUID, tables: Sequence[str]) -> int:

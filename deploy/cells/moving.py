@@ -6,11 +6,12 @@ changed for anybody; from then on there is only the way forward.
 
 import asyncio
 import hashlib
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import asyncpg
@@ -18,6 +19,7 @@ import asyncpg
 from deploy.cells import doors, rows
 from deploy.cells.errors import MoveError
 from deploy.cells.rows import Copied, Kept
+from deploy.cells.together import together
 from libs.common.database import Connection
 from libs.common.tenancy import SETTING
 
@@ -25,7 +27,9 @@ LOOK_SECONDS: Final = 0.1
 PATIENCE_SECONDS: Final = 120
 """So long workers of a cell may take to read or to publish what is under way."""
 SOON_SECONDS: Final = 2.0
-"""A look that took less is repeated behind a closed door without anybody minding."""
+"""A look that took less is repeated behind a closed door without anybody minding, and is the last before it."""
+NO_QUICKER: Final = 0.7
+"""One that took more than this share of the look before is the last too: there are so many rows to compare."""
 MOST_LOOKS: Final = 10
 
 Say = Callable[[str], None]
@@ -75,21 +79,25 @@ async def moved(
     """Move it. `version` is identity's of the tenant, and `switch` has identity say where it is from now on."""
     result = Moved()
     async with _legs(way, services, owners) as legs:
-        staying = [leg for leg in legs if not await _has_left(leg, way)]
+        nowhere = [leg for leg in legs if await doors.is_nowhere(leg.source, leg.target, way.tenant_id, (way.source, way.target))]
+        if nowhere:
+            say(f"no cell has served it since its databases were restored to before a move: it is open in {way.target} again")
+        await together(doors.reopen(leg.target, way.tenant_id, way.target) for leg in nowhere)
+        staying = [leg for leg in legs if leg not in nowhere and not await _has_left(leg, way)]
         if staying:
             await _prepared(way, staying, version, result, say)
         if staying != legs:
             say("its door was closed before: going on from there")
         closed_at = time.monotonic()
-        await _together(_closed(leg, way) for leg in staying)
+        await together(_closed(leg, way) for leg in staying)
         say("its door is closed")
         closed = [leg for leg in legs if not await _has_arrived(leg, way)]  # what is open has gone on since
-        await _together(_until_quiet(leg, way) for leg in closed)
-        result.rows += sum(await _together(_until_equal(leg, way) for leg in closed))
+        await together(_until_quiet(leg, way) for leg in closed)
+        result.rows += sum(await together(_until_equal(leg, way) for leg in closed))
         if closed:
             result.digest = _digest(closed)
             say(f"both cells have the same: {result.digest[:16]}")
-        await _together(_opened(leg, way) for leg in closed)
+        await together(_opened(leg, way) for leg in closed)
         await switch()
         result.closed_seconds = time.monotonic() - closed_at
         say(f"it is open in {way.target}, after {result.closed_seconds:.1f} s")
@@ -102,7 +110,7 @@ async def emptied(way: Way, services: Sequence[str], owners: Owners) -> int:
         for leg in legs:
             if not await _has_arrived(leg, way):
                 raise MoveError(f"{leg.service} does not have it in {way.target}: what is in {way.source} is all there is of it")
-        counts = await _together(doors.empty(leg.source, way.tenant_id, [table.name for table in leg.tables]) for leg in legs)
+        counts = await together(doors.empty(leg.source, way.tenant_id, [table.name for table in leg.tables]) for leg in legs)
     return sum(counts)
 
 
@@ -112,25 +120,27 @@ async def given_up(way: Way, services: Sequence[str], owners: Owners) -> None:
         for leg in legs:
             if await _has_left(leg, way):
                 raise MoveError(f"it has left {way.source} in {leg.service}: there is only the way forward, by the same move")
-        await _together(doors.release(leg.target, way.tenant_id) for leg in legs)
+        await together(doors.release(leg.target, way.tenant_id) for leg in legs)
 
 
 async def _prepared(way: Way, legs: Sequence[_Leg], version: int, result: Moved, say: Say) -> None:
     """Everything that can be done while it trades."""
-    await _together(_known_in_both(leg, way, version) for leg in legs)
+    await together(_known_in_both(leg, way, version) for leg in legs)
     try:
-        await _together(_keep(leg, way) for leg in legs)
+        await together(_keep(leg, way) for leg in legs)
+        before = math.inf
         for look in range(1, MOST_LOOKS + 1):
             began = time.monotonic()
-            count = sum(await _together(_look(leg, way) for leg in legs))
+            count = sum(await together(_look(leg, way) for leg in legs))
             seconds = time.monotonic() - began
             result.rows += count
             say(f"look {look}: {count:,} rows copied in {seconds:.1f} s")
-            if seconds < SOON_SECONDS:
+            if seconds < SOON_SECONDS or seconds > NO_QUICKER * before:
                 break
-        await _together(_as_far(leg) for leg in legs)
+            before = seconds
+        await together(_as_far(leg) for leg in legs)
     except BaseException:
-        await _together(doors.release(leg.target, way.tenant_id) for leg in legs)
+        await together(doors.release(leg.target, way.tenant_id) for leg in legs)
         raise
 
 
@@ -234,15 +244,6 @@ async def _until(is_so: Callable[[], Awaitable[bool]], what: str) -> None:
         await asyncio.sleep(LOOK_SECONDS)
 
 
-async def _together(work: Any) -> list[Any]:
-    """All of it at once, each to its end: what is under way when another fails is not left half done."""
-    done = await asyncio.gather(*work, return_exceptions=True)
-    for each in done:
-        if isinstance(each, BaseException):
-            raise each
-    return [*done]
-
-
 def _digest(legs: Collection[_Leg]) -> str:
     return hashlib.sha256("".join(f"{leg.service} {leg.copied.digest}\n" for leg in legs).encode()).hexdigest()
 
@@ -256,7 +257,7 @@ async def _legs(way: Way, services: Sequence[str], owners: Owners) -> AsyncItera
             source, target = [await _connected(owners(service, cell), way.tenant_id) for cell in (way.source, way.target)]
             found.append(_Leg(service, source, target))
         for leg in found:
-            leg.tables = await rows.tables(leg.source, leg.target)
+            leg.tables = await rows.tables(leg.source, leg.target, way.tenant_id)
         yield found
     finally:
         for leg in found:

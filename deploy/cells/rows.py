@@ -1,21 +1,26 @@
 """One tenant's rows in two databases of a service: how they differ, and how those of one come to be as the other's.
 
-Both are compared by digests of a few hundred buckets, so a second look at what was copied costs reading it, and no more is
-copied again than the buckets that have changed since.
+Both are compared by digests of buckets, each of a few rows, so a second look at what was copied costs reading it, and little
+more is copied again than what has changed since.
 """
 
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from graphlib import TopologicalSorter
 from types import MappingProxyType
 from typing import Final
 from uuid import UUID
 
 from deploy.cells.errors import MoveError
+from deploy.cells.together import together
 from libs.common.database import Connection
 from libs.common.messaging.schema import MOVES
+
+A_BUCKET: Final = 16
+"""So many rows of a table are in a bucket, or fewer, unless there are millions of them."""
+_DIGITS: Final = range(2, 5)
 
 Buckets = Mapping[int, str]
 """By bucket, the digest of the rows in it."""
@@ -55,6 +60,8 @@ class Kept:
     refers: Sequence[str] = ()
     of: str = "tenant_id = $1"
     """Which rows are the tenant's."""
+    digits: int = 2
+    """So many of a hexadecimal digest tell the bucket of a row."""
 
     @property
     def rest(self) -> Sequence[str]:
@@ -64,7 +71,8 @@ class Kept:
     @property
     def bucket(self) -> str:
         """The bucket of a row."""
-        return f"('x' || left(md5(ROW({', '.join(self.keys)})::text), 2))::bit(8)::int"
+        key = f"md5(ROW({', '.join(self.keys)})::text)"
+        return f"('x' || left({key}, {self.digits}))::bit({4 * self.digits})::int"
 
 
 MESSAGES: Final = Kept(
@@ -89,7 +97,7 @@ class Copied:
     """The source's of this moment, all of which are in the target too."""
 
 
-async def tables(source: Connection, target: Connection) -> list[Kept]:
+async def tables(source: Connection, target: Connection, tenant_id: UUID) -> list[Kept]:
     """What is to be copied, each after those that it refers to. Raises MoveError when the two are not of one version."""
     here, there = [await _catalog(connection) for connection in (source, target)]
     if here != there:
@@ -97,7 +105,14 @@ async def tables(source: Connection, target: Connection) -> list[Kept]:
         raise MoveError(f"the two databases are not of one version ({', '.join(unlike)} differ): migrate both first")
     before = {name: [*kept.refers, *_AFTER.get(name, ())] for name, kept in here.items()}
     order = TopologicalSorter({name: [each for each in refers if each in here] for name, refers in before.items()})
-    return [MESSAGES, *(here[name] for name in order.static_order())]
+    found = [MESSAGES, *(here[name] for name in order.static_order())]
+    return [replace(each, digits=await _digits(source, each, tenant_id)) for each in found]
+
+
+async def _digits(source: Connection, table: Kept, tenant_id: UUID) -> int:
+    """As few as leave no bucket with many rows: what has changed in a bucket is copied with all of it."""
+    count = await source.fetchval(f"SELECT count(*) FROM {table.name} WHERE {table.of}", tenant_id)  # noqa: S608 - names of the catalog's
+    return next((digits for digits in _DIGITS if count <= A_BUCKET * 16**digits), _DIGITS[-1])
 
 
 async def _catalog(connection: Connection) -> dict[str, Kept]:
@@ -119,12 +134,12 @@ async def made_equal(
     changed: list[tuple[Kept, list[int]]] = []
     async with source.transaction(isolation="repeatable_read", readonly=True), target.transaction():
         for table in kept:
-            ours = await _digests(source, table, tenant_id)
-            digest.update(f"{table.name} {sorted(ours.items())}\n".encode())
-            if table is MESSAGES:
-                theirs, copied.messages = copied.messages, ours
+            if table.name == MESSAGES.name:
+                ours, theirs = await _digests(source, table, tenant_id), copied.messages
+                copied.messages = ours
             else:
-                theirs = await _digests(target, table, tenant_id)
+                ours, theirs = await together(_digests(each, table, tenant_id) for each in (source, target))
+            digest.update(f"{table.name} {sorted(ours.items())}\n".encode())
             unlike = sorted(each for each in ours.keys() | theirs.keys() if ours.get(each) != theirs.get(each))
             if unlike:
                 copied.rows += await _brought(source, target, tenant_id, table, unlike)
@@ -163,12 +178,15 @@ async def _brought(source: Connection, target: Connection, tenant_id: UUID, tabl
         while (chunk := await pipe.get()) is not None:
             yield chunk
 
-    async with asyncio.TaskGroup() as group:
-        group.create_task(send())
-        columns = list(table.columns)
-        told = group.create_task(
-            target.copy_to_table(_beside(table), source=chunks(), columns=columns, format="binary", schema_name="pg_temp")
-        )
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(send())
+            columns = list(table.columns)
+            told = group.create_task(
+                target.copy_to_table(_beside(table), source=chunks(), columns=columns, format="binary", schema_name="pg_temp")
+            )
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from errors
     return int(told.result().rpartition(" ")[2])
 
 

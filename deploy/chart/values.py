@@ -100,7 +100,7 @@ def _provider() -> Group:
             "proxySecret": text("The Secret whose `proxy` is that address, where it has a name and a password in it."),
             "noProxy": text("Where no proxy is asked, with commas between several: `NO_PROXY`."),
             "caSecret": text(
-                "The Secret whose `ca.crt` stands for the system's authorities in these processes, where the proxy ends TLS itself."
+                "The Secret whose `ca.crt` stands for the system's authorities in these, where the proxy ends TLS itself."
             ),
         },
     )

@@ -19,7 +19,6 @@ from deploy.local.ports import HOST
 from deploy.local.principals import SaslListener
 from deploy.local.state import ROOT
 from libs.common.cells import MAIN
-from libs.common.certificates import RootKey
 from services import SERVICES
 
 ProcessKind = Literal["api", "worker"]
@@ -215,6 +214,8 @@ def setting_names(service: str) -> frozenset[str]:
 def _public_half(root_key: str) -> str:
     """What all services know of the root key."""
     try:
+        from libs.common.certificates import RootKey  # takes as long to import as all the rest
+
         return json.dumps(RootKey.read("", root_key).public)
     except ValueError as error:
         raise StackError(f"{_PREFIX}ISSUER_ROOT_KEY is not usable: {error}") from error

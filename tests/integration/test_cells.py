@@ -1,5 +1,6 @@
 """A tenant's rows in two databases of a service: all go along, nothing of others does, and its old cell decides no more."""
 
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from uuid import uuid4
 
@@ -8,6 +9,7 @@ import pytest
 
 from deploy.cells import doors, rows
 from deploy.cells.errors import MoveError
+from deploy.cells.moving import Way, emptied, moved
 from deploy.cells.rows import Copied, Kept
 from deploy.local.cells import CELLED
 from libs.common.cells import MAIN
@@ -21,6 +23,7 @@ from tests.shared.events import tenant_updated
 from tests.shared.places import WITH_TENANTS, Place, Places, Templates, counted
 from tests.shared.victims import tenant_of
 
+MANY, NEW = 1_000_000, 300
 AT_HOME = frozenset(
     {
         *("erasure", "operator_action", "outbox_event", "outbox_parked"),
@@ -51,7 +54,7 @@ class Pair:
                 await admin.execute(f"ALTER TABLE {row['of']} DROP CONSTRAINT {row['conname']}")
             await admin.close()
         self.source, self.target = [await self._owner(place) for place in (self.here, self.there)]
-        self.tables = await rows.tables(self.source, self.target)
+        self.tables = await rows.tables(self.source, self.target, self.tenant_id)
 
     async def close(self) -> None:
         await self.source.close()
@@ -114,6 +117,34 @@ async def test_what_has_changed_since_the_last_look_is_copied_and_nothing_else(p
     assert (await pair.made_equal()).digest == changed.digest != first.digest
 
 
+@pytest.mark.long("a million rows: two minutes")
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("pair", ["checkout"], indirect=True)
+async def test_of_a_tenant_of_a_million_rows_only_what_is_new_is_copied_behind_the_closed_door(pair: Pair) -> None:
+    admin = await pair.here.as_admin()
+    await admin.execute("SET session_replication_role = replica")
+    [entries] = [each for each in pair.tables if each.name == "timeline_entry"]
+    same = ", ".join(each for each in entries.columns if each != "id")
+    many = f"SELECT $2 || n, {same} FROM timeline_entry, generate_series(1, $3) n WHERE id = $1"
+    more = f"INSERT INTO timeline_entry (id, {same}) {many}"
+    one = await admin.fetchval("SELECT id FROM timeline_entry WHERE tenant_id = $1", pair.tenant_id)
+    await admin.execute(more, one, "many-", MANY)
+    pair.tables = await rows.tables(pair.source, pair.target, pair.tenant_id)
+    looked: list[tuple[int, float]] = []
+    for is_last in (False, False, True):
+        if is_last:
+            await doors.depart(pair.source, pair.tenant_id, "east", MAIN)
+        began = time.monotonic()
+        looked.append(((await pair.made_equal()).rows, round(time.monotonic() - began, 2)))
+        await admin.execute(more, one, f"new-{len(looked)}-", NEW)
+    await admin.close()
+    assert await doors.arrive(pair.source, pair.target, pair.tenant_id) == []
+    print(f"rows copied and seconds taken, before its door is closed and behind it: {looked}")
+    (first, _), *later = looked
+    assert first > MANY
+    assert all(NEW <= count < MANY / 50 for count, _ in later), "a look brings what is new, and little beside it"
+
+
 async def test_ids_of_messages_go_along_once_and_the_other_cells_own_stay(pair: Pair) -> None:
     for place, ids in ((pair.here, ["a", "b", "c"]), (pair.there, ["d"])):
         admin = await place.as_admin()
@@ -152,6 +183,41 @@ async def test_its_old_cell_decides_nothing_more_and_in_the_end_has_nothing_of_i
     assert await doors.empty(pair.source, pair.tenant_id, [table.name for table in pair.tables]) == 0, "it was over"
 
 
+async def test_who_moved_after_the_moment_to_which_all_was_restored_is_opened_where_its_rows_are(pair: Pair) -> None:
+    """Identity knows by its topic that it moved, and of the move itself no database knows."""
+    shell, service = pair.leaver.victim.shell, pair.here.service
+    shell.cell = MAIN
+    await shell.execute(message(tenant_updated(pair.tenant_id, version=8), pair.tenant_id))
+    await _heard_of(pair, "main", 8)
+    had = await pair.counts(pair.here)
+    await shell.execute(message(tenant_updated(pair.tenant_id, version=9, cell="east"), pair.tenant_id))
+    switched: list[str] = []
+    way = Way(tenant_id=pair.tenant_id, source="east", target=MAIN)
+    urls = {"east": pair.there.url("owner"), MAIN: pair.here.url("owner")}
+
+    async def switch() -> None:
+        switched.append(MAIN)
+
+    with pytest.raises(MoveError, match="all there is of it"):
+        await emptied(Way(tenant_id=pair.tenant_id, source=MAIN, target="east"), [service], lambda _, cell: urls[cell])
+    moved_back = await moved(way, [service], lambda _, cell: urls[cell], version=9, switch=switch, say=print)
+    assert (moved_back.rows, switched) == (0, [MAIN]), "nothing is brought over what is there"
+    assert await pair.counts(pair.here) == had
+    await shell.execute(message(tenant_updated(pair.tenant_id, version=10), pair.tenant_id))
+    assert await doors.cell_of(pair.source, pair.tenant_id) == (MAIN, 10)
+
+
+async def _heard_of(pair: Pair, cell: str, version: int) -> None:
+    """The other cell has heard of the tenant, as one that is elsewhere."""
+    await pair.target.execute(
+        "INSERT INTO tenant (tenant_id, version, sequence, tenant_version, slug, status, currency, country, settings, cell) "
+        "VALUES ($1, 1, 1, $2, '', 'elsewhere', '', '', '{}', $3)",
+        pair.tenant_id,
+        version,
+        cell,
+    )
+
+
 async def test_where_it_went_is_told_to_itself_alone_and_changed_by_no_process(pair: Pair) -> None:
     await doors.depart(pair.source, pair.tenant_id, "east", MAIN)
     database = await Database.connect(pair.here.url("app"), application="test", size=1)
@@ -170,4 +236,4 @@ async def test_a_service_that_has_a_newer_database_in_one_cell_moves_nobody(pair
     await admin.execute("ALTER TABLE idempotency_key ADD COLUMN newer text")
     await admin.close()
     with pytest.raises(MoveError, match="idempotency_key"):
-        await rows.tables(pair.source, pair.target)
+        await rows.tables(pair.source, pair.target, pair.tenant_id)
