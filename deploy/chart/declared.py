@@ -20,7 +20,7 @@ OF_THE_CHART: Final = frozenset(
         *("kafka_bootstrap_servers", "kafka_security_protocol", "kafka_sasl_mechanism", "kafka_sasl_username"),
         *("kafka_ssl_cafile", "kafka_ssl_certfile", "kafka_ssl_keyfile", "kafka_sasl_tokenfile", "topic_prefix"),
         *("issuer", "jwks_url", "issuer_root_public_key", "trusted_proxies"),
-        *("http_host", "http_port", "ops_host", "ops_port", "drain_seconds", "console_urls"),
+        *("http_host", "http_port", "ops_host", "ops_port", "drain_seconds", "console_urls", "cell"),
     }
 )
 """The settings that the chart gives by itself, from values of its own. Every other that is no secret may be set freely."""
@@ -83,4 +83,6 @@ def _service(service: str) -> dict[str, Any]:
         "given": sorted(OF_THE_CHART & fields.keys()),
         "settings": sorted(free_settings(service)),
         "partitions": partitions_read(service),
+        "groups": [*parts_of(service).groups],
+        "is_in_cells": parts_of(service).is_in_cells,
     }

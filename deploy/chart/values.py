@@ -5,6 +5,7 @@ from typing import Any, Final
 from deploy.chart.declared import free_settings, partitions_read, secrets
 from deploy.chart.declaring import Group, Value, anything, choice, listed, switch, text, wanted, whole
 from deploy.composition import meaning_of, settings_of
+from libs.common.cells import NAME
 from services import SERVICES
 
 _NAME: Final = {"type": "string", "minLength": 1, "maxLength": 253}
@@ -40,6 +41,7 @@ def values() -> Group:
                 },
             ),
             "provider": _provider(),
+            **_cells(),
             "settings": _settings(
                 "What every service is set to: its variables without `CARTWRIGHT_`, in lower case (`log_level: debug`).",
                 *SERVICES,
@@ -104,6 +106,26 @@ def _provider() -> Group:
             ),
         },
     )
+
+
+def _cells() -> dict[str, Value | Group]:
+    named = {"type": "string", "pattern": f"^({NAME})$"}
+    each = {"type": "object", "additionalProperties": False, "required": ["name", "release"], "properties": {"name": named}}
+    each["properties"] = {"name": named, "release": {"type": "string", "minLength": 1}}
+    return {
+        "cells": listed(
+            "Cells besides this release, each `{name: east, release: EAST}`. APIs are given `cell-database-urls` of their "
+            "Secrets, operators' verbs find the workers there, and those may ask identity.",
+            each,
+        ),
+        "cell": Group(
+            "What makes this release a cell: workers of the services that each cell has databases of, and nothing else.",
+            {
+                "name": text("Its name. Empty: the main one, with identity, APIs and gateway.", pattern=f"^({NAME})?$"),
+                "of": text("The release that is the main one, in the same namespace."),
+            },
+        ),
+    }
 
 
 def _service(service: str) -> Group:

@@ -52,6 +52,7 @@ def described(file: Path) -> StackDescription:
                 "home": given.get("home") or default_home(),
                 "services": services,
                 "gateway": given.get("gateway"),
+                "cells": {name: {"workers": {}, "ops": it["ops"]} for name, it in given.get("cells", {}).items()},
                 "postgres": {"host": None, "port": None},
                 "kafka": {"bootstrap_servers": None} | (given.get("kafka") or {}),
                 "stripe": _provider(given.get("stripe") or {}, file.parent),

@@ -12,10 +12,12 @@ import yaml
 from deploy.chart.declared import connections, partitions_read
 from deploy.chart.files import CHART, HELM
 from deploy.cli.deployment import described
-from deploy.composition import settings_of
+from deploy.composition import parts_of, settings_of
+from deploy.local.cells import CELLED
 from deploy.local.ports import DEFAULT_PORTS
 from deploy.local.state import ROOT
 from deploy.observability.files import RULES
+from libs.common.cells import in_cell
 from libs.common.settings import PREFIX, KafkaLogin
 from services import SERVICES
 from tests.contract.charts.asking import GIVEN, VALUES, Manifest, asked, defined
@@ -90,6 +92,7 @@ def test_what_is_not_kubernetes_own_is_as_its_extensions_define_it(request: pyte
         ("misspelt", r"additional properties 'isuer' not allowed"),
         ("unknown setting", r"additional properties 'log_levels' not allowed"),
         ("a password in sight", r"at '/provider/proxy': .*does not match pattern"),
+        ("a cell of nothing", r"cell.of: the release that this one is a cell of"),
         ("no token", r"kafkaTokenSecret: kafka.saslMechanism is OAUTHBEARER"),
         ("too many workers", r"at '/services/cart/worker/autoscaling/max': maximum: got 25, want 24"),
     ],
@@ -181,6 +184,62 @@ def test_only_who_asks_the_provider_is_told_of_the_proxy_on_the_way_there(answer
             )
 
 
+def test_a_cell_is_workers_of_what_it_has_databases_of_and_asks_the_main_release_who_comes(answer: Manifest) -> None:
+    parts = answer["rendered"]["a cell"]
+    assert {*_of(parts, "Deployment")} == {f"cartwright-{service}-worker" for service in CELLED}
+    assert {*_of(parts, "Job")} == {f"cartwright-{service}-migrate" for service in CELLED}
+    assert {*_of(parts, "Service")} == {f"cartwright-{service}-worker" for service in CELLED}
+    assert len(_of(parts, "ExternalSecret")) == 2 * len(CELLED)
+    assert {part["kind"] for part in parts} == {
+        *("Deployment", "ExternalSecret", "Job", "NetworkPolicy", "PodDisruptionBudget", "ScaledObject", "Service"),
+        *("ServiceAccount", "ServiceMonitor"),
+    }
+    for service in CELLED:
+        given = _environment(_container(parts, service, "worker"))
+        assert (given["CELL"], given["JWKS_URL"].split(":")[1]) == ("east", "//shop-cartwright-identity")
+        query = _of(parts, "ScaledObject")[f"cartwright-{service}-worker"]["spec"]["triggers"][0]["metadata"]["query"]
+        [group] = re.findall(r'group=~"([^"]+)"', query)
+        assert all(re.fullmatch(group, in_cell(f"eu.{name}", "east")) for name in parts_of(service).groups)
+        assert not any(re.fullmatch(group, f"eu.{name}") for name in parts_of(service).groups), "those are the main cell's"
+        policy = _of(parts, "NetworkPolicy")[f"cartwright-{service}-worker"]["spec"]
+        asked = [_labels(peer) for rule in policy["egress"] for peer in rule.get("to", ()) if _labels(peer)]
+        asking = [_labels(peer) for rule in policy["ingress"] for peer in rule.get("from", ()) if _labels(peer)]
+        assert [(each["app.kubernetes.io/instance"], each["cartwright/service"]) for each in asked] == [("shop", "identity")]
+        assert [(each["app.kubernetes.io/instance"], each["app.kubernetes.io/component"]) for each in asking] == [
+            ("shop", "operator")
+        ]
+
+
+def test_a_release_with_cells_gives_its_apis_their_databases_and_lets_their_workers_ask_identity(
+    answer: Manifest, tmp_path: Path
+) -> None:
+    parts, releases = answer["rendered"]["with cells"], ["cartwright", "east", "west-cartwright"]
+    for service, kind in PROCESSES:
+        given = _environment(_container(parts, service, kind))
+        assert ("CELL_DATABASE_URLS_FILE" in given) == (kind == "api" and service in CELLED)
+        assert "CELL" not in given
+    stored = {name: [each["secretKey"] for each in it["spec"]["data"]] for name, it in _of(parts, "ExternalSecret").items()}
+    assert {name for name, keys in stored.items() if "cell-database-urls" in keys} == {
+        "carts",
+        "cartwright-checkout",
+        "cartwright-payments",
+    }
+    policies = {name: each["spec"] for name, each in _of(parts, "NetworkPolicy").items()}
+    identity = policies["cartwright-identity-api"]["ingress"]
+    workers = [_labels(peer) for rule in identity for peer in rule.get("from", ())]
+    operator = policies["cartwright-operator"]["egress"]
+    asked = [_labels(peer) for rule in operator for peer in rule.get("to", ())]
+    for labels in (workers, asked):
+        of_workers = [each for each in labels if each.get("app.kubernetes.io/component") == "worker"]
+        assert [each["app.kubernetes.io/instance"] for each in of_workers] == releases
+    description = tmp_path / "deployment.json"
+    description.write_text(_of(parts, "ConfigMap")["cartwright-description"]["data"]["deployment.json"])
+    for name, here in (("east", "east-cartwright"), ("west", "west-cartwright")):
+        assert described(description).cells[name].ops == {
+            service: (f"http://{here}-{service}-worker:{DEFAULT_PORTS[f'{service}.worker']}",) for service in CELLED
+        }
+
+
 def test_the_checker_of_invariants_finds_everything_it_asks_by_what_it_is_given(answer: Manifest, tmp_path: Path) -> None:
     for values, base in (("tokens", "http://stripe:1"), ("most", "https://api.stripe.com")):
         parts = answer["rendered"][values]
@@ -253,8 +312,9 @@ def test_workers_are_scaled_by_the_lag_of_their_own_groups_up_to_their_partition
         assert spec["maxReplicaCount"] <= partitions_read(service)
         query = spec["triggers"][0]["metadata"]["query"]
         [group] = re.findall(r'group=~"([^"]+)"', query)
-        assert all(re.fullmatch(group, f"eu.{name}") for name in (service, f"{service}.timeline"))
-        assert not any(re.fullmatch(group, name) for name in (service, f"eux{service}", f"eu.{service}s"))
+        assert all(re.fullmatch(group, f"eu.{name}") for name in parts_of(service).groups)
+        others = (service, f"eux{service}", f"eu.{service}s", f"eu.{service}.east")
+        assert not any(re.fullmatch(group, name) for name in others), "a cell's are scaled by their own lag"
     fixed = {name for name, each in _of(answer["rendered"]["least"], "Deployment").items() if "replicas" in each["spec"]}
     assert fixed == {"cartwright-invariants", *(f"cartwright-{service}-worker" for service in SERVICES)}, (
         "whoever is scaled has no number beside that"

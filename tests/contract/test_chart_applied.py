@@ -12,7 +12,7 @@ import yaml
 
 from deploy.chart.files import HELM
 from tests.contract.charts.api_server import ApiServer, RefusedError, built, objects_of, pods_of, running
-from tests.contract.charts.asking import GIVEN, Manifest, asked, defined
+from tests.contract.charts.asking import CELLS, GIVEN, Manifest, asked, defined
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -72,19 +72,19 @@ async def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
 @pytest.fixture(scope="module")
 def rendered(request: pytest.FixtureRequest) -> dict[str, list[Manifest]]:
     found = asked(request.config.cache.mkdir("chart"), [])["rendered"]
-    return {name: found[name] for name in GIVEN}
+    return {name: found[name] for name in (*GIVEN, *CELLS)}
 
 
 async def _namespace(cluster: ApiServer, name: str) -> str:
     return await cluster.namespace(name, *AROUND, good=MODEST, bad=BOUNDLESS)
 
 
-@pytest.mark.parametrize("values", GIVEN)
+@pytest.mark.parametrize("values", [*GIVEN, *CELLS])
 async def test_an_api_server_takes_all_of_it_without_a_word_and_sees_no_change_the_second_time(
     cluster: ApiServer, rendered: dict[str, list[Manifest]], values: str
 ) -> None:
     parts = rendered[values]
-    here = await _namespace(cluster, f"takes-{values}")
+    here = await _namespace(cluster, f"takes-{values.replace(' ', '-')}")
     tried = [await cluster.apply(part, here, dry=True) for part in parts]
     first = [await cluster.apply(part, here) for part in parts]
     pods = [await cluster.apply(pod, here) for pod in pods_of(parts)]

@@ -116,6 +116,11 @@ class ServiceParts:
         return {each.projection.name: each.handlers for each in self.apart}
 
     @property
+    def groups(self) -> Sequence[str]:
+        """Its consumer groups, as they are called in the main cell."""
+        return [self.name, *(f"{self.name}.{name}" for name in self.handlers_apart)]
+
+    @property
     def routes(self) -> "Routes":
         """HTTP in, from the service's `api`. A worker never loads it."""
         routes: Routes = import_module(f"services.{self.name}.api").ROUTES

@@ -84,9 +84,16 @@ TOKENS: Final[Manifest] = LEAST | yaml.safe_load(
     """
 )
 GIVEN: Final[Mapping[str, Manifest]] = {"least": LEAST, "most": MOST, "tokens": TOKENS}
-"""Values that can be meant."""
+"""Values that can be meant, each of a whole installation."""
+CELLS: Final[Mapping[str, Manifest]] = {
+    "a cell": MOST | {"cell": {"name": "east", "of": "shop"}},
+    "with cells": MOST | {"cells": [{"name": "east", "release": "east"}, {"name": "west", "release": "west-cartwright"}]},
+}
+"""Releases that belong together."""
 VALUES: Final[Mapping[str, Manifest]] = {
     **GIVEN,
+    **CELLS,
+    "a cell of nothing": LEAST | {"cell": {"name": "east"}},
     "none": {},
     "misspelt": LEAST | {"isuer": "https://shop.example.com"},
     "unknown setting": LEAST | {"settings": {"log_levels": "debug"}},

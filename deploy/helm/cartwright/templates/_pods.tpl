@@ -161,14 +161,13 @@ topic_prefix: {{ . | quote }}
 
 {{- define "cartwright.environment" -}}
 {{- $values := .root.Values -}}
-{{- $name := include "cartwright.name" .root -}}
 {{- $ports := .declared.ports -}}
 {{- $identity := (include "cartwright.declared" .root | fromYaml).services.identity -}}
 {{- $service := index $values.services .service }}
 {{- $given := merge (include "cartwright.kafkaLogin" (dict "root" .root "who" .service "login" $service) | fromYaml) (dict
   "issuer" $values.issuer
   "issuer_root_public_key" $values.issuerRootPublicKey
-  "jwks_url" ($values.jwksUrl | default (printf "http://%s-identity:%v/.well-known/jwks.json" $name $identity.ports.api))
+  "jwks_url" ($values.jwksUrl | default (printf "http://%s-identity:%v/.well-known/jwks.json" (include "cartwright.main" .root) $identity.ports.api))
   "http_host" $values.network.listen
   "http_port" (toString (index $ports .kind))
   "drain_seconds" (toString $values.drain.seconds)
@@ -177,6 +176,9 @@ topic_prefix: {{ . | quote }}
 {{- $_ := set $given "ops_host" $values.network.listen }}
 {{- $_ := set $given "ops_port" (toString $ports.ops) }}
 {{- $_ := set $given "trusted_proxies" $values.network.trustedProxies }}
+{{- end }}
+{{- if $values.cell.name }}
+{{- $_ := set $given "cell" $values.cell.name }}
 {{- end }}
 {{- if has "console_urls" .declared.given }}
 {{- $_ := set $given "console_urls" ($values.consoleUrls | default (printf "%s/console/" (trimSuffix "/" $values.issuer))) }}
