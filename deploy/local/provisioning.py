@@ -1,6 +1,7 @@
 """Makes what a deployment stands on, on servers that are there: databases and roles, topics, users and rights at the broker."""
 
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator
+import json
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
@@ -93,12 +94,18 @@ async def _of_the_broker(wanted: Wanted, *, changes: bool) -> AsyncIterator[str]
         users = {name: role_password(variable("POSTGRES_ADMIN_URL") or "", f"kafka.{name}") for name in access.principals}
         for name in await provide_users(broker, users, changes=changes):
             yield f"+ user {name} ({broker['sasl_mechanism']})"
-        files = [(wanted.secrets / name / "kafka-sasl-password", users[name]) for name in users] if wanted.secrets else []
-        for line in _kept(files, changes=changes):
+        for line in _kept(_passwords(wanted.secrets, users, wanted.cells), changes=changes):
             yield line
     if "rights" in wanted.parts:
         for line in (await provide_rights(broker, declared_access(), prefix, changes=changes)).lines():
             yield line
+
+
+def _passwords(folder: Path | None, users: Mapping[str, str], cells: Iterable[str]) -> list[tuple[Path, str]]:
+    if folder is None:
+        return []
+    of_cells = {_secret(service, cell): users[service] for service, cell in _wanted_databases(cells)}
+    return [(folder / name / "kafka-sasl-password", password) for name, password in (dict(users) | of_cells).items()]
 
 
 def _asks_for_passwords(broker: dict[str, Any], *, asked_for: bool) -> bool:
@@ -118,16 +125,22 @@ def _kept(files: Iterable[tuple[Path, str]], *, changes: bool) -> Iterator[str]:
                 _write(file, content)
 
 
-def _addresses(folder: Path | None, admin_url: str, cells: Iterable[str]) -> list[tuple[Path, str]]:
+def _addresses(folder: Path | None, admin_url: str, cells: Collection[str]) -> list[tuple[Path, str]]:
     if folder is None:
         return []
     found = []
     for service, cell in _wanted_databases(cells):
-        name = service if cell == MAIN else f"{service}-{cell}"
         for role in ROLES:
             url = database_url(admin_url, service, role, cell_prefix(cell))
-            found.append((folder / f"{name}{_SECRETS[role][0]}" / _SECRETS[role][1], url))
+            found.append((folder / f"{_secret(service, cell)}{_SECRETS[role][0]}" / _SECRETS[role][1], url))
+    for service in CELLED if cells else ():
+        urls = {cell: database_url(admin_url, service, "app", cell_prefix(cell)) for cell in cells}
+        found.append((folder / service / "cell-database-urls", json.dumps(urls)))
     return found
+
+
+def _secret(service: str, cell: str) -> str:
+    return service if cell == MAIN else f"{service}-{cell}"
 
 
 def _write(file: Path, content: str) -> None:

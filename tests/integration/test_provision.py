@@ -1,6 +1,7 @@
 """`provision`: what a deployment stands on is made once, and told before it is made."""
 
 import asyncio
+import json
 import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -119,6 +120,8 @@ async def test_a_cell_has_databases_of_its_own_beside_those_that_were_there_and_
             connection = await asyncpg.connect((folders[1] / "owner-database-url").read_text())
             assert await connection.fetchval("SELECT current_database()") == f"east_{service}"
             await connection.close()
+            told = json.loads((tmp_path / "secrets" / service / "cell-database-urls").read_text())
+            assert told == {"east": (folders[0] / "database-url").read_text()}, "what the main cell's APIs are told"
 
 
 async def test_what_was_changed_since_is_told_line_by_line_and_put_right(servers: Servers) -> None:
