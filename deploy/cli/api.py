@@ -202,7 +202,7 @@ class Api:
             else:
                 if not _is_busy(reply):
                     return self._told(reply, service, path, request, begun_at, begun)
-                reason, asked = f"{reply.status}", _retry_after(reply)
+                reason, asked = _reason(reply), _retry_after(reply)
             await asyncio.sleep(max(pause, min(asked, _LONGEST_PAUSE_SECONDS)))
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
         raise CommandError(
@@ -287,6 +287,12 @@ def _is_busy(reply: Reply) -> bool:
     if reply.status in _BUSY:
         return bool(code != "too-many-declines")
     return bool(reply.status == _CONFLICT and code == "request-in-flight")
+
+
+def _reason(reply: Reply) -> str:
+    """Why nothing more came of it than its status, as far as it tells."""
+    problem = reply.body if isinstance(reply.body, dict) else {}
+    return " ".join([str(reply.status), *(str(problem[name]) for name in ("code", "detail") if name in problem)])
 
 
 def _retry_after(reply: Reply) -> float:
