@@ -81,8 +81,8 @@ async def moved(
     async with _legs(way, services, owners) as legs:
         nowhere = [leg for leg in legs if await doors.is_nowhere(leg.source, leg.target, way.tenant_id, (way.source, way.target))]
         if nowhere:
+            await _reopened(nowhere, way)
             say(f"no cell has served it since its databases were restored to before a move: it is open in {way.target} again")
-        await together(doors.reopen(leg.target, way.tenant_id, way.target) for leg in nowhere)
         staying = [leg for leg in legs if leg not in nowhere and not await _has_left(leg, way)]
         if staying:
             await _prepared(way, staying, version, result, say)
@@ -121,6 +121,13 @@ async def given_up(way: Way, services: Sequence[str], owners: Owners) -> None:
             if await _has_left(leg, way):
                 raise MoveError(f"it has left {way.source} in {leg.service}: there is only the way forward, by the same move")
         await together(doors.release(leg.target, way.tenant_id) for leg in legs)
+
+
+async def _reopened(legs: Sequence[_Leg], way: Way) -> None:
+    """Open its door where its rows are, which is for whoever asks to know: each cell believes it in another."""
+    if not any(await together(rows.has_any(leg.target, way.tenant_id, leg.tables) for leg in legs)):
+        raise MoveError(f"no cell serves it, and none of its rows are in {way.target}: name the cell that they are in")
+    await together(doors.reopen(leg.target, way.tenant_id, way.target) for leg in legs)
 
 
 async def _prepared(way: Way, legs: Sequence[_Leg], version: int, result: Moved, say: Say) -> None:

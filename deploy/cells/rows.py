@@ -123,6 +123,13 @@ async def _catalog(connection: Connection) -> dict[str, Kept]:
     }
 
 
+async def has_any(connection: Connection, tenant_id: UUID, kept: Sequence[Kept]) -> bool:
+    """Whether anything of the tenant is there."""
+    theirs = [f"EXISTS (SELECT FROM {each.name} WHERE {each.of})" for each in kept if each.name != MESSAGES.name]
+    found: bool = await connection.fetchval(f"SELECT {' OR '.join(theirs)}", tenant_id)
+    return found
+
+
 async def made_equal(
     source: Connection, target: Connection, tenant_id: UUID, kept: Sequence[Kept], known: Buckets = MappingProxyType({})
 ) -> Copied:

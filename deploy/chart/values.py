@@ -110,8 +110,8 @@ def _provider() -> Group:
 
 def _cells() -> dict[str, Value | Group]:
     named = {"type": "string", "pattern": f"^({NAME})$"}
-    each = {"type": "object", "additionalProperties": False, "required": ["name", "release"], "properties": {"name": named}}
-    each["properties"] = {"name": named, "release": {"type": "string", "minLength": 1}}
+    properties = {"name": named, "release": {"type": "string", "minLength": 1}}
+    each = {"type": "object", "additionalProperties": False, "required": [*properties], "properties": properties}
     return {
         "cells": listed(
             "Cells besides this release, each `{name: east, release: EAST}`. APIs are given `cell-database-urls` of their "

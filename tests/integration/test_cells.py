@@ -188,18 +188,21 @@ async def test_who_moved_after_the_moment_to_which_all_was_restored_is_opened_wh
     shell, service = pair.leaver.victim.shell, pair.here.service
     shell.cell = MAIN
     await shell.execute(message(tenant_updated(pair.tenant_id, version=8), pair.tenant_id))
-    await _heard_of(pair, "main", 8)
+    await _heard_of(pair, MAIN, 8)
     had = await pair.counts(pair.here)
     await shell.execute(message(tenant_updated(pair.tenant_id, version=9, cell="east"), pair.tenant_id))
     switched: list[str] = []
     way = Way(tenant_id=pair.tenant_id, source="east", target=MAIN)
+    other = Way(tenant_id=pair.tenant_id, source=MAIN, target="east")
     urls = {"east": pair.there.url("owner"), MAIN: pair.here.url("owner")}
 
     async def switch() -> None:
         switched.append(MAIN)
 
     with pytest.raises(MoveError, match="all there is of it"):
-        await emptied(Way(tenant_id=pair.tenant_id, source=MAIN, target="east"), [service], lambda _, cell: urls[cell])
+        await emptied(other, [service], lambda _, cell: urls[cell])
+    with pytest.raises(MoveError, match="none of its rows are in east"):
+        await moved(other, [service], lambda _, cell: urls[cell], version=9, switch=switch, say=print)
     moved_back = await moved(way, [service], lambda _, cell: urls[cell], version=9, switch=switch, say=print)
     assert (moved_back.rows, switched) == (0, [MAIN]), "nothing is brought over what is there"
     assert await pair.counts(pair.here) == had
