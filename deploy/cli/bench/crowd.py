@@ -35,7 +35,7 @@ EACH: Final = 10
 STARTS: Final = 3
 STARTED: Final = ("cart.api", "identity.api", "identity.worker")
 SETTLES_SECONDS: Final = 90
-"""By then what a tenant that is new brings with it has been done: each is reconciled once."""
+"""By then what tenants that are new bring with them has been done: each is reconciled once, say."""
 IDLE_SECONDS: Final = 60
 _UNLIMITED: Final = "1000000/1000000"
 _MILLI: Final = 1_000.0
@@ -157,6 +157,7 @@ async def bench_tenants(count: int, say: Callable[[str], None]) -> dict[str, Any
         while (left := count - len(crowd.members)) > 0:
             await crowd.grow(min(left, 1_000))
             say(f"{len(crowd.members)} tenants")
+        await asyncio.sleep(SETTLES_SECONDS)
         many = await measured(crowd, say)
     ratios = {f"ratio_{name}": round(many[name] / few[name], 3) for name in few}
     rounded = ({name: round(value, 3) for name, value in figures.items()} for figures in (few, many))
