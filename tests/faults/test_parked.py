@@ -8,12 +8,17 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
+from deploy.local.topics import Topic, create_topics
 from libs.common.errors import ConflictError
 from libs.common.messaging.batch import FENCE
+from libs.common.messaging.inbox.lanes import HALT_SECONDS
 from libs.common.messaging.repairs import LOCK_POSITION
+from libs.common.telemetry import REGISTRY
 from tests.shared.acting import by
 from tests.shared.toy import TOPIC, Toy
 from tests.shared.ward import SOMEBODY_WAITS, Ward
+
+FEED = "catalog.v1"
 
 
 @pytest.fixture
@@ -122,12 +127,46 @@ async def test_a_message_that_the_database_will_not_take_is_found_in_its_batch_a
     assert (await ward.tallies())[culprit] == (4, 4, 0)
 
 
-async def test_when_most_of_a_batch_fails_the_consumer_stands_still_and_parks_nothing(closed_ward: Ward) -> None:
+async def test_when_most_of_a_batch_fails_the_consumer_stands_still_parks_nothing_and_looks_again_now_and_then(
+    closed_ward: Ward,
+) -> None:
     counters = [uuid4() for _ in range(40)]
     closed_ward.poisonous = {1}
     await closed_ward.send(*((counter, 1) for counter in counters))
     async with closed_ward.open() as ward:
+        await ward.until(lambda: _stands_still(ward))
+        before = ward.decided
+        await asyncio.sleep(HALT_SECONDS / 2)  # meanwhile nobody looks, or once
+        assert ward.decided - before <= len(counters)
         await _halts_and_recovers(ward, counters)
+
+
+async def test_what_is_stored_does_not_stand_still_with_the_rest_of_its_topic(closed_ward: Ward) -> None:
+    first, second = [uuid4() for _ in range(12)], [uuid4() for _ in range(12)]
+    closed_ward.overflowing = {1}
+    await closed_ward.send(*((counter, 1) for counter in first), origin="first", partition=0)
+    await closed_ward.send(*((counter, 1) for counter in second), origin="second", partition=1)
+    async with closed_ward.open() as ward:
+        await ward.until(lambda: _stands_still(ward))  # at the twentieth: all of one partition is parked by then
+        ward.overflowing = set()
+        await ward.until(lambda: _goes_on(ward))
+        assert len(await ward.tallies()) + len(await ward.set_aside()) == len([*first, *second])
+
+
+async def test_a_group_tells_that_a_topic_of_it_stands_still_whatever_becomes_of_its_others(closed_ward: Ward) -> None:
+    closed_ward.topics, closed_ward.poisonous = [TOPIC, FEED], {1}
+    feed = Topic(FEED, "others", partitions=1, replication=1, settings={})
+    await create_topics(closed_ward.toy.settings.kafka_bootstrap_servers, [feed], closed_ward.toy.prefix)
+    counters = [uuid4() for _ in range(40)]
+    await closed_ward.send(*((counter, 1) for counter in counters))
+    async with closed_ward.open() as ward:
+        await ward.until(lambda: _stands_still(ward))
+        await ward.send((uuid4(), 7), topic=FEED)
+        await ward.until(lambda: _has_read(ward, FEED))
+        assert REGISTRY.get_sample_value("cartwright_inbox_halted", {"group": ward.inbox.group}) == 1
+        await _halts_and_recovers(ward, counters)
+        await ward.until(lambda: _goes_on(ward))
+        assert REGISTRY.get_sample_value("cartwright_inbox_halted", {"group": ward.inbox.group}) == 0
 
 
 async def test_what_comes_too_early_waits_with_what_follows_it_and_delays_nobody(ward: Ward) -> None:
@@ -223,11 +262,24 @@ async def test_what_other_tenants_have_set_aside_is_not_read_however_much_it_is(
     assert plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"] < 100, "20,000 rows are some thousand blocks"
 
 
-async def _halts_and_recovers(ward: Ward, counters: list[UUID]) -> None:
-    async def halted() -> bool:
-        return ward.inbox.halted is not None
+async def _stands_still(ward: Ward) -> bool:
+    return ward.inbox.halted is not None
 
-    await ward.until(halted)
+
+async def _goes_on(ward: Ward) -> bool:
+    return ward.inbox.halted is None
+
+
+async def _has_read(ward: Ward, topic: str) -> bool:
+    admin = await ward.toy.as_admin()
+    stored = "SELECT sum(next_offset) FROM inbox_position WHERE consumer = $1 AND topic = $2"
+    read = await admin.fetchval(stored, ward.inbox.group, ward.toy.prefix + topic)
+    await admin.close()
+    return bool(read)
+
+
+async def _halts_and_recovers(ward: Ward, counters: list[UUID]) -> None:
+    await ward.until(lambda: _stands_still(ward))
     ward.poisonous = set()
     await ward.until(lambda: _is(ward, dict.fromkeys(counters, (1, 1, 0))))
     assert await ward.set_aside() == []

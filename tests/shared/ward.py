@@ -40,7 +40,9 @@ class Ward:
         """What cannot be the first of its key."""
         self.grace_seconds = 60.0
         self.source_budget = 1_000
-        self.applied: dict[UUID, list[int]] = {}
+        self.topics = [TOPIC]
+        self.decided = 0
+        """How many messages were decided, each as often as it was tried."""
         self.handlers = Handlers()
         self.handlers.on(Bumped, lambda m: [Ref(Tally, m.data.counter_id)])(self._note)
         self.inbox: Inbox
@@ -48,6 +50,7 @@ class Ward:
 
     def _note(self, world: World, message: Message[Bumped]) -> None:
         value, counter_id = message.data.value, message.data.counter_id
+        self.decided += 1
         if value in self.poisonous:
             raise ValueError(f"{value} is poison")
         if value in self.too_early:
@@ -70,7 +73,7 @@ class Ward:
         broker = Broker(self.toy.settings)
         kafka = kafka_broker(broker)
         limits: Any = {"grace_seconds": self.grace_seconds, "source_budget": self.source_budget}
-        self.inbox = Inbox(shell, broker, group="tallies", topics=[TOPIC], **limits)
+        self.inbox = Inbox(shell, broker, group="tallies", topics=self.topics, **limits)
         self.inbox.subscribe(kafka)
         self.parked = ParkedMessages(shell, Reader(self.handlers.events(), topic_prefix=broker.prefix), self.inbox.group)
         await kafka.start()
@@ -81,7 +84,7 @@ class Ward:
             await hints.close()
             await database.close()
 
-    async def send(self, *bumps: tuple[UUID, int], origin: str = "toy") -> None:
+    async def send(self, *bumps: tuple[UUID, int], origin: str = "toy", topic: str = TOPIC, partition: int = 0) -> None:
         """Our own messages, in one partition, as a relay numbers them."""
         producer = AIOKafkaProducer(bootstrap_servers=self.toy.settings.kafka_bootstrap_servers)
         await producer.start()
@@ -98,8 +101,8 @@ class Ward:
             }
             body = f'{{"counter_id":"{counter_id}","value":{value}}}'.encode()
             key = f"{self.tenant_id}:{counter_id}".encode()
-            topic = self.toy.prefix + TOPIC
-            await producer.send_and_wait(topic, body, key, partition=0, headers=[(n, t.encode()) for n, t in headers.items()])
+            carried = [(name, text.encode()) for name, text in headers.items()]
+            await producer.send_and_wait(self.toy.prefix + topic, body, key, partition=partition, headers=carried)
         await producer.stop()
 
     async def tallies(self) -> dict[UUID, tuple[int, int, int]]:

@@ -25,7 +25,7 @@ from libs.common.messaging.reading import UNREADABLE as UNREADABLE_BATCH
 from libs.common.messaging.shell import Shell
 from libs.common.messaging.sources import BUDGET
 from libs.common.messaging.waiting import GRACE_SECONDS, Waiting
-from libs.common.telemetry import Counter
+from libs.common.telemetry import Counter, Gauge
 from libs.common.telemetry.traces import trace_id_of
 
 FEED_RECORDS = 250
@@ -38,6 +38,7 @@ ROTATE_SECONDS = 3_600.0
 APPLIED = Counter("cartwright_inbox_applied_total", "Messages whose decision was committed", ["group", "topic"])
 REFUSED = Counter("cartwright_inbox_refused_total", "Messages rejected, parked or queued", ["topic", "state", "reason"])
 UNREADABLE = Counter("cartwright_inbox_unreadable_total", "Batches that nobody can read, passed over", ["group", "topic"])
+HALTED = Gauge("cartwright_inbox_halted", "1 while a topic stands still because most tenants fail on it", ["group"])
 HELD_BACK = Counter("cartwright_inbox_held_back_total", "Messages passed over because their source is paused", ["topic"])
 
 log = structlog.get_logger(__name__)
@@ -99,6 +100,7 @@ class Inbox:
             )
             for each in courses
         ]
+        HALTED.labels(self.group).set_function(lambda: self.halted is not None)
 
     @staticmethod
     def _courses(group: str, topics: Sequence[str], foreign: frozenset[str], *, patient: bool) -> list[Course]:

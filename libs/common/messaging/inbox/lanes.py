@@ -18,7 +18,7 @@ from libs.common.messaging.brake import TooManyFailuresError
 from libs.common.messaging.inbox.positions import Positions
 from libs.common.messaging.ordering import Found, Read
 from libs.common.pulse import PULSE
-from libs.common.telemetry import Counter, Gauge, Histogram
+from libs.common.telemetry import Counter, Histogram
 
 LANES = 2
 TRIES = 2
@@ -29,7 +29,6 @@ FENCED = Counter("cartwright_inbox_fenced_total", "Batches given up because anot
 RETRIED = Counter("cartwright_inbox_retried_total", "Batches tried again for what passes by itself")
 BATCH_SIZE = Histogram("cartwright_inbox_batch_size", "Messages in one transaction", buckets=(1, 4, 16, 64, 256, 1024))
 BATCH_SECONDS = Histogram("cartwright_inbox_batch_seconds", "One transaction of the inbox")
-HALTED = Gauge("cartwright_inbox_halted", "1 while a topic stands still because most tenants fail on it", ["group"])
 
 HeldOpen = Callable[[], AbstractContextManager[object]]
 
@@ -103,15 +102,15 @@ class Lane:
             await self._back_off(error, read)
         else:
             self._failures = 0
-            self._lanes.go_on(read)
 
     async def _halt(self, error: TooManyFailuresError, read: Read) -> None:
         """Let one topic stand still for a while, and go on with the others."""
-        concerned = [partition for partition in read if partition.topic == error.topic]
+        concerned = {partition: run for partition, run in read.items() if partition.topic == error.topic}
+        ours = {partition: run for partition, run in concerned.items() if partition in self._positions.stored}
         log.critical("inbox.halted", reason=str(error), action="fix and deploy; nothing is lost, other topics go on")
-        self._lanes.halt(concerned, str(error))
-        self._positions.rest(concerned, HALT_SECONDS)
+        self._lanes.halt(_not_stored_yet(ours, self._positions.stored), str(error))
         await self._go_back(concerned, 0)
+        self._positions.rest(concerned, HALT_SECONDS)  # going back would end it
         others = {partition: run for partition, run in read.items() if partition.topic != error.topic}
         if others:
             await self._carry_out(others)
@@ -169,11 +168,11 @@ class Lanes:
         committed: Callable[[Applied], None],
         rest: Callable[[float], Awaitable[None]],
         held_open: HeldOpen,
-        group: str,
         name: str,
     ) -> None:
-        self._halts = HALTED.labels(group)
-        self._halted: dict[TopicPartition, str] = {}
+        self._positions = positions
+        self._halted: dict[TopicPartition, tuple[int, str]] = {}
+        """Where a partition stood when it was halted, and why. It stands still until it has come further."""
         self.going_back = asyncio.Lock()
         """Held while a lane finds its way back after a failure."""
         self.committed = committed
@@ -188,22 +187,19 @@ class Lanes:
     @property
     def halted(self) -> str | None:
         """Why a topic stands still, if one does."""
-        return next(iter(self._halted.values()), None)
+        return next((reason for partition, (at, reason) in self._halted.items() if self._is_at(partition, at)), None)
 
-    def halt(self, partitions: Iterable[TopicPartition], reason: str) -> None:
+    def halt(self, read: Read, reason: str) -> None:
         """Say that these stand still."""
-        self._halted |= dict.fromkeys(partitions, reason)
-        self._halts.set(1)
-
-    def go_on(self, partitions: Iterable[TopicPartition]) -> None:
-        """Say that these do not stand still any more."""
-        for partition in partitions:
-            self._halted.pop(partition, None)
-        self._halts.set(int(bool(self._halted)))
+        self._halted |= {partition: (run[0][0].offset, reason) for partition, run in read.items()}
 
     def forget_halts(self) -> None:
         """Nothing is known of what has just been assigned."""
-        self.go_on(list(self._halted))
+        self._halted.clear()
+
+    def _is_at(self, partition: TopicPartition, offset: int) -> bool:
+        done = self._positions.done_with(partition, self.holds)
+        return done is None or done <= offset
 
     def put(self, read: Read) -> None:
         """Spread a poll: what follows something in hand goes behind it, and all else together to the emptier lane."""

@@ -96,7 +96,6 @@ class Member:
             committed=committed,
             rest=course.rest,
             held_open=self._held_open,
-            group=group,
             name=course.kafka_group,
         )
         self._told: dict[TopicPartition, int] = {}
