@@ -16,6 +16,7 @@ REBUILD_SECONDS = 600
 UNDECIDED = ("parked", "rejected")
 """What queues behind a parked message goes on with it."""
 TOLD_EVERY = 50
+GONE = "parked-message-not-found"
 
 
 def search(*, service: str | None, json: bool, **filters: str | None) -> int:
@@ -83,10 +84,11 @@ def decide_all(
             found = [each for state in UNDECIDED async for each in _set_aside(api, name, token, {**filters, "state": state})]
             for number, each in enumerate(sorted(found, key=lambda each: (each["parked_at"], each["id"])), 1):
                 try:
-                    await _on_its_service(api, token, name, each["id"], "POST", f"/{action}", body)
+                    await _asked(api, token, name, each["id"], "POST", f"/{action}", body)
                     done += 1
                 except RefusedError as error:
-                    failed.append({"service": name, "id": each["id"], "refusal": str(error)})
+                    if error.code != GONE:  # else it went with one before it, or somebody was faster
+                        failed.append({"service": name, "id": each["id"], "refusal": str(error)})
                 if number % TOLD_EVERY == 0 or number == len(found):
                     say(f"{name}: {number} of {len(found)}")
         return {action: done, "failed": failed}
@@ -178,13 +180,15 @@ async def _on_its_service(
     missing: RefusedError | None = None
     for name in services(api.stack, service):
         try:
-            path = f"/ops/parked-messages/{parked_id}{action}"
-            asked = await api.ask(worker(api.stack, name) + path, method, token=token, body=body, seconds=ASK_SECONDS)
-            found: dict[str, Any] = asked.body
+            return {"service": name, **await _asked(api, token, name, parked_id, method, action, body)}
         except RefusedError as error:
-            if error.code != "parked-message-not-found":
+            if error.code != GONE:
                 raise
             missing = error
-        else:
-            return {"service": name, **found}
     raise CommandError(f"nothing is parked under {parked_id}: see ./cartwright parked list", ExitCode.NOT_SO) from missing
+
+
+async def _asked(api: Api, token: str, service: str, parked_id: str, method: str, action: str, body: object) -> dict[str, Any]:
+    url = f"{worker(api.stack, service)}/ops/parked-messages/{parked_id}{action}"
+    answer: dict[str, Any] = (await api.ask(url, method, token=token, body=body, seconds=ASK_SECONDS)).body
+    return answer

@@ -15,6 +15,8 @@ PAGES: Final = "docs/runbooks/"
 _SPAN: Final = re.compile(r"(\[|offset )(\d+[smhd])")
 _LEAST_LIMIT_SECONDS: Final = 3.0
 """Of shortened rules: the processes look at most of what they tell every second or two."""
+_LONGEST_WAIT_SECONDS: Final = 60
+"""Of shortened rules: what must have been so for a day would be waited for longer than for all the others."""
 
 Rule = dict[str, Any]
 
@@ -28,6 +30,11 @@ class Pace:
     def span(self, duration: str) -> str:
         """A duration as Prometheus writes it."""
         return duration if self.factor == 1 else f"{round(seconds_of(duration) * 1_000 / self.factor)}ms"
+
+    def wait(self, duration: str) -> str:
+        """How long it must have been so before it is told."""
+        is_long = self.factor > 1 and seconds_of(duration) / self.factor > _LONGEST_WAIT_SECONDS
+        return f"{_LONGEST_WAIT_SECONDS}s" if is_long else self.span(duration)
 
     def seconds(self, duration: str) -> float:
         """A limit. It is not shortened below what the processes can tell apart."""
@@ -104,7 +111,7 @@ def _burning(objective: Objective, burn: Burn, pace: Pace) -> Rule:
 
 
 def _symptom(symptom: Symptom, pace: Pace) -> Rule:
-    lasting = {} if symptom.lasting == "0s" else {"for": pace.span(symptom.lasting)}
+    lasting = {} if symptom.lasting == "0s" else {"for": pace.wait(symptom.lasting)}
     return {
         "alert": symptom.alert,
         "expr": _risen(symptom, pace) if symptom.rises else pace.of(symptom.when, symptom.limit),

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,6 +20,7 @@ from deploy.local.databases import database_url
 from libs.common.http.operator import repair_routes
 from libs.common.processes.api import api_app
 from services import SERVICES
+from tests.shared.limits import limit_topic
 from tests.shared.market import Market
 from tests.shared.verbs import buy, cartwright
 
@@ -170,6 +172,35 @@ async def test_what_has_one_cause_is_discarded_together_and_nothing_else_is(mark
     assert await _parked(market, "checkout", state="rejected", reason="schema") == []
     again = await cartwright(market, "parked", "replay", "--all", "--because", "gap", "--service", "checkout", "--json")
     assert (again.code, len(again.told["failed"])) == (1, 1), "what is missing is missing yet"
+
+
+async def test_what_the_broker_refused_is_replayed_together_and_what_waited_for_it_goes_on(
+    market: Market, bootstrap_servers: str
+) -> None:
+    topic = f"{market.stack.description().topic_prefix}cart.v1"
+    shoppers = [market.shop.shopper(f"customer:refused-{number}") for number in range(3)]
+    carts = [await market.cart(shopper, {"SKU-1": 1}) for shopper in shoppers]
+    frozen = "--service", "cart", "--type", "cart.frozen", "--json"
+
+    async def listed(state: str) -> int:
+        return len((await cartwright(market, "parked", "list", "--state", state, *frozen)).told["items"])
+
+    await limit_topic(topic, 150, bootstrap_servers=bootstrap_servers)
+    begun = [
+        await shopper.check_out(cart_id, key=f"refused-{cart_id}", method="pm_card_visa", wait_seconds=0)
+        for shopper, cart_id in zip(shoppers, carts, strict=True)
+    ]
+    await market.until(lambda: _is(listed("parked"), len(carts)))
+    assert await listed("rejected") == 0, "each is in one state"
+    await limit_topic(topic, 1_048_588, bootstrap_servers=bootstrap_servers)
+    replayed = await cartwright(market, "parked", "replay", "--all", *frozen)
+    assert (replayed.code, replayed.told) == (0, {"replay": len(carts), "failed": []})
+    for shopper, checkout in zip(shoppers, begun, strict=True):
+        assert (await shopper.outcome(checkout, patience_seconds=120))["state"] == "confirmed"
+
+
+async def _is(asked: Awaitable[int], expected: int) -> bool:
+    return await asked == expected
 
 
 async def _clients(market: Market) -> list[str]:

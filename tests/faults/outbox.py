@@ -11,13 +11,12 @@ from uuid import UUID
 
 import asyncpg
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from libs.common.clock import new_id
 from libs.common.messaging.attributes import parse_position
 from libs.common.messaging.headers import pack
 from libs.common.telemetry import REGISTRY
+from tests.shared.limits import limit_topic
 from tests.shared.toy import TOPIC, Toy
 
 ROOT = Path(__file__).parents[2]
@@ -105,10 +104,5 @@ def unpublished_age() -> float:
 
 async def limit(toy: Toy, max_bytes: int) -> None:
     """Change how large a batch the topic takes, and wait until it does."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=toy.settings.kafka_bootstrap_servers)
-    await admin.start()
-    await admin.alter_configs(
-        [ConfigResource(ConfigResourceType.TOPIC, toy.prefix + TOPIC, configs={"max.message.bytes": str(max_bytes)})]
-    )
-    await admin.close()
+    await limit_topic(toy.prefix + TOPIC, max_bytes, bootstrap_servers=toy.settings.kafka_bootstrap_servers)
     await asyncio.sleep(1)

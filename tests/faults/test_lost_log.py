@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
 
 from deploy.local.kafka.broker import EmbeddedKafka
 from deploy.local.topics import Topic, create_topics
@@ -107,6 +108,32 @@ async def test_a_member_under_which_the_log_is_lost_says_so_and_goes_on_when_tol
         await until(lambda: _states(inbox), lambda found: found == {"other-log"})
         await inbox.stored[0].adopt(actor=by("somebody"), reason="the disk is gone")
         assert await applied(toy, tenant, 2 * count * PARTITIONS) == 2 * count * PARTITIONS
+
+
+async def test_a_member_whose_topic_was_away_and_is_made_anew_says_so(
+    admin_url: str, own_kafka: EmbeddedKafka, fresh_prefix: Callable[[str], str]
+) -> None:
+    tenant, counter = uuid4(), uuid4()
+    async with (
+        toy_at(admin_url, own_kafka.bootstrap_servers, fresh_prefix("anew")) as toy,
+        toy.shell() as shell,
+        Member(toy, shell, adopts=False) as inbox,
+    ):
+        await _fill(toy, tenant, counter, 1)
+        assert await applied(toy, tenant, PARTITIONS) == PARTITIONS
+        admin = AIOKafkaAdminClient(bootstrap_servers=own_kafka.bootstrap_servers)
+        await admin.start()
+        await admin.delete_topics([toy.prefix + TOPIC])
+        await admin.close()
+
+        async def held() -> int:
+            return len(inbox.members[0]._positions.stored)
+
+        assert await until(held, lambda found: not found) == 0, "there is nothing to read"
+        await create_topics(
+            own_kafka.bootstrap_servers, [Topic(TOPIC, "toy", partitions=PARTITIONS, replication=1, settings={})], toy.prefix
+        )
+        assert await _is_noticed(inbox)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
@@ -28,9 +29,9 @@ def batch(records: Sequence[bytes], codec: int = 0, pack: Callable[[bytes], byte
     return struct.pack(">qiibI", 0, len(covered) + 9, -1, 2, calc_crc32c(covered)) + covered
 
 
-async def produce(bootstrap_servers: str, place: TopicPartition, made: bytes) -> int:
+async def produce(bootstrap_servers: str, place: TopicPartition, made: bytes, **options: Any) -> int:
     """Have the broker take a batch; answers its number of an error, 0 for none."""
-    client = AIOKafkaClient(bootstrap_servers=bootstrap_servers)
+    client = AIOKafkaClient(bootstrap_servers=bootstrap_servers, **options)
     await client.bootstrap()
     try:
         await client.set_topics([place.topic])

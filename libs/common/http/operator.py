@@ -66,7 +66,9 @@ class Parked(Protocol):
 class OutboxParked(Parked, Protocol):
     """Events that the broker refused; only a worker sees them."""
 
-    async def search(self, *, tenant_id: UUID | None, reason: str | None, limit: int) -> list[dict[str, Any]]:
+    async def search(
+        self, *, state: str | None, type_: str | None, tenant_id: UUID | None, reason: str | None, limit: int
+    ) -> list[dict[str, Any]]:
         """What waits."""
 
 
@@ -164,9 +166,10 @@ async def _search(
         raise MalformedError("bad-query", "no text of a query holds a zero byte")
     after = place_of(cursor)
 
+    filters: dict[str, Any] = {"state": state, "type_": type_, "tenant_id": tenant_id, "reason": reason}
+
     async def found_by(where: ParkedMessages, after: Place, most: int) -> list[dict[str, Any]]:
-        filters: dict[str, Any] = {"tenant_id": tenant_id, "type_": type_, "reason": reason, "source": source}
-        return await where.search(state=state, after=after, limit=most, **filters)
+        return await where.search(source=source, after=after, limit=most, **filters)
 
     found = await found_by(parked, after, limit + 1)
     if len(found) > limit:
@@ -175,7 +178,7 @@ async def _search(
     for group, theirs in apart.items():
         found += [{**each, "id": f"{group}:{each['id']}"} for each in await found_by(theirs, FIRST, MAX_PAGE)]
     ours = None if source else outbox
-    refused = await ours.search(tenant_id=tenant_id, reason=reason, limit=MAX_PAGE) if ours else []
+    refused = await ours.search(**filters, limit=MAX_PAGE) if ours else []
     return {"items": [*found, *refused], "next_cursor": None}
 
 

@@ -60,6 +60,24 @@ class Scene:
         finally:
             await asyncio.gather(*(self.market.stack.start_process(name) for name in names))
 
+    @asynccontextmanager
+    async def otherwise(self, name: str, environment: Mapping[str, str]) -> AsyncIterator[None]:
+        """With this process begun anew, in another environment."""
+        stack = self.market.stack
+        child: Child = stack._parts[name]._child  # type: ignore[attr-defined]  # it is a HttpProcess
+        usual = child.environment
+
+        async def begin_anew(environment: Mapping[str, str]) -> None:
+            await stack.stop_process(name)
+            child.environment = dict(environment)
+            await stack.start_process(name)
+
+        await begin_anew({**usual, **environment})
+        try:
+            yield
+        finally:
+            await begin_anew(usual)
+
     @contextmanager
     def frozen(self, name: str) -> Iterator[None]:
         """With this process standing still, and its children if it is a broker."""
@@ -78,6 +96,18 @@ class Scene:
             yield
         finally:
             await self.market.stack.put_faults([])
+
+    async def at_provider(self, path: str, **members: str) -> dict[str, Any]:
+        """What the provider answers to its merchant (`/v1/…`), or to who plays the others (`/_control/…`)."""
+        description = self.market.stack.description()
+        asked: dict[str, Any] = {"data": members} if path.startswith("/v1/") else {"json": members}
+        async with (
+            aiohttp.ClientSession(headers={"Authorization": f"Bearer {description.stripe_api_key}"}) as session,
+            session.post(f"{description.stripe_api_base}{path}", **asked) as answer,
+        ):
+            told: dict[str, Any] = await answer.json()
+            assert answer.ok, told
+        return told
 
     @asynccontextmanager
     async def again_and_again(self, ask: Callable[[], Awaitable[object]], pause: float = 0.05) -> AsyncIterator[None]:

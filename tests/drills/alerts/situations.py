@@ -2,16 +2,20 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any, Final
 from uuid import uuid4
 
 import aiohttp
 
 from deploy.cli.publisher import Fact
+from deploy.cli.supply import supply
 from deploy.cli.tenants import operator
 from deploy.local.description import server_of
+from libs.common.database.connections import MOST_WAITING
 from services import SERVICES
 from tests.drills.alerts.scene import CHALLENGED, Blanks, Scene, situation
+from tests.shared.market import OFFERS, shop_at
 from tests.shared.verbs import held_for_no_order, paid
 
 LADDER_ENDS: Final = """UPDATE operation SET unknown_count = 7, due_at = now() + interval '6 hours'
@@ -28,7 +32,7 @@ WHERE payment_id = $1 AND state = 'unknown'"""
     not_run={"--watch": "it has no end; the drill's own watcher is it"},
 )
 async def _a_purchase_is_charged_twice(scene: Scene) -> AsyncIterator[Blanks]:
-    bought, stack = await paid(scene.market, "twice"), scene.market.api.stack
+    bought = await paid(scene.market, "twice")
     form = {
         "amount": "202",
         "currency": "gbp",
@@ -38,12 +42,9 @@ async def _a_purchase_is_charged_twice(scene: Scene) -> AsyncIterator[Blanks]:
         "metadata[checkout_id]": bought["id"],
         "payment_method_types[]": "card",
     }
-    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {stack.stripe_api_key}"}) as session:
-        async with session.post(f"{stack.stripe_api_base}/v1/payment_intents", data=form) as answer:
-            charge = await answer.json()
-        yield {"acme": "alerts-fired", "ORDER": bought["order_id"]}
-        async with session.post(f"{stack.stripe_api_base}/v1/refunds", data={"payment_intent": charge["id"]}) as answer:
-            assert answer.status == 200, await answer.text()
+    charge = await scene.at_provider("/v1/payment_intents", **form)
+    yield {"acme": "alerts-fired", "ORDER": bought["order_id"]}
+    await scene.at_provider("/v1/refunds", payment_intent=charge["id"])
 
 
 @situation("", "CartwrightNobodyLooks")
@@ -90,6 +91,26 @@ async def _an_api_is_slow(scene: Scene) -> AsyncIterator[Blanks]:
                 await asyncio.sleep(0.6)
 
         async with scene.again_and_again(ask), scene.again_and_again(lock):
+            yield {}
+
+
+@situation("", "CartwrightTooBusy")
+async def _more_ask_than_are_got_through_with(scene: Scene) -> AsyncIterator[Blanks]:
+    address, token = scene.market.api.stack.services["cart"].url, await scene.market.shop.token()
+    crowd = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(address, connector=crowd, headers={"Authorization": f"Bearer {token}"}) as session:
+
+        async def ask() -> None:
+            async with session.get("/v1/products") as answer:
+                await answer.read()
+
+        async def all_ask() -> None:
+            async with scene.held("cart", "LOCK TABLE product IN ACCESS EXCLUSIVE MODE"):
+                everybody = asyncio.gather(*(ask() for _ in range(MOST_WAITING + 200)), return_exceptions=True)
+                await asyncio.sleep(4)
+            await everybody
+
+        async with scene.again_and_again(all_ask):
             yield {}
 
 
@@ -260,6 +281,16 @@ async def _the_provider_has_money_that_we_do_not(scene: Scene) -> AsyncIterator[
     yield {"acme": "alerts-fired", "BREAK": found["id"]}
 
 
+@situation("orphan-money", "CartwrightMoneyHasAnOrder")
+async def _money_is_captured_by_hand_before_there_is_an_order(scene: Scene) -> AsyncIterator[Blanks]:
+    checkout = await scene.begun("captured-by-hand", CHALLENGED, wait=20)
+    async with scene.stopped("checkout.worker"):
+        [intent] = await scene.market.charges(checkout["id"])
+        await scene.at_provider(f"/_control/payment_intents/{intent['id']}/authentication", outcome="succeed")
+        await scene.at_provider(f"/v1/payment_intents/{intent['id']}/capture")
+        yield {"CHECKOUT": checkout["id"]}
+
+
 @situation("reviews", "CartwrightReviewsWait")
 async def _a_difference_waits_for_a_person(scene: Scene) -> AsyncIterator[Blanks]:
     await held_for_no_order(scene.market)
@@ -270,6 +301,23 @@ async def _a_difference_waits_for_a_person(scene: Scene) -> AsyncIterator[Blanks
         if each["state"] == "open":
             reason = ("--tenant", "alerts-fired", "--reason", "a test")
             assert (await scene.verb("payments", "breaks", "close", each["id"], *reason)).code == 0
+
+
+@situation("erasing", "CartwrightErasureWaits")
+async def _a_tenant_leaves_while_a_buyer_disputes(scene: Scene) -> AsyncIterator[Blanks]:
+    shop = await shop_at(scene.market.api, "leaving")
+    await supply(shop, "GBP", OFFERS, print)
+    bought = await paid(replace(scene.market, shop=shop), "disputing")
+    [intent] = await scene.market.charges(bought["id"])
+    dispute = await scene.at_provider("/_control/disputes", payment_intent=intent["id"])
+
+    async def is_known() -> bool:
+        async with scene.database("payments") as database:
+            return bool(await database.fetchval("SELECT count(*) FROM dispute WHERE id = $1", dispute["id"]))
+
+    await scene.market.until(is_known)
+    yield {"TENANT": "leaving"}
+    await scene.at_provider(f"/_control/disputes/{dispute['id']}", status="lost")
 
 
 @situation("", "CartwrightWebhooksLate")

@@ -243,7 +243,7 @@ class Member:
             await self._positions.store_passed(self._lanes.holds)
             if time.monotonic() - compared_at > COMPARE_SECONDS:
                 compared_at = time.monotonic()
-                await self._compare_logs()
+                await self._compare_logs(consumer)
             await self._tell(consumer)
 
     async def _tell(self, consumer: Consumer) -> None:
@@ -267,10 +267,11 @@ class Member:
         else:
             self._told |= news
 
-    async def _compare_logs(self) -> None:
+    async def _compare_logs(self, consumer: Consumer) -> None:
         """Find out whether all logs are still those that were sought, and seek those that are not."""
         try:
             async with asyncio.timeout(ASK_SECONDS):
+                await consumer.look_for(self._course.topics)
                 changed = await self._positions.changed()
         except (KafkaError, TimeoutError) as error:
             log.debug("inbox.logs_not_compared", error=str(error))

@@ -154,6 +154,11 @@ class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
             partitions = {topic: await self._client._wait_on_metadata(topic) for topic in topics}  # noqa: SLF001
             return {TopicPartition(topic, each): Log(None, -1) for topic, found in partitions.items() for each in found}
 
+    async def look_for(self, topics: Collection[str]) -> None:
+        """Learn whether topics are there that were not; by itself aiokafka looks again after five minutes."""
+        if not self._client.cluster.topics().issuperset(topics):
+            await self._client.force_metadata_update()
+
     async def topic_ids(self, topics: Collection[str]) -> dict[str, UUID | None]:
         """The id of each topic, which is another one once it was made anew."""
         return {partition.topic: log.topic_id for partition, log in (await self.logs(topics)).items()}

@@ -23,14 +23,14 @@ from libs.common.clock import rfc3339
 from libs.common.database import Connection, opened
 from libs.common.errors import MalformedError, NotFoundError
 from libs.common.messaging.audit import Act, append
-from libs.common.messaging.headers import unpack
+from libs.common.messaging.headers import UnreadableHeadersError, unpack
 from libs.common.origin import Origin
 from libs.common.tenancy import SETTING
 
-LIST = """SELECT event_id, tenant_id, topic, key, state, reason, detail, octet_length(payload) AS payload_bytes, parked_at,
-    decided_at, decided_by, decision FROM outbox_parked
-WHERE state IN ('parked', 'replaying', 'discarding') AND ($1::uuid IS NULL OR tenant_id = $1)
-    AND ($2::text IS NULL OR topic = $2) AND ($3::text IS NULL OR reason = $3)
+LIST = """SELECT event_id, tenant_id, topic, key, headers, state, reason, detail, octet_length(payload) AS payload_bytes,
+    parked_at, decided_at, decided_by, decision FROM outbox_parked
+WHERE state IN ('parked', 'replaying', 'discarding') AND ($1::text IS NULL OR state = $1)
+    AND ($2::uuid IS NULL OR tenant_id = $2) AND ($3::text IS NULL OR reason = $3)
 ORDER BY topic, key, id LIMIT $4"""
 
 REPLAY = """UPDATE outbox_parked SET state = 'replaying', decided_at = now(), decided_by = $3, decision = $4
@@ -50,6 +50,7 @@ class ParkedEvent:
     tenant_id: UUID
     topic: str
     key: str
+    type: str | None
     state: str
     reason: str
     detail: str
@@ -65,11 +66,15 @@ class ParkedEvent:
 
 
 async def listed(
-    relay: Connection, *, tenant_id: UUID | None = None, topic: str | None = None, reason: str | None = None, limit: int = 100
+    relay: Connection, *, state: str | None = None, tenant_id: UUID | None = None, reason: str | None = None, limit: int = 100
 ) -> list[ParkedEvent]:
     """What waits, key by key in order."""
-    rows = await relay.fetch(LIST, tenant_id, topic, reason, limit)
-    return [ParkedEvent(**{**row, "key": row["key"].decode(errors="replace")}) for row in rows]
+    found: list[ParkedEvent] = []
+    for row in await relay.fetch(LIST, state, tenant_id, reason, limit):
+        members = dict(row)
+        named = {"key": row["key"].decode(errors="replace"), "type": _type_of(members.pop("headers"))}
+        found.append(ParkedEvent(**members | named))
+    return found
 
 
 async def replay(relay: Connection, *, topic: str, key: str, actor: Origin, reason: str = "") -> int:
@@ -119,11 +124,13 @@ class OutboxParked:
         finally:
             await relay.close()
 
-    async def search(self, *, tenant_id: UUID | None, reason: str | None, limit: int) -> list[dict[str, Any]]:
+    async def search(
+        self, *, state: str | None, type_: str | None, tenant_id: UUID | None, reason: str | None, limit: int
+    ) -> list[dict[str, Any]]:
         """What waits, as parked messages are listed."""
         async with self._relay() as relay:
-            found = await listed(relay, tenant_id=tenant_id, reason=reason, limit=limit)
-        return [{**_plain(each.as_dict()), "id": f"{PREFIX}{each.event_id}", "type": None} for each in found]
+            found = await listed(relay, state=state, tenant_id=tenant_id, reason=reason, limit=limit)
+        return [{**_plain(each.as_dict()), "id": f"{PREFIX}{each.event_id}"} for each in found if type_ in (None, each.type)]
 
     async def show(self, parked_id: str) -> dict[str, Any]:
         """One event whole."""
@@ -158,6 +165,15 @@ class OutboxParked:
         if row is None:
             raise NotFoundError("parked-message-not-found", "no such event waits for a decision")
         return row
+
+
+def _type_of(headers: bytes) -> str | None:
+    """The event's; what cannot be read was set aside for that."""
+    try:
+        named = dict(unpack(headers))
+    except UnreadableHeadersError:
+        return None
+    return (named.get("ce_type") or b"").decode(errors="replace") or None
 
 
 def _plain(members: dict[str, Any]) -> dict[str, Any]:

@@ -1,14 +1,13 @@
 """What is broken at the broker, and what is said there that must not be believed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import orjson
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.admin.records_to_delete import RecordsToDelete
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -20,6 +19,8 @@ from deploy.local.kafka.wall import raise_wall
 from deploy.local.topics import create_topics, declared_topics
 from libs.common.certificates import public_jwk
 from tests.drills.alerts.scene import Blanks, Scene, situation
+from tests.shared.batches import GZIP, batch, produce, record
+from tests.shared.limits import limit_topic
 
 _STACK: Final = {"./cartwright down": "it ends the stack", "./cartwright up": "as above"}
 REFUSING: Final = """CREATE FUNCTION wrong() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'wrong'; END $$;
@@ -83,18 +84,16 @@ async def _somebody_announces_keys(scene: Scene) -> AsyncIterator[Blanks]:
 
 @situation("", "CartwrightEventsSetAside")
 async def _a_topic_takes_small_events_alone(scene: Scene) -> AsyncIterator[Blanks]:
-    await _limited(scene, 150)
+    await limit_topic("cart.v1", 150, **_options(scene))
     await scene.begun("set-aside")
     yield {}
-    await _limited(scene, 1_048_588)
-    said = await scene.verb("parked", "replay", "--all", "--tenant", str(scene.market.shop.tenant_id))
-    print(said.out)
+    await limit_topic("cart.v1", 1_048_588, **_options(scene))
 
+    async def replayed() -> bool:  # the broker may not have heard yet that it takes more
+        said = await scene.verb("parked", "replay", "--all", "--service", "cart", "--json")
+        return bool(said.told == {"replay": 0, "failed": []})
 
-async def _limited(scene: Scene, size: int) -> None:
-    async with _admin(scene) as admin:
-        change: Mapping[str, str] = {"max.message.bytes": str(size)}
-        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, "cart.v1", configs=change)])
+    await scene.market.until(replayed)
 
 
 @situation("", "CartwrightRecordsMissed")
@@ -115,6 +114,13 @@ async def _records_are_gone_before_they_are_read(scene: Scene) -> AsyncIterator[
     yield {}
 
 
+@situation("", "CartwrightBatchesUnreadable")
+async def _a_batch_is_not_what_it_says(scene: Scene) -> AsyncIterator[Blanks]:
+    made = batch([record()], GZIP, bytes)  # it says that it is packed
+    assert await produce(place=TopicPartition("catalog.v1", 0), made=made, **_options(scene)) == 0
+    yield {}
+
+
 @situation("halted-consumer", "CartwrightConsumerHalted")
 async def _a_deploy_is_wrong(scene: Scene) -> AsyncIterator[Blanks]:
     async with scene.database("payments") as database:
@@ -124,6 +130,7 @@ async def _a_deploy_is_wrong(scene: Scene) -> AsyncIterator[Blanks]:
             yield {}
         finally:
             await database.execute("DROP TRIGGER wrong ON payment; DROP FUNCTION wrong()")
+    assert (await scene.verb("parked", "replay", "--all", "--service", "payments")).code == 0  # what failed before it halted
 
 
 @situation("lost-log", "CartwrightLogReplaced")
