@@ -111,9 +111,9 @@ class Tenant(Aggregate):
 def move(tenant: Tenant, to: TenantStatus) -> Tenant:
     """Change status, if the table says so. Raises ConflictError otherwise."""
     if to not in TRANSITIONS[tenant.status]:
-        raise ConflictError(
-            "tenant-status", f"a tenant that is {tenant.status} cannot become {to}", tenant_status=str(tenant.status)
-        )
+        can = " or ".join(status for status, ways in TRANSITIONS.items() if to in ways)
+        detail = f"a tenant that is {tenant.status} cannot become {to}; one that is {can} can"
+        raise ConflictError("tenant-status", detail, tenant_status=str(tenant.status))
     return replace(tenant, status=to)
 
 

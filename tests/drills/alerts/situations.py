@@ -182,6 +182,10 @@ async def _a_delta_comes_too_early(scene: Scene) -> AsyncIterator[Blanks]:
 
     await scene.market.until(parked)
     yield {"ID": found[0]["id"]}
+    counted = {"location": "shop", "quantity": 1}  # the page has it discarded, and then a count must say what is there
+    await scene.publish(
+        Fact("inventory.v1", "stock.counted", "/test/inventory", scene.market.shop.tenant_id, "EARLY", 8, counted)
+    )
 
 
 @situation("paused-source", "CartwrightSourcePaused")
@@ -313,9 +317,12 @@ async def _a_tenant_leaves_while_a_buyer_disputes(scene: Scene) -> AsyncIterator
 
     async def is_known() -> bool:
         async with scene.database("payments") as database:
-            return bool(await database.fetchval("SELECT count(*) FROM dispute WHERE id = $1", dispute["id"]))
+            return bool(await database.fetchval("SELECT count(*) FROM dispute WHERE provider_id = $1", dispute["id"]))
 
     await scene.market.until(is_known)
+    assert (await scene.verb("tenants", "close", "leaving")).code == 0
+    said = await scene.verb("tenants", "erase", "leaving", "--yes")
+    assert (said.code, "payments" in said.out) == (1, True), said
     yield {"TENANT": "leaving"}
     await scene.at_provider(f"/_control/disputes/{dispute['id']}", status="lost")
 
