@@ -278,11 +278,10 @@ async def _a_ladder_has_ended(scene: Scene) -> AsyncIterator[Blanks]:
 @situation("reconciliation-breaks", "CartwrightBooksDiffer", "CartwrightNotReconciled")
 async def _the_provider_has_money_that_we_do_not(scene: Scene) -> AsyncIterator[Blanks]:
     await paid(scene.market, "reconciled")
-    await held_for_no_order(scene.market)
-    said = await scene.verb("reconcile", "--tenant", "alerts-fired", "--grace-seconds", "0", "--json")
-    [report] = said.told["tenants"]
-    [found] = [each for each in report["breaks"] if each["state"] == "open"]
+    lost = await held_for_no_order(scene.market)
+    [found] = [each for each in await _open_breaks(scene) if each.get("our_id") == lost]
     yield {"acme": "alerts-fired", "BREAK": found["id"]}
+    await _close_breaks(scene)
 
 
 @situation("orphan-money", "CartwrightMoneyHasAnOrder")
@@ -298,13 +297,21 @@ async def _money_is_captured_by_hand_before_there_is_an_order(scene: Scene) -> A
 @situation("reviews", "CartwrightReviewsWait")
 async def _a_difference_waits_for_a_person(scene: Scene) -> AsyncIterator[Blanks]:
     await held_for_no_order(scene.market)
+    assert await _open_breaks(scene)
+    yield {"acme": "alerts-fired"}
+    await _close_breaks(scene)
+
+
+async def _open_breaks(scene: Scene) -> list[dict[str, Any]]:
     said = await scene.verb("reconcile", "--tenant", "alerts-fired", "--grace-seconds", "0", "--json")
     [report] = said.told["tenants"]
-    yield {"acme": "alerts-fired"}
-    for each in report["breaks"]:
-        if each["state"] == "open":
-            reason = ("--tenant", "alerts-fired", "--reason", "a test")
-            assert (await scene.verb("payments", "breaks", "close", each["id"], *reason)).code == 0
+    return [each for each in report["breaks"] if each["state"] == "open"]
+
+
+async def _close_breaks(scene: Scene) -> None:
+    reason = ("--tenant", "alerts-fired", "--reason", "a test")
+    for each in await _open_breaks(scene):
+        assert (await scene.verb("payments", "breaks", "close", each["id"], *reason)).code == 0
 
 
 @situation("erasing", "CartwrightErasureWaits")
