@@ -28,13 +28,18 @@ async def deployment(say: Callable[[str], None], *, may_start: bool = False) -> 
         yield described(Path(file))
         return
     home = Home(default_home())
-    if not may_start and home.holder() is None:
+    if home.holder() is not None:
+        from deploy.local.observing import settled  # an image has no stack
+
+        yield await settled(home, say)
+        return
+    if not may_start:
         raise CommandError(
             f"no stack runs in {home.path}: start it with ./cartwright up, or have CARTWRIGHT_DEPLOYMENT name the description "
             "of another deployment",
             ExitCode.ENVIRONMENT,
         )
-    from deploy.local.sessions import running_stack  # an image has nothing that starts a stack
+    from deploy.local.sessions import running_stack  # nor anything that starts one
 
     async with running_stack(say=say) as stack:
         yield stack

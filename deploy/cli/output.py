@@ -3,10 +3,13 @@
 import json
 import sys
 import time
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from rich.console import Console
 
 
 def print_json(result: dict[str, Any]) -> None:
@@ -16,16 +19,21 @@ def print_json(result: dict[str, Any]) -> None:
 
 def progress() -> "Callable[[str], None]":
     """Return a function that tells a line of progress on stderr, with the seconds since now."""
-    from rich.console import Console
-
-    console, begun = Console(stderr=True, highlight=False, soft_wrap=True), time.monotonic()
+    begun = time.monotonic()
 
     def say(message: str) -> None:
         elapsed = f"{time.monotonic() - begun:5.1f} s"
-        console.print(elapsed, style="dim", end="  ")
-        console.print(message, markup=False)
+        _console().print(elapsed, style="dim", end="  ")
+        _console().print(message, markup=False)
 
     return say
+
+
+@cache
+def _console() -> "Console":
+    from rich.console import Console  # which takes longer than what a verb does that has nothing to tell
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def echo(message: str) -> None:

@@ -110,7 +110,7 @@ def failover() -> int:
 @verb
 def status(*, as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False) -> int:
     """Show where everything listens, and how it is."""
-    from deploy.local.sessions import observe
+    from deploy.local.observing import observe
     from deploy.local.state import Home, default_home
 
     stack = asyncio.run(observe(Home(default_home())))
@@ -229,7 +229,7 @@ def _stay(home: "Home", wanted: _Wanted, faults: object, *, greeting: _Greeting 
 
 def _go_behind(home: "Home", options: list[str], greeting: _Greeting) -> int:
     from deploy.cli.output import echo
-    from deploy.local.sessions import observe
+    from deploy.local.observing import observe
     from deploy.local.supervisor import start_in_background
 
     code = start_in_background(home, options, echo)
@@ -247,14 +247,15 @@ async def _greet(stack: "Awaitable[StackDescription]", greeting: _Greeting) -> N
 def _join_running(
     home: "Home", faults: object, copies: dict[str, int], wanted: Access | None, *, repair: bool, greeting: _Greeting
 ) -> int:
-    from deploy.local import sessions
+    from deploy.local.observing import observe
+    from deploy.local.sessions import join
 
-    has = asyncio.run(sessions.observe(home)).kafka_access
+    has = asyncio.run(observe(home)).kafka_access
     if wanted and has != wanted:
         raise CommandError(f"the stack is running with --broker {has}: ./cartwright down stops it", ExitCode.NOT_SO)
 
     progress()("the stack is running already")
-    asyncio.run(_greet(sessions.join(home, faults, copies, repair=repair, say=progress()), greeting))
+    asyncio.run(_greet(join(home, faults, copies, repair=repair, say=progress()), greeting))
     return ExitCode.DONE
 
 

@@ -1,4 +1,4 @@
-"""The stack as a command finds it: running, to be started for a while, to be stopped, or only to be looked at."""
+"""The stack as a command wants it: running, for a while or for good, whole again, or stopped."""
 
 import asyncio
 import os
@@ -6,27 +6,22 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from deploy.local import readiness
 from deploy.local.copies import Copies
-from deploy.local.description import CellAddress, ServiceAddress, StackDescription
-from deploy.local.environment import PLATFORM_CLIENT_ID
+from deploy.local.description import StackDescription
 from deploy.local.errors import StackError
+from deploy.local.observing import POLL_SECONDS, START_SECONDS, observe, settled
 from deploy.local.orphans import birth, end_orphans
 from deploy.local.replicated import STANDBY, ReplicatedPostgres
 from deploy.local.services import put_faults
 from deploy.local.stack import Stack
 from deploy.local.state import Home, default_home
 from deploy.local.supervisor import BEHIND, start_in_background
-from services import SERVICES
 
-_START_SECONDS: Final = 180
 _STOP_SECONDS: Final = 90
-_POLL_SECONDS: Final = 0.1
 
 
 @asynccontextmanager
@@ -38,28 +33,10 @@ async def running_stack(
     if keep and not place.holder() and start_in_background(place, BEHIND, say):
         raise StackError(f"the stack in {place.path} could not be started")
     if place.holder():
-        yield await _settled(place, say)
+        yield await settled(place, say)
         return
     async with Stack.from_environment(place.path, say=say) as stack:
         yield stack.description()
-
-
-async def observe(home: Home) -> StackDescription:
-    """Return the stack as it is now: what is recorded, less what has died or does not answer."""
-    recorded = home.read()
-    if "stack" not in recorded:
-        return _never_started(home)
-    prefixes = {name: recorded.get(name, "") for name in ("topic_prefix", "database_prefix")}
-    stack = StackDescription.from_json(recorded["stack"], **prefixes)
-    if home.holder() is None:
-        return stack.stopped()
-    services = {name: _living(service) for name, service in stack.services.items()}
-    stack = replace(stack, services=services, cells={name: _of_living(cell) for name, cell in stack.cells.items()})
-    whole = recorded["phase"] == "ready" and recorded["stack"]["state"] == "running"
-    doors = [ops for service in stack.services.values() for ops in service.ops]
-    doors += [ops for cell in stack.cells.values() for its in cell.ops.values() for ops in its]
-    answers = await asyncio.gather(*(readiness.status(f"{ops}/readyz") for ops in doors))
-    return replace(stack, state="running" if whole and set(answers) <= {readiness.OK} else "degraded")
 
 
 async def mend(home: Home, copies: Copies = MappingProxyType({})) -> StackDescription:
@@ -70,9 +47,9 @@ async def mend(home: Home, copies: Copies = MappingProxyType({})) -> StackDescri
     home.want_copies({**home.wanted_copies(), **copies})
     before = home.read().get("failure")
     os.kill(holder, signal.SIGUSR1)
-    end = time.monotonic() + _START_SECONDS
+    end = time.monotonic() + START_SECONDS
     while time.monotonic() < end and home.holder() == holder:
-        await asyncio.sleep(_POLL_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)
         stack = await observe(home)
         if stack.state == "running" and _has(stack, copies):
             return stack
@@ -90,7 +67,7 @@ def _has(stack: StackDescription, copies: Copies) -> bool:
 
 async def join(home: Home, faults: object, copies: Copies, *, repair: bool, say: Callable[[str], None]) -> StackDescription:
     """Return the running stack, repaired if that is wanted, with these faults and so many processes, if that is said."""
-    await _settled(home, lambda _: None)
+    await settled(home, lambda _: None)
     stack = await (mend(home, copies) if repair or copies else observe(home))
     if faults is not None and stack.stripe_api_base:
         await put_faults(stack.stripe_api_base, faults)
@@ -107,7 +84,7 @@ async def fail_over(home: Home, say: Callable[[str], None]) -> StackDescription:
     pid, born = recorded["processes"].get("postgres", (0, None))
     while pid and birth(pid) == born is not None:
         os.kill(pid, signal.SIGKILL)
-        await asyncio.sleep(_POLL_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)
     await ReplicatedPostgres(home, recorded["ports"], say=say).take_over()
     return await mend(home)
 
@@ -121,46 +98,5 @@ def shut_down(home: Home) -> bool:
         while home.holder() == holder:
             if time.monotonic() > end:
                 os.kill(holder, signal.SIGKILL)
-            time.sleep(_POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
     return bool(end_orphans(home)) or holder is not None
-
-
-async def _settled(home: Home, say: Callable[[str], None]) -> StackDescription:
-    """Wait for a stack that is just starting, then return it."""
-    end = time.monotonic() + _START_SECONDS
-    while home.holder() and home.read().get("phase") == "starting" and time.monotonic() < end:  # noqa: ASYNC110 - a file
-        await asyncio.sleep(_POLL_SECONDS)
-    stack = await observe(home)
-    if stack.state == "stopped":
-        raise StackError("the stack stopped while it was being waited for: see ./cartwright logs up")
-    if stack.state == "degraded":
-        say("the running stack is degraded: ./cartwright status shows how, ./cartwright up --detach repairs it")
-    return stack
-
-
-def _living(service: ServiceAddress) -> ServiceAddress:
-    return replace(
-        service,
-        api=tuple(pid for pid in service.api if _alive(pid)),
-        workers=tuple(pid for pid in service.workers if _alive(pid)),
-    )
-
-
-def _of_living(cell: CellAddress) -> CellAddress:
-    return replace(cell, workers={service: tuple(filter(_alive, pids)) for service, pids in cell.workers.items()})
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _never_started(home: Home) -> StackDescription:
-    nowhere = {name: ServiceAddress() for name in SERVICES}
-    secret = home.secret_file("platform-client")
-    return StackDescription("stopped", home.path, nowhere, None, None, None, None, None, PLATFORM_CLIENT_ID, secret)
