@@ -62,6 +62,11 @@ def test_what_was_read_settles_it_and_what_could_not_be_is_due_again_later(seen:
     assert (settled.notice, settled.result, settled.wait) == (NOTICE, result, wait)
 
 
+def test_what_nobody_was_let_ask_for_is_not_due_ever_later() -> None:
+    waits = {_settled(replace(NOTICE, tries=tries), Throttled(1.0), None).wait for tries in (1, 2, 9)}
+    assert waits == {WAITS[1]}, "an outage of an hour does not hide news for six"
+
+
 def test_what_was_read_and_could_not_be_taken_in_is_due_again_each_time_later() -> None:
     failure = Failure(ValueError("no"))
     waits = [_settled(replace(NOTICE, tries=tries), SEEN, failure) for tries in (1, 2, 9)]

@@ -67,6 +67,8 @@ LEASE = timedelta(seconds=60)
 LOOK_SECONDS = 0.5
 GAUGES_SECONDS = 10.0
 NOT_READ: tuple[type[Exception], ...] = (CartwrightError, SealError, *PASSING)
+NOTHING_SENT = wait_after(2)
+"""Whoever was let ask nothing waits for the provider alone, however often: when it is back, so is the news of it."""
 KEPT = timedelta(days=60)
 FORGOTTEN_AT_ONCE = 1_000
 
@@ -248,7 +250,7 @@ def _settled(notice: TakenNotice, seen: "Outcome | SeenDispute", failure: Failur
             log.warning("webhook.object_gone", tenant_id=str(notice.tenant_id), event_id=notice.id, object_id=notice.object_id)
             return Settled(notice, Result.GONE)
         case Throttled(retry_after=seconds):
-            return Settled(notice, wait=max(wait_after(notice.tries), timedelta(seconds=seconds or 0)))
+            return Settled(notice, wait=max(NOTHING_SENT, timedelta(seconds=seconds or 0)))
         case Rejected() | Unknown():
             log.info("webhook.not_read", event_id=notice.id, outcome=name_of(seen), action="reading it again later")
             return Settled(notice, wait=wait_after(notice.tries))
