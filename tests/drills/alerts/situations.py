@@ -336,9 +336,12 @@ async def _a_tenant_leaves_while_a_buyer_disputes(scene: Scene) -> AsyncIterator
 
 @situation("", "CartwrightWebhooksLate")
 async def _what_webhooks_are_about_cannot_be_read(scene: Scene) -> AsyncIterator[Blanks]:
+    bought = await paid(scene.market, "disputed")
+    [intent] = await scene.market.charges(bought["id"])
     async with scene.faults({"match": {"method": "GET"}, "fault": "500"}):
-        await scene.begun("unread", wait=10)
+        dispute = await scene.at_provider("/_control/disputes", payment_intent=intent["id"])
         yield {}
+    await scene.at_provider(f"/_control/disputes/{dispute['id']}", status="won")
 
 
 @situation("webhooks", "CartwrightWebhooksRefused")
